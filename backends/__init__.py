@@ -1,0 +1,47 @@
+"""The frameworks: which there are, which are installed, and loading one."""
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from common import environment
+from common.errors import UserError
+
+if TYPE_CHECKING:  # NumPy comes with it, and --help should not wait for that
+    from common.interface import Backend
+
+# Backend: the packages that it imports.
+FRAMEWORKS = {
+    "pytorch": ("torch", "torchvision"),
+}
+
+
+def installed(name: str) -> bool:
+    """Tell whether a backend's packages are there, without importing them."""
+    return not missing_packages(name)
+
+
+def missing_packages(name: str) -> list[str]:
+    """Return the packages of a backend that are not there."""
+    return [package for package in FRAMEWORKS[name] if not find_spec(package)]
+
+
+def load(name: str) -> "Backend":
+    """Import a backend, and with it its framework.
+
+    What the framework reads at import is set first. Raises UserError for an
+    unknown name and for a framework that is not installed. A framework that
+    is installed and fails to import is broken, not absent: its own error
+    passes through.
+    """
+    if name not in FRAMEWORKS:
+        choices = ", ".join(FRAMEWORKS)
+        raise UserError(f"unknown backend '{name}': choose from {choices}")
+    if missing := missing_packages(name):
+        raise UserError(
+            f"backend {name} needs {' and '.join(missing)}: install the extra "
+            f"'{name}', with pip install '.[{name}]' or uv run --extra {name}"
+        )
+    environment.prepare(name)
+    backend: Backend = import_module(f"backends.{name}").BACKEND
+    return backend

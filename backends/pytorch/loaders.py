@@ -1,0 +1,105 @@
+"""Minibatches in PyTorch: the book's DataLoader, and batches on the device.
+
+Both visit the examples in the order of common.sampling, and what they draw
+for an example depends on (seed, epoch, index) alone.
+"""
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from common.environment import cores
+from common.sampling import NATIVE, decide, epoch_order, random_bits
+
+from . import transforms
+
+
+def get_dataloader_workers():
+    """Return the number of processes that read the data: 4, or the cores."""
+    return min(4, cores())
+
+
+def load_native(dataset, augs, batch_size, is_train, seed=0, num_workers=0):
+    """Return batches from the framework's own loader and transforms."""
+    return DataLoader(
+        _Examples(dataset, transforms.native(augs), seed),
+        batch_size=batch_size,
+        sampler=_Order(len(dataset), is_train, seed),
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+    )
+
+
+class _Order(Sampler):
+    """The visits of each next epoch, as pairs (epoch, index)."""
+
+    def __init__(self, num_examples, is_train, seed):
+        self.num_examples, self.is_train = num_examples, is_train
+        self.seed, self.epoch = seed, 0
+
+    def __len__(self):
+        return self.num_examples
+
+    def __iter__(self):
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        if self.is_train:
+            order = epoch_order(self.num_examples, self.seed, epoch)
+        else:
+            order = np.arange(self.num_examples)
+        return iter([(epoch, index) for index in order.tolist()])
+
+
+class _Examples(Dataset):
+    """Transformed images and labels, by (epoch, index)."""
+
+    def __init__(self, dataset, transform, seed):
+        self.dataset, self.transform, self.seed = dataset, transform, seed
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, visit):
+        epoch, index = visit
+        # torchvision draws from the global generator. Differs: left alone,
+        # what it draws would depend on the number of workers.
+        state = torch.get_rng_state()
+        bits = random_bits(self.seed, NATIVE, epoch, index)
+        torch.manual_seed(int(bits))
+        image = self.transform(self.dataset.images[index])
+        torch.set_rng_state(state)
+        return image, int(self.dataset.labels[index])
+
+
+def load_batched(dataset, augs, batch_size, is_train, seed=0, device=None):
+    """Return batches that are augmented whole, on the device.
+
+    X is float32 in 0..1 in the framework's layout, y int64. The images stay
+    on the device as uint8.
+    """
+    return _Batches(dataset, augs, batch_size, is_train, seed, device)
+
+
+class _Batches:
+    """The batches of each next epoch."""
+
+    def __init__(self, dataset, augs, batch_size, is_train, seed, device):
+        self.images = transforms.from_images(dataset.images, device)
+        self.labels = torch.as_tensor(dataset.labels, device=device)
+        self.augs, self.batch_size, self.seed = augs, batch_size, seed
+        self.is_train, self.epoch = is_train, 0
+
+    def __len__(self):
+        return -(-len(self.labels) // self.batch_size)
+
+    def __iter__(self):
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        order = np.arange(len(self.labels))
+        if self.is_train:
+            order = epoch_order(len(order), self.seed, epoch)
+        size = tuple(self.images.shape[2:])
+        for start in range(0, len(order), self.batch_size):
+            indices = order[start : start + self.batch_size]
+            decisions = decide(self.augs, indices, self.seed, epoch, size)
+            chosen = torch.as_tensor(indices, device=self.images.device)
+            X = transforms.to_float(self.images[chosen])
+            yield transforms.augment(X, decisions), self.labels[chosen]

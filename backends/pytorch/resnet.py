@@ -1,0 +1,91 @@
+"""The book's ResNet-18 for small images, in PyTorch.
+
+Every convolution has a bias and pads 1 on both sides, also at stride 2; a
+shortcut is a 1 x 1 convolution without BatchNorm; there is no first pooling.
+The layers know their input channels, so all weights exist as soon as the
+network does: the lazy layers of the book's current edition make its
+`net.apply(init_cnn)` touch 2 modules instead of 21.
+"""
+
+from collections import OrderedDict
+
+from torch import nn
+from torch.nn import functional as F
+
+
+class Residual(nn.Module):
+    """The residual block of ResNet models."""
+
+    def __init__(
+        self, in_channels, num_channels, use_1x1conv=False, strides=1
+    ):
+        super().__init__()
+        self.conv1 = nn.Conv2d(
+            in_channels, num_channels, kernel_size=3, padding=1, stride=strides
+        )
+        self.conv2 = nn.Conv2d(
+            num_channels, num_channels, kernel_size=3, padding=1
+        )
+        self.conv3 = None
+        if use_1x1conv:
+            self.conv3 = nn.Conv2d(
+                in_channels, num_channels, kernel_size=1, stride=strides
+            )
+        # Differs: PyTorch's momentum is the share of the new batch, one
+        # minus that of MXNet and Keras, and its running variance is unbiased.
+        self.bn1 = nn.BatchNorm2d(num_channels, eps=1e-5, momentum=0.1)
+        self.bn2 = nn.BatchNorm2d(num_channels, eps=1e-5, momentum=0.1)
+
+    def forward(self, X):
+        Y = F.relu(self.bn1(self.conv1(X)))  # (n, channels, h/strides, ...)
+        Y = self.bn2(self.conv2(Y))
+        if self.conv3 is not None:
+            X = self.conv3(X)
+        return F.relu(Y + X)
+
+
+def resnet_block(in_channels, num_channels, num_residuals, first_block=False):
+    """Return a stage of residual blocks; all but the first halve the size."""
+    blk = []
+    for i in range(num_residuals):
+        if i == 0 and not first_block:
+            blk.append(
+                Residual(
+                    in_channels, num_channels, use_1x1conv=True, strides=2
+                )
+            )
+        else:
+            blk.append(Residual(num_channels, num_channels))
+    return nn.Sequential(*blk)
+
+
+def resnet18(num_classes, in_channels=3):
+    """Return the ResNet-18 of the chapter: 11,176,970 weights for 10 classes.
+
+    Takes images of shape (n, in_channels, height, width), float, of any size;
+    returns logits of shape (n, num_classes).
+    """
+    layers = [
+        ("conv", nn.Conv2d(in_channels, 64, kernel_size=3, padding=1)),
+        ("bn", nn.BatchNorm2d(64, eps=1e-5, momentum=0.1)),
+        ("relu", nn.ReLU()),  # (n, 64, h, w)
+        ("resnet_block1", resnet_block(64, 64, 2, first_block=True)),
+        ("resnet_block2", resnet_block(64, 128, 2)),  # (n, 128, h/2, w/2)
+        ("resnet_block3", resnet_block(128, 256, 2)),  # (n, 256, h/4, w/4)
+        ("resnet_block4", resnet_block(256, 512, 2)),  # (n, 512, h/8, w/8)
+        ("global_avg_pool", nn.AdaptiveAvgPool2d((1, 1))),
+        ("flatten", nn.Flatten()),  # (n, 512)
+        ("fc", nn.Linear(512, num_classes)),
+    ]
+    return nn.Sequential(OrderedDict(layers))
+
+
+def init_cnn(module):
+    """Initialize weights for CNNs: Xavier-uniform, with zero biases.
+
+    Differs: PyTorch's own biases are random; MXNet's and Keras' are zero.
+    """
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,218 @@
+"""The chapter's augmentations in PyTorch: torchvision's own, and on batches.
+
+The native ones draw inside torchvision, one image at a time. The batched ones
+draw nothing: common.sampling has decided, and each operation takes its
+parameters for the whole batch. They take uint8 in 0..255 or floats in 0..1,
+of shape (n, 3, height, width), and return the same kind; uint8 results are
+rounded to the nearest level.
+"""
+
+import numpy as np
+import torch
+
+from common.augmentation import (
+    ColorJitter,
+    RandomFlipLeftRight,
+    RandomFlipTopBottom,
+    RandomResizedCrop,
+)
+from common.sampling import (
+    BRIGHTNESS,
+    CONTRAST,
+    HUE,
+    SATURATION,
+    Crops,
+    FlipsLeftRight,
+    FlipsTopBottom,
+    Jitters,
+)
+
+GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, as in Pillow
+
+
+def native(augs):
+    """Return the framework's own transforms, ending in ToTensor.
+
+    They take an uint8 image (height, width, 3) or a PIL image, and return
+    floats in 0..1 in the framework's layout.
+    """
+    # Here and not above: the import takes seconds that batches do not need.
+    from torchvision import transforms
+
+    def one_liner(aug):
+        match aug:
+            case RandomFlipLeftRight(p):
+                return transforms.RandomHorizontalFlip(p)
+            case RandomFlipTopBottom(p):
+                return transforms.RandomVerticalFlip(p)
+            case RandomResizedCrop(size, scale, ratio):
+                return transforms.RandomResizedCrop(size, scale, ratio)
+            case ColorJitter(brightness, contrast, saturation, hue):
+                return transforms.ColorJitter(
+                    brightness, contrast, saturation, hue
+                )
+        raise TypeError(f"no native transform for {aug}")
+
+    return transforms.Compose(
+        [
+            transforms.ToPILImage(),
+            *(one_liner(aug) for aug in augs),
+            transforms.ToTensor(),
+        ]
+    )
+
+
+def from_images(images, device):
+    """Return uint8 images (n, height, width, 3) as a batch on the device."""
+    batch = torch.as_tensor(images).to(device)
+    return batch.permute(0, 3, 1, 2)  # (n, 3, height, width), channels last
+
+
+def to_images(X):
+    """Return a batch as uint8 images (n, height, width, 3) in NumPy."""
+    return _as_levels(X).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def to_float(X):
+    """Return uint8 levels 0..255 as floats 0..1, as ToTensor does."""
+    return X.float() / 255 if X.dtype == torch.uint8 else X
+
+
+def augment(X, decisions):
+    """Apply decisions to a batch, in order; returns the kind it was given."""
+    Y = X
+    for decision in decisions:
+        match decision:
+            case FlipsLeftRight(flips):
+                Y = flip_left_right(Y, flips)
+            case FlipsTopBottom(flips):
+                Y = flip_top_bottom(Y, flips)
+            case Crops(_, rows, columns):
+                Y = crop_resize(to_float(Y), rows, columns)
+            case Jitters(factors, order):
+                Y = color_jitter(to_float(Y), factors, order)
+            case _:
+                raise TypeError(f"no batched operation for {decision}")
+    return _like(X, Y)
+
+
+def flip_left_right(X, flips):
+    """Mirror left and right the images where `flips`, bool (n,), is true."""
+    return torch.where(_per_image(flips, X), X.flip(3), X)
+
+
+def flip_top_bottom(X, flips):
+    """Turn upside down the images where `flips`, bool (n,), is true."""
+    return torch.where(_per_image(flips, X), X.flip(2), X)
+
+
+def crop_resize(X, rows, columns):
+    """Cut a box out of each image and resize it: rows @ image @ columns.T.
+
+    `rows` is (n, out_height, height) and `columns` (n, out_width, width): the
+    weights of common.resampling.
+    """
+    Y = to_float(X)
+    rows = torch.as_tensor(rows, dtype=Y.dtype, device=Y.device)
+    columns = torch.as_tensor(columns, dtype=Y.dtype, device=Y.device)
+    Y = rows[:, None] @ Y @ columns[:, None].mT  # (n, 3, out_h, out_w)
+    return _like(X, Y)
+
+
+def adjust_brightness(X, factors):
+    """Multiply each image by its factor, (n,)."""
+    Y = to_float(X)
+    return _like(X, _blend(Y, torch.zeros_like(Y[:, :1]), factors))
+
+
+def adjust_contrast(X, factors):
+    """Blend each image with its mean grey; factors (n,), 0 is all grey."""
+    Y = to_float(X)
+    mean = _grey(Y).mean(dim=(2, 3), keepdim=True)  # (n, 1, 1, 1)
+    return _like(X, _blend(Y, mean, factors))
+
+
+def adjust_saturation(X, factors):
+    """Blend each pixel with its grey; factors (n,), 0 is all grey."""
+    Y = to_float(X)
+    return _like(X, _blend(Y, _grey(Y), factors))
+
+
+def adjust_hue(X, shifts):
+    """Turn the colour circle of each image by its shift, (n,), in turns.
+
+    Hue, chroma and value of HSV (Smith 1978). A channel is value - chroma *
+    clip(min(k, 4 - k), 0, 1), where k is the hue in sixths of a turn plus 5
+    for red, 3 for green and 1 for blue, modulo 6.
+    """
+    Y = to_float(X)
+    red, green, blue = Y.unbind(1)  # each (n, height, width)
+    value = Y.amax(1)
+    chroma = value - Y.amin(1)
+    divisor = torch.where(chroma == 0, 1, chroma)  # grey has no hue
+    hue = torch.where(
+        value == red,
+        (green - blue) / divisor,
+        torch.where(
+            value == green,
+            (blue - red) / divisor + 2,
+            (red - green) / divisor + 4,
+        ),
+    )
+    hue = hue + 6 * _per_image(shifts, Y)[:, 0]
+    channels = []
+    for offset in (5, 3, 1):
+        k = torch.remainder(hue + offset, 6)
+        share = torch.minimum(k, 4 - k).clamp(0, 1)
+        channels.append(value - chroma * share)
+    return _like(X, torch.stack(channels, 1))
+
+
+def color_jitter(X, factors, order):
+    """Change brightness, contrast, saturation and hue in each image's order.
+
+    `factors` is (n, 4) and `order` (n, k), as common.sampling.Jitters says.
+    """
+    adjustments = {
+        BRIGHTNESS: adjust_brightness,
+        CONTRAST: adjust_contrast,
+        SATURATION: adjust_saturation,
+        HUE: adjust_hue,
+    }
+    Y = to_float(X).clone()
+    for turn in order.T:  # (n,): what each image changes now
+        for kind, adjust in adjustments.items():
+            chosen = np.flatnonzero(turn == kind)
+            if len(chosen):
+                Y[chosen] = adjust(Y[chosen], factors[chosen, kind])
+    return _like(X, Y)
+
+
+def _blend(Y, base, factors):
+    """Return factor * Y + (1 - factor) * base, kept in 0..1."""
+    factors = _per_image(factors, Y)
+    return (factors * Y + (1 - factors) * base).clamp(0, 1)
+
+
+def _grey(Y):
+    """Return the grey of each pixel, (n, 1, height, width)."""
+    red, green, blue = Y.split(1, dim=1)
+    return GREY[0] * red + GREY[1] * green + GREY[2] * blue
+
+
+def _per_image(values, X):
+    """Return one value per image, (n, 1, 1, 1), on the device of X."""
+    values = torch.as_tensor(values, device=X.device).view(-1, 1, 1, 1)
+    return values.to(X.dtype) if values.is_floating_point() else values
+
+
+def _like(X, Y):
+    """Return the result Y in the kind of the operand X."""
+    return _as_levels(Y) if X.dtype == torch.uint8 else Y
+
+
+def _as_levels(Y):
+    """Return floats 0..1 as the nearest uint8 levels."""
+    if Y.dtype == torch.uint8:
+        return Y
+    return (Y * 255).round().to(torch.uint8)

@@ -1,0 +1,164 @@
+"""The command line: options, presets, and what they become. Imports no framework."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from common.augmentation import OPERATIONS
+from common.config import PIPELINES, PRECISIONS, PRESETS, TrainConfig
+from common.errors import UserError
+
+COMMANDS = ("train", "augment")
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to do: ``train``, ``augment`` or ``compare``, with its configuration; ``seeds`` for ``compare``."""
+
+    name: str
+    config: TrainConfig
+    seeds: int = 1
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong option as one line, like every other user error."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see python run.py --help")
+
+
+def parse(arguments: Sequence[str], backends: Sequence[str]) -> Command:
+    """Read a command line. Raises UserError for what it cannot mean; ``--help`` prints and exits."""
+    arguments = list(arguments)
+    if not arguments or arguments[0] not in (*COMMANDS, "-h", "--help"):
+        arguments.insert(0, "train")
+    options = vars(_parser(backends).parse_args(arguments))
+    name, compare, seeds = (
+        options.pop("command"),
+        options.pop("compare", False),
+        options.pop("seeds", None),
+    )
+    if seeds is not None and not compare:
+        raise UserError("--seeds is for --compare-augmentation: add it, or use --seed")
+    if seeds is not None and seeds < 1:
+        raise UserError(f"--seeds {seeds}: must be 1 or more")
+    return Command("compare" if compare else name, _config(options), seeds or 3)
+
+
+def _config(options: dict[str, Any]) -> TrainConfig:
+    """Lay the given options over the preset's."""
+    given = {name: value for name, value in options.items() if value is not None}
+    config = replace(PRESETS[given.pop("preset", "quick")], backend=given.pop("backend"))
+    adam = {name: given.pop(name) for name in ("lr", "betas", "eps") if name in given}
+    if "betas" in adam:
+        adam["betas"] = tuple(adam["betas"])
+    data: dict[str, Any] = {
+        name: given.pop(name) for name in ("data_dir", "image_size", "limit") if name in given
+    }
+    if "data" in given:
+        data["name"] = given.pop("data")
+    if "limit" in data:
+        data["limit"] = _limits(data["limit"])
+    return replace(
+        config, adam=replace(config.adam, **adam), data=replace(config.data, **data), **given
+    )
+
+
+def _limits(numbers: list[int]) -> tuple[int, int]:
+    if len(numbers) > 2:
+        raise UserError("--limit takes one or two numbers: training images, test images")
+    return numbers[0], numbers[-1]
+
+
+def _parser(backends: Sequence[str]) -> _Parser:
+    parser = _Parser(
+        prog="run.py",
+        description="Image augmentation and Kaggle CIFAR-10 from Dive into Deep Learning, in three frameworks.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    train = commands.add_parser(
+        "train", help="the image-augmentation chapter: show, train, evaluate"
+    )
+    augment = commands.add_parser("augment", help="only draw the augmentations of the chapter")
+    for command in (train, augment):
+        _add_shared(command, backends)
+    _add_training(train)
+    # Whoever asks for help wants the options of the main job too.
+    parser.epilog = f"Without a COMMAND, train:\n\n{train.format_help()}"
+    return parser
+
+
+def _add_shared(parser: argparse.ArgumentParser, backends: Sequence[str]) -> None:
+    add = parser.add_argument
+    add("--backend", required=True, metavar="NAME", help=f"the framework: {', '.join(backends)}")
+    add(
+        "--preset",
+        choices=PRESETS,
+        help="quick (default): embedded data, minutes on a CPU; "
+        "book: CIFAR-10 with the chapter's numbers",
+    )
+    add("--data", metavar="WHAT", help="shapes, cifar10, or a folder with train/ and test/")
+    add(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="where downloads and caches are kept (default: data)",
+    )
+    add(
+        "--image-size",
+        type=int,
+        metavar="N",
+        help="side in pixels of the images of a folder (default: 32)",
+    )
+    add("--limit", type=int, nargs="+", metavar="N", help="keep so many training [and test] images")
+    add("--image", type=Path, metavar="FILE", help="the example image to augment (default: a cat)")
+    add(
+        "--pipeline",
+        choices=PIPELINES,
+        help="batched (default): same pixels in every backend; "
+        "native: the framework's own transforms and loader",
+    )
+    add("--device", metavar="NAME", help="auto (default), cpu, gpu, or numbers as gpu:0,1")
+    add(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes of the native loader (default: 4, at most one a core)",
+    )
+    add("--seed", type=int, metavar="N", help="of weights, order and augmentation (default: 0)")
+    add(
+        "--output", type=Path, metavar="DIR", help="the run folder (default: a new one under runs/)"
+    )
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--augment", metavar="LIST", help=f"none, or from {','.join(OPERATIONS)} (default: flip)")
+    add("--batch-size", type=int, metavar="N", help="images a step")
+    add(
+        "--epochs", type=int, dest="num_epochs", metavar="N", help="passes over the training images"
+    )
+    add("--lr", type=float, metavar="X", help="Adam's learning rate")
+    add("--betas", type=float, nargs=2, metavar="X", help="Adam's decay rates (default: 0.9 0.999)")
+    add("--eps", type=float, metavar="X", help="Adam's epsilon (default: 1e-8)")
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        help="fp32 (default) or bf16 for convolutions and products",
+    )
+    add("--compile", action="store_true", default=None, help="compile the network")
+    add(
+        "--compare-augmentation",
+        action="store_true",
+        dest="compare",
+        help="train with and without augmentation, from the same weights and batches",
+    )
+    add(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="how many seeds --compare-augmentation takes (default: 3)",
+    )

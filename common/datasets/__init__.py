@@ -1,0 +1,102 @@
+"""Image data as arrays: the embedded shapes, CIFAR-10, or any folder of class folders."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import UserError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The images and labels of one split, held as two arrays.
+
+    ``images`` is uint8 of shape (n, height, width, 3), RGB, 0..255; ``labels`` is int64 of shape
+    (n,), positions in ``classes``, which holds the class names in sorted order.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A named pair of splits with the same classes."""
+
+    name: str
+    train: Dataset
+    test: Dataset
+
+
+def load_data(
+    name: str,
+    *,
+    data_dir: Path,
+    image_size: int = 32,
+    limit: tuple[int | None, int | None] = (None, None),
+    workers: int | None = None,
+    seed: int = 0,
+    download: bool = True,
+) -> Data:
+    """Return the data called ``name``: "shapes", "cifar10", or the path of a folder.
+
+    ``data_dir`` holds downloads, and in ``cache/`` the decoded images of folders. ``limit`` (train,
+    test) keeps at most so many examples, evenly from all classes. ``image_size`` (pixels) and
+    ``workers`` (threads) serve folders, ``seed`` the drawn shapes, ``download`` CIFAR-10.
+    A folder called "shapes" or "cifar10" is written "./shapes". Raises UserError for an unknown
+    name, and as the loaders do.
+    """
+    folder = Path(name).expanduser()
+    if name not in ("shapes", "cifar10"):
+        if not folder.is_dir():
+            raise UserError(
+                f"no data called '{name}': choose shapes, cifar10, or a folder that holds "
+                "train/<class>/ and test/<class>/"
+            )
+        from common.datasets.folder import load_folder
+
+        return load_folder(
+            folder, data_dir / "cache", image_size=image_size, limit=limit, workers=workers
+        )
+    if image_size != 32:
+        raise UserError(f"the images of {name} are 32 x 32: an image size is for folders only")
+    if name == "shapes":
+        from common.datasets.shapes import load_shapes
+
+        data = load_shapes(seed=seed)
+    else:
+        from common.datasets.cifar10 import load_cifar10
+
+        data = load_cifar10(data_dir, download=download)
+    return Data(data.name, _limited(data.train, limit[0]), _limited(data.test, limit[1]))
+
+
+def _limited(dataset: Dataset, limit: int | None) -> Dataset:
+    if limit is None:
+        return dataset
+    kept = balanced_subset(dataset.labels, limit)
+    return Dataset(dataset.images[kept], dataset.labels[kept], dataset.classes)
+
+
+def balanced_subset(labels: NDArray[np.int64], limit: int | None) -> NDArray[np.int64]:
+    """Return the sorted positions of at most ``limit`` examples, evenly from the classes.
+
+    The first ones of each class are kept; a class that runs out leaves its share to the others, and
+    what does not divide goes to the classes that come first. So the subset of a smaller limit is
+    part of that of a larger one. ``None`` keeps all. Raises UserError for a limit below 1.
+    """
+    if limit is None:
+        return np.arange(len(labels), dtype=np.int64)
+    if limit < 1:
+        raise UserError(f"a limit of {limit} examples leaves none: take 1 or more, or no limit")
+    rank = np.empty(len(labels), np.int64)  # how many of its class come before an example
+    for label in np.unique(labels):
+        same = np.flatnonzero(labels == label)
+        rank[same] = np.arange(len(same))
+    return np.sort(np.lexsort((labels, rank))[:limit]).astype(np.int64)

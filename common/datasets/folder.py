@@ -1,0 +1,419 @@
+"""Any folder of class folders as two uint8 arrays, decoded once and then read from a cache.
+
+A folder holds ``train/<class>/<image>`` and ``test/<class>/<image>``, the images of any size and
+kind. A class's images lie directly in its folder. Hidden files and files that are not images by
+their extension are ignored; links are followed.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.datasets import Data, Dataset, balanced_subset
+from common.environment import cores
+from common.errors import UserError
+from common.files import writing, written_whole
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# What Pillow lists as images but cannot decode by itself: containers, and programs (PostScript).
+NOT_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+ORIENTATION = 0x0112  # the EXIF tag that says how the camera was held
+FORMAT = 1  # of the cache; to be raised when `to_square` gives other pixels than before
+SMALL_FILE = 4096  # mean bytes of a file up to which threads bring nothing (measured)
+_CHUNK = 16  # images to a task: handing them over one by one costs as much as decoding them
+_UNKNOWN_MEMORY = 4 << 30  # bytes taken as free where the system does not say
+
+
+class ImageFile(NamedTuple):
+    """One image of one split, and what tells that it changed."""
+
+    name: str  # "<class>/<file>", relative to the split's folder
+    size: int  # bytes
+    mtime: int  # nanoseconds
+
+
+def load_folder(
+    path: Path,
+    cache_dir: Path,
+    *,
+    image_size: int = 32,
+    limit: tuple[int | None, int | None] = (None, None),
+    workers: int | None = None,
+    progress: bool = True,
+) -> Data:
+    """Return the images below ``path`` as uint8 (n, image_size, image_size, 3), RGB, 0..255.
+
+    The classes are the folders of ``train/`` in sorted order; the examples are sorted by class,
+    then by name. What is done to an image is said at `to_square`. ``limit`` (train, test) keeps at
+    most so many images of a split, evenly from its classes, and the same ones on every machine; all
+    classes still count.
+
+    Decoding takes ``workers`` threads (by default one for small files, else one for each core) and
+    shows a progress bar if standard error is a terminal and ``progress`` is true. Each split is
+    then kept in ``cache_dir`` as one array file, which a change to any of its files makes void. It
+    is mapped, read-only, instead of read where it is larger than half of the free memory.
+
+    Every class of ``train/`` must have a folder in ``test/``: one that is missing is more often a
+    copy that was interrupted than meant, and an accuracy would silently be that of the other
+    classes. An empty folder says that it is meant.
+
+    Raises UserError for a path or split that is missing, a split without images, a class that is
+    in one split only or has nothing to train on, an image that cannot be read, and a cache that
+    cannot be written.
+    """
+    if image_size < 1:
+        raise UserError(f"an image size of {image_size} pixels is too small: take 1 or more")
+    train, test = _list_split(path, "train"), _list_split(path, "test")
+    _check_classes(path, train, test)
+    classes = tuple(train)
+    splits = []
+    for split, listing, most in (("train", train, limit[0]), ("test", test, limit[1])):
+        files, labels = _choose(listing, classes, most)
+        job = _Job(path / split, files, image_size, workers, progress)
+        splits.append(Dataset(_cached(job, cache_dir), labels, classes))
+    return Data(path.resolve().name, *splits)
+
+
+@cache
+def image_extensions() -> frozenset[str]:
+    """Return the extensions of image files that Pillow can decode: lower case, with the dot."""
+    from PIL import Image
+
+    Image.preinit()  # the common kinds first: `open` asks them in this order, 30 more come below
+    known = Image.registered_extensions()
+    return frozenset(e for e, kind in known.items() if kind in Image.OPEN.keys() - NOT_IMAGES)
+
+
+def is_image(name: str) -> bool:
+    """Return whether a file called ``name`` is an image by its extension, and not hidden."""
+    _, dot, extension = name.rpartition(".")
+    return not name.startswith(".") and dot + extension.lower() in image_extensions()
+
+
+def _list_split(path: Path, split: str) -> dict[str, list[ImageFile]]:
+    """Return the image files of each class, classes and files in sorted order."""
+    if not path.is_dir():
+        raise UserError(f"there is no folder {path}: check the path")
+    root = path / split
+    if not root.is_dir():
+        raise UserError(
+            f"{path} has no folder {split}/: it must hold train/<class>/ and test/<class>/"
+        )
+    classes = sorted(e.name for e in _entries(root) if e.is_dir() and e.name[0] != ".")
+    listing = {name: _list_class(root, name) for name in classes}
+    if not any(listing.values()):
+        raise UserError(f"{root} has no images: they must be in {split}/<class>/")
+    return listing
+
+
+def _list_class(root: Path, name: str) -> list[ImageFile]:
+    entries = (e for e in _entries(root / name) if is_image(e.name) and not e.is_dir())
+    return sorted(_image_file(f"{name}/{entry.name}", entry) for entry in entries)
+
+
+def _entries(folder: Path) -> list["os.DirEntry[str]"]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise UserError(
+            f"cannot list {folder} ({error.strerror}): check its permissions"
+        ) from error
+
+
+def _image_file(name: str, entry: "os.DirEntry[str]") -> ImageFile:
+    try:
+        stat = entry.stat()
+    except OSError as error:  # most often a link that leads nowhere
+        raise UserError(f"{entry.path} cannot be read ({error.strerror}): remove it") from error
+    return ImageFile(name, stat.st_size, stat.st_mtime_ns)
+
+
+def _check_classes(
+    path: Path, train: dict[str, list[ImageFile]], test: dict[str, list[ImageFile]]
+) -> None:
+    if empty := [name for name, files in train.items() if not files]:
+        raise UserError(
+            f"{path / 'train'} has no images of {_names(empty)}: add some or remove the folder"
+        )
+    if unknown := [name for name in test if name not in train]:
+        raise UserError(
+            f"{path / 'test'} has {_names(unknown)}, which train/ lacks: "
+            "the two must hold the same classes"
+        )
+    if absent := [name for name in train if name not in test]:
+        raise UserError(
+            f"{path / 'test'} has no folder for {_names(absent)}: "
+            "add it, empty if there is nothing to test"
+        )
+
+
+def _names(names: list[str]) -> str:
+    """Name up to three, and say how many more."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(f"'{name}'" for name in names[:3]) + more
+
+
+def _choose(
+    listing: dict[str, list[ImageFile]], classes: tuple[str, ...], most: int | None
+) -> tuple[list[ImageFile], NDArray[np.int64]]:
+    """Return at most ``most`` files and their labels.
+
+    A class's files are taken in the order of a hash of their names, which no listing order and no
+    system changes; and a file that is added or removed moves few of the others.
+    """
+    files = [(label, file) for label, name in enumerate(classes) for file in listing[name]]
+    if most is not None:
+        files.sort(key=lambda pair: hashlib.sha256(os.fsencode(pair[1].name)).digest())
+        labels = np.array([label for label, _ in files], np.int64)
+        files = sorted(files[position] for position in balanced_subset(labels, most))
+    return [file for _, file in files], np.array([label for label, _ in files], np.int64)
+
+
+# ---- One image
+
+
+def to_square(image: "Image", image_size: int) -> NDArray[np.uint8]:
+    """Return ``image`` as uint8 (image_size, image_size, 3), RGB.
+
+    In this order: turned as its EXIF orientation says; 16-bit grey scaled to 8 bits; composited on
+    white where it has transparency; converted to RGB as Pillow does it, without colour profiles;
+    the shorter side resized to ``image_size`` (bilinear, antialiased) and the middle of the longer
+    one cut out. Of an animation the first picture counts. An RGB image of that size is unchanged.
+    Raises ValueError for a mode that has no RGB meaning.
+    """
+    from PIL import Image
+
+    image = _to_rgb(_upright(image))
+    width, height = image.size
+    if min(width, height) != image_size:
+        scale = image_size / min(width, height)
+        width, height = (max(image_size, round(side * scale)) for side in (width, height))
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    if (width, height) != (image_size, image_size):
+        left, top = (width - image_size) // 2, (height - image_size) // 2
+        image = image.crop((left, top, left + image_size, top + image_size))
+    return np.asarray(image)
+
+
+def _upright(image: "Image") -> "Image":
+    """Turn and mirror ``image`` as its EXIF orientation, 1..8, asks for."""
+    from PIL.Image import Transpose
+
+    try:
+        orientation = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # damaged EXIF data are common, and no reason to refuse whole pixels
+        return image
+    undo = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    return image.transpose(undo[orientation]) if orientation in undo else image
+
+
+def _to_rgb(image: "Image") -> "Image":
+    from PIL import Image
+
+    if image.mode.startswith("I"):
+        # Pillow would clip at 255: almost all of a 16-bit image would be white.
+        grey = np.asarray(image).astype(np.int64)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise ValueError("grey values outside of 16 bits")
+        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("grey values without a range")
+    if "transparency" in image.info or image.mode in ("P", "PA", "LA", "La", "RGBA", "RGBa"):
+        image = image.convert("LA") if image.mode == "La" else image
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+# ---- One split
+
+
+class _Job(NamedTuple):
+    """One split to decode: the folder, the files in it, and how."""
+
+    root: Path
+    files: list[ImageFile]
+    image_size: int
+    workers: int | None
+    progress: bool
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return (len(self.files), self.image_size, self.image_size, 3)
+
+
+def _cached(job: _Job, cache_dir: Path) -> NDArray[np.uint8]:
+    """Return the split's images from the cache, decoding them first if they are not there."""
+    path = cache_dir / f"{job.root.name}-{_key(job)}.npy"
+    images = _open(path, job.shape)
+    if images is None:
+        with _cache_written(path) as temporary:
+            _decode_to(temporary, job)
+        images = _open(path, job.shape)
+    if images is None:
+        raise UserError(f"{path} cannot be read back: check the disk or choose another folder")
+    return images
+
+
+def _key(job: _Job) -> str:
+    """Return a name for just these files at this size, 16 hexadecimal digits.
+
+    The folder's own path is part of it: in two unpacked data sets names, sizes and times can agree
+    where the pixels do not.
+    """
+    content = [FORMAT, job.image_size, str(job.root.resolve()), job.files]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def _cache_written(path: Path) -> Iterator[Path]:
+    try:
+        with writing(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as temporary:
+            yield temporary
+    except UserError as error:
+        if isinstance(error.__cause__, OSError):
+            raise UserError(f"{error} for the cache (--data-dir)") from error.__cause__
+        raise
+
+
+def _open(path: Path, shape: tuple[int, int, int, int]) -> NDArray[np.uint8] | None:
+    """Return the array in ``path``, or None if it is not there or not what it should be."""
+    if not path.is_file():
+        return None
+    mapped = path.stat().st_size > _free_memory() / 2
+    try:
+        images: NDArray[np.uint8] = np.load(path, mmap_mode="r" if mapped else None)
+    except (ValueError, EOFError, OSError):  # cut short by a failing disk: decode again
+        return None
+    return images if images.shape == shape and images.dtype == np.uint8 else None
+
+
+def _free_memory() -> int:
+    """Return the bytes that this process may still take, as far as the system says."""
+    return min(_system_memory(), _container_memory())
+
+
+def _system_memory() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return _UNKNOWN_MEMORY
+
+
+def _container_memory() -> int:
+    """Return what a container's limit leaves, which the system's own figure does not know of."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        most = (group / "memory.max").read_text().strip()
+        used = (group / "memory.current").read_text().strip()
+        return int(most) - int(used)
+    except (OSError, ValueError):  # no such file, or "max": no limit
+        return 1 << 62
+
+
+def _decode_to(path: Path, job: _Job) -> None:
+    """Write the split's images to ``path`` as they are decoded; no more than a few are in memory.
+
+    Written, not mapped: on a full disk a mapped file ends the process, a write raises. Looks at all
+    images before it raises, to say how many cannot be read.
+    """
+    unreadable: list[str] = []
+    with path.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": job.shape}
+        # typed in NumPy 2, not in NumPy 1
+        np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call, unused-ignore]
+        for decoded in _decoded(job):
+            for image in decoded:
+                if isinstance(image, str):
+                    unreadable.append(image)
+                elif not unreadable:
+                    file.write(image)
+        file.flush()
+        os.fsync(file.fileno())
+    if unreadable:
+        more = f" (and {len(unreadable) - 1} more)" if len(unreadable) > 1 else ""
+        raise UserError(f"cannot read the image {unreadable[0]}{more}: replace or remove it")
+
+
+def _decoded(job: _Job) -> Iterator[list[bytes | str]]:
+    """Yield the images in order, a few at a time, with a progress bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    hidden = not (job.progress and sys.stderr.isatty())
+    chunks = [job.files[i : i + _CHUNK] for i in range(0, len(job.files), _CHUNK)]
+    with Progress(console=Console(stderr=True), transient=True, disable=hidden) as bar:
+        task = bar.add_task(f"decoding {job.root}", total=len(job.files))
+        for decoded in _in_threads(job, chunks):
+            yield decoded
+            bar.advance(task, len(decoded))
+
+
+def _in_threads(job: _Job, chunks: list[list[ImageFile]]) -> Iterator[list[bytes | str]]:
+    workers = _sensible_workers(job.files) if job.workers is None else job.workers
+    if workers <= 1:
+        for chunk in chunks:
+            yield _decode(job, chunk)
+        return
+    waiting: deque[Future[list[bytes | str]]] = deque()
+    rest = iter(chunks)
+    with ThreadPoolExecutor(workers) as pool:
+        # Only some way ahead: results that wait to be written would fill the memory.
+        waiting.extend(pool.submit(_decode, job, chunk) for chunk in islice(rest, 4 * workers))
+        while waiting:
+            yield waiting.popleft().result()
+            waiting.extend(pool.submit(_decode, job, chunk) for chunk in islice(rest, 1))
+
+
+def _sensible_workers(files: list[ImageFile]) -> int:
+    """Return one for small files: decoding them is mostly Python, where threads only queue up."""
+    mean = sum(file.size for file in files) / max(1, len(files))
+    return 1 if mean <= SMALL_FILE else cores()
+
+
+def _decode(job: _Job, files: list[ImageFile]) -> list[bytes | str]:
+    """Return each image's bytes, or instead of them what to say of one that cannot be read."""
+    return [_decode_one(job.root / file.name, job.image_size) for file in files]
+
+
+def _decode_one(path: Path, image_size: int) -> bytes | str:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return to_square(image, image_size).tobytes()
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged files make Pillow's decoders raise almost anything
+        reason = str(error).partition("\n")[0].replace(str(path), "it")
+        return f"{path} ({reason or type(error).__name__})"

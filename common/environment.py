@@ -1,0 +1,128 @@
+"""What must be set before a framework is imported, and what machine this is. All of it in this one place.
+
+Frameworks read environment variables once, when they are imported, and their silent defaults cost speed. `prepare`
+sets what the user has not set, and the run prints what is in force.
+"""
+
+import ctypes
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from common.errors import UserError
+
+# framework: variables to set where the user has not set them.
+VARIABLES: dict[str, dict[str, str]] = {
+    "pytorch": {},  # takes every core as it is
+}
+
+# Any of these says that the user has chosen how memory is kept.
+ALLOCATOR_VARIABLES = (
+    "GLIBC_TUNABLES",
+    "LD_PRELOAD",
+    "MALLOC_MMAP_THRESHOLD_",
+    "MALLOC_TRIM_THRESHOLD_",
+)
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
+KEEP_BYTES = 1 << 30
+
+
+def prepare(framework: str) -> None:
+    """Set what ``framework`` reads at import, where the user has not, and keep freed memory in the process."""
+    for name, value in VARIABLES.get(framework, {}).items():
+        os.environ.setdefault(name, value)
+    _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep freed blocks: activations come and go with every batch, and returning them costs page faults."""
+    if platform.libc_ver()[0] != "glibc" or _allocator_chosen():
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(M_MMAP_THRESHOLD, KEEP_BYTES)
+    libc.mallopt(M_TRIM_THRESHOLD, KEEP_BYTES)
+
+
+def _allocator_chosen() -> bool:
+    return any(name in os.environ for name in ALLOCATOR_VARIABLES)
+
+
+def in_force(framework: str) -> dict[str, str]:
+    """Return the environment settings that `prepare` looks after, as they are now."""
+    settings = {name: os.environ.get(name, "not set") for name in VARIABLES.get(framework, {})}
+    if platform.libc_ver()[0] == "glibc":
+        settings["malloc"] = "the user's" if _allocator_chosen() else "keeps freed memory"
+    return settings
+
+
+def processor() -> str:
+    """Return the processor's name, as the operating system gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """Return the number of processors that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def hardware() -> dict[str, str]:
+    """Return what the run's record says of the machine."""
+    return {
+        "system": platform.platform(),
+        "processor": processor(),
+        "cores": str(cores()),
+        "memory": f"{_memory_bytes() / 2**30:.1f} GiB",
+    }
+
+
+def _memory_bytes() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0
+
+
+def versions(packages: tuple[str, ...]) -> dict[str, str]:
+    """Return the versions of Python, NumPy and ``packages``, without importing them."""
+    found = {"python": platform.python_version()}
+    for package in ("numpy", *packages):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def gpu_indices(name: str, num_gpus: int) -> list[int]:
+    """Return the GPUs that ``--device`` asks for, none for the CPU.
+
+    ``name`` is 'auto' (every GPU there is), 'cpu', 'gpu' (every GPU, at least one) or numbers as 'gpu:0,1'. Raises
+    UserError for any other name and for a GPU that is not there.
+    """
+    if name in ("auto", "gpu"):
+        if name == "gpu" and num_gpus == 0:
+            raise UserError("--device gpu: the framework finds no GPU; use --device cpu or auto")
+        return list(range(num_gpus))
+    if name == "cpu":
+        return []
+    numbers = name.removeprefix("gpu:").split(",")
+    if not name.startswith("gpu:") or not all(number.isdecimal() for number in numbers):
+        raise UserError(f"unknown device '{name}': choose auto, cpu, gpu, or numbers as gpu:0,1")
+    indices = [int(number) for number in numbers]
+    if len(set(indices)) < len(indices):
+        raise UserError(f"--device {name} names a GPU twice")
+    if missing := [i for i in indices if i >= num_gpus]:
+        raise UserError(
+            f"--device {name}: there is no GPU {missing[0]}; the framework finds {num_gpus}"
+        )
+    return indices

@@ -1,0 +1,52 @@
+"""Files that appear whole or not at all."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from common.errors import UserError
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` to write to; rename it when the block ends well, else remove it.
+
+    The temporary name keeps the suffix, which tells some writers the format. Raises UserError when the disk is full
+    or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            temporary.replace(path)
+    finally:
+        with suppress(OSError):  # what went wrong above is the news
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the file system refuses while ``path`` is written into a UserError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"the disk is full: {path} was not written; free some space or choose another folder"
+            ) from error
+        if isinstance(error, (PermissionError, NotADirectoryError, FileExistsError)) or (
+            error.errno == errno.EROFS
+        ):
+            raise UserError(
+                f"cannot write {path} ({error.strerror}): choose another folder"
+            ) from error
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` as UTF-8, whole or not at all."""
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

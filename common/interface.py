@@ -1,0 +1,177 @@
+"""The contract: one Protocol per file of a backend, and the record that holds the six files together.
+
+A backend's files are modules of plain functions, as in the book; a module satisfies a Protocol when it has functions of
+these names and arguments. mypy checks that where each backend builds its `Backend`; tests/test_interface.py also holds
+argument names, defaults and first docstring lines equal, which mypy does not.
+
+Tensors pass through as ``Any``: they are the framework's own, in its own layout (`Devices.image_layout`).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.augmentation import Augmentation
+from common.datasets import Dataset
+from common.metrics import TrainingSummary
+from common.sampling import Decision
+from common.weights import Weights
+
+Tensor = Any
+Net = Any
+Device = Any
+Loss = Callable[[Tensor, Tensor], Tensor]
+Trainer = Any
+
+
+class DataIter(Protocol):
+    """Minibatches (X, y) of one epoch; each iteration is the next epoch."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
+    def __len__(self) -> int: ...
+
+
+class AnimatorLike(Protocol):
+    """What `Trainers.train_ch13` reports to: the book's Animator, or a progress bar with the same method."""
+
+    def add(self, x: float, y: Sequence[float | None]) -> None: ...
+
+
+class Devices(Protocol):
+    """Which processor computes, and what is in force there."""
+
+    image_layout: str  # "NCHW" or "NHWC": the axes of a batch of images
+
+    def cpu(self) -> Device: ...
+    def gpu(self, i: int = 0) -> Device: ...
+    def num_gpus(self) -> int: ...
+    def try_gpu(self, i: int = 0) -> Device: ...
+    def try_all_gpus(self) -> list[Device]: ...
+    def get_devices(self, name: str) -> list[Device]: ...
+    def describe(self, devices: list[Device], precision: str) -> dict[str, str]: ...
+    def from_numpy(self, array: NDArray[Any], device: Device | None = None) -> Tensor: ...
+    def to_numpy(self, X: Tensor) -> NDArray[Any]: ...
+    def set_seed(self, seed: int) -> None: ...
+
+
+class Transforms(Protocol):
+    """The augmentations: the framework's one-liners, and operations on whole batches."""
+
+    def native(self, augs: Sequence[Augmentation]) -> Callable[[Any], Tensor]: ...
+    def from_images(self, images: NDArray[np.uint8], device: Device) -> Tensor: ...
+    def to_images(self, X: Tensor) -> NDArray[np.uint8]: ...
+    def to_float(self, X: Tensor) -> Tensor: ...
+    def augment(self, X: Tensor, decisions: Sequence[Decision]) -> Tensor: ...
+    def flip_left_right(self, X: Tensor, flips: NDArray[np.bool_]) -> Tensor: ...
+    def flip_top_bottom(self, X: Tensor, flips: NDArray[np.bool_]) -> Tensor: ...
+    def crop_resize(
+        self, X: Tensor, rows: NDArray[np.float32], columns: NDArray[np.float32]
+    ) -> Tensor: ...
+    def adjust_brightness(self, X: Tensor, factors: NDArray[np.float32]) -> Tensor: ...
+    def adjust_contrast(self, X: Tensor, factors: NDArray[np.float32]) -> Tensor: ...
+    def adjust_saturation(self, X: Tensor, factors: NDArray[np.float32]) -> Tensor: ...
+    def adjust_hue(self, X: Tensor, shifts: NDArray[np.float32]) -> Tensor: ...
+    def color_jitter(
+        self, X: Tensor, factors: NDArray[np.float32], order: NDArray[np.int64]
+    ) -> Tensor: ...
+
+
+class Loaders(Protocol):
+    """Minibatches: through the framework's own loader, or whole batches on the device."""
+
+    def get_dataloader_workers(self) -> int: ...
+    def load_native(
+        self,
+        dataset: Dataset,
+        augs: Sequence[Augmentation],
+        batch_size: int,
+        is_train: bool,
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> DataIter: ...
+    def load_batched(
+        self,
+        dataset: Dataset,
+        augs: Sequence[Augmentation],
+        batch_size: int,
+        is_train: bool,
+        seed: int = 0,
+        device: Device | None = None,
+    ) -> DataIter: ...
+
+
+class ResNet(Protocol):
+    """The book's ResNet-18 for small images."""
+
+    Residual: Any
+
+    def resnet18(self, num_classes: int, in_channels: int = 3) -> Net: ...
+    def init_cnn(self, module: Any) -> None: ...
+
+
+class WeightFiles(Protocol):
+    """Between a network and the canonical weights of `common.weights`."""
+
+    def get_weights(self, net: Net) -> Weights: ...
+    def set_weights(self, net: Net, weights: Weights) -> None: ...
+
+
+class Trainers(Protocol):
+    """The chapter-13 trainer."""
+
+    def cross_entropy(self) -> Loss: ...
+    def adam(
+        self,
+        net: Net,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> Trainer: ...
+    def prepare(
+        self, net: Net, devices: list[Device], precision: str = "fp32", compile: bool = False
+    ) -> Net: ...
+    def predict(self, net: Net, X: Tensor, training: bool = False) -> Tensor: ...
+    def accuracy(self, y_hat: Tensor, y: Tensor) -> Tensor: ...
+    def evaluate_accuracy_gpu(
+        self, net: Net, data_iter: DataIter, device: Device | None = None
+    ) -> float: ...
+    def split_batch(
+        self, X: Tensor, y: Tensor, devices: list[Device]
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]: ...
+    def train_batch_ch13(
+        self,
+        net: Net,
+        X: Tensor,
+        y: Tensor,
+        loss: Loss,
+        trainer: Trainer,
+        devices: list[Device],
+    ) -> tuple[Tensor, Tensor]: ...
+    def train_ch13(
+        self,
+        net: Net,
+        train_iter: DataIter,
+        test_iter: DataIter,
+        loss: Loss,
+        trainer: Trainer,
+        num_epochs: int,
+        devices: list[Device],
+        animator: AnimatorLike | None = None,
+    ) -> TrainingSummary: ...
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One framework's implementation: its name, the packages whose versions a run records, and its six files."""
+
+    name: str
+    packages: tuple[str, ...]
+    devices: Devices
+    transforms: Transforms
+    loaders: Loaders
+    resnet: ResNet
+    weights: WeightFiles
+    trainer: Trainers

@@ -1,0 +1,93 @@
+"""The book's Timer and Accumulator, and the closing lines of a training."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+
+class Timer:
+    """Record several running times, in seconds of wall clock."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.start()
+
+    def start(self) -> None:
+        """Start the timer."""
+        self._began = time.perf_counter()
+
+    def stop(self) -> float:
+        """Stop the timer, record the time and return it."""
+        self.times.append(time.perf_counter() - self._began)
+        return self.times[-1]
+
+    def avg(self) -> float:
+        """Return the average time."""
+        return sum(self.times) / len(self.times)
+
+    def sum(self) -> float:
+        """Return the sum of the times."""
+        return sum(self.times)
+
+    def cumsum(self) -> list[float]:
+        """Return the accumulated times."""
+        return [sum(self.times[: i + 1]) for i in range(len(self.times))]
+
+
+class Accumulator:
+    """Sums over ``n`` variables.
+
+    Whatever is added stays what it is until it is read: a tensor is summed on its device, and only ``metric[i]``
+    waits for the device and returns a float. The book's version reads every addend back at once, which stops a GPU
+    after each batch. A tensor that carries a graph is detached first, so that summing keeps no graph alive.
+    """
+
+    def __init__(self, n: int) -> None:
+        self.data: list[Any] = [0.0] * n
+
+    def add(self, *args: Any) -> None:
+        """Add one value to each variable."""
+        values = [getattr(value, "detach", lambda value=value: value)() for value in args]
+        self.data = [total + value for total, value in zip(self.data, values, strict=True)]
+
+    def reset(self) -> None:
+        """Set every variable to zero."""
+        self.data = [0.0] * len(self.data)
+
+    def __getitem__(self, idx: int) -> float:
+        return float(self.data[idx])
+
+
+def reporting_points(num_batches: int) -> set[int]:
+    """Return the batches of an epoch, counted from 1, after which the chapter reports: about five, and the last.
+
+    The book tests ``(i + 1) % (num_batches // 5) == 0``, which divides by zero below five batches.
+    """
+    every = max(num_batches // 5, 1)
+    return {*range(every, num_batches + 1, every), num_batches}
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """What a training ended with; as text, the chapter's two closing lines and the wall clock.
+
+    ``examples`` counts over all epochs. ``step_seconds`` is the book's timer: it runs from when a batch has been
+    fetched until its step is done, so it hides the loader and the evaluation. ``seconds`` is the wall clock and hides
+    nothing.
+    """
+
+    loss: float
+    train_acc: float
+    test_acc: float
+    examples: int
+    step_seconds: float
+    seconds: float
+    devices: str
+
+    def __str__(self) -> str:
+        return (
+            f"loss {self.loss:.3f}, train acc {self.train_acc:.3f}, test acc {self.test_acc:.3f}\n"
+            f"{self.examples / self.step_seconds:.1f} examples/sec on {self.devices}\n"
+            f"{self.examples / self.seconds:.1f} examples/sec by the wall clock, "
+            f"loading and evaluation included ({self.seconds:.1f} s)"
+        )

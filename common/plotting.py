@@ -1,0 +1,197 @@
+"""Pictures: the book's `show_images` and `Animator` for notebooks, and the same drawings as files.
+
+matplotlib is imported where it draws: a backend's import and ``run.py --help`` should not wait for it.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.files import written_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Images = NDArray[np.uint8]
+STYLES = ("-", "m--", "g-.", "r:")  # the book's, one a curve
+
+
+def use_svg_display() -> None:
+    """Draw plots as SVG in a notebook; elsewhere, nothing to do."""
+    try:
+        from matplotlib_inline import backend_inline
+    except ImportError:
+        return
+    backend_inline.set_matplotlib_formats("svg")
+
+
+def set_figsize(figsize: tuple[float, float] = (3.5, 2.5)) -> None:
+    """Set the size of the next figures, in inches."""
+    from matplotlib import pyplot as plt
+
+    use_svg_display()
+    plt.rcParams["figure.figsize"] = figsize
+
+
+def show_images(
+    imgs: Sequence[Any],
+    num_rows: int,
+    num_cols: int,
+    titles: Sequence[str] | None = None,
+    scale: float = 1.5,
+) -> Any:
+    """Plot a list of images in a grid and return its axes, flat.
+
+    An image is anything NumPy can read: (height, width) or (height, width, channels), a PIL image, or a tensor on the
+    CPU, channels first or last; uint8 in 0..255 or float in 0..1. ``scale`` is the side of a cell in inches.
+    """
+    from matplotlib import pyplot as plt
+
+    _, axes = plt.subplots(num_rows, num_cols, figsize=(num_cols * scale, num_rows * scale))
+    axes = np.atleast_1d(axes).flatten()
+    _fill(axes, imgs, titles)
+    return axes
+
+
+def _fill(axes: Any, imgs: Sequence[Any], titles: Sequence[str] | None) -> None:
+    for axis in axes:
+        axis.axis("off")
+    for i, (axis, image) in enumerate(zip(axes, imgs, strict=False)):
+        axis.imshow(_channels_last(np.asarray(image)), cmap="gray")
+        if titles is not None:
+            axis.set_title(titles[i], fontsize=8)
+
+
+def _channels_last(image: NDArray[Any]) -> NDArray[Any]:
+    first = image.ndim == 3 and image.shape[0] in (1, 3) and image.shape[-1] not in (1, 3, 4)
+    return np.squeeze(np.moveaxis(image, 0, -1) if first else image)
+
+
+class Animator:
+    """Plot data as it comes in: in a notebook the plot is redrawn in place, elsewhere it is drawn when it is saved."""
+
+    def __init__(
+        self,
+        xlabel: str | None = None,
+        ylabel: str | None = None,
+        legend: Sequence[str] | None = None,
+        xlim: Sequence[float] | None = None,
+        ylim: Sequence[float] | None = None,
+        xscale: str = "linear",
+        yscale: str = "linear",
+        fmts: Sequence[str] = STYLES,
+        nrows: int = 1,
+        ncols: int = 1,
+        figsize: tuple[float, float] = (3.5, 2.5),
+    ) -> None:
+        from matplotlib import pyplot as plt
+
+        use_svg_display()
+        self.fig, axes = plt.subplots(nrows, ncols, figsize=figsize)
+        self.axes = np.atleast_1d(axes).flatten()
+        self.settings = {
+            "xlabel": xlabel,
+            "ylabel": ylabel,
+            "xlim": xlim,
+            "ylim": ylim,
+            "xscale": xscale,
+            "yscale": yscale,
+        }
+        self.legend, self.fmts = legend, fmts
+        self.points: list[list[tuple[float, float]]] = []
+
+    def add(self, x: Any, y: Any) -> None:
+        """Add a point to each curve; a None adds none. ``x`` is shared or one per curve."""
+        ys = y if hasattr(y, "__len__") else [y]
+        xs = x if hasattr(x, "__len__") else [x] * len(ys)
+        while len(self.points) < len(ys):
+            self.points.append([])
+        for curve, a, b in zip(self.points, xs, ys, strict=False):
+            if a is not None and b is not None:
+                curve.append((a, b))
+        self.draw()
+
+    def draw(self) -> None:
+        """Draw all points so far, in place if this is a notebook."""
+        axis = self.axes[0]
+        axis.cla()
+        for curve, fmt in zip(self.points, self.fmts, strict=False):
+            axis.plot([x for x, _ in curve], [y for _, y in curve], fmt)
+        axis.set(**{name: value for name, value in self.settings.items() if value is not None})
+        axis.grid()
+        if self.legend:
+            axis.legend(self.legend)
+        if display := _notebook_display():
+            display.display(self.fig)
+            display.clear_output(wait=True)
+
+
+def _notebook_display() -> Any:
+    """Return IPython's display module in a notebook, else None."""
+    try:
+        from IPython import display, get_ipython
+    except ImportError:
+        return None
+    return display if type(get_ipython()).__name__ == "ZMQInteractiveShell" else None
+
+
+def save_sheet(
+    path: Path,
+    images: Sequence[Images],
+    num_rows: int,
+    num_cols: int,
+    title: str,
+    scale: float = 1.5,
+) -> None:
+    """Write a titled grid of images, uint8 (height, width, 3), as a PNG file."""
+    from matplotlib.figure import Figure
+
+    height, width = images[0].shape[:2]
+    size = num_cols * scale, num_rows * scale * height / width + 0.35  # room for the title
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle(title)
+    _fill(np.atleast_1d(figure.subplots(num_rows, num_cols)).flatten(), images, None)
+    save_figure(path, figure)
+
+
+def save_figure(path: Path, figure: "Figure") -> None:
+    """Write a figure, whole or not at all, without the date that would make two equal runs differ."""
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def save_curves(
+    path: Path, curves: Mapping[str, Sequence[tuple[float, float]]], title: str
+) -> None:
+    """Write the curves of a training, points (epoch, value) by name, as the book's Animator draws them."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
+    for (name, points), style in zip(curves.items(), STYLES, strict=False):
+        axis.plot([x for x, _ in points], [y for _, y in points], style, label=name)
+    axis.set(xlabel="epoch", title=title)
+    axis.set_ylim(bottom=0)
+    axis.grid(alpha=0.4)
+    axis.legend()
+    save_figure(path, figure)
+
+
+def save_comparison(path: Path, runs: Mapping[str, NDArray[np.float64]], title: str) -> None:
+    """Write test accuracies by epoch, (seeds, epochs) by name: the mean as a line, lowest to highest as a band."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
+    for name, accuracies in runs.items():
+        epochs = np.arange(1, accuracies.shape[1] + 1)
+        (line,) = axis.plot(epochs, accuracies.mean(axis=0), marker="o", label=name)
+        low, high = accuracies.min(axis=0), accuracies.max(axis=0)
+        axis.fill_between(epochs, low, high, alpha=0.2, color=line.get_color())
+    axis.set(xlabel="epoch", ylabel="test accuracy", title=title, xticks=epochs)
+    axis.grid(alpha=0.4)
+    axis.legend(title="augmentation")
+    save_figure(path, figure)

@@ -1,0 +1,150 @@
+"""Training as a user watches it: a progress bar on a terminal, plain lines elsewhere, one line per epoch."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from common.errors import UserError
+from common.interface import DataIter
+
+Epoch = dict[str, Any]
+Points = list[tuple[float, float]]
+
+LEGEND = ("train loss", "train acc", "test acc")
+TRAINING_COST, EVALUATION_COST = 3, 1  # forward passes: a backward costs about two
+SECONDS_BETWEEN_LINES = 30.0  # where there is no bar
+
+
+class TrainingProgress:
+    """Watch `train_ch13` from outside: be its animator, and count the batches that its loaders hand out.
+
+    ``points`` collects the curves, by the names of `LEGEND`. ``on_epoch`` is called with the metrics of each finished
+    epoch; ``title`` stands before each line. Raises UserError when the loss is no longer a number.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        num_epochs: int,
+        num_examples: tuple[int, int],
+        on_epoch: Callable[[Epoch], None],
+        title: str = "",
+    ) -> None:
+        self.console, self.num_epochs, self.on_epoch = console, num_epochs, on_epoch
+        self.title = f"{title} " if title else ""
+        self.num_train = num_examples[0]
+        self.points: dict[str, Points] = {name: [] for name in LEGEND}
+        self.epoch = 1
+        self.began = self.spoke = time.perf_counter()
+        self.seen = 0  # training examples of this epoch
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[status]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        cost = num_examples[0] * TRAINING_COST + num_examples[1] * EVALUATION_COST
+        self.task = self.bar.add_task(self._where(), total=cost * num_epochs, status="")
+
+    def __enter__(self) -> "TrainingProgress":
+        self.began = self.spoke = time.perf_counter()
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bar.stop()
+
+    def training(self, data_iter: DataIter) -> DataIter:
+        """Return ``data_iter``, watched; its batches count as training."""
+        return _Watched(data_iter, lambda examples: self._advance(examples, TRAINING_COST))
+
+    def evaluation(self, data_iter: DataIter) -> DataIter:
+        """Return ``data_iter``, watched; its batches count as evaluation."""
+        return _Watched(data_iter, lambda examples: self._advance(examples, EVALUATION_COST))
+
+    def _advance(self, examples: int, cost: int) -> None:
+        if cost == TRAINING_COST:
+            self.seen += examples
+        status = f"{self._rate():.1f} images/s" if cost == TRAINING_COST else "evaluating"
+        self.bar.update(self.task, advance=examples * cost, status=f"{status}{self._losses()}")
+
+    def add(self, x: float, y: Sequence[float | None]) -> None:
+        """Take a point of the curves from `train_ch13`; the test accuracy ends an epoch."""
+        for name, value in zip(LEGEND, y, strict=True):
+            if value is not None and not math.isfinite(value):
+                raise UserError(
+                    f"the {name} is {value} after {x:.2f} epochs: training diverged; try a smaller --lr"
+                )
+            if value is not None:
+                self.points[name].append((x, value))
+        if y[-1] is not None:
+            self._end_epoch(y[-1])
+        elif not self.console.is_terminal and self._silent_for() > SECONDS_BETWEEN_LINES:
+            self._say(f"{self._where(x)}{self._losses()}  {self._rate():.1f} images/s")
+
+    def _end_epoch(self, test_acc: float) -> None:
+        seconds = time.perf_counter() - self.began
+        metrics = {
+            "epoch": self.epoch,
+            "train_loss": self.points["train loss"][-1][1],
+            "train_acc": self.points["train acc"][-1][1],
+            "test_acc": test_acc,
+            "seconds": round(seconds, 3),
+            "images_per_second": round(self.num_train / seconds, 1),
+        }
+        self._say(
+            f"{self._where()}{self._losses()}  test acc {test_acc:.3f}"
+            f"  {self.num_train / seconds:.1f} images/s  {seconds:.1f} s"
+        )
+        self.epoch, self.seen, self.began = self.epoch + 1, 0, time.perf_counter()
+        self.bar.update(self.task, description=self._where())
+        self.on_epoch(metrics)
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, highlight=False, soft_wrap=True)
+        self.spoke = time.perf_counter()
+
+    def _silent_for(self) -> float:
+        return time.perf_counter() - self.spoke
+
+    def _where(self, x: float | None = None) -> str:
+        epoch = min(self.epoch, self.num_epochs) if x is None else f"{x:.2f}"
+        return f"{self.title}epoch {epoch}/{self.num_epochs}"
+
+    def _rate(self) -> float:
+        return self.seen / max(time.perf_counter() - self.began, 1e-9)
+
+    def _losses(self) -> str:
+        if not self.points["train loss"]:
+            return ""
+        loss, acc = self.points["train loss"][-1][1], self.points["train acc"][-1][1]
+        return f"  loss {loss:.3f}  train acc {acc:.3f}"
+
+
+class _Watched:
+    """A loader that reports the examples of each batch once the batch has been used."""
+
+    def __init__(self, data_iter: DataIter, used: Callable[[int], None]) -> None:
+        self.data_iter, self.used = data_iter, used
+
+    def __len__(self) -> int:
+        return len(self.data_iter)
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        for X, y in self.data_iter:
+            yield X, y
+            self.used(len(y))

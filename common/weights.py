@@ -1,0 +1,125 @@
+"""Canonical names, layouts and first values of ResNet-18's weights, and their safetensors files.
+
+One form for all frameworks: the names below; convolutions as (output channels, input channels, height, width), dense
+layers as (outputs, inputs), float32. Each backend's ``weights.py`` brings its own layout to this one and back, so that
+a file written by one backend is read by every other.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import UserError
+from common.files import written_whole
+
+Weights = dict[str, NDArray[np.float32]]
+Shape = tuple[int, ...]
+
+# ResNet-18 (He et al. 2016) as the book builds it for small images: (block name, channels, first stride).
+STAGES = (
+    ("resnet_block1", 64, 1),
+    ("resnet_block2", 128, 2),
+    ("resnet_block3", 256, 2),
+    ("resnet_block4", 512, 2),
+)
+
+
+def weight_shapes(num_classes: int, in_channels: int = 3) -> dict[str, Shape]:
+    """Return the canonical name and shape of every parameter and buffer of ``resnet18``, from input to output."""
+    shapes: dict[str, Shape] = {}
+    _add_conv(shapes, "conv", in_channels, 64, 3)
+    _add_batch_norm(shapes, "bn", 64)
+    channels = 64
+    for stage, num_channels, stride in STAGES:
+        for i in range(2):
+            name = f"{stage}.{i}"
+            _add_conv(shapes, f"{name}.conv1", channels, num_channels, 3)
+            _add_conv(shapes, f"{name}.conv2", num_channels, num_channels, 3)
+            if i == 0 and stride != 1:
+                _add_conv(shapes, f"{name}.conv3", channels, num_channels, 1)
+            _add_batch_norm(shapes, f"{name}.bn1", num_channels)
+            _add_batch_norm(shapes, f"{name}.bn2", num_channels)
+            channels = num_channels
+    shapes["fc.weight"], shapes["fc.bias"] = (num_classes, channels), (num_classes,)
+    return shapes
+
+
+def _add_conv(shapes: dict[str, Shape], name: str, inputs: int, outputs: int, kernel: int) -> None:
+    shapes[f"{name}.weight"] = (outputs, inputs, kernel, kernel)
+    shapes[f"{name}.bias"] = (outputs,)
+
+
+def _add_batch_norm(shapes: dict[str, Shape], name: str, channels: int) -> None:
+    for kind in ("weight", "bias", "running_mean", "running_var"):
+        shapes[f"{name}.{kind}"] = (channels,)
+
+
+def is_buffer(name: str) -> bool:
+    """Tell BatchNorm's running statistics from parameters that are trained."""
+    return name.endswith(("running_mean", "running_var"))
+
+
+def num_parameters(weights: Mapping[str, NDArray[np.float32]]) -> int:
+    """Return the number of trained parameters: 11,176,970 for 10 classes and 3 channels."""
+    return sum(weight.size for name, weight in weights.items() if not is_buffer(name))
+
+
+def initial_weights(num_classes: int, in_channels: int = 3, seed: int = 0) -> Weights:
+    """Draw the weights that every backend starts from.
+
+    Xavier-uniform for convolutions and the dense layer (Glorot and Bengio 2010), zero biases, BatchNorm at the
+    identity with running mean 0 and variance 1. The chapter asks for Xavier; PyTorch's own biases would be random.
+    """
+    rng = np.random.default_rng(seed)
+    return {
+        name: _initial(name, shape, rng)
+        for name, shape in weight_shapes(num_classes, in_channels).items()
+    }
+
+
+def _initial(name: str, shape: Shape, rng: np.random.Generator) -> NDArray[np.float32]:
+    if len(shape) > 1:
+        outputs, inputs, area = shape[0], shape[1], int(np.prod(shape[2:]))
+        bound = np.sqrt(6 / ((inputs + outputs) * area))
+        return np.float32(2 * bound) * rng.random(shape, np.float32) - np.float32(bound)
+    ones = name.endswith("running_var") or (name.endswith("weight") and len(shape) == 1)
+    return np.ones(shape, np.float32) if ones else np.zeros(shape, np.float32)
+
+
+def check_weights(weights: Mapping[str, NDArray[np.float32]], source: str) -> Weights:
+    """Return ``weights`` from input to output. Raises UserError, naming ``source``, unless they are ResNet-18's."""
+    if not {"fc.weight", "conv.weight"} <= weights.keys():
+        raise UserError(f"{source} does not hold the weights of this project's ResNet-18")
+    shapes = weight_shapes(weights["fc.weight"].shape[0], weights["conv.weight"].shape[1])
+    if wrong := sorted(shapes.keys() ^ weights.keys()):
+        raise UserError(f"{source} lacks or has too many weights: {', '.join(wrong[:3])}")
+    for name, shape in shapes.items():
+        if weights[name].shape != shape:
+            raise UserError(f"{source}: {name} has shape {weights[name].shape}, not {shape}")
+    return {name: weights[name] for name in shapes}
+
+
+def save_weights(path: Path, weights: Weights, metadata: dict[str, str]) -> None:
+    """Write ``weights`` as a safetensors file, whole or not at all, with ``metadata`` in its header."""
+    from safetensors.numpy import save
+
+    contiguous = {name: np.ascontiguousarray(weight) for name, weight in weights.items()}
+    with written_whole(path) as temporary:
+        temporary.write_bytes(save(contiguous, metadata))
+
+
+def load_weights(path: Path) -> tuple[Weights, dict[str, str]]:
+    """Read weights and metadata that `save_weights` wrote. Raises UserError for any other file."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise UserError(f"no weights at {path}: give the weights.safetensors of a run")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise UserError(f"{path} is not a safetensors file, or is damaged: {error}") from error
+    return check_weights(weights, str(path)), metadata

@@ -1,0 +1,71 @@
+"""What is set before a framework is imported, and what the machine is called."""
+
+import pytest
+
+from common import environment
+from common.environment import gpu_indices
+from common.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("name", "num_gpus", "indices"),
+    [
+        ("auto", 0, []),
+        ("auto", 2, [0, 1]),
+        ("cpu", 2, []),
+        ("gpu", 1, [0]),
+        ("gpu:1", 2, [1]),
+        ("gpu:2,0", 3, [2, 0]),
+    ],
+)
+def test_device_names_choose_gpus(name, num_gpus, indices):
+    assert gpu_indices(name, num_gpus) == indices
+
+
+@pytest.mark.parametrize(
+    ("name", "num_gpus", "message"),
+    [
+        ("gpu", 0, "finds no GPU"),
+        ("gpu:1", 1, "there is no GPU 1"),
+        ("gpu:0,0", 1, "twice"),
+        ("tpu", 1, "unknown device"),
+        ("gpu:", 1, "unknown device"),
+        ("gpu:-1", 1, "unknown device"),
+        ("cuda:0", 1, "unknown device"),
+        ("1", 2, "unknown device"),
+    ],
+)
+def test_devices_that_are_not_there_are_refused(name, num_gpus, message):
+    with pytest.raises(UserError, match=message):
+        gpu_indices(name, num_gpus)
+
+
+def test_variables_are_set_only_where_the_user_has_not(monkeypatch):
+    monkeypatch.setitem(environment.VARIABLES, "toy", {"TOY_A": "1", "TOY_B": "2"})
+    monkeypatch.setenv("TOY_A", "mine")
+    monkeypatch.delenv("TOY_B", raising=False)
+    environment.prepare("toy")
+    in_force = environment.in_force("toy")
+    monkeypatch.delenv("TOY_B")
+    assert (in_force["TOY_A"], in_force["TOY_B"]) == ("mine", "2")
+
+
+@pytest.mark.parametrize("name", environment.ALLOCATOR_VARIABLES)
+def test_the_user_s_allocator_is_left_alone(monkeypatch, name):
+    calls = []
+    monkeypatch.setattr(environment.platform, "libc_ver", lambda: ("glibc", "2.36"))
+    monkeypatch.setattr(environment.ctypes, "CDLL", lambda _: calls.append(1))
+    monkeypatch.setenv(name, "x")
+    environment.prepare("pytorch")
+    assert not calls
+    assert environment.in_force("pytorch")["malloc"] == "the user's"
+
+
+def test_the_record_names_processor_cores_memory_and_versions():
+    hardware = environment.hardware()
+    assert hardware["processor"]
+    assert int(hardware["cores"]) >= 1
+    assert float(hardware["memory"].removesuffix(" GiB")) > 0
+    versions = environment.versions(("numpy", "no-such-package"))
+    assert versions["numpy"][0].isdigit()
+    assert versions["no-such-package"] == "not installed"

@@ -1,0 +1,506 @@
+"""Folders of images: what becomes of each kind of file, the cache, the limit, and every error."""
+
+import errno
+import os
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from common.datasets import balanced_subset, folder, load_data
+from common.datasets.folder import image_extensions, load_folder, to_square
+from common.errors import UserError
+
+GREEN, WHITE = (0, 128, 0), (255, 255, 255)
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Return uint8 (height, width, 3): neighbours differ, so that any resampling shows."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A folder of 2 classes: 4 training and 2 test images of each, 8 x 8."""
+    root = tmp_path / "animals"
+    for split, count in (("train", 4), ("test", 2)):
+        for label, name in enumerate(("cat", "dog")):
+            for i in range(count):
+                save(root / split / name / f"{i}.png", noise(8, 8, 100 * label + i))
+    return root
+
+
+def load(root: Path, **options: object):
+    options = {"image_size": 8, "progress": False, **options}
+    return load_folder(root, root.parent / "cache", **options)
+
+
+def message(root: Path, **options: object) -> str:
+    with pytest.raises(UserError) as caught:
+        load(root, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def left_over(root: Path) -> list[str]:
+    return sorted(path.name for path in (root.parent / "cache").glob("*"))
+
+
+# ---- What is loaded
+
+
+def test_images_come_sorted_by_class_then_name_with_their_labels(data: Path):
+    loaded = load(data)
+    assert loaded.name == "animals"
+    assert loaded.train.classes == loaded.test.classes == ("cat", "dog")
+    np.testing.assert_array_equal(loaded.train.labels, [0, 0, 0, 0, 1, 1, 1, 1])
+    assert loaded.train.labels.dtype == np.int64
+    expected = [noise(8, 8, seed) for seed in (0, 1, 2, 3, 100, 101, 102, 103)]
+    np.testing.assert_array_equal(loaded.train.images, expected)
+    np.testing.assert_array_equal(loaded.test.images, [noise(8, 8, s) for s in (0, 1, 100, 101)])
+
+
+def test_order_does_not_follow_the_file_system(data: Path, monkeypatch: pytest.MonkeyPatch):
+    expected = load(data, limit=(3, None))
+    entries = folder._entries
+    monkeypatch.setattr(folder, "_entries", lambda path: entries(path)[::-1])
+    other = load_folder(data, data.parent / "cache2", image_size=8, limit=(3, None), progress=False)
+    np.testing.assert_array_equal(other.train.images, expected.train.images)
+    np.testing.assert_array_equal(other.train.labels, expected.train.labels)
+
+
+def test_any_number_of_threads_gives_the_same_array(tmp_path: Path):
+    for i in range(150):
+        save(tmp_path / "a/train/x" / f"{i:03}.png", noise(8, 8, i))
+    save(tmp_path / "a/test/x/0.png", noise(8, 8))
+    one = load(tmp_path / "a", workers=1)
+    shutil.rmtree(tmp_path / "cache")
+    two = load(tmp_path / "a", workers=2)
+    np.testing.assert_array_equal(one.train.images, two.train.images)
+    np.testing.assert_array_equal(one.train.images, [noise(8, 8, i) for i in range(150)])
+
+
+def test_hidden_and_other_files_are_ignored(data: Path):
+    cat = data / "train" / "cat"
+    for name in (".DS_Store", "._0.png", "Thumbs.db", "notes.txt", "png", "video.mpg", "x.h5"):
+        (cat / name).write_bytes(b"no image")
+    (cat / "folder.png").mkdir()
+    (data / "train" / ".ipynb_checkpoints").mkdir()
+    (data / "train" / "readme.txt").write_text("no class")
+    loaded = load(data)
+    assert len(loaded.train) == 8
+    assert loaded.train.classes == ("cat", "dog")
+
+
+def test_case_of_the_extension_does_not_matter(data: Path):
+    (data / "train/cat/0.png").rename(data / "train/cat/0.PNG")
+    (data / "train/cat/1.png").rename(data / "train/cat/1.Png")
+    assert len(load(data).train) == 8
+
+
+def test_common_extensions_are_images_and_programs_are_not():
+    common = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
+    assert common <= image_extensions()
+    assert not {".eps", ".ps", ".pdf", ".h5", ".mpg", ".txt", ".db", ""} & image_extensions()
+
+
+def test_linked_files_and_folders_are_followed(data: Path, tmp_path: Path):
+    (data / "train/cat").rename(tmp_path / "elsewhere")
+    (data / "train/cat").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (data / "train/dog/9.png").symlink_to(tmp_path / "elsewhere" / "0.png")
+    loaded = load(data)
+    assert len(loaded.train) == 9
+    np.testing.assert_array_equal(loaded.train.images[8], noise(8, 8, 0))
+
+
+def test_nothing_is_printed(data: Path, capfd: pytest.CaptureFixture[str]):
+    load_folder(data, data.parent / "cache", image_size=8)
+    assert capfd.readouterr() == ("", "")
+
+
+# ---- What becomes of one image
+
+
+def flat(mode: str, colour: object, size: tuple[int, int] = (6, 6)) -> Image.Image:
+    return Image.new(mode, size, colour)
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (flat("RGB", GREEN), GREEN),
+        (flat("L", 90), (90, 90, 90)),
+        (flat("1", 1), WHITE),
+        (flat("RGBA", (*GREEN, 255)), GREEN),
+        (flat("RGBA", (*GREEN, 0)), WHITE),
+        (flat("RGBA", (0, 0, 0, 102)), (153, 153, 153)),  # 255 * (1 - 102/255)
+        (flat("LA", (0, 0)), WHITE),
+        (flat("RGBa", (0, 0, 0, 0)), WHITE),
+        (flat("La", (0, 0)), WHITE),
+        (flat("CMYK", (0, 0, 0, 255)), (0, 0, 0)),
+        (flat("CMYK", (255, 0, 0, 0)), (0, 255, 255)),
+        (flat("I;16", 65535), WHITE),
+        (flat("I;16", 257 * 7), (7, 7, 7)),
+        (flat("I", 257 * 200), (200, 200, 200)),
+        (flat("YCbCr", (90, 128, 128)), (90, 90, 90)),
+    ],
+    ids=lambda value: value.mode if isinstance(value, Image.Image) else None,
+)
+def test_each_mode_becomes_the_rgb_it_means(image: Image.Image, expected: tuple[int, int, int]):
+    pixels = to_square(image, 6)
+    assert pixels.shape == (6, 6, 3)
+    assert pixels.dtype == np.uint8
+    np.testing.assert_array_equal(pixels, np.broadcast_to(expected, (6, 6, 3)))
+
+
+def test_a_palette_with_clear_colours_is_composited_on_white():
+    image = flat("P", 0)
+    image.putpalette([0, 0, 0, 0], "RGBA")
+    np.testing.assert_array_equal(to_square(image, 6), np.full((6, 6, 3), 255))
+
+
+@pytest.mark.parametrize("name", ["grey.png", "palette.png", "clear.gif", "deep.png", "cmyk.jpg"])
+def test_files_of_other_modes_are_read_from_disk(data: Path, name: str):
+    made, expected = {
+        "grey.png": (flat("L", 90, (8, 8)), (90, 90, 90)),
+        "palette.png": (flat("RGB", GREEN, (8, 8)).quantize(4), GREEN),
+        "clear.gif": (flat("P", 0, (8, 8)), WHITE),
+        "deep.png": (flat("I;16", 257 * 7, (8, 8)), (7, 7, 7)),
+        "cmyk.jpg": (flat("CMYK", (0, 0, 0, 255), (8, 8)), (0, 0, 0)),
+    }[name]
+    options = {"transparency": 0} if name == "clear.gif" else {}
+    made.save(data / "test/cat" / name, **options)
+    loaded = load(data)
+    place = sorted(["0.png", "1.png", name]).index(name)
+    np.testing.assert_array_equal(loaded.test.images[place], np.broadcast_to(expected, (8, 8, 3)))
+
+
+def test_an_image_of_the_right_size_is_unchanged():
+    np.testing.assert_array_equal(to_square(Image.fromarray(noise(32, 32)), 32), noise(32, 32))
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 90), (90, 40), (33, 32), (7, 100)])
+def test_the_shorter_side_is_resized_and_the_middle_kept(height: int, width: int):
+    """Across a ramp along the longer side, the middle column or row has the middle value."""
+    ramp = np.linspace(0, 255, max(height, width)).round().astype(np.uint8)
+    pixels = np.empty((height, width, 3), np.uint8)
+    pixels[:] = ramp[None, :, None] if width > height else ramp[:, None, None]
+    out = to_square(Image.fromarray(pixels), 32).astype(float)
+    assert out.shape == (32, 32, 3)
+    along = out[16, :, 0] if width > height else out[:, 16, 0]
+    step = 255 * min(height, width) / max(height, width) / 32
+    assert abs(along[15:17].mean() - 127.5) <= step + 1
+    assert along[-1] - along[0] == pytest.approx(31 * step, abs=step + 2)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 3), (1, 300), (300, 1), (2, 3)])
+def test_tiny_and_narrow_images_are_brought_to_size(height: int, width: int):
+    assert to_square(Image.fromarray(noise(height, width)), 32).shape == (32, 32, 3)
+
+
+def test_shrinking_is_antialiased():
+    """One-pixel stripes average to grey; without antialiasing they stay black or white."""
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 255
+    inside = to_square(Image.fromarray(stripes), 16)[:, 1:-1]
+    assert abs(inside.astype(int) - 127).max() <= 10
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_honoured_as_pillow_itself_does(tmp_path: Path, orientation: int):
+    image = Image.fromarray(noise(8, 8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "x.png", exif=exif)
+    with Image.open(tmp_path / "x.png") as opened:
+        found = to_square(opened, 8)
+        expected = np.asarray(ImageOps.exif_transpose(opened))
+    np.testing.assert_array_equal(found, expected)
+    assert (orientation == 1) == np.array_equal(found, noise(8, 8))
+
+
+def test_damaged_exif_does_not_cost_the_image(data: Path):
+    path = data / "train/cat/9.png"
+    Image.fromarray(noise(8, 8)).save(path, exif=b"Exif\0\0XX\0*" + b"\xff" * 20)
+    assert len(load(data).train) == 9
+
+
+# ---- The limit
+
+
+def test_limit_keeps_an_even_deterministic_part_and_all_classes(data: Path):
+    loaded = load(data, limit=(4, 1))
+    np.testing.assert_array_equal(loaded.train.labels, [0, 0, 1, 1])
+    assert len(loaded.test) == 1
+    assert loaded.test.classes == ("cat", "dog")
+    again = load_folder(data, data.parent / "new", image_size=8, limit=(4, 1), progress=False)
+    np.testing.assert_array_equal(again.train.images, loaded.train.images)
+
+
+def test_limit_is_the_same_on_every_machine(data: Path):
+    """Names chosen by SHA-256 of "<class>/<file>": for these, computed apart from this code."""
+    kept = load(data, limit=(4, None)).train.images
+    # sha256sum's smallest: cat/0.png 1a07, cat/3.png 66c1; dog/0.png 747c, dog/2.png 8234.
+    np.testing.assert_array_equal(kept, [noise(8, 8, seed) for seed in (0, 3, 100, 102)])
+
+
+def test_limit_beyond_the_data_keeps_everything(data: Path):
+    assert len(load(data, limit=(1000, None)).train) == 8
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_limit_that_leaves_nothing_is_refused(data: Path, limit: int):
+    assert f"a limit of {limit} examples" in message(data, limit=(limit, None))
+
+
+def test_balanced_subset_is_even_sorted_and_nested():
+    labels = np.array([2, 0, 0, 0, 1, 1, 2, 0, 1, 0])
+    np.testing.assert_array_equal(balanced_subset(labels, 3), [0, 1, 4])
+    np.testing.assert_array_equal(balanced_subset(labels, 4), [0, 1, 2, 4])
+    np.testing.assert_array_equal(balanced_subset(labels, 9), [0, 1, 2, 3, 4, 5, 6, 7, 8])
+    np.testing.assert_array_equal(balanced_subset(labels, None), np.arange(10))
+    for limit in range(1, 10):
+        smaller, larger = balanced_subset(labels, limit), balanced_subset(labels, limit + 1)
+        assert len(smaller) == limit
+        assert set(smaller) < set(larger)
+
+
+# ---- The cache
+
+
+def decoded_counts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    seen: list[str] = []
+    decode = folder._decode_one
+
+    def counting(path: Path, size: int) -> bytes | str:
+        seen.append(path.name)
+        return decode(path, size)
+
+    monkeypatch.setattr(folder, "_decode_one", counting)
+    return seen
+
+
+def test_second_load_decodes_nothing(data: Path, monkeypatch: pytest.MonkeyPatch):
+    first = load(data)
+    seen = decoded_counts(monkeypatch)
+    second = load(data)
+    assert seen == []
+    np.testing.assert_array_equal(first.train.images, second.train.images)
+    assert len(left_over(data)) == 2
+
+
+@pytest.mark.parametrize("change", ["content", "new file", "removed file", "time", "size"])
+def test_a_change_to_the_files_makes_the_cache_void(data: Path, change: str):
+    load(data)
+    path = data / "train/cat/0.png"
+    options = {}
+    expected = [noise(8, 8, seed) for seed in (0, 1, 2, 3, 100, 101, 102, 103)]
+    if change == "content":
+        save(path, noise(8, 8, 77))
+        os.utime(path, ns=(1, 1))
+        expected[0] = noise(8, 8, 77)
+    elif change == "new file":
+        save(data / "train/cat/00.png", noise(8, 8, 78))
+        expected.insert(1, noise(8, 8, 78))
+    elif change == "removed file":
+        path.unlink()
+        expected.pop(0)
+    elif change == "time":
+        os.utime(path, ns=(1, 1))
+    else:
+        options = {"image_size": 4}
+        expected = [to_square(Image.fromarray(pixels), 4) for pixels in expected]
+    np.testing.assert_array_equal(load(data, **options).train.images, expected)
+    assert len(left_over(data)) > 2
+
+
+def test_two_folders_that_agree_in_names_sizes_and_times_do_not_share(tmp_path: Path):
+    for name, seed in (("one", 1), ("two", 2)):
+        for split in ("train", "test"):
+            save(tmp_path / name / split / "x" / "0.bmp", noise(8, 8, seed))
+            os.utime(tmp_path / name / split / "x" / "0.bmp", ns=(0, 0))
+    np.testing.assert_array_equal(load(tmp_path / "one").train.images[0], noise(8, 8, 1))
+    np.testing.assert_array_equal(load(tmp_path / "two").train.images[0], noise(8, 8, 2))
+
+
+def test_a_truncated_cache_is_made_again(data: Path):
+    first = load(data)
+    for path in (data.parent / "cache").glob("*.npy"):
+        path.write_bytes(path.read_bytes()[:-5])
+    np.testing.assert_array_equal(load(data).train.images, first.train.images)
+
+
+def test_a_cache_larger_than_half_the_free_memory_is_mapped(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(folder, "_free_memory", lambda: 1 << 30)
+    read = load(data).train.images
+    assert not isinstance(read, np.memmap)
+    monkeypatch.setattr(folder, "_free_memory", lambda: 1000)
+    mapped = load(data).train.images
+    assert isinstance(mapped, np.memmap)
+    assert not mapped.flags.writeable
+    np.testing.assert_array_equal(mapped, read)
+
+
+def test_free_memory_is_known_here():
+    assert 1 << 20 < folder._free_memory() < 1 << 50
+
+
+# ---- Errors
+
+
+def test_missing_path_is_named(tmp_path: Path):
+    assert f"there is no folder {tmp_path / 'nothing'}" in message(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_missing_split_is_named(data: Path, split: str):
+    shutil.rmtree(data / split)
+    assert f"no folder {split}/" in message(data)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_split_without_images_is_named(data: Path, split: str):
+    for path in (data / split).glob("*/*"):
+        path.unlink()
+    assert f"{data / split} has no images" in message(data)
+
+
+def test_class_in_test_only_is_named(data: Path):
+    save(data / "test/eel/0.png", noise(8, 8))
+    assert "'eel', which train/ lacks" in message(data)
+
+
+def test_class_without_training_images_is_named(data: Path):
+    for path in (data / "train/dog").iterdir():
+        path.rename(path.with_suffix(".txt"))
+    assert "no images of 'dog'" in message(data)
+
+
+def test_class_absent_from_test_is_an_error_unless_its_folder_is_there(data: Path):
+    shutil.rmtree(data / "test/dog")
+    assert "no folder for 'dog'" in message(data)
+    (data / "test/dog").mkdir()
+    loaded = load(data)
+    np.testing.assert_array_equal(loaded.test.labels, [0, 0])
+    assert loaded.test.classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_unreadable_images_are_counted_and_the_first_is_named(data: Path, workers: int):
+    whole = (data / "train/cat/1.png").read_bytes()
+    (data / "train/cat/1.png").write_bytes(whole[: len(whole) // 2])  # truncated
+    (data / "train/dog/0.png").write_bytes(b"no image at all")
+    (data / "train/dog/1.png").write_bytes(b"")
+    text = message(data, workers=workers)
+    assert f"cannot read the image {data / 'train/cat/1.png'} (" in text
+    assert "(and 2 more)" in text
+    assert left_over(data) == []
+    # The way out works.
+    for name in ("cat/1.png", "dog/0.png", "dog/1.png"):
+        (data / "train" / name).unlink()
+    assert len(load(data).train) == 5
+
+
+def test_one_unreadable_image_is_not_counted(data: Path):
+    (data / "test/dog/0.png").write_bytes(b"no image at all")
+    assert "more)" not in message(data)
+
+
+def test_truncated_jpeg_is_unreadable(data: Path):
+    path = data / "train/cat/9.jpg"
+    Image.fromarray(noise(64, 64)).save(path)
+    path.write_bytes(path.read_bytes()[:-400])
+    assert f"cannot read the image {path}" in message(data)
+
+
+def test_decompression_bomb_is_unreadable(data: Path):
+    size = struct.pack("<HH", 60000, 60000)
+    header = b"\0\0\x02" + b"\0" * 9 + size + b"\x18\0"
+    (data / "train/cat/9.tga").write_bytes(header + b"\0" * 100)
+    assert "9.tga" in message(data)
+
+
+def test_link_that_leads_nowhere_is_named(data: Path):
+    (data / "train/cat/8.png").symlink_to("nowhere.png")
+    assert f"{data / 'train/cat/8.png'} cannot be read" in message(data)
+
+
+def test_full_disk_leaves_nothing_and_says_how_to_go_on(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    text = message(data)
+    assert "the disk is full" in text
+    assert str(data.parent / "cache") in text
+    assert "choose another folder" in text
+    assert "--data-dir" in text
+    assert left_over(data) == []
+
+
+def test_full_disk_is_met_by_a_write_that_raises_not_by_a_mapping_that_kills(data: Path):
+    """/dev/full refuses every write as a full disk does; a mapped file would end the process."""
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    job = folder._Job(data / "train", folder._list_split(data, "train")["cat"], 8, 1, False)
+    with pytest.raises(OSError, match="No space left"):
+        folder._decode_to(Path("/dev/full"), job)
+
+
+def test_cache_that_cannot_be_written_is_named(data: Path):
+    (data.parent / "cache").write_text("a file where the folder should be")
+    text = message(data)
+    assert f"cannot write {data.parent / 'cache'}" in text
+    assert "choose another folder" in text
+
+
+def test_interrupted_decoding_leaves_nothing(data: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupted(*_: object) -> bytes:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(folder, "_decode_one", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        load(data)
+    assert left_over(data) == []
+
+
+def test_image_size_below_one_is_refused(data: Path):
+    assert "image size of 0" in message(data, image_size=0)
+
+
+# ---- By name
+
+
+def test_load_data_takes_a_path_and_keeps_its_cache_below_data_dir(data: Path, tmp_path: Path):
+    loaded = load_data(str(data), data_dir=tmp_path / "d", image_size=8, limit=(2, None))
+    assert loaded.train.images.shape == (2, 8, 8, 3)
+    assert len(list((tmp_path / "d" / "cache").glob("*.npy"))) == 2
+
+
+def test_load_data_names_the_choices_for_an_unknown_name(tmp_path: Path):
+    with pytest.raises(UserError, match=r"'cifar' ?: choose shapes, cifar10, or a folder"):
+        load_data("cifar", data_dir=tmp_path)
+
+
+def test_load_data_limits_the_shapes_evenly(tmp_path: Path):
+    loaded = load_data("shapes", data_dir=tmp_path, limit=(20, 10), seed=3)
+    assert np.bincount(loaded.train.labels).tolist() == [2] * 10
+    assert np.bincount(loaded.test.labels).tolist() == [1] * 10
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_load_data_refuses_an_image_size_it_cannot_give(tmp_path: Path):
+    with pytest.raises(UserError, match="32 x 32"):
+        load_data("shapes", data_dir=tmp_path, image_size=64)

@@ -1,0 +1,109 @@
+"""The backends keep the contract and each other's step: names, arguments, defaults, first docstring lines.
+
+Read from the sources with `ast`, so that no framework is needed. mypy, which CI runs, checks the rest.
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import backends
+
+ROOT = Path(__file__).parent.parent
+FILES = {
+    "devices": "Devices",
+    "transforms": "Transforms",
+    "loaders": "Loaders",
+    "resnet": "ResNet",
+    "weights": "WeightFiles",
+    "trainer": "Trainers",
+}
+Signature = tuple[list[str], list[str]]
+
+
+def signature(function: ast.FunctionDef) -> Signature:
+    """The argument names, and the defaults as source."""
+    arguments = function.args
+    names = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+    defaults = [ast.unparse(d) for d in (*arguments.defaults, *arguments.kw_defaults) if d]
+    return [name for name in names if name != "self"], defaults
+
+
+def functions(body: list[ast.stmt]) -> dict[str, ast.FunctionDef]:
+    return {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
+
+
+def contract(protocol: str) -> dict[str, Signature]:
+    tree = ast.parse((ROOT / "common/interface.py").read_text())
+    (node,) = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == protocol]
+    return {name: signature(function) for name, function in functions(node.body).items()}
+
+
+def source(backend: str, file: str) -> str:
+    return (ROOT / "backends" / backend / f"{file}.py").read_text()
+
+
+def first_lines(text: str) -> dict[str, str]:
+    public = {n: f for n, f in functions(ast.parse(text).body).items() if not n.startswith("_")}
+    return {name: (ast.get_docstring(f) or "").partition("\n")[0] for name, f in public.items()}
+
+
+def departures(text: str, protocol: str) -> list[str]:
+    """What a backend's file lacks or has otherwise than its protocol."""
+    found = {
+        name: signature(function) for name, function in functions(ast.parse(text).body).items()
+    }
+    return [name for name, wanted in contract(protocol).items() if found.get(name) != wanted]
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("backend", backends.FRAMEWORKS)
+def test_every_function_has_the_contract_s_arguments_and_defaults(backend, file):
+    assert departures(source(backend, file), FILES[file]) == []
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("backend", backends.FRAMEWORKS)
+def test_every_public_function_says_what_it_does_as_in_the_first_backend(backend, file):
+    first, *_ = backends.FRAMEWORKS
+    wanted, found = first_lines(source(first, file)), first_lines(source(backend, file))
+    assert all(found.values())
+    assert {name: found.get(name) for name in contract(FILES[file])} == {
+        name: wanted.get(name) for name in contract(FILES[file])
+    }
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("backend", backends.FRAMEWORKS)
+def test_functions_of_the_contract_come_in_the_same_order(backend, file):
+    first, *_ = backends.FRAMEWORKS
+    wanted = contract(FILES[file])
+    orders = [
+        [name for name in functions(ast.parse(source(b, file)).body) if name in wanted]
+        for b in (first, backend)
+    ]
+    assert orders[0] == orders[1]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "caught"),
+    [
+        ("def accuracy(y_hat, y)", "def accuracy(y_hat, labels)", "accuracy"),
+        ("lr=1e-3", "lr=1e-2", "adam"),
+        ("def split_batch", "def split_batches", "split_batch"),
+        ("animator=None", "animator=None, verbose=True", "train_ch13"),
+    ],
+)
+def test_a_drifted_copy_is_caught(before, after, caught):
+    text = source("pytorch", "trainer")
+    assert before in text
+    assert departures(text.replace(before, after), "Trainers") == [caught]
+
+
+def test_a_backend_s_record_holds_its_own_files(backend):
+    assert backend.name in backends.FRAMEWORKS
+    assert backend.packages == backends.FRAMEWORKS[backend.name]
+    for file in FILES:
+        assert getattr(backend, file).__name__ == f"backends.{backend.name}.{file}"
+    assert backend.devices.image_layout in ("NCHW", "NHWC")

@@ -1,0 +1,108 @@
+"""Every backend's loaders: the same order, the same batches from the same seed, every example once an epoch."""
+
+import numpy as np
+import pytest
+from conftest import random_dataset
+
+from common.augmentation import parse_augmentations
+from common.interface import Backend, DataIter
+from common.sampling import decide, epoch_order
+
+AUGS = parse_augmentations("flip,jitter,crop", (32, 32))
+
+
+def epoch(backend: Backend, data_iter: DataIter) -> tuple[np.ndarray, np.ndarray]:
+    to_numpy = backend.devices.to_numpy
+    batches = [(to_numpy(X), to_numpy(y)) for X, y in data_iter]
+    return np.concatenate([X for X, _ in batches]), np.concatenate([y for _, y in batches])
+
+
+def loaders(backend: Backend, n: int, augs=(), batch_size: int = 16, is_train: bool = True, seed=0):
+    dataset = random_dataset(n)
+    yield backend.loaders.load_batched(dataset, augs, batch_size, is_train, seed)
+    yield backend.loaders.load_native(dataset, augs, batch_size, is_train, seed)
+
+
+def test_both_pipelines_give_the_same_examples_in_the_same_order(backend):
+    batched, native = loaders(backend, 50)
+    for number in range(2):
+        order = epoch_order(50, 0, number)
+        for X, y in (epoch(backend, batched), epoch(backend, native)):
+            np.testing.assert_array_equal(y, random_dataset(50).labels[order])
+            expected = random_dataset(50).images[order] / np.float32(255)
+            if backend.devices.image_layout == "NCHW":
+                expected = np.moveaxis(expected, -1, 1)
+            np.testing.assert_array_equal(X, expected)
+
+
+def test_an_epoch_has_every_example_once_with_the_last_partial_batch(backend):
+    for data_iter in loaders(backend, 50):
+        sizes = [len(y) for _, y in data_iter]
+        assert sizes == [16, 16, 16, 2]
+        assert len(data_iter) == 4
+
+
+def test_a_test_set_comes_in_its_own_order_every_time(backend):
+    for data_iter in loaders(backend, 20, is_train=False):
+        for _ in range(2):
+            np.testing.assert_array_equal(epoch(backend, data_iter)[1], random_dataset(20).labels)
+
+
+def test_the_batched_pipeline_applies_the_decisions_of_seed_epoch_and_index(backend):
+    data_iter = backend.loaders.load_batched(random_dataset(20), AUGS, 8, True, seed=3)
+    transforms, images = backend.transforms, random_dataset(20).images
+    for number in range(2):
+        order = epoch_order(20, 3, number)
+        decisions = decide(AUGS, order, 3, number, (32, 32))
+        levels = transforms.from_images(images[order], backend.devices.cpu())
+        expected = transforms.augment(transforms.to_float(levels), decisions)
+        X, _ = epoch(backend, data_iter)
+        np.testing.assert_allclose(X, backend.devices.to_numpy(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 20])
+def test_the_batch_size_changes_no_augmented_pixel(backend, batch_size):
+    whole = backend.loaders.load_batched(random_dataset(20), AUGS, 20, True, seed=3)
+    parts = backend.loaders.load_batched(random_dataset(20), AUGS, batch_size, True, seed=3)
+    for _ in range(2):
+        X, y = epoch(backend, whole)
+        other_X, other_y = epoch(backend, parts)
+        np.testing.assert_allclose(X, other_X, atol=1e-6)
+        np.testing.assert_array_equal(y, other_y)
+
+
+def test_the_native_pipeline_draws_the_same_with_any_number_of_workers(backend):
+    runs = []
+    for num_workers in (0, 1, 2, 3):
+        data_iter = backend.loaders.load_native(
+            random_dataset(20), AUGS, 4, True, seed=3, num_workers=num_workers
+        )
+        runs.append([epoch(backend, data_iter)[0] for _ in range(2)])
+    for run in runs[1:]:
+        np.testing.assert_array_equal(run, runs[0])
+    assert (runs[0][0] != runs[0][1]).any()
+
+
+def test_native_draws_differ_from_example_to_example(backend):
+    dataset = random_dataset(64)
+    dataset.images[:] = dataset.images[0]
+    flip = parse_augmentations("flip", (32, 32))
+    data_iter = backend.loaders.load_native(dataset, flip, 16, True, seed=1, num_workers=2)
+    X, _ = epoch(backend, data_iter)
+    flipped = (X != X[0]).any(axis=(1, 2, 3))
+    assert 16 < flipped.sum() < 48
+    patterns = flipped.reshape(4, 16)  # a batch each: workers must not repeat one another
+    assert len(np.unique(patterns, axis=0)) == 4
+
+
+def test_loaders_leave_the_frameworks_own_random_state_alone(backend):
+    backend.devices.set_seed(5)
+    first = backend.devices.to_numpy(backend.transforms.native(AUGS)(random_dataset(1).images[0]))
+    backend.devices.set_seed(5)
+    list(backend.loaders.load_batched(random_dataset(20), AUGS, 4, True))
+    second = backend.devices.to_numpy(backend.transforms.native(AUGS)(random_dataset(1).images[0]))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_the_books_number_of_workers_is_four_or_one_a_core(backend):
+    assert 1 <= backend.loaders.get_dataloader_workers() <= 4

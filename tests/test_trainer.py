@@ -1,0 +1,225 @@
+"""Every backend's chapter-13 trainer: real steps on small data."""
+
+import numpy as np
+import pytest
+from conftest import bright_dataset
+
+from common.interface import Backend
+from common.weights import initial_weights, is_buffer
+
+SIZE = 8
+
+
+class Recorder:
+    """An animator that keeps what it is given."""
+
+    def __init__(self):
+        self.points = []
+
+    def add(self, x, y):
+        self.points.append((x, tuple(y)))
+
+
+class Training:
+    """A network for two classes of 8 x 8 images, with data to train it on."""
+
+    def __init__(self, backend: Backend, n: int = 40, batch_size: int = 8, seed: int = 0):
+        self.backend = backend
+        self.devices = [backend.devices.cpu()]
+        self.net = backend.resnet.resnet18(2)
+        backend.weights.set_weights(self.net, initial_weights(2, seed=seed))
+        self.trainer = backend.trainer.adam(self.net)
+        self.loss = backend.trainer.cross_entropy()
+        load = backend.loaders.load_batched
+        self.train_iter = load(bright_dataset(n, 0), (), batch_size, True, seed)
+        self.test_iter = load(bright_dataset(20, 1), (), batch_size, False)
+
+    def run(self, num_epochs: int, animator=None):
+        return self.backend.trainer.train_ch13(
+            self.net,
+            self.train_iter,
+            self.test_iter,
+            self.loss,
+            self.trainer,
+            num_epochs,
+            self.devices,
+            animator or Recorder(),
+        )
+
+    def weights(self):
+        return self.backend.weights.get_weights(self.net)
+
+
+@pytest.fixture
+def training(backend: Backend) -> Training:
+    return Training(backend)
+
+
+def test_training_learns(backend):
+    summary = Training(backend, n=80, batch_size=16).run(8)
+    assert summary.train_acc > 0.95
+    assert summary.test_acc > 0.95
+    assert summary.loss < 0.2
+
+
+def test_the_summary_is_what_was_printed_and_counts_every_image(training, capsys):
+    summary = training.run(2)
+    assert summary.examples == 80
+    assert 0 < summary.step_seconds <= summary.seconds
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == str(summary).splitlines()
+    assert lines[0].startswith("loss ")
+    assert "examples/sec on [" in lines[1]
+    assert "wall clock" in lines[2]
+
+
+def test_reports_come_five_times_an_epoch_and_once_after_it(training):
+    recorder = Recorder()
+    training.run(2, recorder)
+    xs = [x for x, _ in recorder.points]
+    expected = [0.2, 0.4, 0.6, 0.8, 1, 1, 1.2, 1.4, 1.6, 1.8, 2, 2]
+    assert xs == pytest.approx(expected)
+    for x, (loss, acc, test_acc) in recorder.points[5::6]:
+        assert (loss, acc) == (None, None)
+        assert 0 <= test_acc <= 1, x
+
+
+def test_fewer_than_five_batches_are_trained_and_reported(backend):
+    training, recorder = Training(backend, n=12), Recorder()
+    training.run(1, recorder)
+    assert [x for x, _ in recorder.points] == [0.5, 1, 1]
+
+
+def test_a_batch_returns_the_sum_of_losses_and_the_number_right(backend, training):
+    X, y = next(iter(training.train_iter))
+    to_numpy = backend.devices.to_numpy
+    l, acc = backend.trainer.train_batch_ch13(
+        training.net, X, y, training.loss, training.trainer, training.devices
+    )
+    fresh = Training(backend)
+    logits = to_numpy(backend.trainer.predict(fresh.net, X, training=True)).astype(np.float64)
+    logp = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    labels = to_numpy(y)
+    assert float(to_numpy(l)) == pytest.approx(-logp[np.arange(8), labels].sum(), rel=1e-4)
+    assert int(to_numpy(acc)) == (logits.argmax(1) == labels).sum()
+
+
+def test_the_mean_of_the_losses_is_minimised(backend):
+    """Twice the same examples in a batch give the same mean, so the same step; a sum would double the gradient."""
+    steps = []
+    for copies in (1, 4):
+        training = Training(backend)
+        X, y = next(iter(training.train_iter))
+        images = np.concatenate([backend.transforms.to_images(X)] * copies)
+        labels = np.concatenate([backend.devices.to_numpy(y)] * copies)
+        X = backend.transforms.to_float(backend.transforms.from_images(images, training.devices[0]))
+        y = backend.devices.from_numpy(labels)
+        # An epsilon far above the gradients makes Adam's step proportional to them.
+        trainer = backend.trainer.adam(training.net, lr=1e3, eps=1e3)
+        before = training.weights()["fc.weight"]
+        backend.trainer.train_batch_ch13(
+            training.net, X, y, training.loss, trainer, training.devices
+        )
+        steps.append(training.weights()["fc.weight"] - before)
+    np.testing.assert_allclose(steps[0], steps[1], rtol=2e-2, atol=1e-3 * np.abs(steps[0]).max())
+
+
+def test_a_loss_without_one_value_per_example_is_refused(backend, training):
+    X, y = next(iter(training.train_iter))
+
+    def mean_loss(y_hat, y):
+        return training.loss(y_hat, y).mean()
+
+    with pytest.raises(ValueError, match="one value per example"):
+        backend.trainer.train_batch_ch13(
+            training.net, X, y, mean_loss, training.trainer, training.devices
+        )
+
+
+def test_adam_takes_the_textbook_first_step(backend):
+    """With bias correction the first step is lr * g / (|g| + eps): its size is lr wherever |g| is far above eps."""
+    training = Training(backend)
+    X, y = next(iter(training.train_iter))
+    before = training.weights()
+    trainer = backend.trainer.adam(training.net, lr=0.01, betas=(0.5, 0.75), eps=1e-8)
+    backend.trainer.train_batch_ch13(training.net, X, y, training.loss, trainer, training.devices)
+    step = np.abs(training.weights()["fc.weight"] - before["fc.weight"])
+    moved = step > 0.005
+    assert moved.mean() > 0.9
+    np.testing.assert_allclose(step[moved], 0.01, rtol=1e-3)
+
+
+def test_evaluation_changes_nothing_and_uses_the_running_statistics(backend, training):
+    training.run(1)
+    before = training.weights()
+    whole = backend.trainer.evaluate_accuracy_gpu(training.net, training.test_iter)
+    one_by_one = backend.loaders.load_batched(bright_dataset(20, 1), (), 1, False)
+    assert backend.trainer.evaluate_accuracy_gpu(training.net, one_by_one) == whole
+    for name, weight in training.weights().items():
+        np.testing.assert_array_equal(weight, before[name])
+
+
+def test_training_moves_batch_norm_s_running_statistics(training):
+    before = training.weights()
+    training.run(1)
+    after = training.weights()
+    assert all((before[name] != after[name]).any() for name in before if is_buffer(name))
+
+
+def test_the_same_seed_trains_to_the_same_bits(backend):
+    recorders, weights = [], []
+    for _ in range(2):
+        training, recorder = Training(backend, seed=5), Recorder()
+        training.run(2, recorder)
+        recorders.append(recorder.points)
+        weights.append(training.weights())
+    assert recorders[0] == recorders[1]
+    assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_another_seed_trains_differently(backend, seed):
+    recorders = []
+    for s in (0, seed):
+        recorder = Recorder()
+        Training(backend, seed=s).run(1, recorder)
+        recorders.append(recorder.points)
+    assert recorders[0] != recorders[1]
+
+
+def test_bf16_trains_the_same_weights_in_lower_precision(backend):
+    losses = []
+    for precision in ("fp32", "bf16"):
+        training = Training(backend)
+        prepared = backend.trainer.prepare(training.net, training.devices, precision)
+        X, y = next(iter(training.train_iter))
+        l, _ = backend.trainer.train_batch_ch13(
+            prepared, X, y, training.loss, training.trainer, training.devices
+        )
+        losses.append(float(backend.devices.to_numpy(l)))
+        weights = training.weights()
+        assert (weights["fc.weight"] != initial_weights(2)["fc.weight"]).any()
+        assert all(weight.dtype == np.float32 for weight in weights.values())
+    assert losses[0] != losses[1]  # bf16 is in force
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_a_batch_is_split_into_parts_that_differ_by_one_at_most(backend, training, n):
+    X, y = next(iter(training.train_iter))
+    Xs, ys = backend.trainer.split_batch(X, y, training.devices * n)
+    sizes = [len(part) for part in ys]
+    assert sum(sizes) == 8
+    assert max(sizes) - min(sizes) <= 1
+    assert [len(part) for part in Xs] == sizes
+    to_numpy = backend.devices.to_numpy
+    np.testing.assert_array_equal(np.concatenate([to_numpy(part) for part in ys]), to_numpy(y))
+
+
+def test_the_metrics_of_a_batch_are_not_read_back(backend, training):
+    """What a batch returns are tensors, so that the host need not wait for the device."""
+    X, y = next(iter(training.train_iter))
+    results = backend.trainer.train_batch_ch13(
+        training.net, X, y, training.loss, training.trainer, training.devices
+    )
+    assert not any(isinstance(result, int | float) for result in results)

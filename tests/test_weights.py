@@ -1,0 +1,96 @@
+"""Canonical weights: what every backend starts from, and the files that carry them."""
+
+import numpy as np
+import pytest
+
+from common.errors import UserError
+from common.weights import (
+    initial_weights,
+    is_buffer,
+    load_weights,
+    num_parameters,
+    save_weights,
+    weight_shapes,
+)
+
+
+def test_initial_weights_are_xavier_uniform_with_zero_biases_and_batch_norm_at_the_identity():
+    for name, weight in initial_weights(10, seed=4).items():
+        assert weight.dtype == np.float32
+        if weight.ndim > 1:
+            outputs, inputs, area = weight.shape[0], weight.shape[1], int(np.prod(weight.shape[2:]))
+            bound = np.sqrt(6 / ((inputs + outputs) * area))
+            assert np.abs(weight).max() <= bound * 1.0001
+            assert weight.std() == pytest.approx(bound / np.sqrt(3), rel=0.05)
+            assert abs(weight.mean()) < 4 * bound / np.sqrt(weight.size)
+        else:
+            ones = name.endswith("running_var") or ".weight" in name
+            assert (weight == (1 if ones else 0)).all(), name
+
+
+def test_initial_weights_depend_on_the_seed_alone():
+    first, again, other = (
+        initial_weights(10, seed=1),
+        initial_weights(10, seed=1),
+        initial_weights(10, seed=2),
+    )
+    assert all((first[name] == again[name]).all() for name in first)
+    assert (first["conv.weight"] != other["conv.weight"]).all()
+
+
+def test_the_book_s_network_has_11_176_970_parameters():
+    assert num_parameters(initial_weights(10)) == 11_176_970
+    assert sum(is_buffer(name) for name in weight_shapes(10)) == 2 * 17
+
+
+def test_a_file_brings_back_weights_and_metadata(tmp_path):
+    weights = initial_weights(3, in_channels=1, seed=9)
+    path = tmp_path / "new folder" / "weights.safetensors"
+    save_weights(path, weights, {"classes": "a,b,c"})
+    loaded, metadata = load_weights(path)
+    assert list(loaded) == list(weights)
+    assert all((loaded[name] == weights[name]).all() for name in weights)
+    assert metadata == {"classes": "a,b,c"}
+    assert [file.name for file in path.parent.iterdir()] == ["weights.safetensors"]
+
+
+def test_files_that_are_no_weights_are_refused_in_one_line(tmp_path):
+    from safetensors.numpy import save_file
+
+    weights = initial_weights(3)
+    cases = {
+        "missing": None,
+        "damaged": b"not a safetensors file",
+        "foreign": {"layer.weight": np.ones((2, 2), np.float32)},
+        "short": {name: w for name, w in weights.items() if name != "bn.bias"},
+        "misshapen": weights | {"bn.bias": np.ones(63, np.float32)},
+    }
+    for name, content in cases.items():
+        path = tmp_path / f"{name}.safetensors"
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        elif content is not None:
+            save_file(content, path)
+        with pytest.raises(UserError, match=name) as error:
+            load_weights(path)
+        assert "\n" not in str(error.value)
+
+
+def test_a_truncated_file_is_refused(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, initial_weights(3), {})
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match="damaged"):
+        load_weights(path)
+
+
+def test_nothing_half_written_is_left_when_the_disk_fills(tmp_path, monkeypatch):
+    def full(self, data):
+        with self.open("wb") as file:
+            file.write(data[:1000])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(UserError, match="disk is full"):
+        save_weights(tmp_path / "weights.safetensors", initial_weights(3), {})
+    assert list(tmp_path.iterdir()) == []
