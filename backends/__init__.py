@@ -4,7 +4,6 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from common import environment
 from common.errors import UserError
 
 if TYPE_CHECKING:  # NumPy comes with it, and --help should not wait for that
@@ -29,10 +28,9 @@ def missing_packages(name: str) -> list[str]:
 def load(name: str) -> "Backend":
     """Import a backend, and with it its framework.
 
-    What the framework reads at import is set first. Raises UserError for an
-    unknown name and for a framework that is not installed. A framework that
-    is installed and fails to import is broken, not absent: its own error
-    passes through.
+    Raises UserError for an unknown name and for a framework that is not
+    installed. A framework that is installed and fails to import is broken,
+    not absent: its own error passes through.
     """
     if name not in FRAMEWORKS:
         choices = ", ".join(FRAMEWORKS)
@@ -42,6 +40,5 @@ def load(name: str) -> "Backend":
             f"backend {name} needs {' and '.join(missing)}: install the extra "
             f"'{name}', with pip install '.[{name}]' or uv run --extra {name}"
         )
-    environment.prepare(name)
     backend: Backend = import_module(f"backends.{name}").BACKEND
     return backend

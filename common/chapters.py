@@ -39,6 +39,7 @@ class Session:
     config: TrainConfig
     devices: list[Device]
     data: Data
+    image: Images  # the example to augment, uint8 (height, width, 3)
     folder: RunFolder
     console: Console
 
@@ -71,13 +72,14 @@ def _begin(command: Command, backend: Backend) -> Session:
     config = command.config
     console = Console(highlight=False)
     devices = backend.devices.get_devices(config.device)
-    size = config.data.image_size
-    parse_augmentations(config.augment, (size, size))
+    backend.devices.describe(devices, config.precision, config.compile)
+    parse_augmentations(config.augment, (config.data.image_size, config.data.image_size))
+    image = _example_image(config.image)
     data = _load_data(config)
     if command.name != "augment":
         _check_batches(len(data.train), config.batch_size)
     folder = RunFolder(config.output or default_folder(config.backend, command.name))
-    session = Session(backend, config, devices, data, folder, console)
+    session = Session(backend, config, devices, data, image, folder, console)
     description = _describe(session, command)
     for name, value in description.items():
         console.print(f"{name:>12}  {value}", soft_wrap=True)
@@ -116,7 +118,7 @@ def _describe(session: Session, command: Command) -> dict[str, str]:
         "data": f"{data.name}: {len(data.train):,} training and {len(data.test):,} test images, "
         f"{height} x {width}, {len(data.train.classes)} classes",
         "pipeline": config.pipeline,
-        **backend.devices.describe(session.devices, config.precision),
+        **backend.devices.describe(session.devices, config.precision, config.compile),
         **environment.in_force(backend.name),
         "seed": str(config.seed),
     }
@@ -126,8 +128,7 @@ def _describe(session: Session, command: Command) -> dict[str, str]:
             "preset": config.preset,
             "augment": config.augment,
             "training": f"ResNet-18, batch {config.batch_size}, {config.num_epochs} epochs, "
-            f"Adam lr {adam.lr:g}, betas {adam.betas[0]:g} {adam.betas[1]:g}, eps {adam.eps:g}"
-            + (", compiled" if config.compile else ""),
+            f"Adam lr {adam.lr:g}, betas {adam.betas[0]:g} {adam.betas[1]:g}, eps {adam.eps:g}",
         }
     if command.name == "compare":
         description["seeds"] = str(command.seeds)
@@ -150,9 +151,10 @@ def _record(session: Session, command: Command, description: dict[str, str]) -> 
 
 def _show(session: Session) -> None:
     """Draw every augmentation of the chapter eight times on the example image, and 32 training images."""
-    image = _example_image(session.config.image)
     for number, (title, augmentations) in enumerate(gallery().items(), start=1):
-        images = draw(session.backend, image, augmentations, 8, session.config, session.devices[0])
+        images = draw(
+            session.backend, session.image, augmentations, 8, session.config, session.devices[0]
+        )
         name = title.replace(",", "").replace(" ", "-")
         plotting.save_sheet(
             session.folder.path / f"augment-{number}-{name}.png", images, 2, 4, title
@@ -288,10 +290,6 @@ def _load(session: Session, config: TrainConfig, dataset: Dataset, is_train: boo
 def _compare(session: Session, num_seeds: int) -> None:
     """Train with and without augmentation, from the same weights and batches: the book's first exercise."""
     config = session.config
-    if config.augment == "none":
-        raise UserError(
-            "--compare-augmentation compares none with --augment: give --augment a list"
-        )
     runs: dict[str, list[Trained]] = {"none": [], config.augment: []}
     for seed in range(config.seed, config.seed + num_seeds):
         for augment, trained in runs.items():

@@ -44,7 +44,10 @@ def parse(arguments: Sequence[str], backends: Sequence[str]) -> Command:
         raise UserError("--seeds is for --compare-augmentation: add it, or use --seed")
     if seeds is not None and seeds < 1:
         raise UserError(f"--seeds {seeds}: must be 1 or more")
-    return Command("compare" if compare else name, _config(options), seeds or 3)
+    config = _config(options)
+    if compare and config.augment == "none":
+        raise UserError("--compare-augmentation compares none with --augment: give it a list")
+    return Command("compare" if compare else name, config, seeds or 3)
 
 
 def _config(options: dict[str, Any]) -> TrainConfig:

@@ -94,7 +94,8 @@ class TrainingProgress:
         if y[-1] is not None:
             self._end_epoch(y[-1])
         elif not self.console.is_terminal and self._silent_for() > SECONDS_BETWEEN_LINES:
-            self._say(f"{self._where(x)}{self._losses()}  {self._rate():.1f} images/s")
+            rate = (x - self.epoch + 1) * self.num_train / (time.perf_counter() - self.began)
+            self._say(f"{self._where(x)}{self._losses()}  {rate:.1f} images/s")
 
     def _end_epoch(self, test_acc: float) -> None:
         seconds = time.perf_counter() - self.began

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from common.datasets import balanced_subset, folder, load_data
-from common.datasets.folder import image_extensions, load_folder, to_square
+from common.datasets.folder import image_extensions, load_folder
+from common.datasets.images import to_square
 from common.errors import UserError
 
 GREEN, WHITE = (0, 128, 0), (255, 255, 255)

@@ -89,7 +89,7 @@ def test_native_draws_differ_from_example_to_example(backend):
     flip = parse_augmentations("flip", (32, 32))
     data_iter = backend.loaders.load_native(dataset, flip, 16, True, seed=1, num_workers=2)
     X, _ = epoch(backend, data_iter)
-    flipped = (X != X[0]).any(axis=(1, 2, 3))
+    flipped = (X[0] != X).any(axis=(1, 2, 3))
     assert 16 < flipped.sum() < 48
     patterns = flipped.reshape(4, 16)  # a batch each: workers must not repeat one another
     assert len(np.unique(patterns, axis=0)) == 4

@@ -1,4 +1,4 @@
-"""Random decisions are functions of (seed, epoch, index), and have the distributions that the book's operations have."""
+"""Random decisions are functions of (seed, epoch, index), with the distributions of the book's operations."""
 
 import numpy as np
 import pytest

@@ -116,10 +116,8 @@ def test_hue_turns_the_colour_circle_as_colorsys_does(backend, batch, images):
 
 
 def test_crops_come_within_one_level_of_pillow(backend, batch, images):
-    boxes = np.array(
-        [[0, 0, 21, 18], [2, 3, 5, 15], [20, 17, 1, 1], [1, 0, 20, 2], [4, 4, 9, 9], [0, 1, 3, 3]]
-        + [[6, 5, 12, 12]]
-    )
+    corners = [[0, 0, 21, 18], [2, 3, 5, 15], [20, 17, 1, 1], [1, 0, 20, 2], [4, 4, 9, 9]]
+    boxes = np.array([*corners, [0, 1, 3, 3], [6, 5, 12, 12]])
     decision = crops(boxes, (21, 18), (9, 12))
     result = backend.transforms.crop_resize(batch.levels, decision.rows, decision.columns)
     expected = [
@@ -197,7 +195,7 @@ def test_native_operations_give_floats_of_the_right_shape_that_vary(backend, ima
     draws = [backend.devices.to_numpy(transform(images[0])) for _ in range(8)]
     shape = (3, 21, 18) if backend.devices.image_layout == "NCHW" else (21, 18, 3)
     assert {(draw.shape, draw.dtype.name) for draw in draws} == {(shape, "float32")}
-    assert all(0 <= draw.min() and draw.max() <= 1 for draw in draws)
+    assert all(draw.min() >= 0 and draw.max() <= 1 for draw in draws)
     assert any((draw != draws[0]).any() for draw in draws)
 
 

@@ -1,6 +1,10 @@
 """The PyTorch tab: `from backends import pytorch as d2l` runs its cells."""
 
-from common import book
+# ruff: noqa: E402
+from common import book, environment
+
+environment.prepare("pytorch")  # before the framework is imported
+
 from common.book import *  # noqa: F403
 from common.interface import Backend
 

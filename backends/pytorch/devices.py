@@ -1,8 +1,12 @@
 """CPU and GPUs as PyTorch names them, and what is in force there."""
 
+import os
+import shutil
+
 import torch
 
 from common.environment import gpu_indices, processor
+from common.errors import UserError
 
 image_layout = "NCHW"
 
@@ -37,25 +41,33 @@ def get_devices(name):
     return [gpu(i) for i in gpu_indices(name, num_gpus())] or [cpu()]
 
 
-def describe(devices, precision):
-    """Return what computes, and which settings are in force there."""
-    if devices[0].type == "cpu":
-        capability = torch.backends.cpu.get_cpu_capability()
-        return {
-            "device": f"cpu: {processor()}",
-            "threads": str(torch.get_num_threads()),
-            "instructions": capability,
-            "precision": precision,
-        }
-    names = [torch.cuda.get_device_name(device) for device in devices]
-    tf32 = torch.backends.cudnn.allow_tf32 and precision == "fp32"
-    return {
-        "device": ", ".join(
+def describe(devices, precision="fp32", compile=False):
+    """Return what computes, and which settings are in force there.
+
+    Raises UserError where these settings cannot work on the devices.
+    """
+    on_cpu = devices[0].type == "cpu"
+    if compile and len(devices) > 1:
+        raise UserError("--compile takes one device: add --device gpu:0")
+    compiler = os.environ.get("CXX", "g++")
+    if compile and on_cpu and not shutil.which(compiler):
+        raise UserError(f"--compile needs {compiler}: install it or set CXX")
+    settings = {"precision": precision}
+    if on_cpu:
+        settings["device"] = f"cpu: {processor()}"
+        settings["threads"] = str(torch.get_num_threads())
+        settings["instructions"] = torch.backends.cpu.get_cpu_capability()
+    else:
+        names = [torch.cuda.get_device_name(device) for device in devices]
+        settings["device"] = ", ".join(
             f"{device}: {name}"
             for device, name in zip(devices, names, strict=True)
-        ),
-        "precision": precision + (", TF32 convolutions" if tf32 else ""),
-    }
+        )
+        if torch.backends.cudnn.allow_tf32 and precision == "fp32":
+            settings["precision"] = "fp32, TF32 in convolutions"
+    if compile:
+        settings["compile"] = "inductor"
+    return settings
 
 
 def from_numpy(array, device=None):

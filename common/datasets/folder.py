@@ -22,16 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.datasets import Data, Dataset, balanced_subset
+from common.datasets.images import to_square
 from common.environment import cores
 from common.errors import UserError
 from common.files import writing, written_whole
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    pass
 
 # What Pillow lists as images but cannot decode by itself: containers, and programs (PostScript).
 NOT_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
-ORIENTATION = 0x0112  # the EXIF tag that says how the camera was held
 FORMAT = 1  # of the cache; to be raised when `to_square` gives other pixels than before
 SMALL_FILE = 4096  # mean bytes of a file up to which threads bring nothing (measured)
 _CHUNK = 16  # images to a task: handing them over one by one costs as much as decoding them
@@ -182,71 +182,6 @@ def _choose(
         labels = np.array([label for label, _ in files], np.int64)
         files = sorted(files[position] for position in balanced_subset(labels, most))
     return [file for _, file in files], np.array([label for label, _ in files], np.int64)
-
-
-# ---- One image
-
-
-def to_square(image: "Image", image_size: int) -> NDArray[np.uint8]:
-    """Return ``image`` as uint8 (image_size, image_size, 3), RGB.
-
-    In this order: turned as its EXIF orientation says; 16-bit grey scaled to 8 bits; composited on
-    white where it has transparency; converted to RGB as Pillow does it, without colour profiles;
-    the shorter side resized to ``image_size`` (bilinear, antialiased) and the middle of the longer
-    one cut out. Of an animation the first picture counts. An RGB image of that size is unchanged.
-    Raises ValueError for a mode that has no RGB meaning.
-    """
-    from PIL import Image
-
-    image = _to_rgb(_upright(image))
-    width, height = image.size
-    if min(width, height) != image_size:
-        scale = image_size / min(width, height)
-        width, height = (max(image_size, round(side * scale)) for side in (width, height))
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    if (width, height) != (image_size, image_size):
-        left, top = (width - image_size) // 2, (height - image_size) // 2
-        image = image.crop((left, top, left + image_size, top + image_size))
-    return np.asarray(image)
-
-
-def _upright(image: "Image") -> "Image":
-    """Turn and mirror ``image`` as its EXIF orientation, 1..8, asks for."""
-    from PIL.Image import Transpose
-
-    try:
-        orientation = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # damaged EXIF data are common, and no reason to refuse whole pixels
-        return image
-    undo = {
-        2: Transpose.FLIP_LEFT_RIGHT,
-        3: Transpose.ROTATE_180,
-        4: Transpose.FLIP_TOP_BOTTOM,
-        5: Transpose.TRANSPOSE,
-        6: Transpose.ROTATE_270,
-        7: Transpose.TRANSVERSE,
-        8: Transpose.ROTATE_90,
-    }
-    return image.transpose(undo[orientation]) if orientation in undo else image
-
-
-def _to_rgb(image: "Image") -> "Image":
-    from PIL import Image
-
-    if image.mode.startswith("I"):
-        # Pillow would clip at 255: almost all of a 16-bit image would be white.
-        grey = np.asarray(image).astype(np.int64)
-        if grey.min() < 0 or grey.max() > 65535:
-            raise ValueError("grey values outside of 16 bits")
-        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise ValueError("grey values without a range")
-    if "transparency" in image.info or image.mode in ("P", "PA", "LA", "La", "RGBA", "RGBa"):
-        image = image.convert("LA") if image.mode == "La" else image
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 # ---- One split

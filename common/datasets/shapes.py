@@ -55,8 +55,8 @@ class Pose(NamedTuple):
 # earlier ones; a hole lets the ground show.
 
 # 256 times the cosine of 0, 15, ..., 345 degrees; the sine is the same, six places earlier.
-_COSINES = (256, 247, 222, 181, 128, 66, 0, -66, -128, -181, -222, -247)
-_COSINES += tuple(-c for c in _COSINES)
+_FIRST_HALF = (256, 247, 222, 181, 128, 66, 0, -66, -128, -181, -222, -247)
+_COSINES = _FIRST_HALF + tuple(-c for c in _FIRST_HALF)
 
 
 def _oval(x: int, y: int, width: int, height: int) -> Polygon:
@@ -84,7 +84,7 @@ _GLYPHS: dict[str, Glyph] = {
             ),
         ),
         ("accent", ((-22, -31), (6, -31), (6, -21), (-22, -21))),
-        ("accent", ((-20, 22), (31, 22), (31, 30), (0, 30), (-3, 26), (-6, 30), (-20, 30))),
+        ("accent", ((-20, 22), (31, 22), (31, 30), (8, 30), (4, 26), (-4, 26), (-6, 30), (-20, 30))),
     ),
     "duck": (
         (
@@ -185,8 +185,9 @@ def _choose_labels(index: Ints, seed: int, split: Split) -> Ints:
     block, place = np.divmod(index, len(CLASSES))
     every = np.arange(len(CLASSES))
     bits = random_bits(seed, _LABELS, split == "test", block[:, None], every)
-    order: Ints = np.argsort(bits, axis=1, kind="stable").astype(np.int64)
-    return order[np.arange(len(index)), place]
+    order = np.argsort(bits, axis=1, kind="stable").astype(np.int64)  # (n, 10)
+    label: Ints = order[np.arange(len(index)), place]
+    return label
 
 
 def _choose_facing(index: Ints, label: Ints, seed: int, split: Split) -> NDArray[np.bool_]:
@@ -195,7 +196,7 @@ def _choose_facing(index: Ints, label: Ints, seed: int, split: Split) -> NDArray
         return np.zeros(len(index), dtype=np.bool_)
     pair, second = np.divmod(index // len(CLASSES), 2)
     coin = random_bits(seed, _FACINGS, pair, label) >> np.uint64(63)
-    return coin.astype(np.int64) != second
+    return np.not_equal(coin.astype(np.int64), second)
 
 
 def _choose_poses(index: Ints, seed: int, split: Split) -> Pose:
@@ -203,19 +204,22 @@ def _choose_poses(index: Ints, seed: int, split: Split) -> Pose:
     left = _choose_facing(index, label, seed, split)
     pick = _picker(seed, _POSES, split, index)
     middle = SIDE * UNIT // 2
-    reach = 3 * UNIT
+    reach = 5 * UNIT // 2
     return Pose(
         label,
         left,
-        tilt=pick(-8, 8),  # up to 14 degrees either way
-        size=pick(4 * 19, 4 * 27),
+        tilt=pick(-7, 7),  # up to 12 degrees either way
+        size=pick(4 * 20, 4 * 27),
         x=middle + pick(-reach, reach),
         y=middle + pick(-reach, reach),
     )
 
 
 def choose_poses(n: int, seed: int, split: Split) -> Pose:
-    """What the first ``n`` pictures of a split show: the labels, and how each thing stands."""
+    """What the first ``n`` pictures of a split show: the labels, and how each thing stands.
+
+    Raises UserError for ``n`` below 1.
+    """
     _check_count(n)
     return _choose_poses(np.arange(n, dtype=np.int64), seed, split)
 
@@ -246,7 +250,8 @@ def _cover(x: Ints, y: Ints) -> Ints:
     steps = np.bincount(cell, sign * (UNIT - part), total)
     steps += np.bincount(cell + 1, sign * part, total)  # doubles, but whole and far below 2**53
     sums = np.cumsum(steps.astype(np.int64).reshape(len(x), SIDE, SIDE + 2), axis=2)
-    return np.abs(sums[:, :, :SIDE])  # a mirrored polygon runs the other way round
+    cover: Ints = np.abs(sums[:, :, :SIDE])  # a mirrored polygon runs the other way round
+    return cover
 
 
 def _place(polygon: Polygon, pose: Pose) -> tuple[Ints, Ints]:
@@ -283,7 +288,7 @@ def draw_outlines(pose: Pose) -> tuple[Ints, Ints]:
     for label, name in enumerate(CLASSES):
         rows = np.nonzero(pose.label == label)[0]
         if len(rows):
-            some = Pose(*(column[rows] for column in pose))
+            some = Pose._make(column[rows] for column in pose)
             body[rows], accent[rows] = _paint_glyph(_GLYPHS[name], some)
     return body, accent
 
@@ -294,7 +299,7 @@ def _tint(hue: Ints, strength: Ints, light: Ints) -> Ints:
         [abs(hue - 768) - 256, 512 - abs(hue - 512), 512 - abs(hue - 1024)], axis=1
     ).clip(0, 255)
     grey = wheel @ np.array([77, 150, 29]) // 256  # how light the pure hue looks
-    colour = light[:, None] + (wheel - grey[:, None]) * strength[:, None] // 256
+    colour: Ints = light[:, None] + (wheel - grey[:, None]) * strength[:, None] // 256
     return colour.clip(0, 255)[:, None, None, :]
 
 
@@ -317,14 +322,15 @@ def _pattern(pick: Callable[[int, int], Ints]) -> Ints:
     x, y = np.arange(SIDE), np.arange(SIDE)[:, None]
     along = (across * x + down * y) // period % 2
     athwart = (down * x - across * y) // period % 2
-    return 256 * np.choose(kind, [0 * along, along, along ^ athwart, along & athwart])
+    on: Ints = np.choose(kind, [0 * along, along, along ^ athwart, along & athwart])
+    return 256 * on
 
 
 def _ground(pick: Callable[[int, int], Ints], light: Ints) -> Ints:
     """A patterned ground of about the given lightness, with pebbles: (n, 32, 32, 3)."""
     hue = pick(0, 1535)
-    plain = _tint(hue, pick(20, 80), light)
-    other = _tint((hue + pick(-200, 200)) % 1536, pick(20, 80), light + pick(-22, 22))
+    plain = _tint(hue, pick(10, 60), light)
+    other = _tint((hue + pick(-200, 200)) % 1536, pick(10, 60), light + pick(-22, 22))
     ground = _blend(plain, other, _pattern(pick)) + _slope(pick, 20)
     corners = np.array(_oval(0, 0, 256, 256), dtype=np.int64)[::2].T  # (2, 12)
     for _ in range(2):
@@ -347,17 +353,17 @@ def _draw_chunk(index: Ints, seed: int, split: Split) -> tuple[NDArray[np.uint8]
     """The images (n, 32, 32, 3) and labels (n,) of the pictures with these positions."""
     pose = _choose_poses(index, seed, split)
     pick = _picker(seed, _COLOURS, split, index)
-    dark, light = pick(40, 85), pick(165, 215)
+    dark, light = pick(40, 80), pick(170, 215)
     night = pick(0, 1) == 1  # a light thing on a dark ground, or the other way round
     image = _ground(pick, np.where(night, dark, light))
     hue, shade = pick(0, 1535), np.where(night, light, dark)
     shading = _slope(pick, 18)
     step = np.where(night, -1, 1) * pick(20, 45)  # the accent is nearer to the ground in lightness
     body, accent = draw_outlines(pose)
-    image = _blend(image, _tint(hue, pick(50, 150), shade) + shading, body + accent)
+    image = _blend(image, _tint(hue, pick(40, 130), shade) + shading, body + accent)
     second = _tint((hue + pick(300, 1236)) % 1536, pick(60, 160), shade + step)
     image = _blend(image, second + shading, accent)
-    image = image + _noise(index, seed, split, pick(8, 30))
+    image = image + _noise(index, seed, split, pick(8, 26))
     return image.clip(0, 255).astype(np.uint8), pose.label
 
 
@@ -385,6 +391,10 @@ def draw_shapes(n: int, seed: int = 0, split: Split = "train") -> Dataset:
 
 
 def load_shapes(num_train: int = 700, num_test: int = 400, seed: int = 0) -> Data:
-    """Both splits: training pictures face right, half of the test pictures face left."""
+    """Both splits: training pictures face right, half of the test pictures face left.
+
+    Raises UserError if either number is below 1.
+    """
+    _check_count(num_test)  # before the time goes into the training pictures
     train = draw_shapes(num_train, seed, "train")
     return Data("shapes", train, draw_shapes(num_test, seed, "test"))

@@ -1,0 +1,79 @@
+"""Pictures: what is drawn, in which shape, and what a notebook's Animator holds."""
+
+import numpy as np
+import pytest
+from conftest import random_dataset
+from PIL import Image
+
+from common import plotting
+
+
+def test_a_sheet_has_one_cell_an_image_and_shows_its_pixels(tmp_path):
+    colours = [
+        np.full((20, 40, 3), level, np.uint8) for level in ([255, 0, 0], [0, 255, 0], [0, 0, 255])
+    ]
+    plotting.save_sheet(tmp_path / "sheet.png", colours, 1, 3, "three colours")
+    picture = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB"))
+    for colour in ([255, 0, 0], [0, 255, 0], [0, 0, 255]):
+        assert (picture == colour).all(-1).mean() > 0.1
+    row = picture[int(0.8 * len(picture))]
+    seen = [tuple(pixel) for pixel in row if sorted(pixel) == [0, 0, 255]]
+    assert list(dict.fromkeys(seen)) == [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+
+
+def test_a_sheet_of_fewer_images_leaves_cells_empty(tmp_path):
+    plotting.save_sheet(tmp_path / "sheet.png", list(random_dataset(3).images), 4, 8, "three")
+    assert (tmp_path / "sheet.png").exists()
+
+
+def test_equal_pictures_are_equal_files(tmp_path):
+    for name in ("a.png", "b.png"):
+        plotting.save_curves(tmp_path / name, {"train loss": [(1, 0.5), (2, 0.25)]}, "title")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_a_comparison_draws_mean_and_band_of_each(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plotting, "save_figure", lambda path, figure: drawn.append(figure))
+    runs = {"none": np.array([[0.5, 0.6], [0.7, 0.8]]), "flip": np.array([[0.6, 0.7], [0.8, 1.0]])}
+    plotting.save_comparison(tmp_path / "x.png", runs, "title")
+    (axis,) = drawn[0].axes
+    np.testing.assert_allclose([line.get_ydata() for line in axis.lines], [[0.6, 0.7], [0.7, 0.85]])
+    for band, accuracies in zip(axis.collections, runs.values(), strict=True):
+        heights = band.get_paths()[0].vertices[:, 1]
+        assert (heights.min(), heights.max()) == (accuracies.min(), accuracies.max())
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["none", "flip"]
+
+
+@pytest.fixture
+def animator():
+    from matplotlib import pyplot as plt
+
+    yield plotting.Animator(
+        xlabel="epoch", xlim=[1, 3], ylim=[0, 1], legend=["train loss", "train acc", "test acc"]
+    )
+    plt.close("all")
+
+
+def test_the_animator_adds_points_to_the_curves_that_have_one(animator):
+    animator.add(0.5, (0.9, 0.1, None))
+    animator.add(1, (None, None, 0.4))
+    animator.add(1.5, (0.5, 0.6, None))
+    assert animator.points == [[(0.5, 0.9), (1.5, 0.5)], [(0.5, 0.1), (1.5, 0.6)], [(1, 0.4)]]
+    lines = animator.axes[0].lines
+    assert [list(line.get_ydata()) for line in lines] == [[0.9, 0.5], [0.1, 0.6], [0.4]]
+    assert animator.axes[0].get_xlabel() == "epoch"
+    assert animator.axes[0].get_ylim() == (0, 1)
+
+
+def test_the_animator_takes_a_single_value(animator):
+    animator.add(1, 0.5)
+    assert animator.points == [[(1, 0.5)]]
+
+
+def test_images_of_every_form_are_shown_channels_last():
+    grey, rgb = np.zeros((5, 7)), np.zeros((5, 7, 3))
+    assert plotting._channels_last(grey).shape == (5, 7)
+    assert plotting._channels_last(rgb).shape == (5, 7, 3)
+    assert plotting._channels_last(np.zeros((3, 5, 7))).shape == (5, 7, 3)
+    assert plotting._channels_last(np.zeros((1, 5, 7))).shape == (5, 7)
