@@ -117,22 +117,29 @@ def _describe(session: Session, command: Command) -> dict[str, str]:
         "backend": f"{backend.name} ({', '.join(f'{p} {versions[p]}' for p in backend.packages)})",
         "data": f"{data.name}: {len(data.train):,} training and {len(data.test):,} test images, "
         f"{height} x {width}, {len(data.train.classes)} classes",
-        "pipeline": config.pipeline,
-        **backend.devices.describe(session.devices, config.precision, config.compile),
-        **environment.in_force(backend.name),
-        "seed": str(config.seed),
     }
     if command.name != "augment":
         adam = config.adam
         description |= {
             "preset": config.preset,
-            "augment": config.augment,
             "training": f"ResNet-18, batch {config.batch_size}, {config.num_epochs} epochs, "
             f"Adam lr {adam.lr:g}, betas {adam.betas[0]:g} {adam.betas[1]:g}, eps {adam.eps:g}",
+            "augment": config.augment,
         }
-    if command.name == "compare":
-        description["seeds"] = str(command.seeds)
+    settings = environment.in_force(backend.name)
+    description |= {
+        "pipeline": config.pipeline,
+        "seed": str(config.seed)
+        if command.name != "compare"
+        else _seeds(config.seed, command.seeds),
+        **backend.devices.describe(session.devices, config.precision, config.compile),
+        "environment": ", ".join(f"{name} {value}" for name, value in settings.items()),
+    }
     return description | {"output": str(session.folder.path)}
+
+
+def _seeds(first: int, number: int) -> str:
+    return ", ".join(str(seed) for seed in range(first, first + number))
 
 
 def _record(session: Session, command: Command, description: dict[str, str]) -> dict[str, Any]:

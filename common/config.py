@@ -50,8 +50,8 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     augment: str = "flip"  # the chapter's train_augs
     pipeline: str = "batched"
-    batch_size: int = 32
-    num_epochs: int = 4
+    batch_size: int = 256  # the chapter's
+    num_epochs: int = 10  # the chapter's
     adam: AdamConfig = field(default_factory=AdamConfig)
     precision: str = "fp32"
     compile: bool = False
@@ -83,15 +83,11 @@ def plain(config: Any) -> Any:
 
 
 PRESETS = {
-    # Sizes chosen so that ResNet-18 passes 0.9 within two minutes on two CPU cores: see README.md.
-    "quick": TrainConfig("", "quick"),
+    # The book's learning rate of 1e-3 is for batches of 256. With 110 batches of 32 in all, half of it makes the test
+    # accuracy settle by the fifth epoch; with 1e-3 it still jumps between .88 and .99 from epoch to epoch (measured).
+    "quick": TrainConfig("", "quick", batch_size=32, num_epochs=5, adam=AdamConfig(lr=5e-4)),
     # The chapter: CIFAR-10, batch_size 256, lr 0.001, 10 epochs.
     "book": TrainConfig(
-        "",
-        "book",
-        data=DataConfig("cifar10"),
-        batch_size=256,
-        num_epochs=10,
-        adam=AdamConfig(lr=1e-3),
+        "", "book", data=DataConfig("cifar10"), batch_size=256, num_epochs=10, adam=AdamConfig()
     ),
 }

@@ -93,7 +93,7 @@ class TrainingProgress:
                 self.points[name].append((x, value))
         if y[-1] is not None:
             self._end_epoch(y[-1])
-        elif not self.console.is_terminal and self._silent_for() > SECONDS_BETWEEN_LINES:
+        elif x < self.epoch and self._silent_for() > SECONDS_BETWEEN_LINES:
             rate = (x - self.epoch + 1) * self.num_train / (time.perf_counter() - self.began)
             self._say(f"{self._where(x)}{self._losses()}  {rate:.1f} images/s")
 
@@ -120,7 +120,8 @@ class TrainingProgress:
         self.spoke = time.perf_counter()
 
     def _silent_for(self) -> float:
-        return time.perf_counter() - self.spoke
+        """Return the seconds since the last line; a bar is never silent."""
+        return 0.0 if self.console.is_terminal else time.perf_counter() - self.spoke
 
     def _where(self, x: float | None = None) -> str:
         epoch = min(self.epoch, self.num_epochs) if x is None else f"{x:.2f}"

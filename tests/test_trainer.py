@@ -223,3 +223,19 @@ def test_the_metrics_of_a_batch_are_not_read_back(backend, training):
         training.net, X, y, training.loss, training.trainer, training.devices
     )
     assert not any(isinstance(result, int | float) for result in results)
+
+
+@pytest.mark.slow  # compiling takes half a minute
+def test_a_compiled_network_trains_like_the_network_itself(backend):
+    losses = []
+    for compile in (False, True):
+        training = Training(backend)
+        backend.devices.describe(training.devices, "fp32", compile)
+        prepared = backend.trainer.prepare(training.net, training.devices, compile=compile)
+        X, y = next(iter(training.train_iter))
+        for _ in range(2):
+            l, _ = backend.trainer.train_batch_ch13(
+                prepared, X, y, training.loss, training.trainer, training.devices
+            )
+        losses.append(float(backend.devices.to_numpy(l)))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)

@@ -47,8 +47,9 @@ def load_data(
     """Return the data called ``name``: "shapes", "cifar10", or the path of a folder.
 
     ``data_dir`` holds downloads, and in ``cache/`` the decoded images of folders. ``limit`` (train,
-    test) keeps at most so many examples, evenly from all classes. ``image_size`` (pixels) and
-    ``workers`` (threads) serve folders, ``seed`` the drawn shapes, ``download`` CIFAR-10.
+    test) keeps at most so many examples, evenly from all classes; of the shapes it draws so many.
+    ``image_size`` (pixels) and ``workers`` (threads) serve folders, ``seed`` the drawn shapes,
+    ``download`` CIFAR-10.
     A folder called "shapes" or "cifar10" is written "./shapes". Raises UserError for an unknown
     name, and as the loaders do.
     """
@@ -69,11 +70,11 @@ def load_data(
     if name == "shapes":
         from common.datasets.shapes import load_shapes
 
-        data = load_shapes(seed=seed)
-    else:
-        from common.datasets.cifar10 import load_cifar10
+        sizes = zip(("num_train", "num_test"), limit, strict=True)
+        return load_shapes(seed=seed, **{name: n for name, n in sizes if n is not None})
+    from common.datasets.cifar10 import load_cifar10
 
-        data = load_cifar10(data_dir, download=download)
+    data = load_cifar10(data_dir, download=download)
     return Data(data.name, _limited(data.train, limit[0]), _limited(data.test, limit[1]))
 
 

@@ -208,8 +208,8 @@ def _choose_poses(index: Ints, seed: int, split: Split) -> Pose:
     return Pose(
         label,
         left,
-        tilt=pick(-7, 7),  # up to 12 degrees either way
-        size=pick(4 * 20, 4 * 27),
+        tilt=pick(-6, 6),  # up to 11 degrees either way
+        size=pick(4 * 21, 4 * 27),
         x=middle + pick(-reach, reach),
         y=middle + pick(-reach, reach),
     )
@@ -335,7 +335,7 @@ def _ground(pick: Callable[[int, int], Ints], light: Ints) -> Ints:
     corners = np.array(_oval(0, 0, 256, 256), dtype=np.int64)[::2].T  # (2, 12)
     for _ in range(2):
         x, y = (pick(0, SIDE * UNIT)[:, None] + pick(64, 288)[:, None] * c // 256 for c in corners)
-        pebble = _tint(pick(0, 1535), pick(40, 120), light + pick(-40, 40))
+        pebble = _tint(pick(0, 1535), pick(40, 120), light + pick(-30, 30))
         ground = _blend(ground, pebble, _cover(x, y))
     return ground
 
@@ -353,17 +353,17 @@ def _draw_chunk(index: Ints, seed: int, split: Split) -> tuple[NDArray[np.uint8]
     """The images (n, 32, 32, 3) and labels (n,) of the pictures with these positions."""
     pose = _choose_poses(index, seed, split)
     pick = _picker(seed, _COLOURS, split, index)
-    dark, light = pick(40, 80), pick(170, 215)
+    dark, light = pick(35, 70), pick(180, 220)
     night = pick(0, 1) == 1  # a light thing on a dark ground, or the other way round
     image = _ground(pick, np.where(night, dark, light))
     hue, shade = pick(0, 1535), np.where(night, light, dark)
     shading = _slope(pick, 18)
-    step = np.where(night, -1, 1) * pick(20, 45)  # the accent is nearer to the ground in lightness
+    step = np.where(night, -1, 1) * pick(20, 40)  # the accent is nearer to the ground in lightness
     body, accent = draw_outlines(pose)
     image = _blend(image, _tint(hue, pick(40, 130), shade) + shading, body + accent)
     second = _tint((hue + pick(300, 1236)) % 1536, pick(60, 160), shade + step)
     image = _blend(image, second + shading, accent)
-    image = image + _noise(index, seed, split, pick(8, 26))
+    image = image + _noise(index, seed, split, pick(8, 24))
     return image.clip(0, 255).astype(np.uint8), pose.label
 
 
