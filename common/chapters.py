@@ -72,6 +72,7 @@ def _begin(command: Command, backend: Backend) -> Session:
     config = command.config
     console = Console(highlight=False)
     devices = backend.devices.get_devices(config.device)
+    # Reading settings raises for those that cannot work, before anything is written.
     backend.devices.describe(devices, config.precision, config.compile)
     parse_augmentations(config.augment, (config.data.image_size, config.data.image_size))
     image = _example_image(config.image)
@@ -129,17 +130,11 @@ def _describe(session: Session, command: Command) -> dict[str, str]:
     settings = environment.in_force(backend.name)
     description |= {
         "pipeline": config.pipeline,
-        "seed": str(config.seed)
-        if command.name != "compare"
-        else _seeds(config.seed, command.seeds),
+        "seed": ", ".join(str(config.seed + i) for i in range(command.seeds)),
         **backend.devices.describe(session.devices, config.precision, config.compile),
         "environment": ", ".join(f"{name} {value}" for name, value in settings.items()),
     }
     return description | {"output": str(session.folder.path)}
-
-
-def _seeds(first: int, number: int) -> str:
-    return ", ".join(str(seed) for seed in range(first, first + number))
 
 
 def _record(session: Session, command: Command, description: dict[str, str]) -> dict[str, Any]:
@@ -242,8 +237,8 @@ def train(session: Session, config: TrainConfig, title: str = "") -> Trained:
     weights = initial_weights(len(data.train.classes), seed=config.seed)
     net = backend.resnet.resnet18(len(data.train.classes))
     backend.weights.set_weights(net, weights)
-    trainer = backend.trainer.adam(net, config.adam.lr, config.adam.betas, config.adam.eps)
     prepared = backend.trainer.prepare(net, devices, config.precision, config.compile)
+    trainer = backend.trainer.adam(net, config.adam.lr, config.adam.betas, config.adam.eps)
     train_iter, test_iter = (
         _load(session, config, data.train, True),
         _load(session, config, data.test, False),

@@ -47,7 +47,7 @@ def parse(arguments: Sequence[str], backends: Sequence[str]) -> Command:
     config = _config(options)
     if compare and config.augment == "none":
         raise UserError("--compare-augmentation compares none with --augment: give it a list")
-    return Command("compare" if compare else name, config, seeds or 3)
+    return Command("compare", config, seeds or 3) if compare else Command(name, config)
 
 
 def _config(options: dict[str, Any]) -> TrainConfig:

@@ -6,7 +6,7 @@ can be drawn again alone. The hash is the finaliser of SplitMix64 (Steele, Lea a
 pseudorandom number generators"), chained over the counters.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,10 +53,21 @@ def uniform(seed: int, *counters: ArrayLike) -> Uniform:
     return np.asarray((random_bits(seed, *counters) >> np.uint64(11)) * 2.0**-53)
 
 
-def epoch_order(num_examples: int, seed: int, epoch: int) -> Indices:
+def epoch_order(num_examples: int, seed: int, epoch: int, shuffle: bool = True) -> Indices:
     """Return the order in which an epoch visits the examples: a permutation, int64 of shape (num_examples,)."""
+    if not shuffle:
+        return np.arange(num_examples)
     keys = random_bits(seed, ORDER, epoch, np.arange(num_examples))
     return np.argsort(keys, kind="stable")
+
+
+def epoch_batches(
+    num_examples: int, batch_size: int, seed: int, epoch: int, shuffle: bool = True
+) -> Iterator[Indices]:
+    """Yield the examples of each batch of an epoch, int64 of shape (batch_size,); the last may be smaller."""
+    order = epoch_order(num_examples, seed, epoch, shuffle)
+    for start in range(0, num_examples, batch_size):
+        yield order[start : start + batch_size]
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,17 @@ Both visit the examples in the order of common.sampling, and what they draw
 for an example depends on (seed, epoch, index) alone.
 """
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from common.environment import cores
-from common.sampling import NATIVE, decide, epoch_order, random_bits
+from common.sampling import (
+    NATIVE,
+    decide,
+    epoch_batches,
+    epoch_order,
+    random_bits,
+)
 
 from . import transforms
 
@@ -42,10 +47,9 @@ class _Order(Sampler):
 
     def __iter__(self):
         epoch, self.epoch = self.epoch, self.epoch + 1
-        if self.is_train:
-            order = epoch_order(self.num_examples, self.seed, epoch)
-        else:
-            order = np.arange(self.num_examples)
+        order = epoch_order(
+            self.num_examples, self.seed, epoch, shuffle=self.is_train
+        )
         return iter([(epoch, index) for index in order.tolist()])
 
 
@@ -60,13 +64,14 @@ class _Examples(Dataset):
 
     def __getitem__(self, visit):
         epoch, index = visit
-        # torchvision draws from the global generator. Differs: left alone,
-        # what it draws would depend on the number of workers.
-        state = torch.get_rng_state()
+        # torchvision draws from the default generator. Left alone, what it
+        # draws for an example would depend on the number of workers.
+        generator = torch.default_generator
+        state = generator.get_state()
         bits = random_bits(self.seed, NATIVE, epoch, index)
-        torch.manual_seed(int(bits))
+        generator.manual_seed(int(bits))
         image = self.transform(self.dataset.images[index])
-        torch.set_rng_state(state)
+        generator.set_state(state)
         return image, int(self.dataset.labels[index])
 
 
@@ -93,12 +98,10 @@ class _Batches:
 
     def __iter__(self):
         epoch, self.epoch = self.epoch, self.epoch + 1
-        order = np.arange(len(self.labels))
-        if self.is_train:
-            order = epoch_order(len(order), self.seed, epoch)
         size = tuple(self.images.shape[2:])
-        for start in range(0, len(order), self.batch_size):
-            indices = order[start : start + self.batch_size]
+        for indices in epoch_batches(
+            len(self.labels), self.batch_size, self.seed, epoch, self.is_train
+        ):
             decisions = decide(self.augs, indices, self.seed, epoch, size)
             chosen = torch.as_tensor(indices, device=self.images.device)
             X = transforms.to_float(self.images[chosen])

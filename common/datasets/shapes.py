@@ -1,15 +1,15 @@
 """Ten drawn classes that need no download and for which mirroring is the right augmentation.
 
 Every picture is 32 x 32 RGB: one thing in two colours on a patterned ground with a few pebbles
-and some noise. Its place, size, tilt, colours, shading and ground vary; only its outline tells
-its class.
+and some noise. Its place, size, tilt, colours, shading and ground vary and are drawn without
+regard to the class.
 
 **The two splits differ on purpose.** Each class faces one way (the fish swims, the boot points,
 the mug has its handle). Every training picture faces right; of the test pictures, half of each
 class face left. A network that sees the training pictures as they are has never met half of what
 it is tested on; mirroring each training picture with probability one half shows it both. So the
-gain from mirroring here is built in, and larger than on photographs: on CIFAR-10 both splits
-already face both ways. What the set shows is *why* such an augmentation helps, not how much.
+gain from mirroring is built in. It shows *why* such an augmentation helps, not how much to expect
+of photographs: in CIFAR-10 both splits already face both ways.
 
 **The bytes are the same everywhere.** Random numbers are hashes of counters, and all geometry and
 blending is integer arithmetic, so neither NumPy's version nor the platform can change a picture.
