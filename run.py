@@ -1,5 +1,6 @@
 """Run a chapter: `python run.py --backend pytorch`. Everything is in common/ and backends/."""
 
+import io
 import sys
 
 import backends
@@ -9,16 +10,19 @@ from common.errors import UserError
 
 def main(arguments: list[str]) -> int:
     """Run one command and return the exit code: 0 well, 2 for what the user can put right, 130 for Ctrl-C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file may be anything
     try:
         command = cli.parse(arguments, list(backends.FRAMEWORKS))
-        from common import chapters  # NumPy comes with it, and --help should not wait for that
+        backend = backends.load(command.config.backend)
+        from common import chapters  # only now: it needs what load has found to be there
 
-        chapters.run(command, backends.load(command.config.backend))
+        chapters.run(command, backend)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
-        print(interrupt or "interrupted", file=sys.stderr)
+        print(str(interrupt) or "interrupted", file=sys.stderr)
         return 130
     return 0
 

@@ -9,6 +9,8 @@ from common.errors import UserError
 if TYPE_CHECKING:  # NumPy comes with it, and --help should not wait for that
     from common.interface import Backend
 
+# What every backend needs beside its framework, of what `common` imports.
+COMMON = ("matplotlib", "numpy", "rich", "safetensors", "skimage")
 # Backend: the packages that it imports.
 FRAMEWORKS = {
     "pytorch": ("torch", "torchvision"),
@@ -22,7 +24,8 @@ def installed(name: str) -> bool:
 
 def missing_packages(name: str) -> list[str]:
     """Return the packages of a backend that are not there."""
-    return [package for package in FRAMEWORKS[name] if not find_spec(package)]
+    packages = (*FRAMEWORKS[name], *COMMON)
+    return [package for package in packages if not find_spec(package)]
 
 
 def load(name: str) -> "Backend":
@@ -37,7 +40,7 @@ def load(name: str) -> "Backend":
         raise UserError(f"unknown backend '{name}': choose from {choices}")
     if missing := missing_packages(name):
         raise UserError(
-            f"backend {name} needs {' and '.join(missing)}: install the extra "
+            f"backend {name} needs {', '.join(missing)}: install the extra "
             f"'{name}', with pip install '.[{name}]' or uv run --extra {name}"
         )
     backend: Backend = import_module(f"backends.{name}").BACKEND

@@ -4,6 +4,8 @@ What a reader compares between frameworks is in the backends. What the chapter d
 show the augmentations, train, and compare training with and without them.
 """
 
+import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,15 +18,15 @@ from rich.console import Console
 from common import environment, plotting
 from common.augmentation import Augmentation, gallery, parse_augmentations
 from common.cli import Command
-from common.config import TrainConfig, plain
+from common.config import PRESETS, TrainConfig, plain
 from common.datasets import Data, Dataset, load_data
 from common.datasets.images import read_image
 from common.errors import UserError
 from common.interface import Backend, DataIter, Device
 from common.metrics import TrainingSummary
 from common.progress import Points, TrainingProgress
-from common.records import Metrics, RunFolder, default_folder
-from common.sampling import decide
+from common.records import Metrics, RunFolder, check_output
+from common.sampling import decide, epoch_order
 from common.weights import Weights, initial_weights, save_weights
 
 Images = NDArray[np.uint8]
@@ -55,31 +57,46 @@ class Trained:
 
 
 def run(command: Command, backend: Backend) -> None:
-    """Run one command of the chapter. Raises UserError for what the user can put right."""
+    """Run one command of the chapter.
+
+    Raises UserError for what the user can put right. Ctrl-C passes on as a KeyboardInterrupt that says what was kept.
+    """
     session = _begin(command, backend)
-    if command.name == "augment":
-        _show(session)
-    elif command.name == "compare":
-        _compare(session, command.seeds)
-    else:
-        _show(session)
-        _train_and_record(session)
-    session.console.print(f"results in {session.folder.path}", soft_wrap=True)
+    folder = session.folder
+    try:
+        if command.name == "augment":
+            _show(session)
+        elif command.name == "compare":
+            _compare(session, command.seeds)
+        else:
+            _show(session)
+            _train_and_record(session)
+    except KeyboardInterrupt as interrupt:
+        epochs = _number(len(folder.metrics), "finished epoch")
+        raise KeyboardInterrupt(f"interrupted: {epochs}, kept in {folder.path}") from interrupt
+    session.console.print(f"results in {folder.path}", soft_wrap=True)
+
+
+def _number(n: int, word: str) -> str:
+    return f"{n:,} {word}" + ("" if n == 1 else "s")
 
 
 def _begin(command: Command, backend: Backend) -> Session:
     """Check what can be checked before anything is written, then say what will run."""
     config = command.config
-    console = Console(highlight=False)
+    console = Console(
+        highlight=False, markup=False, emoji=False, force_terminal=sys.stdout.isatty()
+    )
     devices = backend.devices.get_devices(config.device)
     # Reading settings raises for those that cannot work, before anything is written.
     backend.devices.describe(devices, config.precision, config.compile)
     parse_augmentations(config.augment, (config.data.image_size, config.data.image_size))
+    check_output(config.output)
     image = _example_image(config.image)
     data = _load_data(config)
     if command.name != "augment":
-        _check_batches(len(data.train), config.batch_size)
-    folder = RunFolder(config.output or default_folder(config.backend, command.name))
+        _check_batches(data.train, config.batch_size)
+    folder = RunFolder(config.output, f"{config.backend}-{command.name}")
     session = Session(backend, config, devices, data, image, folder, console)
     description = _describe(session, command)
     for name, value in description.items():
@@ -91,11 +108,16 @@ def _begin(command: Command, backend: Backend) -> Session:
 def _load_data(config: TrainConfig) -> Data:
     data = config.data
     return load_data(
-        data.name, data_dir=data.data_dir, image_size=data.image_size, limit=data.limit
+        data.name,
+        data_dir=data.data_dir,
+        image_size=data.image_size,
+        limit=data.limit,
+        workers=config.workers and max(config.workers, 1),
     )
 
 
-def _check_batches(num_examples: int, batch_size: int) -> None:
+def _check_batches(train: Dataset, batch_size: int) -> None:
+    num_examples = len(train)
     if batch_size > num_examples:
         raise UserError(
             f"--batch-size {batch_size} is larger than the {num_examples} training images"
@@ -105,6 +127,12 @@ def _check_batches(num_examples: int, batch_size: int) -> None:
         raise UserError(
             f"--batch-size {batch_size} makes only {num_batches} batches of {num_examples} images, and the chapter "
             f"reports five times an epoch: use --batch-size {max(num_examples // 5, 1)} or less, or more images"
+        )
+    # ResNet-18 shrinks an image eight times: from 8 pixels, one position is left to take statistics over.
+    if max(train.images.shape[1:3]) <= 8 and (num_examples - 1) % batch_size == 0:
+        raise UserError(
+            f"--batch-size {batch_size} leaves a batch of one image, and BatchNorm cannot learn from one of 8 x 8: "
+            "choose another --batch-size or a larger --image-size"
         )
 
 
@@ -116,20 +144,22 @@ def _describe(session: Session, command: Command) -> dict[str, str]:
     description = {
         "chapter": "image augmentation" + (", drawn only" if command.name == "augment" else ""),
         "backend": f"{backend.name} ({', '.join(f'{p} {versions[p]}' for p in backend.packages)})",
-        "data": f"{data.name}: {len(data.train):,} training and {len(data.test):,} test images, "
-        f"{height} x {width}, {len(data.train.classes)} classes",
+        "data": f"{config.data.name}: {_number(len(data.train), 'training image')}, "
+        f"{_number(len(data.test), 'test image')}, {height} x {width}, "
+        f"{len(data.train.classes)} class" + ("" if len(data.train.classes) == 1 else "es"),
     }
     if command.name != "augment":
         adam = config.adam
         description |= {
-            "preset": config.preset,
-            "training": f"ResNet-18, batch {config.batch_size}, {config.num_epochs} epochs, "
+            "preset": config.preset + ("" if _as_preset(config) else ", with changes"),
+            "training": f"ResNet-18, batch {config.batch_size}, {_number(config.num_epochs, 'epoch')}, "
             f"Adam lr {adam.lr:g}, betas {adam.betas[0]:g} {adam.betas[1]:g}, eps {adam.eps:g}",
             "augment": config.augment,
         }
     settings = environment.in_force(backend.name)
     description |= {
-        "pipeline": config.pipeline,
+        "pipeline": config.pipeline
+        + ("" if config.pipeline == "batched" else f", {_workers(session)} workers"),
         "seed": ", ".join(str(config.seed + i) for i in range(command.seeds)),
         **backend.devices.describe(session.devices, config.precision, config.compile),
         "environment": ", ".join(f"{name} {value}" for name, value in settings.items()),
@@ -137,10 +167,33 @@ def _describe(session: Session, command: Command) -> dict[str, str]:
     return description | {"output": str(session.folder.path)}
 
 
+def _as_preset(config: TrainConfig) -> bool:
+    """Tell whether what is trained is what the preset says."""
+    preset = PRESETS[config.preset]
+    return (
+        replace(
+            config,
+            backend=preset.backend,
+            output=None,
+            image=None,
+            seed=0,
+            device="auto",
+            workers=None,
+        )
+        == preset
+    )
+
+
+def _workers(session: Session) -> int:
+    workers = session.config.workers
+    return session.backend.loaders.get_dataloader_workers() if workers is None else workers
+
+
 def _record(session: Session, command: Command, description: dict[str, str]) -> dict[str, Any]:
     return {
         "command": command.name,
         "config": plain(session.config),
+        "seeds": [session.config.seed + i for i in range(command.seeds)],
         "classes": list(session.data.train.classes),
         "versions": environment.versions(session.backend.packages),
         "hardware": environment.hardware(),
@@ -161,9 +214,18 @@ def _show(session: Session) -> None:
         plotting.save_sheet(
             session.folder.path / f"augment-{number}-{name}.png", images, 2, 4, title
         )
-    title = f"the first training images of {session.data.name}"
-    first = list(session.data.train.images[:32])
-    plotting.save_sheet(session.folder.path / "training-images.png", first, 4, 8, title, 0.8)
+    train = session.data.train
+    # In the order of the first epoch: a folder comes class by class.
+    first = epoch_order(len(train), session.config.seed, 0)[:32]
+    plotting.save_sheet(
+        session.folder.path / "training-images.png",
+        [train.images[i] for i in first],
+        4,
+        8,
+        f"the first {_number(len(first), 'training image')} of {session.data.name}",
+        scale=0.8,
+        names=[train.classes[train.labels[i]] for i in first],
+    )
     session.console.print(f"drew {number + 1} sheets into {session.folder.path}", soft_wrap=True)
 
 
@@ -212,25 +274,24 @@ def _train_and_record(session: Session) -> None:
     """Train once, and leave metrics, curves and weights in the run folder."""
     folder, config = session.folder, session.config
     trained = train(session, config)
-    plotting.save_curves(folder.path / "curves.png", trained.curves, _title(session))
+    plotting.save_curves(folder.path / "curves.png", trained.curves, _title(session, config))
     metadata = {
         "backend": config.backend,
         "data": session.data.name,
-        "classes": ",".join(session.data.train.classes),
+        "classes": json.dumps(session.data.train.classes),
     }
     save_weights(folder.path / "weights.safetensors", trained.weights, metadata)
     folder.write_json("summary.json", asdict(trained.summary))
 
 
-def _title(session: Session) -> str:
-    return f"{session.data.name}, {session.config.backend}, augmentation: {session.config.augment}"
+def _title(session: Session, config: TrainConfig) -> str:
+    return f"{session.data.name}, {config.backend}, augmentation: {config.augment}"
 
 
 def train(session: Session, config: TrainConfig, title: str = "") -> Trained:
     """Train the chapter's network from the weights and batches of the seed.
 
-    Each epoch's metrics go to the run folder as it ends. Ctrl-C keeps them, and the curves so far, and passes on a
-    KeyboardInterrupt that says where they are.
+    Each epoch's metrics go to the run folder as it ends; Ctrl-C keeps them, and draws the curves so far.
     """
     backend, devices, data = session.backend, session.devices, session.data
     backend.devices.set_seed(config.seed)
@@ -264,12 +325,11 @@ def train(session: Session, config: TrainConfig, title: str = "") -> Trained:
                 devices,
                 progress,
             )
-    except KeyboardInterrupt as interrupt:
-        plotting.save_curves(session.folder.path / "curves.png", progress.points, _title(session))
-        raise KeyboardInterrupt(
-            f"interrupted in epoch {progress.epoch} of {config.num_epochs}: "
-            f"the metrics so far are in {session.folder.path}"
-        ) from interrupt
+    except KeyboardInterrupt:
+        plotting.save_curves(
+            session.folder.path / "curves.png", progress.points, _title(session, config)
+        )
+        raise
     return Trained(summary, metrics, progress.points, backend.weights.get_weights(net))
 
 
@@ -279,8 +339,9 @@ def _load(session: Session, config: TrainConfig, dataset: Dataset, is_train: boo
     augs = parse_augmentations(config.augment, size) if is_train else ()
     loaders = session.backend.loaders
     if config.pipeline == "native":
-        workers = loaders.get_dataloader_workers() if config.workers is None else config.workers
-        return loaders.load_native(dataset, augs, config.batch_size, is_train, config.seed, workers)
+        return loaders.load_native(
+            dataset, augs, config.batch_size, is_train, config.seed, _workers(session)
+        )
     return loaders.load_batched(
         dataset, augs, config.batch_size, is_train, config.seed, session.devices[0]
     )
@@ -295,20 +356,23 @@ def _compare(session: Session, num_seeds: int) -> None:
     runs: dict[str, list[Trained]] = {"none": [], config.augment: []}
     for seed in range(config.seed, config.seed + num_seeds):
         for augment, trained in runs.items():
-            title = f"augment {augment}, seed {seed}:"
-            trained.append(train(session, replace(config, augment=augment, seed=seed), title))
+            one = train(
+                session, replace(config, augment=augment, seed=seed), f"{augment}, seed {seed}:"
+            )
+            trained.append(replace(one, weights={}))  # 45 MB each, and not looked at
     _report_comparison(session, runs)
 
 
 def _report_comparison(session: Session, runs: dict[str, list[Trained]]) -> None:
     """Print mean and spread of both, and draw the test accuracies."""
     result: dict[str, Any] = {}
+    width = max(len(augment) for augment in runs)
     for augment, trained in runs.items():
         train_acc = np.array([t.summary.train_acc for t in trained])
         test_acc = np.array([t.summary.test_acc for t in trained])
         result[augment] = {"train_acc": train_acc.tolist(), "test_acc": test_acc.tolist()}
         session.console.print(
-            f"augment {augment:>8}: train acc {_spread(train_acc)}, test acc {_spread(test_acc)}",
+            f"{augment:>{width}}: train acc {_spread(train_acc)}, test acc {_spread(test_acc)}",
             soft_wrap=True,
         )
     session.folder.write_json("comparison.json", result)
@@ -316,9 +380,12 @@ def _report_comparison(session: Session, runs: dict[str, list[Trained]]) -> None
         augment: np.array([[m["test_acc"] for m in t.metrics] for t in trained])
         for augment, trained in runs.items()
     }
-    title = f"{session.data.name}, {session.config.backend}, {len(next(iter(runs.values())))} seeds"
+    seeds = _number(len(next(iter(runs.values()))), "seed")
+    title = f"{session.data.name}, {session.config.backend}: mean, lowest and highest of {seeds}"
     plotting.save_comparison(session.folder.path / "comparison.png", accuracies, title)
 
 
 def _spread(values: NDArray[np.float64]) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.3f} (1 seed)"
     return f"{values.mean():.3f} ({values.min():.3f} to {values.max():.3f}, {len(values)} seeds)"

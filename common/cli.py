@@ -3,11 +3,12 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any, NoReturn
 
 from common.augmentation import OPERATIONS
-from common.config import PIPELINES, PRECISIONS, PRESETS, TrainConfig
+from common.config import MOST_SEED, PIPELINES, PRECISIONS, PRESETS, TrainConfig
 from common.errors import UserError
 
 COMMANDS = ("train", "augment")
@@ -32,8 +33,10 @@ class _Parser(argparse.ArgumentParser):
 def parse(arguments: Sequence[str], backends: Sequence[str]) -> Command:
     """Read a command line. Raises UserError for what it cannot mean; ``--help`` prints and exits."""
     arguments = list(arguments)
-    if not arguments or arguments[0] not in (*COMMANDS, "-h", "--help"):
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments.insert(0, "train")
+    elif not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        raise UserError(f"unknown command '{arguments[0]}': choose {' or '.join(COMMANDS)}")
     options = vars(_parser(backends).parse_args(arguments))
     name, compare, seeds = (
         options.pop("command"),
@@ -47,6 +50,8 @@ def parse(arguments: Sequence[str], backends: Sequence[str]) -> Command:
     config = _config(options)
     if compare and config.augment == "none":
         raise UserError("--compare-augmentation compares none with --augment: give it a list")
+    if compare and config.seed + (seeds or 3) > MOST_SEED + 1:
+        raise UserError(f"--seed {config.seed} leaves no room for {seeds or 3} seeds from there")
     return Command("compare", config, seeds or 3) if compare else Command(name, config)
 
 
@@ -78,14 +83,14 @@ def _limits(numbers: list[int]) -> tuple[int, int]:
 def _parser(backends: Sequence[str]) -> _Parser:
     parser = _Parser(
         prog="run.py",
-        description="Image augmentation and Kaggle CIFAR-10 from Dive into Deep Learning, in three frameworks.",
+        description="The image-augmentation chapter of Dive into Deep Learning, on the framework you choose.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     train = commands.add_parser(
-        "train", help="the image-augmentation chapter: show, train, evaluate"
+        "train", help="show the augmentations, train, evaluate", allow_abbrev=False
     )
-    augment = commands.add_parser("augment", help="only draw the augmentations of the chapter")
+    augment = commands.add_parser("augment", help="only draw the augmentations", allow_abbrev=False)
     for command in (train, augment):
         _add_shared(command, backends)
     _add_training(train)
@@ -116,7 +121,13 @@ def _add_shared(parser: argparse.ArgumentParser, backends: Sequence[str]) -> Non
         metavar="N",
         help="side in pixels of the images of a folder (default: 32)",
     )
-    add("--limit", type=int, nargs="+", metavar="N", help="keep so many training [and test] images")
+    add(
+        "--limit",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="use so many training and so many test images (one number: of each)",
+    )
     add("--image", type=Path, metavar="FILE", help="the example image to augment (default: a cat)")
     add(
         "--pipeline",
@@ -129,7 +140,7 @@ def _add_shared(parser: argparse.ArgumentParser, backends: Sequence[str]) -> Non
         "--workers",
         type=int,
         metavar="N",
-        help="processes of the native loader (default: 4, at most one a core)",
+        help="processes of the native loader (default: 4, at most one a core), and threads that decode a folder",
     )
     add("--seed", type=int, metavar="N", help="of weights, order and augmentation (default: 0)")
     add(
@@ -137,14 +148,19 @@ def _add_shared(parser: argparse.ArgumentParser, backends: Sequence[str]) -> Non
     )
 
 
+def _presets(*path: str) -> str:
+    """Return the value of a setting in each preset, for the help."""
+    values = {name: reduce(getattr, path, preset) for name, preset in PRESETS.items()}
+    return ", ".join(f"{name}: {value}" for name, value in values.items())
+
+
 def _add_training(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--augment", metavar="LIST", help=f"none, or from {','.join(OPERATIONS)} (default: flip)")
-    add("--batch-size", type=int, metavar="N", help="images a step")
-    add(
-        "--epochs", type=int, dest="num_epochs", metavar="N", help="passes over the training images"
-    )
-    add("--lr", type=float, metavar="X", help="Adam's learning rate")
+    add("--batch-size", type=int, metavar="N", help=f"images a step ({_presets('batch_size')})")
+    passes = f"passes over the training images ({_presets('num_epochs')})"
+    add("--epochs", type=int, dest="num_epochs", metavar="N", help=passes)
+    add("--lr", type=float, metavar="X", help=f"Adam's learning rate ({_presets('adam', 'lr')})")
     add("--betas", type=float, nargs=2, metavar="X", help="Adam's decay rates (default: 0.9 0.999)")
     add("--eps", type=float, metavar="X", help="Adam's epsilon (default: 1e-8)")
     add(

@@ -9,6 +9,7 @@ from common.errors import UserError
 
 PRECISIONS = ("fp32", "bf16")
 PIPELINES = ("batched", "native")
+MOST_SEED = 2**32 - 1  # what every framework takes
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class TrainConfig:
         _require(self.batch_size >= 1, "--batch-size", self.batch_size, "1 or more")
         _require(self.num_epochs >= 1, "--epochs", self.num_epochs, "1 or more")
         _require(self.workers is None or self.workers >= 0, "--workers", self.workers, "0 or more")
-        _require(0 <= self.seed < 2**32, "--seed", self.seed, "from 0 to 4294967295")
+        _require(0 <= self.seed <= MOST_SEED, "--seed", self.seed, f"from 0 to {MOST_SEED}")
 
 
 def _require(holds: bool, option: str, value: object, wanted: str) -> None:

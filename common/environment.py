@@ -31,10 +31,14 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 KEEP_BYTES = 1 << 30
 
 
-def prepare(framework: str) -> None:
-    """Set what ``framework`` reads at import, where the user has not, and keep freed memory in the process."""
-    for name, value in VARIABLES.get(framework, {}).items():
-        os.environ.setdefault(name, value)
+def prepare(framework: str, module: str) -> None:
+    """Set what ``framework`` reads at import, where the user has not, and keep freed memory in the process.
+
+    Where its ``module`` has been imported already, as in a notebook, it is too late for the variables: they stay unset.
+    """
+    if module not in sys.modules:
+        for name, value in VARIABLES.get(framework, {}).items():
+            os.environ.setdefault(name, value)
     _keep_freed_memory()
 
 
@@ -95,9 +99,9 @@ def _memory_bytes() -> int:
 
 
 def versions(packages: tuple[str, ...]) -> dict[str, str]:
-    """Return the versions of Python, NumPy and ``packages``, without importing them."""
+    """Return the versions of Python, of what draws and computes, and of ``packages``, without importing them."""
     found = {"python": platform.python_version()}
-    for package in ("numpy", *packages):
+    for package in ("numpy", "pillow", "matplotlib", "scikit-image", *packages):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -37,13 +37,9 @@ def writing(path: Path) -> Iterator[None]:
             raise UserError(
                 f"the disk is full: {path} was not written; free some space or choose another folder"
             ) from error
-        if isinstance(error, (PermissionError, NotADirectoryError, FileExistsError)) or (
-            error.errno == errno.EROFS
-        ):
-            raise UserError(
-                f"cannot write {path} ({error.strerror}): choose another folder"
-            ) from error
-        raise
+        raise UserError(
+            f"cannot write {path} ({error.strerror or error}): choose another folder"
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:

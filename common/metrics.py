@@ -43,7 +43,9 @@ class Accumulator:
     """
 
     def __init__(self, n: int) -> None:
-        self.data: list[Any] = [0.0] * n
+        self.data: list[Any] = [
+            0
+        ] * n  # whole: a float would turn counts to float32, or not add at all
 
     def add(self, *args: Any) -> None:
         """Add one value to each variable."""
@@ -52,7 +54,7 @@ class Accumulator:
 
     def reset(self) -> None:
         """Set every variable to zero."""
-        self.data = [0.0] * len(self.data)
+        self.data = [0] * len(self.data)
 
     def __getitem__(self, idx: int) -> float:
         return float(self.data[idx])

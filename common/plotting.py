@@ -3,6 +3,7 @@
 matplotlib is imported where it draws: a backend's import and ``run.py --help`` should not wait for it.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ def _fill(axes: Any, imgs: Sequence[Any], titles: Sequence[str] | None) -> None:
     for i, (axis, image) in enumerate(zip(axes, imgs, strict=False)):
         axis.imshow(_channels_last(np.asarray(image)), cmap="gray")
         if titles is not None:
-            axis.set_title(titles[i], fontsize=8)
+            axis.set_title(titles[i], fontsize=7, pad=2, parse_math=False)
 
 
 def _channels_last(image: NDArray[Any]) -> NDArray[Any]:
@@ -145,38 +146,52 @@ def save_sheet(
     num_cols: int,
     title: str,
     scale: float = 1.5,
+    names: Sequence[str] | None = None,
 ) -> None:
-    """Write a titled grid of images, uint8 (height, width, 3), as a PNG file."""
+    """Write a titled grid of images, uint8 (height, width, 3), as a PNG file; ``names`` stand over them."""
     from matplotlib.figure import Figure
 
     height, width = images[0].shape[:2]
-    size = num_cols * scale, num_rows * scale * height / width + 0.35  # room for the title
-    figure = Figure(figsize=size, layout="constrained")
-    figure.suptitle(title)
-    _fill(np.atleast_1d(figure.subplots(num_rows, num_cols)).flatten(), images, None)
+    tall = min(max(height / width, 0.25), 4.0) * scale + (0.15 if names else 0.0)
+    figure = Figure(figsize=(num_cols * scale, num_rows * tall + 0.35), layout="constrained")
+    figure.suptitle(title, parse_math=False)
+    _fill(np.atleast_1d(figure.subplots(num_rows, num_cols)).flatten(), images, names)
     save_figure(path, figure)
 
 
 def save_figure(path: Path, figure: "Figure") -> None:
-    """Write a figure, whole or not at all, without the date that would make two equal runs differ."""
-    with written_whole(path) as temporary:
+    """Write a figure, whole or not at all."""
+    with written_whole(path) as temporary, warnings.catch_warnings():
+        # A class may be named in a script that the font lacks: boxes in the picture are enough of a sign.
+        warnings.filterwarnings("ignore", "Glyph .* missing")
         figure.savefig(temporary, dpi=150)
 
 
 def save_curves(
     path: Path, curves: Mapping[str, Sequence[tuple[float, float]]], title: str
 ) -> None:
-    """Write the curves of a training, points (epoch, value) by name, as the book's Animator draws them."""
+    """Write the curves of a training, points (epoch, value) by name: losses on the left, accuracies on the right."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axis = figure.subplots()
+    figure = Figure(figsize=(8, 3.5), layout="constrained")
+    figure.suptitle(title, parse_math=False)
+    losses, accuracies = figure.subplots(1, 2)
     for (name, points), style in zip(curves.items(), STYLES, strict=False):
-        axis.plot([x for x, _ in points], [y for _, y in points], style, label=name)
-    axis.set(xlabel="epoch", title=title)
-    axis.set_ylim(bottom=0)
-    axis.grid(alpha=0.4)
-    axis.legend()
+        axis = losses if "loss" in name else accuracies
+        marker = "o" if len(points) < 30 else None
+        axis.plot(
+            [x for x, _ in points],
+            [y for _, y in points],
+            style,
+            label=name,
+            marker=marker,
+            markersize=3,
+        )
+    losses.set(ylabel="loss")
+    losses.set_ylim(bottom=0)
+    accuracies.set(ylabel="accuracy", ylim=(0, 1.02))
+    for axis in (losses, accuracies):
+        _by_epoch(axis)
     save_figure(path, figure)
 
 
@@ -186,12 +201,23 @@ def save_comparison(path: Path, runs: Mapping[str, NDArray[np.float64]], title: 
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()
-    for name, accuracies in runs.items():
+    for (name, accuracies), marker in zip(runs.items(), "os", strict=False):
         epochs = np.arange(1, accuracies.shape[1] + 1)
-        (line,) = axis.plot(epochs, accuracies.mean(axis=0), marker="o", label=name)
+        (line,) = axis.plot(epochs, accuracies.mean(axis=0), marker=marker, label=name)
         low, high = accuracies.min(axis=0), accuracies.max(axis=0)
         axis.fill_between(epochs, low, high, alpha=0.2, color=line.get_color())
-    axis.set(xlabel="epoch", ylabel="test accuracy", title=title, xticks=epochs)
-    axis.grid(alpha=0.4)
-    axis.legend(title="augmentation")
+    axis.set(ylabel="test accuracy")
+    axis.set_title(title, parse_math=False)
+    _by_epoch(axis, legend="augmentation")
     save_figure(path, figure)
+
+
+def _by_epoch(axis: Any, legend: str | None = None) -> None:
+    """Finish a plot over epochs: whole numbers below, a grid and a legend."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set(xlabel="epoch")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(alpha=0.4)
+    if axis.lines:
+        axis.legend(title=legend)

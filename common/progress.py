@@ -43,11 +43,10 @@ class TrainingProgress:
         self.began = self.spoke = time.perf_counter()
         self.seen = 0  # training examples of this epoch
         self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[status]}"),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=16),
             TimeRemainingColumn(compact=True),
-            TextColumn("left"),
+            TextColumn("left  {task.fields[status]}", markup=False),
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -113,6 +112,8 @@ class TrainingProgress:
         )
         self.epoch, self.seen, self.began = self.epoch + 1, 0, time.perf_counter()
         self.bar.update(self.task, description=self._where())
+        if self.epoch > self.num_epochs:  # the closing lines come now
+            self.bar.stop()
         self.on_epoch(metrics)
 
     def _say(self, line: str) -> None:

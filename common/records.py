@@ -1,8 +1,10 @@
 """The run folder: what was run, on what, and what came of it. Every file in it is whole."""
 
 import json
+import os
 import time
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,19 @@ Metrics = dict[str, Any]
 class RunFolder:
     """A folder for one run: ``config.json``, ``metrics.jsonl``, pictures and weights.
 
-    Raises UserError if the folder cannot be written or already holds a run.
+    ``path`` is a new folder or an empty one; None makes a new one under ``runs``. Raises UserError if it cannot be
+    written or holds anything.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path | None, name: str) -> None:
         self.metrics: list[Metrics] = []
+        if path is None:
+            self.path = _new_folder(name)
+            return
+        self.path = path
+        check_output(path)
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
-        if (path / "config.json").exists():
-            raise UserError(f"{path} already holds a run: choose another --output")
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write ``content`` as an indented JSON file."""
@@ -37,11 +42,31 @@ class RunFolder:
         write_text(self.path / "metrics.jsonl", lines)
 
 
-def default_folder(backend: str, what: str) -> Path:
-    """Return a new folder name under ``runs``: the local time, the backend and what is run."""
-    path = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{backend}-{what}"
-    number = 1
-    while path.exists():
-        number += 1
-        path = path.with_name(f"{path.name.removesuffix(f'-{number - 1}')}-{number}")
-    return path
+def check_output(path: Path | None) -> None:
+    """Raise UserError if a run cannot go to ``path``, before time is spent on its data. Makes nothing."""
+    with writing(path or Path("runs")):
+        if path is not None and path.is_dir() and any(path.iterdir()):
+            raise UserError(f"{path} is not empty: choose another --output")
+        parent = path or Path("runs")
+        while not parent.exists():
+            parent = parent.parent
+        if not parent.is_dir():
+            raise UserError(f"cannot write {path}: {parent} is a file; choose another --output")
+        if not os.access(parent, os.W_OK):
+            raise UserError(
+                f"cannot write {path}: no permission in {parent}; choose another --output"
+            )
+
+
+def _new_folder(name: str) -> Path:
+    """Make and return a folder under ``runs``: the local time, then ``name``, and a number if that is taken."""
+    path = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+    for number in count(2):
+        try:
+            with writing(path.parent):
+                path.parent.mkdir(exist_ok=True)
+            path.mkdir()
+            return path
+        except FileExistsError:
+            path = path.with_name(f"{path.name.removesuffix(f'-{number - 1}')}-{number}")
+    raise AssertionError  # count() has no end

@@ -92,6 +92,9 @@ def test_presets_are_whole():
         ("--seeds 2", "--compare-augmentation"),
         ("--compare-augmentation --seeds 0", "--seeds 0"),
         ("--no-such-option", "--no-such-option"),
+        ("--epoch 3", "--epoch"),
+        ("--compare-augmentation --augment none", "--augment"),
+        ("--compare-augmentation --seed 4294967295 --seeds 2", "--seed 4294967295"),
     ],
 )
 def test_wrong_options_are_refused_in_one_line_that_names_them(options, message):
@@ -99,6 +102,11 @@ def test_wrong_options_are_refused_in_one_line_that_names_them(options, message)
         parse(f"--backend pytorch {options}")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_an_unknown_command_is_refused_by_name():
+    with pytest.raises(UserError, match="unknown command 'trian': choose train or augment"):
+        parse("trian --backend pytorch")
 
 
 def test_a_backend_is_required_by_name():

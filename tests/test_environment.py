@@ -44,10 +44,17 @@ def test_variables_are_set_only_where_the_user_has_not(monkeypatch):
     monkeypatch.setitem(environment.VARIABLES, "toy", {"TOY_A": "1", "TOY_B": "2"})
     monkeypatch.setenv("TOY_A", "mine")
     monkeypatch.delenv("TOY_B", raising=False)
-    environment.prepare("toy")
+    environment.prepare("toy", "no_such_module")
     in_force = environment.in_force("toy")
     monkeypatch.delenv("TOY_B")
     assert (in_force["TOY_A"], in_force["TOY_B"]) == ("mine", "2")
+
+
+def test_variables_that_come_too_late_are_not_claimed_to_be_in_force(monkeypatch):
+    monkeypatch.setitem(environment.VARIABLES, "toy", {"TOY_A": "1"})
+    monkeypatch.delenv("TOY_A", raising=False)
+    environment.prepare("toy", "numpy")
+    assert environment.in_force("toy")["TOY_A"] == "not set"
 
 
 @pytest.mark.parametrize("name", environment.ALLOCATOR_VARIABLES)
@@ -56,7 +63,7 @@ def test_the_user_s_allocator_is_left_alone(monkeypatch, name):
     monkeypatch.setattr(environment.platform, "libc_ver", lambda: ("glibc", "2.36"))
     monkeypatch.setattr(environment.ctypes, "CDLL", lambda _: calls.append(1))
     monkeypatch.setenv(name, "x")
-    environment.prepare("pytorch")
+    environment.prepare("pytorch", "torch")
     assert not calls
     assert environment.in_force("pytorch")["malloc"] == "the user's"
 

@@ -10,7 +10,7 @@ import pytest
 from common import records
 from common.errors import UserError
 from common.files import write_text, written_whole
-from common.records import RunFolder, default_folder
+from common.records import RunFolder, check_output
 
 
 def test_a_file_appears_whole_under_its_own_name(tmp_path):
@@ -60,44 +60,42 @@ def test_what_the_file_system_refuses_is_said_in_one_line(tmp_path, code, words)
     assert os.listdir(tmp_path) == []
 
 
-def test_other_errors_of_the_file_system_pass_through(tmp_path):
-    def fail() -> None:
-        with written_whole(tmp_path / "file.txt"):
-            raise OSError(errno.EIO, "a broken disk")
-
-    with pytest.raises(OSError, match="a broken disk"):
-        fail()
-
-
 def test_a_folder_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="choose another folder"):
         write_text(tmp_path / "file" / "below.txt", "")
-    with pytest.raises(UserError, match="choose another folder"):
-        RunFolder(tmp_path / "file")
+    with pytest.raises(UserError, match="choose another"):
+        RunFolder(tmp_path / "file", "")
 
 
 def test_metrics_are_one_json_line_an_epoch_whole_at_every_moment(tmp_path):
-    folder = RunFolder(tmp_path / "run")
+    folder = RunFolder(tmp_path / "run", "")
     for epoch in (1, 2, 3):
         folder.add_metrics({"epoch": epoch, "train_loss": 0.5})
         lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
         assert [json.loads(line)["epoch"] for line in lines] == list(range(1, epoch + 1))
 
 
-def test_a_folder_that_holds_a_run_is_refused_and_an_empty_one_taken(tmp_path):
-    RunFolder(tmp_path).write_json("config.json", {})
-    with pytest.raises(UserError, match="already holds a run"):
-        RunFolder(tmp_path)
+def test_a_folder_that_holds_anything_is_refused_and_an_empty_one_taken(tmp_path):
+    RunFolder(tmp_path, "").write_json("config.json", {})
+    with pytest.raises(UserError, match="not empty"):
+        RunFolder(tmp_path, "")
+    with pytest.raises(UserError, match="not empty"):
+        check_output(tmp_path)
 
 
-def test_default_folders_never_collide(tmp_path, monkeypatch):
+def test_checking_an_output_makes_nothing(tmp_path):
+    check_output(tmp_path / "a" / "b")
+    assert os.listdir(tmp_path) == []
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / ("x" * 300)):
+        with pytest.raises(UserError, match="choose another"):
+            check_output(path)
+
+
+def test_new_folders_never_collide(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(records.time, "strftime", lambda _: "20260101-120000")
-    names = []
-    for _ in range(3):
-        path = default_folder("pytorch", "train")
-        path.mkdir(parents=True)
-        names.append(str(path))
+    names = [str(RunFolder(None, "pytorch-train").path) for _ in range(3)]
     first = str(Path("runs") / "20260101-120000-pytorch-train")
     assert names == [first, f"{first}-2", f"{first}-3"]

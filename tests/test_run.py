@@ -15,7 +15,7 @@ from PIL import Image
 
 import backends
 import run
-from common.datasets import Data
+from common.datasets import Data, Dataset
 from common.weights import load_weights, weight_shapes
 
 ROOT = Path(__file__).parent.parent
@@ -76,7 +76,7 @@ def test_a_run_says_what_it_does_then_does_it_then_says_how_it_went(trained, nam
         line.split(maxsplit=1) for line in lines[: lines.index(f"drew 8 sheets into {folder}")]
     )
     assert block["backend"].startswith(name)
-    assert block["data"].endswith("40 training and 20 test images, 8 x 8, 2 classes")
+    assert block["data"].endswith("40 training images, 20 test images, 8 x 8, 2 classes")
     assert {"preset", "device", "precision", "seed", "training"} <= block.keys()
     assert block["output"] == str(folder)
     assert [line for line in lines if line.startswith("epoch 1/2 ")]
@@ -87,7 +87,7 @@ def test_a_run_says_what_it_does_then_does_it_then_says_how_it_went(trained, nam
     assert lines[-1] == f"results in {folder}"
 
 
-def test_a_run_leaves_config_metrics_pictures_and_weights(trained, name):
+def test_a_run_leaves_config_metrics_pictures_and_weights(trained, name, small_folder):
     folder, _ = trained
     config = json.loads((folder / "config.json").read_text())
     assert config["config"]["backend"] == name
@@ -100,9 +100,7 @@ def test_a_run_leaves_config_metrics_pictures_and_weights(trained, name):
     assert summary["test_acc"] == epochs[-1]["test_acc"]
     weights, metadata = load_weights(folder / "weights.safetensors")
     assert {n: w.shape for n, w in weights.items()} == weight_shapes(2)
-    assert metadata == {"backend": name, "data": "bright", "classes": "bright,dark"} | {
-        "data": config["description"]["data"].partition(":")[0]
-    }
+    assert metadata == {"backend": name, "classes": '["bright", "dark"]', "data": small_folder.name}
     pictures = sorted(folder.glob("*.png"))
     assert len(pictures) == 9  # seven augmentations, the training images, the curves
     for picture in pictures:
@@ -334,6 +332,32 @@ def test_bad_options_are_refused_in_one_line(command, small_folder, tmp_path, op
     refused(command(*base, *options), *words)
 
 
+def test_a_last_batch_of_one_image_of_8_x_8_is_refused(command, tmp_path):
+    folder = small(tmp_path, n=41)
+    refused(command("--data", folder, *SMALL, "--output", tmp_path / "out"), "BatchNorm")
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_may_hold_markup_formulas_and_other_scripts(command, tmp_path):
+    data = Data("x", bright_dataset(10, 0), bright_dataset(10, 1))
+    names = ["[bold]dark", "$x_$ 日本, bright"]
+    folder = write_folder(tmp_path / "set[/bold] $x_$ 日本", replace_classes(data, names))
+    options = ["--image-size", "8", "--batch-size", "2", "--epochs", "1"]
+    code, out, _ = command("--data", folder, *options, "--output", tmp_path / "out[/bold]")
+    assert code == 0
+    assert str(tmp_path / "out[/bold]") in out
+    assert str(folder) in out
+    _, metadata = load_weights(tmp_path / "out[/bold]" / "weights.safetensors")
+    assert json.loads(metadata["classes"]) == sorted(names)
+
+
+def replace_classes(data: Data, names: list[str]) -> Data:
+    train, test = (
+        Dataset(split.images, split.labels, tuple(names)) for split in (data.train, data.test)
+    )
+    return Data(data.name, train, test)
+
+
 def test_an_output_that_cannot_be_written_is_refused(command, small_folder, tmp_path):
     (tmp_path / "file").write_text("in the way")
     for output in (tmp_path / "file", tmp_path / "file" / "below"):
@@ -342,7 +366,7 @@ def test_an_output_that_cannot_be_written_is_refused(command, small_folder, tmp_
 
 def test_a_run_is_never_overwritten(command, trained, small_folder):
     before = (trained[0] / "config.json").read_bytes()
-    refused(command("--data", small_folder, *SMALL, "--output", trained[0]), "already holds a run")
+    refused(command("--data", small_folder, *SMALL, "--output", trained[0]), "is not empty")
     assert (trained[0] / "config.json").read_bytes() == before
 
 
@@ -386,10 +410,33 @@ def test_ctrl_c_keeps_the_metrics_so_far_and_says_where(name, small_folder, tmp_
     process.send_signal(signal.SIGINT)
     code, _, err = finish(process)
     assert code == 130
-    assert err.splitlines()[-1].startswith("interrupted in epoch ")
+    assert err.splitlines()[-1].startswith("interrupted: ")
     assert str(folder) in err
     assert "Traceback" not in err
     epochs = [line["epoch"] for line in metrics(folder)]
     assert epochs == list(range(1, len(epochs) + 1))
+    assert f"{len(epochs)} finished epochs" in err
     assert (folder / "curves.png").exists()
     assert not list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("common.chapters.load_data", "interrupted"),
+        ("common.plotting.save_sheet", "0 finished epochs, kept in"),
+        ("common.plotting.save_curves", "2 finished epochs, kept in"),
+        ("common.chapters.save_weights", "2 finished epochs, kept in"),
+    ],
+)
+def test_ctrl_c_at_any_moment_says_what_was_kept(
+    command, small_folder, tmp_path, monkeypatch, place, words
+):
+    def interrupt(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, interrupt)
+    code, _, err = command("--data", small_folder, *SMALL, "--output", tmp_path / "out")
+    assert code == 130
+    assert words in err
+    assert len(err.splitlines()) == 1

@@ -3,7 +3,7 @@
 # ruff: noqa: E402
 from common import book, environment
 
-environment.prepare("pytorch")  # before the framework is imported
+environment.prepare("pytorch", "torch")
 
 from common.book import *  # noqa: F403
 from common.interface import Backend

@@ -63,6 +63,7 @@ def describe(devices, precision="fp32", compile=False):
             f"{device}: {name}"
             for device, name in zip(devices, names, strict=True)
         )
+        settings["cuda"] = torch.version.cuda
         if torch.backends.cudnn.allow_tf32 and precision == "fp32":
             settings["precision"] = "fp32, TF32 in convolutions"
     if compile:

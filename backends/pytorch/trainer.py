@@ -55,8 +55,8 @@ def predict(net, X, training=False):
     """Return the logits of a batch, in evaluation mode, without a graph.
 
     With `training` BatchNorm uses the statistics of the batch. Differs: here
-    that also moves the running ones; in MXNet only a backward pass does. The
-    network is left in the mode in which it came.
+    that also moves the running ones; in MXNet only a backward pass does. A
+    network that came in training mode leaves in it.
     """
     was_training = net.training
     net.train(training)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +26,6 @@ from common.datasets.images import to_square
 from common.environment import cores
 from common.errors import UserError
 from common.files import writing, written_whole
-
-if TYPE_CHECKING:
-    pass
 
 # What Pillow lists as images but cannot decode by itself: containers, and programs (PostScript).
 NOT_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
@@ -65,7 +62,7 @@ def load_folder(
     Decoding takes ``workers`` threads (by default one for small files, else one for each core) and
     shows a progress bar if standard error is a terminal and ``progress`` is true. Each split is
     then kept in ``cache_dir`` as one array file, which a change to any of its files makes void. It
-    is mapped, read-only, instead of read where it is larger than half of the free memory.
+    is mapped, copy-on-write, instead of read where it is larger than half of the free memory.
 
     Every class of ``train/`` must have a folder in ``test/``: one that is missing is more often a
     copy that was interrupted than meant, and an accuracy would silently be that of the other
@@ -243,7 +240,7 @@ def _open(path: Path, shape: tuple[int, int, int, int]) -> NDArray[np.uint8] | N
         return None
     mapped = path.stat().st_size > _free_memory() / 2
     try:
-        images: NDArray[np.uint8] = np.load(path, mmap_mode="r" if mapped else None)
+        images: NDArray[np.uint8] = np.load(path, mmap_mode="c" if mapped else None)
     except (ValueError, EOFError, OSError):  # cut short by a failing disk: decode again
         return None
     return images if images.shape == shape and images.dtype == np.uint8 else None
