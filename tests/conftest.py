@@ -25,11 +25,11 @@ def required() -> set[str]:
 
 
 def load_or_skip(name: str) -> Backend:
-    missing = backends.missing_packages(name)
-    if missing and name in required():
-        pytest.fail(f"backend {name} is required, and {', '.join(missing)} is missing")
-    if missing:
-        pytest.skip(f"{', '.join(missing)} is not installed")
+    if not backends.installed(name):
+        missing = ", ".join(backends.missing_packages(name))
+        if name in required():
+            pytest.fail(f"backend {name} is required, and {missing} is missing")
+        pytest.skip(f"{missing} is not installed")
     return backends.load(name)
 
 

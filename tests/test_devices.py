@@ -1,5 +1,8 @@
 """Every backend's devices: there is always one, and the run says what is in force there."""
 
+import os
+import sys
+
 import numpy as np
 import pytest
 
@@ -15,6 +18,15 @@ def test_there_is_always_a_device(backend):
     assert devices.get_devices("cpu") == [devices.cpu()]
 
 
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_the_choices_take_the_gpus_there_are(backend, monkeypatch, count):
+    devices = backend.devices
+    monkeypatch.setattr(devices, "num_gpus", lambda: count)
+    gpus = [devices.gpu(i) for i in range(count)]
+    assert [devices.try_gpu(i) for i in range(3)] == gpus + [devices.cpu()] * (3 - count)
+    assert devices.try_all_gpus() == devices.get_devices("auto") == (gpus or [devices.cpu()])
+
+
 def test_a_gpu_that_is_not_there_is_refused(backend):
     with pytest.raises(UserError, match="there is no GPU"):
         backend.devices.get_devices(f"gpu:{backend.devices.num_gpus()}")
@@ -26,6 +38,21 @@ def test_the_description_says_device_and_precision(backend, precision):
     assert described["device"].startswith("cpu: ")
     assert described["precision"].startswith(precision)
     assert int(described["threads"]) >= 1
+
+
+def test_the_description_says_how_many_threads_compute_and_what_compiles(backend, monkeypatch):
+    if backend.name != "pytorch":
+        pytest.skip("threads and compilers are each framework's own")
+    import torch
+
+    monkeypatch.setenv("CXX", sys.executable)  # any program that is there
+    before, other = torch.get_num_threads(), (os.cpu_count() or 1) + 1
+    try:
+        torch.set_num_threads(other)
+        described = backend.devices.describe([backend.devices.cpu()], "fp32", compile=True)
+    finally:
+        torch.set_num_threads(before)
+    assert (described["threads"], described["compile"]) == (str(other), "inductor")
 
 
 def test_compiling_on_the_cpu_without_a_compiler_is_refused_before_anything_runs(

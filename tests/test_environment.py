@@ -1,5 +1,8 @@
 """What is set before a framework is imported, and what the machine is called."""
 
+import os
+from types import SimpleNamespace
+
 import pytest
 
 from common import environment
@@ -66,6 +69,31 @@ def test_the_user_s_allocator_is_left_alone(monkeypatch, name):
     environment.prepare("pytorch", "torch")
     assert not calls
     assert environment.in_force("pytorch")["malloc"] == "the user's"
+
+
+def test_freed_memory_is_kept_where_the_user_has_not_chosen(monkeypatch):
+    calls = []
+    libc = SimpleNamespace(mallopt=lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(environment.platform, "libc_ver", lambda: ("glibc", "2.36"))
+    monkeypatch.setattr(environment.ctypes, "CDLL", lambda _: libc)
+    for name in environment.ALLOCATOR_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    environment.prepare("pytorch", "torch")
+    assert sorted(calls) == [(-3, 2**30), (-1, 2**30)]  # mmap and trim thresholds
+    assert environment.in_force("pytorch")["malloc"] == "keeps freed memory"
+
+
+def test_threads_of_pytorch_sleep_while_they_wait(monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "")
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    environment.prepare("pytorch", "no_such_module")
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux says which cores are ours")
+def test_cores_are_those_that_this_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {2, 5, 7})
+    assert environment.cores() == 3
 
 
 def test_the_record_names_processor_cores_memory_and_versions():

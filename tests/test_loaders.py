@@ -1,5 +1,7 @@
 """Every backend's loaders: the same order, the same batches from the same seed, every example once an epoch."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import random_dataset
@@ -49,11 +51,13 @@ def test_a_test_set_comes_in_its_own_order_every_time(backend):
 
 
 def test_the_batched_pipeline_applies_the_decisions_of_seed_epoch_and_index(backend):
-    data_iter = backend.loaders.load_batched(random_dataset(20), AUGS, 8, True, seed=3)
-    transforms, images = backend.transforms, random_dataset(20).images
+    images = random_dataset(20).images[:, :, :24].copy()  # 32 x 24: height and width are told apart
+    dataset = replace(random_dataset(20), images=images)
+    data_iter = backend.loaders.load_batched(dataset, AUGS, 8, True, seed=3)
+    transforms = backend.transforms
     for number in range(2):
         order = epoch_order(20, 3, number)
-        decisions = decide(AUGS, order, 3, number, (32, 32))
+        decisions = decide(AUGS, order, 3, number, (32, 24))
         levels = transforms.from_images(images[order], backend.devices.cpu())
         expected = transforms.augment(transforms.to_float(levels), decisions)
         X, _ = epoch(backend, data_iter)
@@ -77,6 +81,7 @@ def test_the_native_pipeline_draws_the_same_with_any_number_of_workers(backend):
         data_iter = backend.loaders.load_native(
             random_dataset(20), AUGS, 4, True, seed=3, num_workers=num_workers
         )
+        assert getattr(data_iter, "num_workers", num_workers) == num_workers  # if it is told at all
         runs.append([epoch(backend, data_iter)[0] for _ in range(2)])
     for run in runs[1:]:
         np.testing.assert_array_equal(run, runs[0])
@@ -95,14 +100,32 @@ def test_native_draws_differ_from_example_to_example(backend):
     assert len(np.unique(patterns, axis=0)) == 4
 
 
-def test_loaders_leave_the_frameworks_own_random_state_alone(backend):
+def test_native_draws_and_order_change_with_seed_and_epoch(backend):
+    """The same image every time: what differs between examples is what was drawn for them."""
+    dataset = replace(random_dataset(64), labels=np.arange(64))
+    dataset.images[:] = dataset.images[0]
+    flip, seen = parse_augmentations("flip", (32, 32)), []
+    for seed in (1, 2):
+        data_iter = backend.loaders.load_native(dataset, flip, 16, True, seed)
+        for number in range(2):
+            X, y = epoch(backend, data_iter)
+            np.testing.assert_array_equal(y, epoch_order(64, seed, number))
+            seen.append((X[np.argsort(y)] != X[y == 0]).any(axis=(1, 2, 3)))
+    for i, j in ((0, 1), (0, 2), (1, 3)):
+        assert 10 < (seen[i] != seen[j]).sum() < 54
+
+
+@pytest.mark.parametrize("load", ["load_batched", "load_native"])
+def test_loaders_leave_the_frameworks_own_random_state_alone(backend, load):
     backend.devices.set_seed(5)
     first = backend.devices.to_numpy(backend.transforms.native(AUGS)(random_dataset(1).images[0]))
     backend.devices.set_seed(5)
-    list(backend.loaders.load_batched(random_dataset(20), AUGS, 4, True))
+    list(getattr(backend.loaders, load)(random_dataset(20), AUGS, 4, True))
     second = backend.devices.to_numpy(backend.transforms.native(AUGS)(random_dataset(1).images[0]))
     np.testing.assert_array_equal(first, second)
 
 
-def test_the_books_number_of_workers_is_four_or_one_a_core(backend):
-    assert 1 <= backend.loaders.get_dataloader_workers() <= 4
+@pytest.mark.parametrize(("cores", "workers"), [(1, 1), (3, 3), (64, 4)])
+def test_the_books_number_of_workers_is_four_or_one_a_core(backend, monkeypatch, cores, workers):
+    monkeypatch.setattr(backend.loaders, "cores", lambda: cores)
+    assert backend.loaders.get_dataloader_workers() == workers

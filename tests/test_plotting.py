@@ -32,6 +32,29 @@ def test_equal_pictures_are_equal_files(tmp_path):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
+def test_curves_are_drawn_by_name_over_the_epochs(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plotting, "save_figure", lambda path, figure: drawn.append(figure))
+    losses = {"train loss": [(0.5, 0.9), (1, 0.7)]}
+    accuracies = {"train acc": [(0.5, 0.2), (1, 0.3)], "test acc": [(1, 0.4)]}
+    plotting.save_curves(tmp_path / "x.png", losses | accuracies, "title")
+    for axis, curves in zip(drawn[0].axes, (losses, accuracies), strict=True):
+        found = {line.get_label(): list(map(tuple, line.get_xydata())) for line in axis.lines}
+        assert found == curves
+        assert [text.get_text() for text in axis.get_legend().get_texts()] == list(curves)
+
+
+def test_a_picture_is_whole_or_absent(tmp_path):
+    class Figure:
+        def savefig(self, path, **_):
+            path.write_bytes(b"half of it")
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError):
+        plotting.save_figure(tmp_path / "x.png", Figure())
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_comparison_draws_mean_and_band_of_each(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(plotting, "save_figure", lambda path, figure: drawn.append(figure))
@@ -39,6 +62,7 @@ def test_a_comparison_draws_mean_and_band_of_each(tmp_path, monkeypatch):
     plotting.save_comparison(tmp_path / "x.png", runs, "title")
     (axis,) = drawn[0].axes
     np.testing.assert_allclose([line.get_ydata() for line in axis.lines], [[0.6, 0.7], [0.7, 0.85]])
+    assert [list(line.get_xdata()) for line in axis.lines] == [[1, 2]] * 2
     for band, accuracies in zip(axis.collections, runs.values(), strict=True):
         heights = band.get_paths()[0].vertices[:, 1]
         assert (heights.min(), heights.max()) == (accuracies.min(), accuracies.max())

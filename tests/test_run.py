@@ -170,11 +170,12 @@ def test_augment_alone_only_draws(command, tmp_path):
     for pipeline in ("batched", "native"):
         folder = tmp_path / pipeline
         code, out, _ = command(
-            "--image", picture, "--pipeline", pipeline, "--output", folder, "--limit", 40,
+            "--image", picture, "--pipeline", pipeline, "--output", folder, "--limit", 40, 20,
             command="augment",
         )  # fmt: skip
         assert code == 0
         assert "drawn only" in out
+        assert "40 training images, 20 test images" in out
         assert sorted(path.suffix for path in folder.iterdir()) == [".json"] + [".png"] * 8
 
 
@@ -257,6 +258,17 @@ def test_a_missing_framework_names_the_extra_that_installs_it(monkeypatch, capsy
         monkeypatch.setattr(backends, "find_spec", {}.get)
         code = run.main(["--backend", name])
         refused((code, "", capsys.readouterr().err), *backends.FRAMEWORKS[name], f"--extra {name}")
+
+
+def test_a_broken_framework_is_not_called_missing(monkeypatch):
+    def broken(module: str) -> None:
+        raise ImportError(f"{module}: libcudart.so.12 not found")
+
+    monkeypatch.setattr(backends, "find_spec", lambda package: True)
+    monkeypatch.setattr(backends, "import_module", broken)
+    for name in backends.FRAMEWORKS:
+        with pytest.raises(ImportError, match=f"{name}: libcudart"):
+            run.main(["--backend", name])
 
 
 def test_no_network_and_no_data_says_how_to_get_it(name, tmp_path):

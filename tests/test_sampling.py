@@ -3,14 +3,22 @@
 import numpy as np
 import pytest
 
-from common.augmentation import ColorJitter, RandomFlipLeftRight, RandomResizedCrop, operation
+from common.augmentation import (
+    ColorJitter,
+    RandomFlipLeftRight,
+    RandomFlipTopBottom,
+    RandomResizedCrop,
+    operation,
+)
 from common.sampling import (
     AUGMENT,
+    BRIGHTNESS,
     CONTRAST,
     HUE,
     Crops,
     Decision,
     FlipsLeftRight,
+    FlipsTopBottom,
     Jitters,
     decide,
     epoch_order,
@@ -28,6 +36,10 @@ def arrays(decision: Decision) -> list[np.ndarray]:
 def test_the_hash_is_pinned_so_that_old_seeds_stay_true():
     assert random_bits(0, 1, 2, 3) == np.uint64(18140757291318998914)
     assert epoch_order(8, 5, 2).tolist() == [2, 6, 0, 7, 3, 1, 5, 4]
+    flips, _, jitters, crops = decide(EVERYTHING, np.array([4711]), 5, 2, (32, 30))
+    assert not flips.flips
+    assert jitters.order.tolist() == [[2, 1, 3, 0]]
+    assert crops.boxes.tolist() == [[9, 3, 15, 22]]
 
 
 def test_uniform_numbers_fill_the_unit_interval_evenly():
@@ -80,10 +92,14 @@ def test_two_operations_of_a_kind_draw_apart():
     assert 0.4 < (first.flips == second.flips).mean() < 0.6
 
 
+@pytest.mark.parametrize(
+    ("flip", "kind"),
+    [(RandomFlipLeftRight, FlipsLeftRight), (RandomFlipTopBottom, FlipsTopBottom)],
+)
 @pytest.mark.parametrize("p", [0.0, 0.25, 1.0])
-def test_flips_come_with_their_probability(p):
-    (decision,) = decide([RandomFlipLeftRight(p)], np.arange(10_000), 0, 0, (8, 8))
-    assert isinstance(decision, FlipsLeftRight)
+def test_flips_come_with_their_probability(p, flip, kind):
+    (decision,) = decide([flip(p)], np.arange(10_000), 0, 0, (8, 8))
+    assert isinstance(decision, kind)
     assert decision.flips.mean() == pytest.approx(p, abs=0.02 * (0 < p < 1))
 
 
@@ -103,6 +119,19 @@ def test_crops_lie_within_the_image_and_within_scale_and_ratio():
     assert 0.9 < share.max() <= 1
     assert 0.45 < ratio.min() < 0.55
     assert 1.8 < ratio.max() < 2.2
+
+
+def test_the_ratio_of_a_crop_is_its_width_to_its_height():
+    _, _, height, width = boxes(RandomResizedCrop((9, 9), (0.3, 0.3), (2, 2)), (100, 100)).T
+    assert set((width / height).round(1)) == {2.0}
+
+
+def test_a_crop_after_a_crop_cuts_from_the_first_one_s_result():
+    both = [RandomResizedCrop((24, 20)), RandomResizedCrop((9, 7))]
+    _, second = decide(both, np.arange(50), 0, 0, (60, 50))
+    assert isinstance(second, Crops)
+    assert (second.rows.shape, second.columns.shape) == ((50, 9, 24), (50, 7, 20))
+    assert (second.boxes[:, :2] + second.boxes[:, 2:] <= (24, 20)).all()
 
 
 def test_crops_have_the_distribution_of_torchvision():
@@ -146,6 +175,13 @@ def test_jitter_orders_are_all_permutations_equally_often():
     assert len(kinds) == 24
     assert counts.min() > 330  # of 417 on average
     assert counts.max() < 510
+
+
+def test_the_order_tells_nothing_about_the_factors():
+    jitter = jitters(ColorJitter(0.5, 0.5, 0.5, 0.5))
+    for turn in range(4):
+        chosen = jitter.factors[jitter.order[:, turn] == BRIGHTNESS, BRIGHTNESS]
+        assert chosen.mean() == pytest.approx(1, abs=0.03)  # 0.006 standard error
 
 
 def test_only_properties_that_change_take_a_turn():

@@ -1,10 +1,15 @@
 """Every backend's chapter-13 trainer: real steps on small data."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from conftest import bright_dataset
 
+from common import metrics
 from common.interface import Backend
+from common.metrics import Accumulator
 from common.weights import initial_weights, is_buffer
 
 SIZE = 8
@@ -104,6 +109,80 @@ def test_a_batch_returns_the_sum_of_losses_and_the_number_right(backend, trainin
     assert int(to_numpy(acc)) == (logits.argmax(1) == labels).sum()
 
 
+def test_reported_numbers_are_those_of_the_batches_and_of_the_test_set(backend, monkeypatch):
+    training, recorder, batches = Training(backend, n=20), Recorder(), []  # 8, 8 and 4 images
+    test = bright_dataset(20, 1)
+    test = replace(test, images=test.images[:15], labels=test.labels[:15])
+    training.test_iter = backend.loaders.load_batched(test, (), 8, False)
+    train_batch, to_numpy = backend.trainer.train_batch_ch13, backend.devices.to_numpy
+
+    def note(*arguments):
+        l, acc = train_batch(*arguments)
+        batches.append((float(to_numpy(l)), int(to_numpy(acc)), len(arguments[2])))
+        return l, acc
+
+    monkeypatch.setattr(backend.trainer, "train_batch_ch13", note)
+    summary = training.run(2, recorder)
+    for epoch in range(2):
+        loss, right, count = np.cumsum(batches[3 * epoch : 3 * epoch + 3], axis=0).T
+        *during, after = recorder.points[4 * epoch : 4 * epoch + 4]
+        expected = np.stack([epoch + np.array([1, 2, 3]) / 3, loss / count, right / count], 1)
+        np.testing.assert_allclose([(x, *y[:2]) for x, y in during], expected, rtol=1e-5)
+    assert (summary.loss, summary.train_acc) == during[-1][1][:2]
+    X, y = next(iter(backend.loaders.load_batched(test, (), 15, False)))
+    right = to_numpy(backend.trainer.predict(training.net, X)).argmax(1) == to_numpy(y)
+    assert summary.test_acc == after[1][2] == pytest.approx(right.mean())
+
+
+class Clock:
+    """Stands for the time module: time passes where a test says so."""
+
+    now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def slow(self, data_iter, seconds):
+        """The same batches, each of which takes so long to fetch."""
+        clock = self
+
+        class Slow:
+            def __len__(self):
+                return len(data_iter)
+
+            def __iter__(self):
+                for batch in data_iter:
+                    clock.now += seconds
+                    yield batch
+
+        return Slow()
+
+
+def test_the_step_timer_runs_from_the_batch_to_its_numbers_and_the_summary_s_all_along(
+    backend, training, monkeypatch
+):
+    clock, recorder, train_batch = Clock(), Recorder(), backend.trainer.train_batch_ch13
+
+    class SlowToRead(Accumulator):
+        def __getitem__(self, idx):
+            clock.now += 1 / 64 if (idx, len(self.data)) == (0, 3) else 0
+            return super().__getitem__(idx)
+
+    def slow_batch(*arguments):
+        clock.now += 1
+        return train_batch(*arguments)
+
+    monkeypatch.setattr(metrics, "time", SimpleNamespace(perf_counter=clock.perf_counter))
+    monkeypatch.setattr(backend.trainer, "Accumulator", SlowToRead)
+    monkeypatch.setattr(backend.trainer, "train_batch_ch13", slow_batch)
+    training.train_iter = clock.slow(training.train_iter, 10)
+    training.test_iter = clock.slow(training.test_iter, 100)
+    recorder.add = lambda x, y: setattr(clock, "now", clock.now + 1000)
+    summary = training.run(2, recorder)
+    assert summary.step_seconds == 10 * (1 + 1 / 64)  # ten batches, each with a report
+    assert summary.seconds == summary.step_seconds + 10 * 10 + 6 * 100 + 12 * 1000
+
+
 def test_the_mean_of_the_losses_is_minimised(backend):
     """Twice the same examples in a batch give the same mean, so the same step; a sum would double the gradient."""
     steps = []
@@ -149,6 +228,54 @@ def test_adam_takes_the_textbook_first_step(backend):
     np.testing.assert_allclose(step[moved], 0.01, rtol=1e-3)
 
 
+def test_adam_takes_the_textbook_steps(backend):
+    """The gradient of the last bias is the mean of softmax - one-hot, so its whole path can be foretold."""
+    training = Training(backend)
+    start = initial_weights(2) | {"fc.bias": np.array([2, -1], np.float32)}
+    backend.weights.set_weights(training.net, start)
+    X, y = next(iter(training.train_iter))
+    one_hot = np.eye(2)[backend.devices.to_numpy(y)]
+    lr, (beta1, beta2), eps = 0.01, (0.5, 0.75), 0.02
+    trainer = backend.trainer.adam(training.net, lr, (beta1, beta2), eps)
+    bias = {"outside": start["fc.bias"].astype(float), "inside": start["fc.bias"].astype(float)}
+    m, v = np.zeros(2), np.zeros(2)
+    for t in range(1, 5):
+        logits = backend.trainer.predict(training.net, X, training=True)
+        exp = np.exp(backend.devices.to_numpy(logits).astype(float))
+        gradient = (exp / exp.sum(1, keepdims=True) - one_hot).mean(0)
+        m, v = beta1 * m + (1 - beta1) * gradient, beta2 * v + (1 - beta2) * gradient**2
+        step, root = lr * m / (1 - beta1**t), np.sqrt(1 - beta2**t)
+        bias["outside"] -= step / (np.sqrt(v) / root + eps)
+        bias["inside"] -= step / ((np.sqrt(v) + eps) / root)
+        backend.trainer.train_batch_ch13(
+            training.net, X, y, training.loss, trainer, training.devices
+        )
+    found = training.weights()["fc.bias"]
+    assert any(np.allclose(found, expected, atol=2e-6) for expected in bias.values())
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_predictions_keep_no_graph_and_leave_a_network_in_training_mode(backend, training, asked):
+    X, _ = next(iter(training.train_iter))
+    if hasattr(training.net, "training"):  # else the mode is not the network's
+        training.net.train()
+    y_hat = backend.trainer.predict(training.net, X, asked)
+    assert not getattr(y_hat, "requires_grad", False)
+    assert getattr(training.net, "training", True)
+
+
+def test_a_batch_is_trained_in_training_mode_whatever_came_before(backend, training):
+    if hasattr(training.net, "training"):
+        training.net.eval()
+    X, y = next(iter(training.train_iter))
+    before = training.weights()
+    backend.trainer.train_batch_ch13(
+        training.net, X, y, training.loss, training.trainer, training.devices
+    )
+    after = training.weights()
+    assert all((before[name] != after[name]).any() for name in before if is_buffer(name))
+
+
 def test_evaluation_changes_nothing_and_uses_the_running_statistics(backend, training):
     training.run(1)
     before = training.weights()
@@ -192,6 +319,9 @@ def test_bf16_trains_the_same_weights_in_lower_precision(backend):
     for precision in ("fp32", "bf16"):
         training = Training(backend)
         prepared = backend.trainer.prepare(training.net, training.devices, precision)
+        weights = training.weights()
+        for name, weight in initial_weights(2).items():
+            np.testing.assert_array_equal(weights[name], weight)
         X, y = next(iter(training.train_iter))
         l, _ = backend.trainer.train_batch_ch13(
             prepared, X, y, training.loss, training.trainer, training.devices
@@ -239,3 +369,17 @@ def test_a_compiled_network_trains_like_the_network_itself(backend):
             )
         losses.append(float(backend.devices.to_numpy(l)))
     assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+
+
+def test_an_epoch_adds_the_metrics_of_its_batches_up_unread(backend, training, monkeypatch):
+    added = []
+
+    class Watched(Accumulator):
+        def add(self, *args):
+            added.append(args)
+            super().add(*args)
+
+    monkeypatch.setattr(backend.trainer, "Accumulator", Watched)
+    training.run(1)
+    assert len(added) == 5 + 3
+    assert not any(isinstance(value, int | float) for args in added for value in args[:-1])

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from common.augmentation import OPERATIONS, gallery, operation, parse_augmentations
+from common.augmentation import (
+    OPERATIONS,
+    ColorJitter,
+    RandomFlipLeftRight,
+    RandomFlipTopBottom,
+    RandomResizedCrop,
+    gallery,
+    operation,
+    parse_augmentations,
+)
 from common.errors import UserError
 from common.interface import Backend
 from common.sampling import (
@@ -154,6 +163,25 @@ def test_colour_jitter_follows_each_image_s_own_order(backend, batch, kind):
             assert levels_apart(mine, np.rint(expected * 255)) <= 1
 
 
+NAMES = ("adjust_brightness", "adjust_contrast", "adjust_saturation", "adjust_hue")
+
+
+@pytest.mark.parametrize("name", [*NAMES, "crop_resize", "augment"])
+def test_levels_are_the_floats_rounded_once_to_the_nearest(backend, batch, name):
+    factors = np.array([0.5, 1.5, 0.3, 1.2, 0.77, 1.3, 0.9], np.float32)
+    arguments = [factors]
+    if name == "crop_resize":
+        decision = crops(np.array([[2, 3, 9, 11]] * 7), (21, 18), (13, 8))
+        arguments = [decision.rows, decision.columns]
+    if name == "augment":
+        augs = parse_augmentations("crop,jitter,flip,crop", (13, 8))
+        arguments = [decide(augs, np.arange(7), 0, 0, (21, 18))]
+    operation = getattr(backend.transforms, name)
+    levels = backend.transforms.to_images(operation(batch.levels, *arguments))
+    floats = batch.image_floats(operation(batch.floats, *arguments)) * 255
+    assert np.abs(levels - floats).max() < 0.5 + 1e-3
+
+
 def test_operations_leave_what_they_are_given_alone(backend, batch):
     before = backend.devices.to_numpy(batch.floats).copy()
     decisions = decide(
@@ -199,6 +227,59 @@ def test_native_operations_give_floats_of_the_right_shape_that_vary(backend, ima
     assert any((draw != draws[0]).any() for draw in draws)
 
 
+def native_images(backend: Backend, image: np.ndarray, *augs, times: int = 1) -> np.ndarray:
+    """What the native operations make of an image, several times, in levels."""
+    transform = backend.transforms.native(augs)
+    backend.devices.set_seed(0)
+    draws = np.stack([backend.devices.to_numpy(transform(image)) for _ in range(times)])
+    draws = np.moveaxis(draws, 1, -1) if backend.devices.image_layout == "NCHW" else draws
+    return np.rint(draws * 255).astype(int)
+
+
+@pytest.mark.parametrize(("flip", "axis"), [(RandomFlipLeftRight, 1), (RandomFlipTopBottom, 0)])
+def test_native_flips_mirror_the_right_axis_with_their_probability(backend, images, flip, axis):
+    mirrored = np.flip(images[0], axis)
+    assert (native_images(backend, images[0], flip(1.0), times=8) == mirrored).all()
+    assert (native_images(backend, images[0], flip(0.0), times=8) == images[0]).all()
+
+
+def test_native_crops_keep_to_scale_and_ratio(backend, images):
+    """The one box of all the area and the image's own ratio is the image; half the area is not."""
+    whole = RandomResizedCrop((21, 18), (1, 1), (18 / 21, 18 / 21))
+    for draw in native_images(backend, images[0], whole, times=4):
+        assert levels_apart(draw, images[0]) <= 1
+    ramp = np.repeat(np.arange(0, 200, 2, dtype=np.uint8)[:, None], 100, axis=1)
+    wide = RandomResizedCrop((10, 10), (0.5, 0.5), (2, 2))  # 50 of 100 rows, all columns
+    for draw in native_images(backend, np.repeat(ramp[..., None], 3, axis=2), wide, times=4):
+        assert np.ptp(draw) == pytest.approx(2 * 50 * 0.9, abs=5)
+
+
+@pytest.mark.parametrize(
+    ("jitter", "colours", "greys", "one_grey"),
+    [
+        (ColorJitter(brightness=0.9), True, True, True),
+        (ColorJitter(contrast=0.9), True, True, False),
+        (ColorJitter(saturation=0.9), True, False, False),
+        (ColorJitter(hue=0.5), True, False, False),
+    ],
+)
+def test_native_jitter_changes_what_its_name_says(
+    backend, images, jitter, colours, greys, one_grey
+):
+    """Contrast leaves a single grey alone, saturation and hue every grey, and hue the brightest channel."""
+    flat = np.full_like(images[0], 90)
+    for image, changes in ((images[0], colours), (images[3], greys), (flat, one_grey)):
+        draws = native_images(backend, image, jitter, times=4)
+        assert (levels_apart(draws, np.stack([image] * 4)) > 2) == changes
+    values = native_images(backend, images[0], jitter, times=4).max(-1)
+    assert (levels_apart(values, np.stack([images[0].max(-1)] * 4)) > 4) == (jitter.hue == 0)
+
+
+def test_native_operations_come_in_order(backend, images):
+    augs = [operation("crop", size) for size in ((9, 12), (5, 7))]
+    assert native_images(backend, images[0], *augs).shape == (1, 5, 7, 3)
+
+
 def test_native_without_operations_is_to_tensor(backend, batch, images):
     transform = backend.transforms.native(())
     for i, image in enumerate(images):
@@ -216,8 +297,17 @@ def test_the_gallery_shows_what_the_chapter_shows():
         "colour jitter",
         "flip, jitter and crop",
     ]
-    (crop,) = gallery()["random resized crop"]
-    assert (crop.size, crop.scale, crop.ratio) == ((200, 200), (0.1, 1.0), (0.5, 2.0))
+    flip, crop = RandomFlipLeftRight(0.5), RandomResizedCrop((200, 200), (0.1, 1.0), (0.5, 2.0))
+    jitter = ColorJitter(0.5, 0.5, 0.5, 0.5)
+    assert [list(augs) for augs in gallery().values()] == [
+        [flip],
+        [RandomFlipTopBottom(0.5)],
+        [crop],
+        [ColorJitter(brightness=0.5)],
+        [ColorJitter(hue=0.5)],
+        [jitter],
+        [flip, jitter, crop],
+    ]
 
 
 def test_augmentation_lists_are_read_in_order():

@@ -31,6 +31,7 @@ def load_native(dataset, augs, batch_size, is_train, seed=0, num_workers=0):
         batch_size=batch_size,
         sampler=_Order(len(dataset), is_train, seed),
         num_workers=num_workers,
+        generator=torch.Generator(),  # else each epoch draws from the default
         persistent_workers=num_workers > 0,
     )
 

@@ -1,0 +1,278 @@
+"""What the chapter asks of a backend: every option arrives. The backend here takes notes and needs no framework."""
+
+import inspect
+import io
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+from conftest import random_dataset
+from rich.console import Console
+from safetensors.numpy import load_file
+
+from common import chapters, interface
+from common.augmentation import parse_augmentations
+from common.chapters import Session, Trained
+from common.cli import Command
+from common.config import AdamConfig, TrainConfig
+from common.datasets import Data
+from common.interface import Backend
+from common.metrics import TrainingSummary
+from common.records import RunFolder
+from common.sampling import decide, epoch_order
+from common.weights import initial_weights
+
+CONFIG = TrainConfig(
+    "notes",
+    augment="flip,crop",
+    batch_size=16,
+    num_epochs=3,
+    adam=AdamConfig(lr=0.5, betas=(0.8, 0.9), eps=1e-3),
+    precision="bf16",
+    compile=True,
+    device="cpu",
+    seed=7,
+)
+SUMMARY = TrainingSummary(0.5, 0.75, 0.375, 120, 1.0, 2.0, "[cpu]")
+
+
+@pytest.fixture
+def backend() -> Backend:
+    """A backend that computes nothing, reports two numbers an epoch, and trains a weight from 0 to 1."""
+    protocols = inspect.get_annotations(Backend, eval_str=True)
+    files = {
+        name: mock.create_autospec(protocol, instance=True)
+        for name, protocol in protocols.items()
+        if name not in ("name", "packages")
+    }
+    backend = Backend("notes", (), **files)
+    weight = np.zeros(1, np.float32)
+
+    def train(*arguments):
+        animator = arguments[-1]
+        for epoch in range(1, 4):
+            animator.add(epoch, (0.5 / epoch, 0.25 * epoch, None))
+            animator.add(epoch, (None, None, 0.125 * epoch))
+        weight[:] = 1
+        return SUMMARY
+
+    backend.trainer.train_ch13.side_effect = train
+    backend.weights.get_weights.side_effect = lambda net: {"weight": weight.copy()}
+    backend.loaders.get_dataloader_workers.return_value = 3
+    return backend
+
+
+@pytest.fixture
+def session(backend: Backend, tmp_path: Path) -> Session:
+    train = random_dataset(40, 0)
+    train = replace(train, images=train.images[:, :, :24])  # 32 x 24
+    data = Data("noise", train, random_dataset(20, 1))
+    image, console = train.images[0], Console(quiet=True)
+    return Session(backend, CONFIG, ["cpu"], data, image, RunFolder(tmp_path / "run", ""), console)
+
+
+def test_every_option_of_a_training_reaches_the_backend(session, backend):
+    trained = chapters.train(session, session.config)
+    backend.devices.set_seed.assert_called_once_with(7)
+    backend.resnet.resnet18.assert_called_once_with(10)
+    net = backend.resnet.resnet18.return_value
+    backend.trainer.adam.assert_called_once_with(net, 0.5, (0.8, 0.9), 1e-3)
+    backend.trainer.prepare.assert_called_once_with(net, ["cpu"], "bf16", True)
+    signature = inspect.signature(interface.Trainers.train_ch13)
+    given = signature.bind(None, *backend.trainer.train_ch13.call_args.args).arguments
+    assert given["net"] is backend.trainer.prepare.return_value
+    assert given["trainer"] is backend.trainer.adam.return_value
+    assert given["loss"] is backend.trainer.cross_entropy.return_value
+    assert given["num_epochs"] == 3
+    assert given["devices"] == ["cpu"]
+    watched = [given[name].data_iter for name in ("train_iter", "test_iter")]
+    assert watched == [backend.loaders.load_batched.return_value] * 2
+    progress = given["animator"]
+    assert progress.num_train == 40
+    assert progress.bar.tasks[0].total == 3 * (40 * 3 + 20)  # a training step costs three passes
+    assert trained.weights == {"weight": 1}
+
+
+@pytest.mark.parametrize("augment", ["none", "flip,crop"])
+@pytest.mark.parametrize("seed", [0, 7])
+def test_training_starts_from_the_seed_s_weights_whatever_the_augmentation(
+    session, backend, seed, augment
+):
+    chapters.train(session, replace(CONFIG, seed=seed, augment=augment))
+    ((net, weights), _) = backend.weights.set_weights.call_args
+    assert net is backend.resnet.resnet18.return_value
+    for name, weight in initial_weights(10, seed=seed).items():
+        np.testing.assert_array_equal(weights[name], weight)
+
+
+@pytest.mark.parametrize("augment", ["none", "flip,crop"])
+def test_the_batched_pipeline_augments_and_shuffles_training_images_alone(
+    session, backend, augment
+):
+    chapters.train(session, replace(CONFIG, augment=augment))
+    augs, load = parse_augmentations(augment, (32, 24)), backend.loaders.load_batched
+    assert load.call_args_list == [
+        mock.call(session.data.train, augs, 16, True, 7, "cpu"),
+        mock.call(session.data.test, (), 16, False, 7, "cpu"),
+    ]
+    assert not backend.loaders.load_native.called
+
+
+@pytest.mark.parametrize(("workers", "expected"), [(None, 3), (0, 0), (2, 2)])
+def test_the_native_pipeline_takes_the_workers_it_is_given(session, backend, workers, expected):
+    config = replace(CONFIG, pipeline="native", workers=workers)
+    chapters.train(replace(session, config=config), config)
+    augs, load = parse_augmentations("flip,crop", (32, 24)), backend.loaders.load_native
+    assert load.call_args_list == [
+        mock.call(session.data.train, augs, 16, True, 7, expected),
+        mock.call(session.data.test, (), 16, False, 7, expected),
+    ]
+    assert not backend.loaders.load_batched.called
+
+
+def metrics_of(session: Session) -> list[dict]:
+    lines = (session.folder.path / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_a_training_leaves_its_own_summary_metrics_curves_and_weights(session, monkeypatch):
+    monkeypatch.setattr(chapters.plotting, "save_curves", save_curves := mock.Mock())
+    chapters._train_and_record(session)
+    folder = session.folder.path
+    assert json.loads((folder / "summary.json").read_text()) == asdict(SUMMARY)
+    assert load_file(folder / "weights.safetensors") == {"weight": 1}
+    wanted = ("augment", "seed", "epoch", "train_loss", "train_acc", "test_acc")
+    assert [tuple(line[name] for name in wanted) for line in metrics_of(session)] == [
+        ("flip,crop", 7, epoch, 0.5 / epoch, 0.25 * epoch, 0.125 * epoch) for epoch in (1, 2, 3)
+    ]
+    path, curves, _ = save_curves.call_args.args
+    assert path == folder / "curves.png"
+    assert curves["test acc"] == [(1, 0.125), (2, 0.25), (3, 0.375)]
+
+
+def test_ctrl_c_keeps_finished_epochs_and_curves_and_says_where(session, backend, monkeypatch):
+    def train(*arguments):
+        animator = arguments[-1]
+        animator.add(1, (0.5, 0.5, None))
+        animator.add(1, (None, None, 0.5))
+        animator.add(1.5, (0.5, 0.5, None))
+        raise KeyboardInterrupt
+
+    backend.trainer.train_ch13.side_effect = train
+    monkeypatch.setattr(chapters, "_begin", lambda command, backend: session)
+    monkeypatch.setattr(chapters, "_show", lambda session: None)
+    with pytest.raises(KeyboardInterrupt, match="interrupted: 1 finished epoch, ") as interrupt:
+        chapters.run(Command("train", CONFIG), backend)
+    assert str(session.folder.path) in str(interrupt.value)
+    assert [line["epoch"] for line in metrics_of(session)] == [1]
+    assert sorted(path.name for path in session.folder.path.iterdir()) == [
+        "curves.png",
+        "metrics.jsonl",
+    ]
+
+
+def test_a_comparison_reports_mean_and_range_of_each(session, monkeypatch):
+    monkeypatch.setattr(chapters.plotting, "save_comparison", save := mock.Mock())
+    runs = {
+        augment: [
+            Trained(
+                replace(SUMMARY, train_acc=train_acc, test_acc=test_acc),
+                [{"train_acc": 0.0, "test_acc": 0.1}, {"train_acc": 0.0, "test_acc": test_acc}],
+                {},
+                {},
+            )
+            for train_acc, test_acc in accuracies
+        ]
+        for augment, accuracies in {
+            "none": [(0.9, 0.5), (0.8, 0.6)],
+            "flip,crop": [(0.7, 0.65), (0.75, 0.75)],
+        }.items()
+    }
+    session = replace(session, console=Console(file=io.StringIO(), width=200))
+    chapters._report_comparison(session, runs)
+    assert session.console.file.getvalue().splitlines() == [
+        "     none: train acc 0.850 (0.800 to 0.900, 2 seeds), "
+        "test acc 0.550 (0.500 to 0.600, 2 seeds)",
+        "flip,crop: train acc 0.725 (0.700 to 0.750, 2 seeds), "
+        "test acc 0.700 (0.650 to 0.750, 2 seeds)",
+    ]
+    assert json.loads((session.folder.path / "comparison.json").read_text()) == {
+        "none": {"train_acc": [0.9, 0.8], "test_acc": [0.5, 0.6]},
+        "flip,crop": {"train_acc": [0.7, 0.75], "test_acc": [0.65, 0.75]},
+    }
+    _, drawn, _ = save.call_args.args
+    assert drawn["none"].tolist() == [[0.1, 0.5], [0.1, 0.6]]
+    assert drawn["flip,crop"].tolist() == [[0.1, 0.65], [0.1, 0.75]]
+
+
+def test_a_comparison_gives_both_the_same_seeds(session, monkeypatch):
+    monkeypatch.setattr(chapters, "_report_comparison", lambda session, runs: None)
+    train = mock.Mock(return_value=Trained(SUMMARY, [], {}, {}))
+    monkeypatch.setattr(chapters, "train", train)
+    chapters._compare(session, 3)
+    configs = [call.args[1] for call in train.mock_calls]
+    assert configs == [
+        replace(CONFIG, seed=seed, augment=augment)
+        for seed in (7, 8, 9)
+        for augment in ("none", "flip,crop")
+    ]
+
+
+def test_the_block_at_the_start_says_what_will_run(session, backend):
+    backend.devices.describe.return_value = {"device": "a device"}
+    config = replace(CONFIG, pipeline="native")
+    block = chapters._describe(replace(session, config=config), Command("compare", config, seeds=2))
+    assert block["data"] == "shapes: 40 training images, 20 test images, 32 x 24, 10 classes"
+    assert (
+        block["training"] == "ResNet-18, batch 16, 3 epochs, Adam lr 0.5, betas 0.8 0.9, eps 0.001"
+    )
+    assert (block["augment"], block["pipeline"]) == ("flip,crop", "native, 3 workers")
+    assert (block["seed"], block["device"]) == ("7, 8", "a device")
+    backend.devices.describe.assert_called_once_with(["cpu"], "bf16", True)
+
+
+def test_the_sheet_of_training_images_shows_those_of_the_first_epoch(session, monkeypatch):
+    monkeypatch.setattr(chapters, "draw", lambda *arguments: [])
+    monkeypatch.setattr(chapters.plotting, "save_sheet", save_sheet := mock.Mock())
+    chapters._show(session)
+    shown, train = save_sheet.call_args, session.data.train
+    first = epoch_order(40, 7, 0)[:32]
+    np.testing.assert_array_equal(shown.args[1], train.images[first])
+    assert shown.kwargs["names"] == [train.classes[label] for label in train.labels[first]]
+
+
+def test_a_comparison_takes_as_many_seeds_as_are_asked_for(session, monkeypatch):
+    monkeypatch.setattr(chapters, "_begin", lambda command, backend: session)
+    monkeypatch.setattr(chapters, "_compare", compare := mock.Mock())
+    chapters.run(Command("compare", CONFIG, seeds=5), session.backend)
+    compare.assert_called_once_with(session, 5)
+
+
+def test_the_batched_pipeline_draws_with_the_decisions_of_the_seed(session, backend):
+    augs = parse_augmentations("flip,crop", (20, 20))
+    drawn = backend.transforms.augment.return_value
+    backend.transforms.to_images.side_effect = lambda X: [X]
+    assert chapters.draw(backend, session.image, augs, 5, CONFIG, "cpu") == [drawn]
+    _, decisions = backend.transforms.augment.call_args.args
+    for mine, expected in zip(decisions, decide(augs, np.arange(5), 7, 0, (32, 24)), strict=True):
+        for a, b in zip(vars(mine).values(), vars(expected).values(), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_the_native_pipeline_draws_with_the_framework_s_own_transforms(session, backend, layout):
+    levels = np.arange(6 * 5 * 3, dtype=np.uint8).reshape(6, 5, 3)
+    floats = (levels - 0.4) / 255  # rounded to the nearest level, not cut off
+    backend.devices.image_layout = layout
+    backend.devices.to_numpy.return_value = (
+        np.moveaxis(floats, -1, 0) if layout == "NCHW" else floats
+    )
+    augs = parse_augmentations("flip,crop", (20, 20))
+    config = replace(CONFIG, pipeline="native")
+    images = chapters.draw(backend, session.image, augs, 2, config, "cpu")
+    backend.devices.set_seed.assert_called_once_with(7)
+    backend.transforms.native.assert_called_once_with(augs)
+    np.testing.assert_array_equal(images, [levels] * 2)
