@@ -170,18 +170,15 @@ def _describe(session: Session, command: Command) -> dict[str, str]:
 def _as_preset(config: TrainConfig) -> bool:
     """Tell whether what is trained is what the preset says."""
     preset = PRESETS[config.preset]
-    return (
-        replace(
-            config,
-            backend=preset.backend,
-            output=None,
-            image=None,
-            seed=0,
-            device="auto",
-            workers=None,
-        )
-        == preset
-    )
+    where: dict[str, Any] = {
+        "output": None,
+        "image": None,
+        "device": "auto",
+        "workers": None,
+        "seed": 0,
+    }
+    data = replace(config.data, data_dir=preset.data.data_dir)
+    return replace(config, backend=preset.backend, data=data, **where) == preset
 
 
 def _workers(session: Session) -> int:

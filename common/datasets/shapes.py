@@ -1,6 +1,6 @@
 """Ten drawn classes that need no download and for which mirroring is the right augmentation.
 
-Every picture is 32 x 32 RGB: one thing in two colours on a patterned ground with a few pebbles
+Every picture is 32 x 32 RGB: one dark thing in two colours on a light, patterned ground with a few pebbles
 and some noise. Its place, size, tilt, colours, shading and ground vary and are drawn without
 regard to the class.
 
@@ -353,17 +353,18 @@ def _draw_chunk(index: Ints, seed: int, split: Split) -> tuple[NDArray[np.uint8]
     """The images (n, 32, 32, 3) and labels (n,) of the pictures with these positions."""
     pose = _choose_poses(index, seed, split)
     pick = _picker(seed, _COLOURS, split, index)
-    dark, light = pick(35, 70), pick(180, 220)
-    night = pick(0, 1) == 1  # a light thing on a dark ground, or the other way round
-    image = _ground(pick, np.where(night, dark, light))
-    hue, shade = pick(0, 1535), np.where(night, light, dark)
+    # Always a dark thing on a light ground: with both, the statistics of small batches swing so much that BatchNorm's
+    # running averages, and with them the test accuracy, need more steps than two minutes allow (measured).
+    dark, light = pick(35, 75), pick(175, 220)
+    image = _ground(pick, light)
+    hue, shade = pick(0, 1535), dark
     shading = _slope(pick, 18)
-    step = np.where(night, -1, 1) * pick(20, 40)  # the accent is nearer to the ground in lightness
+    step = pick(20, 40)  # the accent is nearer to the ground in lightness
     body, accent = draw_outlines(pose)
     image = _blend(image, _tint(hue, pick(40, 130), shade) + shading, body + accent)
     second = _tint((hue + pick(300, 1236)) % 1536, pick(60, 160), shade + step)
     image = _blend(image, second + shading, accent)
-    image = image + _noise(index, seed, split, pick(8, 24))
+    image = image + _noise(index, seed, split, pick(6, 18))
     return image.clip(0, 255).astype(np.uint8), pose.label
 
 
