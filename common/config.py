@@ -85,8 +85,8 @@ def plain(config: Any) -> Any:
 
 PRESETS = {
     # The book's 1e-3 is for batches of 256 and 2,000 steps. The quick run has 220, and BatchNorm's running statistics
-    # must keep up with the weights: where the steps are larger, single epochs score far lower in evaluation mode than the
-    # same weights do with the statistics of the test batches (.765 and .988 in one run).
+    # must keep up with the weights: where the steps are larger, single epochs score far lower in evaluation mode than
+    # the same weights do with the statistics of the test batches (.765 and .988 in one run).
     "quick": TrainConfig("", "quick", batch_size=16, num_epochs=5, adam=AdamConfig(lr=3e-4)),
     # The chapter: CIFAR-10, batch_size 256, lr 0.001, 10 epochs.
     "book": TrainConfig(
