@@ -39,11 +39,17 @@ def start(*arguments: object, cwd: Path = ROOT, **env: str) -> subprocess.Popen[
         text=True,
         cwd=cwd,
         env=os.environ | env,
+        # Where the tests run in the background, SIGINT comes ignored, and Python would leave it so.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
 def finish(process: subprocess.Popen[str], timeout: float = 120) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=timeout)
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
     return process.returncode, out, err
 
 
