@@ -2,14 +2,25 @@
 
 import io
 import sys
+import warnings
 
 import backends
 from common import cli
-from common.errors import UserError
+from common.errors import UserError, UserNotice
+
+_format_warning = warnings.formatwarning
+
+
+def _format(message, category, *arguments):  # type: ignore[no-untyped-def]
+    """Show a notice as one line, and any other warning as Python does."""
+    if category is UserNotice:
+        return f"note: {message}\n"
+    return _format_warning(message, category, *arguments)
 
 
 def main(arguments: list[str]) -> int:
     """Run one command and return the exit code: 0 well, 2 for what the user can put right, 130 for Ctrl-C."""
+    warnings.formatwarning = _format
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file may be anything
     try:

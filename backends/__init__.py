@@ -1,5 +1,7 @@
 """The frameworks: which there are, which are installed, and loading one."""
 
+import platform
+import sys
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -14,6 +16,11 @@ COMMON = ("matplotlib", "numpy", "rich", "safetensors", "skimage")
 # Backend: the packages that it imports.
 FRAMEWORKS = {
     "pytorch": ("torch", "torchvision"),
+    "mxnet": ("mxnet",),
+}
+# Where wheels of a framework exist, if not everywhere: (system, processor).
+WHEELS = {
+    "mxnet": (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "x86_64"))
 }
 
 
@@ -39,6 +46,13 @@ def load(name: str) -> "Backend":
         choices = ", ".join(FRAMEWORKS)
         raise UserError(f"unknown backend '{name}': choose from {choices}")
     if missing := missing_packages(name):
+        place = sys.platform, platform.machine()
+        if place not in WHEELS.get(name, [place]):
+            raise UserError(
+                f"backend {name}: there are no wheels of {name} for "
+                f"{' '.join(place)}, only for "
+                + ", ".join(" ".join(wheel) for wheel in WHEELS[name])
+            )
         raise UserError(
             f"backend {name} needs {', '.join(missing)}: install the extra "
             f"'{name}', with pip install '.[{name}]' or uv run --extra {name}"

@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read."""
+"""The messages that a user is meant to read: the error that ends a run, and the notice that does not."""
 
 
 class UserError(Exception):
@@ -7,3 +7,7 @@ class UserError(Exception):
     ``run.py`` prints the message without a traceback and ends with exit code 2. Anything else that escapes is a
     defect of this project and keeps its traceback.
     """
+
+
+class UserNotice(UserWarning):
+    """Something that the user should know, and that goes on: ``run.py`` prints it as one line on standard error."""

@@ -9,6 +9,7 @@ Tensors pass through as ``Any``: they are the framework's own, in its own layout
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -115,10 +116,12 @@ class ResNet(Protocol):
 
 
 class WeightFiles(Protocol):
-    """Between a network and the canonical weights of `common.weights`."""
+    """Between the canonical weights of `common.weights` and a network, or a file of the framework's own kind."""
 
     def get_weights(self, net: Net) -> Weights: ...
     def set_weights(self, net: Net, weights: Weights) -> None: ...
+    def save_file(self, path: Path, weights: Weights) -> None: ...
+    def load_file(self, path: Path) -> Weights: ...
 
 
 class Trainers(Protocol):

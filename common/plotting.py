@@ -61,9 +61,14 @@ def _fill(axes: Any, imgs: Sequence[Any], titles: Sequence[str] | None) -> None:
     for axis in axes:
         axis.axis("off")
     for i, (axis, image) in enumerate(zip(axes, imgs, strict=False)):
-        axis.imshow(_channels_last(np.asarray(image)), cmap="gray")
+        axis.imshow(_channels_last(_as_array(image)), cmap="gray")
         if titles is not None:
             axis.set_title(titles[i], fontsize=7, pad=2, parse_math=False)
+
+
+def _as_array(image: Any) -> NDArray[Any]:
+    # NumPy makes an array of Python objects of an array of MXNet's.
+    return image.asnumpy() if hasattr(image, "asnumpy") else np.asarray(image)
 
 
 def _channels_last(image: NDArray[Any]) -> NDArray[Any]:

@@ -19,6 +19,8 @@ FILES = {
     "weights": "WeightFiles",
     "trainer": "Trainers",
 }
+# What the book's cells pass to one tab's function alone: an argument more at the end, and its default.
+EXTRAS = {("mxnet", "train_batch_ch13"): ("split_f", "split_batch")}
 Signature = tuple[list[str], list[str]]
 
 
@@ -49,18 +51,23 @@ def first_lines(text: str) -> dict[str, str]:
     return {name: (ast.get_docstring(f) or "").partition("\n")[0] for name, f in public.items()}
 
 
-def departures(text: str, protocol: str) -> list[str]:
+def departures(text: str, protocol: str, backend: str = "") -> list[str]:
     """What a backend's file lacks or has otherwise than its protocol."""
     found = {
         name: signature(function) for name, function in functions(ast.parse(text).body).items()
     }
-    return [name for name, wanted in contract(protocol).items() if found.get(name) != wanted]
+    wanted = contract(protocol)
+    for name in wanted:
+        if extra := EXTRAS.get((backend, name)):
+            for part, more in zip(wanted[name], extra, strict=True):
+                part.append(more)
+    return [name for name in wanted if found.get(name) != wanted[name]]
 
 
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("backend", backends.FRAMEWORKS)
 def test_every_function_has_the_contract_s_arguments_and_defaults(backend, file):
-    assert departures(source(backend, file), FILES[file]) == []
+    assert departures(source(backend, file), FILES[file], backend) == []
 
 
 @pytest.mark.parametrize("file", FILES)

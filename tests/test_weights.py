@@ -76,6 +76,36 @@ def test_files_that_are_no_weights_are_refused_in_one_line(tmp_path):
         assert "\n" not in str(error.value)
 
 
+def test_a_framework_s_own_file_brings_back_the_weights(backend, tmp_path):
+    weights = initial_weights(3, in_channels=1, seed=9)
+    for name in weights:
+        if is_buffer(name):
+            weights[name] = weights[name] + np.float32(0.25)
+    path = tmp_path / "new folder" / "weights"
+    backend.weights.save_file(path, weights)
+    loaded = backend.weights.load_file(path)
+    assert list(loaded) == list(weights)
+    for name, weight in weights.items():
+        assert loaded[name].dtype == np.float32
+        np.testing.assert_array_equal(loaded[name], weight, err_msg=name)
+    assert [file.name for file in path.parent.iterdir()] == ["weights"]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no weights", bytes(1000), "cut", "short"])
+def test_files_that_a_framework_did_not_write_are_refused_in_one_line(backend, tmp_path, content):
+    path, weights = tmp_path / "suspect", initial_weights(3)
+    if content == "short":
+        backend.weights.save_file(path, {k: w for k, w in weights.items() if k != "fc.bias"})
+    elif content == "cut":
+        backend.weights.save_file(path, weights)
+        path.write_bytes(path.read_bytes()[:-100_000])
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match="suspect") as error:
+        backend.weights.load_file(path)
+    assert "\n" not in str(error.value)
+
+
 def test_a_truncated_file_is_refused(tmp_path):
     path = tmp_path / "weights.safetensors"
     save_weights(path, initial_weights(3), {})

@@ -4,9 +4,14 @@ PyTorch's layouts are the canonical ones, and `resnet18` names its layers
 canonically, so that only the counter of batches in BatchNorm is left out.
 """
 
+from pathlib import Path
+from pickle import UnpicklingError
+
 import torch
 
-from common.weights import Weights
+from common.errors import UserError
+from common.files import written_whole
+from common.weights import Weights, check_weights
 
 COUNTER = "num_batches_tracked"
 
@@ -38,3 +43,39 @@ def set_weights(net, weights: Weights) -> None:
     with torch.no_grad():
         for name in own:
             tensors[name].copy_(torch.from_numpy(weights[name]))
+
+
+def save_file(path: Path, weights: Weights) -> None:
+    """Write canonical weights as a file of the framework's own kind.
+
+    Here: a state dict, for `load_state_dict` of this network.
+    """
+    state = {name: torch.from_numpy(w) for name, w in weights.items()}
+    for name in weights:
+        if name.endswith("running_var"):
+            layer = name.removesuffix("running_var")
+            state[layer + COUNTER] = torch.tensor(0)
+    with written_whole(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load_file(path: Path) -> Weights:
+    """Read canonical weights from a file of the framework's own kind.
+
+    Here: a state dict of this network. It is read without running anything
+    that is in it. Raises UserError for any other file.
+    """
+    if not path.is_file():
+        raise UserError(f"no weights at {path}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        weights = {
+            name: tensor.float().numpy()
+            for name, tensor in state.items()
+            if not name.endswith(COUNTER)
+        }
+    except (UnpicklingError, RuntimeError, EOFError, AttributeError) as error:
+        raise UserError(
+            f"{path} is not a state dict, or is damaged"
+        ) from error
+    return check_weights(weights, str(path))

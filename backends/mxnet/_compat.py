@@ -1,0 +1,53 @@
+"""MXNet 1.9.1 was released in 2022: what its import needs today.
+
+It uses names for Python's types that NumPy 1.24 removed, so they are put back
+first. NumPy 2 changed too much for that. The library itself is linked to two
+system libraries that slim images lack.
+"""
+
+import warnings
+
+import numpy
+
+from common.errors import UserError
+
+ALIASES = (bool, int, float, complex, object, str)
+# System library: its package in Debian and Ubuntu, in Fedora.
+PACKAGES = {
+    "libquadmath.so.0": ("libquadmath0", "libquadmath"),
+    "libgomp.so.1": ("libgomp1", "libgomp"),
+}
+
+
+def import_mxnet():
+    """Import MXNet with its NumPy interface switched on, as the book has it.
+
+    Raises UserError where NumPy is too new or a system library is missing.
+    """
+    if int(numpy.__version__.partition(".")[0]) >= 2:
+        raise UserError(
+            "MXNet 1.9.1 needs NumPy 1.24 to 1.26, and NumPy "
+            f"{numpy.__version__} is installed: pip install 'numpy<2'"
+        )
+    for alias in ALIASES:
+        if alias.__name__ not in vars(numpy):
+            setattr(numpy, alias.__name__, alias)
+    try:
+        with warnings.catch_warnings():
+            # It asks NumPy for functions that left in version 1.20.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            import mxnet
+    except OSError as error:
+        raise _missing_library(error) from error
+    mxnet.npx.set_np()
+
+
+def _missing_library(error):
+    """Return the error that names the package of a missing library."""
+    for library, (debian, fedora) in PACKAGES.items():
+        if str(error).startswith(library):
+            return UserError(
+                f"MXNet needs the system library {library}: "
+                f"apt-get install {debian}, or dnf install {fedora}"
+            )
+    return error

@@ -1,0 +1,117 @@
+"""Minibatches in MXNet: the book's DataLoader, and batches on the device.
+
+Both visit the examples in the order of common.sampling. What the batched one
+draws for an example depends on (seed, epoch, index) alone; what the native
+one draws, on (seed, epoch, batch).
+"""
+
+import random
+
+from mxnet import gluon, np, npx
+
+from common.environment import cores
+from common.sampling import (
+    NATIVE,
+    decide,
+    epoch_batches,
+    random_bits,
+)
+
+from . import transforms
+
+
+def get_dataloader_workers():
+    """Return the number of processes that read the data: 4, or the cores."""
+    return min(4, cores())
+
+
+def load_native(dataset, augs, batch_size, is_train, seed=0, num_workers=0):
+    """Return batches from the framework's own loader and transforms."""
+    return gluon.data.DataLoader(
+        _Examples(dataset, transforms.native(augs)),
+        batch_sampler=_Visits(len(dataset), batch_size, is_train, seed),
+        num_workers=num_workers,
+    )
+
+
+class _Visits(gluon.data.Sampler):
+    """The batches of each next epoch: pairs (seed to set or None, index)."""
+
+    def __init__(self, num_examples, batch_size, is_train, seed):
+        self.num_examples, self.batch_size = num_examples, batch_size
+        self.is_train, self.seed, self.epoch = is_train, seed, 0
+
+    def __len__(self):
+        return -(-self.num_examples // self.batch_size)
+
+    def __iter__(self):
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        batches = epoch_batches(
+            self.num_examples, self.batch_size, self.seed, epoch, self.is_train
+        )
+        for number, indices in enumerate(batches):
+            bits = int(random_bits(self.seed, NATIVE, epoch, number))
+            seeds = [bits] + [None] * (len(indices) - 1)
+            yield list(zip(seeds, indices.tolist(), strict=True))
+
+
+class _Examples(gluon.data.Dataset):
+    """Transformed images and labels, by (seed to set or None, index)."""
+
+    def __init__(self, dataset, transform):
+        self.dataset, self.transform = dataset, transform
+        self.state = random.getstate()
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, visit):
+        bits, index = visit
+        # Gluon's workers are forks that share MXNet's random state: left
+        # alone, they draw the same flips for different batches. And Gluon
+        # draws its crops from Python's generator, which a fork reseeds.
+        # A batch is one worker's, so its first example seeds both; seeding
+        # MXNet takes a millisecond, too long for every example.
+        outside = random.getstate()
+        if bits is None:
+            random.setstate(self.state)
+        else:
+            random.seed(bits)
+            npx.random.seed(bits % 2**31)
+        image = self.transform(self.dataset.images[index])
+        self.state = random.getstate()
+        random.setstate(outside)
+        return image, int(self.dataset.labels[index])
+
+
+def load_batched(dataset, augs, batch_size, is_train, seed=0, device=None):
+    """Return batches that are augmented whole, on the device.
+
+    X is float32 in 0..1 in the framework's layout, y int64. The images stay
+    on the device as uint8.
+    """
+    return _Batches(dataset, augs, batch_size, is_train, seed, device)
+
+
+class _Batches:
+    """The batches of each next epoch."""
+
+    def __init__(self, dataset, augs, batch_size, is_train, seed, device):
+        self.images = transforms.from_images(dataset.images, device)
+        self.labels = np.array(dataset.labels, dtype="int64", ctx=device)
+        self.augs, self.batch_size, self.seed = augs, batch_size, seed
+        self.is_train, self.epoch = is_train, 0
+
+    def __len__(self):
+        return -(-len(self.labels) // self.batch_size)
+
+    def __iter__(self):
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        size = tuple(self.images.shape[2:])
+        for indices in epoch_batches(
+            len(self.labels), self.batch_size, self.seed, epoch, self.is_train
+        ):
+            decisions = decide(self.augs, indices, self.seed, epoch, size)
+            chosen = np.array(indices, dtype="int64", ctx=self.images.ctx)
+            X = transforms.to_float(self.images[chosen])
+            yield transforms.augment(X, decisions), self.labels[chosen]

@@ -1,0 +1,257 @@
+"""The chapter's augmentations in MXNet: Gluon's own, and on batches.
+
+The native ones draw inside Gluon, one image at a time. The batched ones
+draw nothing: common.sampling has decided, and each operation takes its
+parameters for the whole batch. They take uint8 in 0..255 or floats in 0..1,
+of shape (n, 3, height, width), and return the same kind; uint8 results are
+rounded to the nearest level.
+"""
+
+import warnings
+
+import numpy as onp
+from mxnet import np
+from mxnet.gluon import Block, nn
+from mxnet.gluon.data.vision import transforms
+
+from common.augmentation import (
+    ColorJitter,
+    RandomFlipLeftRight,
+    RandomFlipTopBottom,
+    RandomResizedCrop,
+)
+from common.errors import UserNotice
+from common.sampling import (
+    BRIGHTNESS,
+    CONTRAST,
+    HUE,
+    SATURATION,
+    Crops,
+    FlipsLeftRight,
+    FlipsTopBottom,
+    Jitters,
+)
+
+# Upstream, src/operator/image/image_random-inl.h: `gray =` for `gray +=`.
+SATURATION_IS_WRONG = UserNotice(
+    "MXNet's own saturation is wrong: as the grey of a pixel it takes 0.114 x "
+    "blue alone, so colours turn dark; the batched pipeline is right"
+)
+GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, as in Pillow
+
+
+def native(augs):
+    """Return the framework's own transforms, ending in ToTensor.
+
+    They take an uint8 image (height, width, 3) or a PIL image, and return
+    floats in 0..1 in the framework's layout. Differs: colours are cut off to
+    whole levels after each change, the saturation is wrong
+    (`SATURATION_IS_WRONG`), and crops are resized without antialiasing.
+    """
+
+    def one_liner(aug):
+        match aug:
+            case RandomFlipLeftRight(p):
+                return _RandomFlip(transforms.RandomFlipLeftRight(), 1, p)
+            case RandomFlipTopBottom(p):
+                return _RandomFlip(transforms.RandomFlipTopBottom(), 0, p)
+            case RandomResizedCrop((height, width), scale, ratio):
+                return transforms.RandomResizedCrop(
+                    (width, height), scale, ratio
+                )
+            case ColorJitter(0, 0, 0, 0):
+                return nn.Lambda(lambda x: x)  # Gluon's leaves it unwritten
+            case ColorJitter(brightness, contrast, saturation, hue):
+                if saturation:
+                    warnings.warn(SATURATION_IS_WRONG, stacklevel=3)
+                return transforms.RandomColorJitter(
+                    brightness, contrast, saturation, hue
+                )
+        raise TypeError(f"no native transform for {aug}")
+
+    return transforms.Compose(
+        [
+            nn.Lambda(_to_ndarray),
+            *(one_liner(aug) for aug in augs),
+            transforms.ToTensor(),
+        ]
+    )
+
+
+def _to_ndarray(image):
+    """Return an image of NumPy or PIL as MXNet's array."""
+    return np.array(onp.asarray(image), dtype=onp.uint8)
+
+
+class _RandomFlip(Block):
+    """Gluon's flip where it is right: for even sizes, and one time in two.
+
+    Upstream leaves the middle line of an odd size uninitialised, and takes
+    no probability.
+    """
+
+    def __init__(self, flip, axis, p):
+        super().__init__()
+        self.flip, self.axis, self.p = flip, axis, p
+
+    def forward(self, x):
+        if self.p == 0.5 and x.shape[self.axis] % 2 == 0:
+            return self.flip(x)
+        flips = np.random.uniform() < self.p
+        return np.where(flips, np.flip(x, self.axis), x)
+
+
+def from_images(images, device):
+    """Return uint8 images (n, height, width, 3) as a batch on the device."""
+    batch = np.array(images, dtype=onp.uint8, ctx=device)
+    return batch.transpose(0, 3, 1, 2)  # (n, 3, height, width)
+
+
+def to_images(X):
+    """Return a batch as uint8 images (n, height, width, 3) in NumPy."""
+    return _as_levels(X).transpose(0, 2, 3, 1).asnumpy()
+
+
+def to_float(X):
+    """Return uint8 levels 0..255 as floats 0..1, as ToTensor does."""
+    return X.astype(onp.float32) / 255 if X.dtype == onp.uint8 else X
+
+
+def augment(X, decisions):
+    """Apply decisions to a batch, in order; returns the kind it was given."""
+    Y = X
+    for decision in decisions:
+        match decision:
+            case FlipsLeftRight(flips):
+                Y = flip_left_right(Y, flips)
+            case FlipsTopBottom(flips):
+                Y = flip_top_bottom(Y, flips)
+            case Crops(_, rows, columns):
+                Y = crop_resize(to_float(Y), rows, columns)
+            case Jitters(factors, order):
+                Y = color_jitter(to_float(Y), factors, order)
+            case _:
+                raise TypeError(f"no batched operation for {decision}")
+    return _like(X, Y)
+
+
+def flip_left_right(X, flips):
+    """Mirror left and right the images where `flips`, bool (n,), is true."""
+    return np.where(_per_image(flips, X), np.flip(X, 3), X)
+
+
+def flip_top_bottom(X, flips):
+    """Turn upside down the images where `flips`, bool (n,), is true."""
+    return np.where(_per_image(flips, X), np.flip(X, 2), X)
+
+
+def crop_resize(X, rows, columns):
+    """Cut a box out of each image and resize it: rows @ image @ columns.T.
+
+    `rows` is (n, out_height, height) and `columns` (n, out_width, width): the
+    weights of common.resampling.
+    """
+    Y = to_float(X)
+    rows = np.array(rows[:, None], dtype=Y.dtype, ctx=Y.ctx)
+    columns = np.array(columns[:, None], dtype=Y.dtype, ctx=Y.ctx)
+    Y = np.matmul(np.matmul(rows, Y), columns.swapaxes(2, 3))
+    return _like(X, Y)  # (n, 3, out_height, out_width)
+
+
+def adjust_brightness(X, factors):
+    """Multiply each image by its factor, (n,)."""
+    Y = to_float(X)
+    return _like(X, _blend(Y, np.zeros_like(Y[:, :1]), factors))
+
+
+def adjust_contrast(X, factors):
+    """Blend each image with its mean grey; factors (n,), 0 is all grey."""
+    Y = to_float(X)
+    mean = _grey(Y).mean(axis=(2, 3), keepdims=True)  # (n, 1, 1, 1)
+    return _like(X, _blend(Y, mean, factors))
+
+
+def adjust_saturation(X, factors):
+    """Blend each pixel with its grey; factors (n,), 0 is all grey."""
+    Y = to_float(X)
+    return _like(X, _blend(Y, _grey(Y), factors))
+
+
+def adjust_hue(X, shifts):
+    """Turn the colour circle of each image by its shift, (n,), in turns.
+
+    Hue, chroma and value of HSV (Smith 1978). A channel is value - chroma *
+    clip(min(k, 4 - k), 0, 1), where k is the hue in sixths of a turn plus 5
+    for red, 3 for green and 1 for blue, modulo 6.
+    """
+    Y = to_float(X)
+    red, green, blue = Y[:, 0], Y[:, 1], Y[:, 2]  # each (n, height, width)
+    value = Y.max(axis=1)
+    chroma = value - Y.min(axis=1)
+    divisor = np.where(chroma == 0, 1, chroma)  # grey has no hue
+    hue = np.where(
+        value == red,
+        (green - blue) / divisor,
+        np.where(
+            value == green,
+            (blue - red) / divisor + 2,
+            (red - green) / divisor + 4,
+        ),
+    )
+    hue = hue + 6 * _per_image(shifts, Y)[:, 0]
+    channels = []
+    for offset in (5, 3, 1):
+        k = np.mod(hue + offset, 6)
+        share = np.clip(np.minimum(k, 4 - k), 0, 1)
+        channels.append(value - chroma * share)
+    return _like(X, np.stack(channels, axis=1))
+
+
+def color_jitter(X, factors, order):
+    """Change brightness, contrast, saturation and hue in each image's order.
+
+    `factors` is (n, 4) and `order` (n, k), as common.sampling.Jitters says.
+    """
+    adjustments = {
+        BRIGHTNESS: adjust_brightness,
+        CONTRAST: adjust_contrast,
+        SATURATION: adjust_saturation,
+        HUE: adjust_hue,
+    }
+    Y = to_float(X).copy()
+    for turn in order.T:  # (n,): what each image changes now
+        for kind, adjust in adjustments.items():
+            chosen = onp.flatnonzero(turn == kind)
+            if len(chosen):
+                Y[chosen] = adjust(Y[chosen], factors[chosen, kind])
+    return _like(X, Y)
+
+
+def _blend(Y, base, factors):
+    """Return factor * Y + (1 - factor) * base, kept in 0..1."""
+    factors = _per_image(factors, Y)
+    return np.clip(factors * Y + (1 - factors) * base, 0, 1)
+
+
+def _grey(Y):
+    """Return the grey of each pixel, (n, 1, height, width)."""
+    red, green, blue = Y[:, 0:1], Y[:, 1:2], Y[:, 2:3]
+    return GREY[0] * red + GREY[1] * green + GREY[2] * blue
+
+
+def _per_image(values, X):
+    """Return one value per image, (n, 1, 1, 1), on the device of X."""
+    dtype = values.dtype if values.dtype == bool else X.dtype
+    return np.array(values.reshape(-1, 1, 1, 1), dtype=dtype, ctx=X.ctx)
+
+
+def _like(X, Y):
+    """Return the result Y in the kind of the operand X."""
+    return _as_levels(Y) if X.dtype == onp.uint8 else Y
+
+
+def _as_levels(Y):
+    """Return floats 0..1 as the nearest uint8 levels."""
+    if Y.dtype == onp.uint8:
+        return Y
+    return np.round(Y * 255).astype(onp.uint8)

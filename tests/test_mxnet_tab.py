@@ -1,0 +1,523 @@
+"""What only the MXNet tab promises: an old framework that installs, upstream's bugs, contexts, and old checkpoints."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import bright_dataset, load_or_skip, random_dataset
+
+import backends
+from common.augmentation import ColorJitter, RandomFlipLeftRight, RandomFlipTopBottom
+from common.errors import UserError, UserNotice
+from common.interface import Backend
+from common.weights import Weights, initial_weights, is_buffer
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def tab() -> Backend:
+    return load_or_skip("mxnet")
+
+
+def python(script: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in a process of its own, as the import happens once in each."""
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | env,
+        check=False,
+    )
+
+
+# --- Importing -------------------------------------------------------------------------------------------------------
+
+
+def test_numpy_2_is_refused_in_one_line_that_says_which_numpy_to_take(tab):
+    script = (
+        "import numpy; numpy.__version__ = '2.1.0'; import run; run.main(['--backend', 'mxnet'])"
+    )
+    result = python(script)
+    assert result.stderr == (
+        "error: MXNet 1.9.1 needs NumPy 1.24 to 1.26, and NumPy 2.1.0 is installed: "
+        "pip install 'numpy<2'\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("library", "package"), [("libquadmath.so.0", "libquadmath0"), ("libgomp.so.1", "libgomp1")]
+)
+def test_a_missing_system_library_is_named_with_its_package(tab, monkeypatch, library, package):
+    from backends.mxnet import _compat
+
+    def load(name, *arguments):
+        raise OSError(f"{library}: cannot open shared object file: No such file or directory")
+
+    monkeypatch.delitem(sys.modules, "mxnet")
+    monkeypatch.setattr("builtins.__import__", load)
+    with pytest.raises(UserError, match=f"{library}.*apt-get install {package}"):
+        _compat.import_mxnet()
+
+
+def test_another_failure_to_load_is_not_called_a_missing_library(tab, monkeypatch):
+    from backends.mxnet import _compat
+
+    def load(name, *arguments):
+        raise OSError("libmxnet.so: file too short")
+
+    monkeypatch.delitem(sys.modules, "mxnet")
+    monkeypatch.setattr("builtins.__import__", load)
+    with pytest.raises(OSError, match="file too short"):
+        _compat.import_mxnet()
+
+
+@pytest.mark.parametrize("place", [("win32", "AMD64"), ("darwin", "arm64")])
+def test_a_platform_without_wheels_is_named_instead_of_an_extra_that_cannot_help(
+    monkeypatch, place
+):
+    monkeypatch.setattr(backends, "find_spec", lambda package: package != "mxnet")
+    monkeypatch.setattr(sys, "platform", place[0])
+    monkeypatch.setattr(backends.platform, "machine", lambda: place[1])
+    with pytest.raises(UserError, match=f"no wheels of mxnet for {' '.join(place)}") as error:
+        backends.load("mxnet")
+    assert "\n" not in str(error.value)
+
+
+def test_mxnet_takes_every_core_unless_the_user_has_said_otherwise(tab):
+    script = (
+        "import backends, os; devices = backends.load('mxnet').devices;"
+        "print(os.environ.get('OMP_NUM_THREADS'), devices.describe([devices.cpu()])['threads'])"
+    )
+    cores = str(len(os.sched_getaffinity(0)))
+    env = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    for chosen, expected in (({}, cores), ({"OMP_NUM_THREADS": "3"}, "3")):
+        out = subprocess.run(
+            [sys.executable, "-c", script], cwd=ROOT, env=env | chosen, check=True, text=True,
+            stdout=subprocess.PIPE,
+        ).stdout  # fmt: skip
+        assert out.split() == [expected, expected]
+
+
+def test_half_of_the_cores_compute_where_mxnet_was_imported_before(tab, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(tab.devices, "cores", lambda: 6)
+    assert tab.devices.describe([tab.devices.cpu()])["threads"] == "3"
+
+
+NO_BFLOAT16 = "--precision bf16: MXNet needs a processor with AVX-512 for it"
+
+
+def test_bf16_is_refused_on_a_processor_without_avx_512(tab, monkeypatch):
+    monkeypatch.setattr(tab.devices, "cpu_flags", lambda: {"sse2", "avx2"})
+    with pytest.raises(UserError, match=NO_BFLOAT16):
+        tab.devices.describe([tab.devices.cpu()], "bf16")
+
+
+def test_bf16_is_refused_where_onednn_may_not_use_avx_512(tab):
+    result = python(
+        "import run; run.main(['--backend', 'mxnet', '--precision', 'bf16'])",
+        DNNL_MAX_CPU_ISA="AVX2",
+    )
+    assert result.stderr.splitlines()[-1] == f"error: {NO_BFLOAT16}"
+
+
+# --- Upstream's bugs -------------------------------------------------------------------------------------------------
+
+
+def repeated_batches(data_iter) -> int:
+    """How many batches show the very flips of another; the images themselves are all one."""
+    patterns = [(X[:, 0, 0, 0].asnumpy() > 0.5).tolist() for X, _ in data_iter]
+    return len(patterns) - len({tuple(pattern) for pattern in patterns})
+
+
+def test_workers_draw_apart_here_and_the_same_upstream(tab):
+    from mxnet import gluon
+
+    dataset = random_dataset(128)
+    dataset.images[:] = 0
+    dataset.images[:, :, -1] = 255  # white on the right; on the left, when flipped
+    augs = [RandomFlipLeftRight()]
+    tab.devices.set_seed(0)
+    examples = gluon.data.SimpleDataset(list(zip(dataset.images, range(128), strict=True)))
+    upstream = gluon.data.DataLoader(
+        examples.transform_first(tab.transforms.native(augs)), batch_size=16, num_workers=2
+    )
+    ours = tab.loaders.load_native(dataset, augs, 16, True, num_workers=2)
+    assert repeated_batches(upstream) >= 2  # of 8 batches of 16 flips, by chance one in 2000 times
+    assert repeated_batches(ours) == 0
+
+
+def test_the_loader_leaves_python_s_random_numbers_alone(tab):
+    import random
+
+    random.seed(4)
+    expected = random.random()
+    random.seed(4)
+    list(tab.loaders.load_native(random_dataset(20), [ColorJitter(hue=0.1)], 4, True))
+    assert random.random() == expected
+
+
+def test_the_loader_uses_processes_as_upstream_s_threads_crash(tab):
+    data_iter = tab.loaders.load_native(random_dataset(4), [], 2, True, num_workers=1)
+    assert not data_iter._thread_pool
+
+
+def test_native_saturation_is_upstream_s_wrong_one_and_says_so_and_batched_is_right(tab):
+    """Upstream's grey is 0.114 x blue. With a strength of 1 the factor f is in 0..2, read off the red channel here."""
+    image = np.full((2, 2, 3), (100, 80, 50), np.uint8)
+    with pytest.warns(UserNotice, match="saturation is wrong"):
+        transform = tab.transforms.native([ColorJitter(saturation=1)])
+    tab.devices.set_seed(3)
+    wrong_grey = 0.114 * 50
+    for _ in range(8):
+        red, green, blue = transform(image).asnumpy()[:, 0, 0] * 255
+        factor = (red - wrong_grey) / (100 - wrong_grey)
+        assert green == pytest.approx(80 * factor + wrong_grey * (1 - factor), abs=2)
+        assert blue == pytest.approx(50 * factor + wrong_grey * (1 - factor), abs=2)
+    X = tab.transforms.from_images(image[None], tab.devices.cpu())
+    grey = tab.transforms.to_images(tab.transforms.adjust_saturation(X, np.zeros(1, np.float32)))
+    assert (grey == round(0.299 * 100 + 0.587 * 80 + 0.114 * 50)).all()
+
+
+@pytest.mark.parametrize("flip", [RandomFlipLeftRight(), RandomFlipTopBottom()])
+@pytest.mark.parametrize("shape", [(31, 32), (32, 31), (1, 1), (33, 17)])
+def test_native_flips_of_odd_sizes_leave_no_line_unwritten(tab, rng, flip, shape):
+    image = rng.integers(1, 256, (*shape, 3), dtype=np.uint8)
+    axis = 1 if flip == RandomFlipLeftRight() else 0
+    transform, seen = tab.transforms.native([flip]), set()
+    tab.devices.set_seed(0)
+    for _ in range(40):
+        result = np.rint(transform(image).asnumpy().transpose(1, 2, 0) * 255)
+        flipped = (result != image).any()
+        np.testing.assert_array_equal(result, np.flip(image, axis) if flipped else image)
+        seen.add(bool(flipped))
+    assert len(seen) == (2 if shape[axis] > 1 else 1)
+
+
+def test_a_native_jitter_of_nothing_changes_nothing(tab, rng):
+    image = rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    transform = tab.transforms.native([ColorJitter()])
+    for _ in range(10):
+        result = np.rint(transform(image).asnumpy().transpose(1, 2, 0) * 255)
+        np.testing.assert_array_equal(result, image)
+
+
+# --- Several devices -------------------------------------------------------------------------------------------------
+
+# Measured over the steps below: 4e-7 for weights of about 1. Sums of shards round otherwise than a sum of the whole.
+SHARD_ERROR = 4e-6
+
+
+def small_net(devices):
+    """A network without BatchNorm, whose shards see statistics of their own."""
+    from mxnet import init
+    from mxnet.gluon import nn
+
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(8, 3, in_channels=3, activation="relu"), nn.Flatten())
+    net.add(nn.Dense(10, in_units=8 * 36))
+    net.initialize(init.Xavier(), ctx=devices)
+    return net
+
+
+def train_small(tab, num_devices: int, sizes: tuple[int, ...], **settings) -> tuple[list, dict]:
+    import mxnet as mx
+
+    devices = [mx.cpu(i) for i in range(num_devices)]
+    tab.devices.set_seed(0)
+    net = small_net(devices)
+    net.hybridize(static_alloc=True, static_shape=True)
+    trainer = mx.gluon.Trainer(
+        net.collect_params(), "sgd", {"learning_rate": 0.1, "momentum": 0.9}, **settings
+    )
+    rng, metrics = np.random.default_rng(1), []
+    for size in sizes:
+        X = mx.np.array(rng.random((size, 3, 8, 8), np.float32))
+        y = mx.np.array(rng.integers(0, 10, size))
+        l, acc = tab.trainer.train_batch_ch13(
+            net, X, y, tab.trainer.cross_entropy(), trainer, devices
+        )
+        metrics.append((float(l), int(acc)))
+    names = net._collect_params_with_prefix()
+    return metrics, {
+        name: [array.asnumpy() for array in parameter.list_data()]
+        for name, parameter in names.items()
+    }
+
+
+@pytest.mark.parametrize("kvstore", ["device", "local"])
+def test_three_devices_take_the_steps_of_one_also_with_uneven_batches(tab, kvstore):
+    """The batches of 2 and 1 leave devices without an example."""
+    sizes = (9, 8, 7, 2, 1, 10, 4)
+    metrics, weights = train_small(tab, 1, sizes)
+    shard_metrics, shards = train_small(tab, 3, sizes, kvstore=kvstore)
+    np.testing.assert_allclose(shard_metrics, metrics, rtol=1e-5)
+    for name, (weight,) in weights.items():
+        for shard in shards[name]:
+            np.testing.assert_allclose(shard, weight, atol=SHARD_ERROR, err_msg=name)
+
+
+def test_devices_keep_in_step_also_where_each_updates_itself(tab):
+    _, shards = train_small(tab, 3, (9, 2, 1, 8), update_on_kvstore=False)
+    _, weights = train_small(tab, 1, (9, 2, 1, 8))
+    for name, arrays in shards.items():
+        for array in arrays:
+            np.testing.assert_array_equal(array, arrays[0])
+        np.testing.assert_allclose(arrays[0], weights[name][0], atol=SHARD_ERROR)
+
+
+def test_a_trainer_that_does_not_add_gradients_up_is_refused(tab):
+    with pytest.raises(ValueError, match="kvstore=None"):
+        train_small(tab, 2, (8,), kvstore=None)
+    train_small(tab, 1, (8,), kvstore=None)
+
+
+def train_resnet(tab, num_devices: int) -> tuple[float, float, Weights]:
+    import mxnet as mx
+
+    devices = [mx.cpu(i) for i in range(num_devices)]
+    net = tab.resnet.resnet18(2)
+    tab.weights.set_weights(net, initial_weights(2))
+    net = tab.trainer.prepare(net, devices)
+    load = tab.loaders.load_batched
+    train_iter, test_iter = (
+        load(bright_dataset(49, 0, 16), (), 12, True),
+        load(bright_dataset(21, 1, 16), (), 12, False),
+    )
+    summary = tab.trainer.train_ch13(
+        net, train_iter, test_iter, tab.trainer.cross_entropy(), tab.trainer.adam(net), 6, devices,
+        animator=Silent(),
+    )  # fmt: skip
+    again = tab.trainer.evaluate_accuracy_gpu(net, test_iter)
+    return summary.test_acc, again, tab.weights.get_weights(net)
+
+
+class Silent:
+    def add(self, x, y):
+        pass
+
+
+def test_three_devices_train_resnet_18_and_share_batch_norm_s_statistics(tab):
+    """The last batch, of 1, leaves two devices without an example."""
+    test_acc, on_one_device, weights = train_resnet(tab, 3)
+    assert test_acc == on_one_device > 0.9
+    net = tab.resnet.resnet18(2)
+    tab.weights.set_weights(net, weights)  # as saved
+    test_iter = tab.loaders.load_batched(bright_dataset(21, 1, 16), (), 8, False)
+    assert tab.trainer.evaluate_accuracy_gpu(net, test_iter) == test_acc
+
+
+def test_shards_of_the_same_examples_take_resnet_18_s_step_of_one_device(tab):
+    """Each device gets the same two images, so that BatchNorm's statistics are those of the whole batch."""
+    import mxnet as mx
+
+    images = random_dataset(2, size=16).images
+    steps = []
+    for num_devices in (1, 3):
+        devices = [mx.cpu(i) for i in range(num_devices)]
+        net = tab.resnet.resnet18(10)
+        tab.weights.set_weights(net, initial_weights(10))
+        net = tab.trainer.prepare(net, devices)
+        X = tab.transforms.to_float(tab.transforms.from_images(np.tile(images, (3, 1, 1, 1)), None))
+        y = mx.np.array(np.arange(6) % 2)
+        trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.01})
+        l, _ = tab.trainer.train_batch_ch13(
+            net, X, y, tab.trainer.cross_entropy(), trainer, devices
+        )
+        steps.append((float(l), tab.weights.get_weights(net)))
+    assert steps[0][0] == pytest.approx(steps[1][0], rel=1e-5)
+    for name, weight in steps[0][1].items():
+        atol = 1e-5 * max(1, np.abs(weight).max())
+        np.testing.assert_allclose(steps[1][1][name], weight, atol=atol, err_msg=name)
+
+
+@pytest.mark.parametrize("num_devices", [1, 2])
+def test_a_step_waits_for_nothing(tab, monkeypatch, num_devices):
+    """No value is read back and nothing is waited for, so that the host stays ahead of the device."""
+    import mxnet as mx
+
+    def forbidden(*arguments):
+        raise AssertionError("the step waits for a result")
+
+    devices = [mx.cpu(i) for i in range(num_devices)]
+    net = small_net(devices)
+    X, y = mx.np.zeros((4, 3, 8, 8)), mx.np.zeros(4, dtype="int64")
+    trainer = mx.gluon.Trainer(net.collect_params(), "adam")
+    step = net, X, y, tab.trainer.cross_entropy(), trainer, devices
+    tab.trainer.train_batch_ch13(*step)
+    for name in ("asnumpy", "asscalar", "item", "wait_to_read"):
+        for kind in (mx.nd.NDArray, mx.np.ndarray):
+            monkeypatch.setattr(kind, name, forbidden, raising=False)
+    monkeypatch.setattr(mx.npx, "waitall", forbidden)
+    tab.trainer.train_batch_ch13(*step)
+    with pytest.raises(AssertionError, match="waits"):
+        float(tab.trainer.train_batch_ch13(*step)[0])
+
+
+def test_the_loop_stays_one_batch_ahead_at_most(tab, monkeypatch):
+    """Otherwise a whole epoch would be queued, and progress and Ctrl-C would wait for it."""
+    waited = []
+
+    class Late:
+        def __init__(self, number):
+            self.number = number
+
+        def wait_to_read(self):
+            waited.append(self.number)
+
+        def __radd__(self, other):
+            return 0
+
+    numbers = iter(range(5))
+    monkeypatch.setattr(
+        tab.trainer, "train_batch_ch13", lambda *arguments: (Late(next(numbers)), 0)
+    )
+    monkeypatch.setattr(tab.trainer, "evaluate_accuracy_gpus", lambda *arguments: 0.5)
+    net = small_net([tab.devices.cpu()])
+    batches = [(np.zeros(1), np.zeros(1))] * 5
+    tab.trainer.train_ch13(net, batches, batches, None, None, 1, [tab.devices.cpu()], Silent())
+    assert waited == [0, 1, 2, 3]
+
+
+def test_weights_are_those_after_the_step_although_mxnet_computes_behind_python_s_back(tab):
+    """Upstream's static graphs let BatchNorm's statistics be read before the backward pass has written them."""
+    import mxnet as mx
+
+    devices = [tab.devices.cpu()]
+    net = tab.trainer.prepare(tab.resnet.resnet18(10), devices)
+    X, y = mx.np.random.uniform(size=(8, 3, 32, 32)), mx.np.zeros(8, dtype="int64")
+    trainer = tab.trainer.adam(net)
+    tab.trainer.train_batch_ch13(net, X, y, tab.trainer.cross_entropy(), trainer, devices)
+    at_once = tab.weights.get_weights(net)
+    mx.npx.waitall()
+    for name, weight in tab.weights.get_weights(net).items():
+        np.testing.assert_array_equal(at_once[name], weight, err_msg=name)
+
+
+# --- Old checkpoints -------------------------------------------------------------------------------------------------
+
+
+def book_s_net():
+    """The book's network in its own structure, layers without input channels: what old checkpoints come from."""
+    from mxnet import npx
+    from mxnet.gluon import nn
+
+    class Residual(nn.HybridBlock):
+        def __init__(self, num_channels, use_1x1conv=False, strides=1):
+            super().__init__()
+            self.conv1 = nn.Conv2D(num_channels, kernel_size=3, padding=1, strides=strides)
+            self.conv2 = nn.Conv2D(num_channels, kernel_size=3, padding=1)
+            self.conv3 = None
+            if use_1x1conv:
+                self.conv3 = nn.Conv2D(num_channels, kernel_size=1, strides=strides)
+            self.bn1, self.bn2 = nn.BatchNorm(), nn.BatchNorm()
+
+        def hybrid_forward(self, F, X):
+            relu = F.npx.relu if npx.is_np_array() else F.relu
+            Y = self.bn2(self.conv2(relu(self.bn1(self.conv1(X)))))
+            return relu(Y + (self.conv3(X) if self.conv3 else X))
+
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(64, kernel_size=3, padding=1), nn.BatchNorm(), nn.Activation("relu"))
+    for i, channels in enumerate((64, 128, 256, 512)):
+        stage = nn.HybridSequential()
+        stage.add(Residual(channels, i > 0, 2 if i else 1), Residual(channels))
+        net.add(stage)
+    net.add(nn.GlobalAvgPool2D(), nn.Dense(10))
+    return net
+
+
+def trained_a_little(net, X):
+    """Give a network weights and buffers that are not their first ones, and return its logits."""
+    import mxnet as mx
+
+    net.initialize(mx.init.Xavier())
+    trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.01})
+    for _ in range(2):
+        with mx.autograd.record():
+            loss = (net(X) ** 2).sum()
+        loss.backward()
+        trainer.step(len(X))
+    return net(X).asnumpy()
+
+
+def save(net, path: Path, how: str) -> Path:
+    if how == "save_parameters":
+        net.save_parameters(str(path))
+    elif how == "save_params":
+        net.collect_params().save(str(path))
+    else:
+        net.export(str(path))
+        path = path.with_name(f"{path.name}-0000.params")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("how", "numpy_interface"),
+    [
+        ("save_parameters", True),
+        ("export", True),
+        ("save_parameters", False),
+        ("export", False),
+        ("save_params", False),  # the new interface has none
+    ],
+)
+def test_a_checkpoint_of_the_book_s_network_gives_its_logits(
+    tab, rng, tmp_path, how, numpy_interface
+):
+    import mxnet as mx
+    from mxnet.util import np_array, np_shape
+
+    images = rng.random((4, 3, 16, 16), np.float32)
+    with np_array(numpy_interface), np_shape(numpy_interface):
+        X = mx.np.array(images) if numpy_interface else mx.nd.array(images)
+        net = book_s_net()
+        net.hybridize()  # or it cannot be exported
+        expected = trained_a_little(net, X)
+        path = save(net, tmp_path / "old", how)
+    mine = tab.resnet.resnet18(10)
+    weights = tab.weights.load_file(path)
+    tab.weights.set_weights(mine, weights)
+    assert all(weights[name].std() > 0 for name in weights if is_buffer(name))
+    result = tab.trainer.predict(mine, mx.np.array(images)).asnumpy()
+    np.testing.assert_allclose(result, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("numpy_interface", [True, False])
+def test_the_book_s_network_loads_what_save_file_wrote(tab, rng, tmp_path, numpy_interface):
+    import mxnet as mx
+    from mxnet.util import np_array, np_shape
+
+    mine, path = tab.resnet.resnet18(10), tmp_path / "new.params"
+    images = rng.random((4, 3, 16, 16), np.float32)
+    trained_a_little(mine, mx.np.array(images))
+    expected = tab.trainer.predict(mine, mx.np.array(images)).asnumpy()
+    tab.weights.save_file(path, tab.weights.get_weights(mine))
+    with np_array(numpy_interface), np_shape(numpy_interface):
+        net = book_s_net()
+        net.load_parameters(str(path))
+        result = net(mx.np.array(images) if numpy_interface else mx.nd.array(images)).asnumpy()
+    np.testing.assert_allclose(result, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_checkpoint_of_another_network_is_refused_by_name(tab, tmp_path):
+    path = tmp_path / "other.params"
+    small_net([tab.devices.cpu()]).save_parameters(str(path))
+    with pytest.raises(UserError, match=r"other\.params"):
+        tab.weights.load_file(path)
+
+
+def test_initialize_starts_a_network_anew_on_the_devices_that_it_is_given(tab):
+    """The book's cell initializes its network; Gluon would ignore that for weights that exist."""
+    import mxnet as mx
+
+    net, devices = tab.resnet.resnet18(10), [mx.cpu(0), mx.cpu(1)]
+    before = tab.weights.get_weights(net)["fc.weight"]
+    net.initialize(init=mx.init.Xavier(), ctx=devices)
+    assert (tab.weights.get_weights(net)["fc.weight"] != before).any()
+    assert all(p.list_ctx() == devices for p in net.collect_params().values())
