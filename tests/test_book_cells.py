@@ -1,4 +1,4 @@
-"""What a reader of the book does: the chapters' cells, with `from backends import pytorch as d2l` as their first line.
+"""What a reader of the book does: the chapters' cells, with `from backends import NAME as d2l` as their first line.
 
 The cells here are our own, and take from d2l what the book's take, called in the same way.
 """
@@ -6,12 +6,15 @@ The cells here are our own, and take from d2l what the book's take, called in th
 import csv
 import hashlib
 import zipfile
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import load_or_skip, random_dataset
 from PIL import Image
+
+import backends
 
 SHARED = {
     "Accumulator",
@@ -50,6 +53,10 @@ SHARED = {
 }
 
 
+# What only one tab's cells take.
+OWN = {"pytorch": {"evaluate_accuracy_gpu"}, "mxnet": {"evaluate_accuracy_gpus"}}
+
+
 @pytest.fixture
 def d2l():
     load_or_skip("pytorch")
@@ -58,16 +65,30 @@ def d2l():
     return d2l
 
 
-def test_every_name_that_the_cells_take_from_d2l_is_there(d2l):
-    missing = [name for name in (*SHARED, "evaluate_accuracy_gpu") if not hasattr(d2l, name)]
+@pytest.fixture
+def mxnet_d2l():
+    load_or_skip("mxnet")
+    from backends import mxnet as d2l
+
+    return d2l
+
+
+@pytest.mark.parametrize("name", backends.FRAMEWORKS)
+def test_every_name_that_the_cells_take_from_d2l_is_there(name):
+    load_or_skip(name)
+    tab = import_module(f"backends.{name}")
+    missing = [name for name in SHARED | OWN[name] if not hasattr(tab, name)]
     assert missing == []
     with pytest.raises(AttributeError, match="no_such_name"):
-        getattr(d2l, "no_such_name")  # noqa: B009
+        getattr(tab, "no_such_name")  # noqa: B009
 
 
-def test_try_all_gpus_is_never_empty(d2l):
-    assert d2l.try_all_gpus()
-    assert d2l.try_gpu(99) == d2l.cpu()
+@pytest.mark.parametrize("name", backends.FRAMEWORKS)
+def test_try_all_gpus_is_never_empty(name):
+    load_or_skip(name)
+    tab = import_module(f"backends.{name}")
+    assert tab.try_all_gpus()
+    assert tab.try_gpu(99) == tab.cpu()
 
 
 class Pictures:
@@ -223,3 +244,140 @@ def test_show_images_takes_tensors_arrays_and_pil_images(d2l):
     np.testing.assert_allclose(shown[2] * 255, shown[0], atol=1e-4)
     assert [axis.get_title() for axis in axes] == ["array", "PIL", "tensor"]
     d2l.plt.close("all")
+
+
+# --- MXNet -----------------------------------------------------------------------------------------------------------
+
+
+class Shown:
+    """Stands for Gluon's CIFAR-10, which no longer downloads: arrays of MXNet and labels."""
+
+    def __new__(cls, n):
+        from mxnet import gluon, np
+
+        data = random_dataset(n, size=8)
+        return gluon.data.ArrayDataset(np.array(data.images, dtype="uint8"), data.labels)
+
+
+def test_the_mxnet_cells_of_image_augmentation_run(mxnet_d2l, tmp_path, capsys):
+    d2l = mxnet_d2l
+    from mxnet import autograd, gluon, image, init
+
+    d2l.set_figsize()
+    Image.fromarray(random_dataset(1, size=40).images[0]).save(tmp_path / "cat.png")
+    img = image.imread(str(tmp_path / "cat.png"))
+    d2l.plt.imshow(img.asnumpy())
+    vision = gluon.data.vision.transforms
+    flip, jitter = vision.RandomFlipLeftRight(), vision.RandomColorJitter(0.5, 0.5, 0, 0.5)
+    augs = vision.Compose([flip, jitter, vision.RandomResizedCrop((20, 20), scale=(0.1, 1))])
+    axes = d2l.show_images([augs(img) for _ in range(8)], 2, 4, scale=1.5)
+    assert axes[0].images[0].get_array().shape == (20, 20, 3)
+    d2l.show_images(Shown(32)[:][0], 4, 8, scale=0.8)
+
+    def train_batch_ch13(net, features, labels, loss, trainer, devices, split_f=d2l.split_batch):
+        X_shards, y_shards = split_f(features, labels, devices)
+        with autograd.record():
+            pred_shards = [net(X_shard) for X_shard in X_shards]
+            ls = [loss(pred, y) for pred, y in zip(pred_shards, y_shards, strict=True)]
+        for l in ls:
+            l.backward()
+        trainer.step(labels.shape[0], ignore_stale_grad=True)
+        train_loss_sum = sum(float(l.sum()) for l in ls)
+        pairs = zip(pred_shards, y_shards, strict=True)
+        return train_loss_sum, sum(d2l.accuracy(pred, y) for pred, y in pairs)
+
+    batch_size, devices, net = 16, d2l.try_all_gpus(), d2l.resnet18(10)
+    net.initialize(init=init.Xavier(), ctx=devices)
+
+    def load(n, is_train):
+        return gluon.data.DataLoader(
+            Shown(n).transform_first(vision.Compose([flip, vision.ToTensor()])),
+            batch_size=batch_size,
+            shuffle=is_train,
+            num_workers=d2l.get_dataloader_workers(),
+        )
+
+    train_iter, test_iter = load(48, True), load(20, False)
+    loss = gluon.loss.SoftmaxCrossEntropyLoss()
+    trainer = gluon.Trainer(net.collect_params(), "adam", {"learning_rate": 0.001})
+    metric = d2l.Accumulator(4)
+    for features, labels in train_iter:
+        l, acc = train_batch_ch13(net, features, labels, loss, trainer, devices)
+        metric.add(l, acc, labels.shape[0], labels.size)
+    assert metric[2] == metric[3] == 48
+    assert 0 <= d2l.evaluate_accuracy_gpus(net, test_iter, d2l.split_batch) <= 1
+    d2l.train_ch13(net, train_iter, test_iter, loss, trainer, 2, devices)
+    assert "examples/sec on [" in capsys.readouterr().out
+    d2l.plt.close("all")
+
+
+def test_the_mxnet_cells_of_kaggle_cifar10_run(mxnet_d2l, tiny_zip, tmp_path, monkeypatch):
+    d2l = mxnet_d2l
+    from mxnet import gluon, init
+
+    monkeypatch.chdir(tmp_path)
+    sha1 = hashlib.sha1(tiny_zip.read_bytes()).hexdigest()
+    monkeypatch.setitem(d2l.DATA_HUB, "cifar10_tiny", (d2l.DATA_URL + tiny_zip.name, sha1))
+    data_dir = d2l.download_extract("cifar10_tiny")
+    labels = d2l.read_csv_labels(d2l.os.path.join(data_dir, "trainLabels.csv"))
+    assert d2l.reorg_train_valid(data_dir, labels, 0.1) == 1
+    d2l.reorg_test(data_dir)
+
+    vision = gluon.data.vision.transforms
+    transform_train = vision.Compose(
+        [
+            vision.Resize(10),
+            vision.RandomResizedCrop(8, scale=(0.64, 1.0), ratio=(1.0, 1.0)),
+            vision.RandomFlipLeftRight(),
+            vision.ToTensor(),
+            vision.Normalize([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]),
+        ]
+    )
+    to_tensor = vision.ToTensor()
+
+    def folder(name):
+        path = d2l.os.path.join(data_dir, "train_valid_test", name)
+        return gluon.data.vision.ImageFolderDataset(path)
+
+    train_ds, valid_ds, test_ds = folder("train"), folder("valid"), folder("test")
+    load = gluon.data.DataLoader
+    train_iter = load(train_ds.transform_first(transform_train), 8, shuffle=True)
+    valid_iter = load(valid_ds.transform_first(to_tensor), 5)
+    net, devices = d2l.resnet18(10), d2l.try_all_gpus()
+    net.initialize(ctx=devices, init=init.Xavier())
+    net.hybridize()
+    loss = gluon.loss.SoftmaxCrossEntropyLoss()
+    settings = {"learning_rate": 0.02, "momentum": 0.9, "wd": 5e-4}
+    trainer = gluon.Trainer(net.collect_params(), "sgd", settings)
+    for epoch in range(2):
+        metric = d2l.Accumulator(3)
+        if epoch > 0:
+            trainer.set_learning_rate(trainer.learning_rate * 0.9)
+        for features, y in train_iter:
+            l, acc = d2l.train_batch_ch13(
+                net, features, y.astype("float32"), loss, trainer, devices, d2l.split_batch
+            )
+            metric.add(l, acc, y.shape[0])
+        assert 0 <= d2l.evaluate_accuracy_gpus(net, valid_iter, d2l.split_batch) <= 1
+    assert metric[2] == 30
+    assert 0 < metric[0] / metric[2] < 20
+
+    preds = []
+    for X, _ in load(test_ds.transform_first(to_tensor), 4):
+        y_hat = net(X.as_in_ctx(devices[0]))
+        preds.extend(y_hat.argmax(axis=1).astype(int).asnumpy())
+    df = d2l.pd.DataFrame({"id": range(1, 7), "label": preds})
+    df["label"] = df["label"].apply(lambda i: train_ds.synsets[i])
+    assert set(df["label"]) <= set("abcdefghij")
+
+
+def test_show_images_takes_mxnet_s_arrays(mxnet_d2l):
+    from mxnet import np as mnp
+
+    image = random_dataset(1, size=8).images[0]
+    last, first = mnp.array(image), mnp.array(image / 255).transpose(2, 0, 1)
+    axes = mxnet_d2l.show_images([last, first], 1, 2)
+    shown = [np.asarray(axis.images[0].get_array(), float) for axis in axes]
+    np.testing.assert_array_equal(shown[0], image)
+    np.testing.assert_allclose(shown[1] * 255, image, atol=1e-4)
+    mxnet_d2l.plt.close("all")

@@ -108,6 +108,8 @@ def load_file(path: Path) -> Weights:
     if not path.is_file():
         raise UserError(f"no weights at {path}")
     arrays = _load(path)
+    if not isinstance(arrays, dict):
+        raise UserError(f"{path} holds arrays without names")
     canonical = {gluon_name(name): name for name in weight_shapes(1)}
     if not canonical.keys() & arrays.keys():
         canonical = _counted_names(arrays)
