@@ -108,7 +108,7 @@ def load_file(path: Path) -> Weights:
     if not path.is_file():
         raise UserError(f"no weights at {path}")
     arrays = _load(path)
-    if not isinstance(arrays, dict):
+    if isinstance(arrays, list):
         raise UserError(f"{path} holds arrays without names")
     canonical = {gluon_name(name): name for name in weight_shapes(1)}
     if not canonical.keys() & arrays.keys():
