@@ -295,7 +295,7 @@ def train(session: Session, config: TrainConfig, title: str = "") -> Trained:
     weights = initial_weights(len(data.train.classes), seed=config.seed)
     net = backend.resnet.resnet18(len(data.train.classes))
     backend.weights.set_weights(net, weights)
-    prepared = backend.trainer.prepare(net, devices, config.precision, config.compile)
+    net = backend.trainer.prepare(net, devices, config.precision, config.compile)
     trainer = backend.trainer.adam(net, config.adam.lr, config.adam.betas, config.adam.eps)
     train_iter, test_iter = (
         _load(session, config, data.train, True),
@@ -313,7 +313,7 @@ def train(session: Session, config: TrainConfig, title: str = "") -> Trained:
     try:
         with progress:
             summary = backend.trainer.train_ch13(
-                prepared,
+                net,
                 progress.training(train_iter),
                 progress.evaluation(test_iter),
                 backend.trainer.cross_entropy(),

@@ -29,6 +29,12 @@ VARIABLES: dict[str, dict[str, str]] = {
     # Left alone, MXNet computes on half of the processors. Waiting threads cost it likewise: the small training beside
     # another makes 15 to 20 images/s as it comes and 64 to 77 with this; alone, batches of 16 are 6 % slower.
     "mxnet": {"OMP_NUM_THREADS": str(cores()), "OMP_WAIT_POLICY": "PASSIVE"},
+    # Log errors alone; take GPU memory as it is needed, not all of it at once.
+    "tensorflow": {
+        "KERAS_BACKEND": "tensorflow",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+    },
 }
 
 # Any of these says that the user has chosen how memory is kept.

@@ -92,6 +92,8 @@ def check_weights(weights: Mapping[str, NDArray[np.float32]], source: str) -> We
     """Return ``weights`` from input to output. Raises UserError, naming ``source``, unless they are ResNet-18's."""
     if not {"fc.weight", "conv.weight"} <= weights.keys():
         raise UserError(f"{source} does not hold the weights of this project's ResNet-18")
+    if (weights["fc.weight"].ndim, weights["conv.weight"].ndim) != (2, 4):
+        raise UserError(f"{source} does not hold the weights of this project's ResNet-18")
     shapes = weight_shapes(weights["fc.weight"].shape[0], weights["conv.weight"].shape[1])
     if wrong := sorted(shapes.keys() ^ weights.keys()):
         raise UserError(f"{source} lacks or has too many weights: {', '.join(wrong[:3])}")

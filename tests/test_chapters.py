@@ -79,11 +79,13 @@ def test_every_option_of_a_training_reaches_the_backend(session, backend):
     backend.devices.set_seed.assert_called_once_with(7)
     backend.resnet.resnet18.assert_called_once_with(10)
     net = backend.resnet.resnet18.return_value
-    backend.trainer.adam.assert_called_once_with(net, 0.5, (0.8, 0.9), 1e-3)
     backend.trainer.prepare.assert_called_once_with(net, ["cpu"], "bf16", True)
+    prepared = backend.trainer.prepare.return_value
+    backend.trainer.adam.assert_called_once_with(prepared, 0.5, (0.8, 0.9), 1e-3)
+    backend.weights.get_weights.assert_called_once_with(prepared)
     signature = inspect.signature(interface.Trainers.train_ch13)
     given = signature.bind(None, *backend.trainer.train_ch13.call_args.args).arguments
-    assert given["net"] is backend.trainer.prepare.return_value
+    assert given["net"] is prepared
     assert given["trainer"] is backend.trainer.adam.return_value
     assert given["loss"] is backend.trainer.cross_entropy.return_value
     assert given["num_epochs"] == 3

@@ -88,6 +88,16 @@ def test_the_native_pipeline_draws_the_same_with_any_number_of_workers(backend):
     assert (runs[0][0] != runs[0][1]).any()
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_network_takes_what_the_native_loader_gives(backend, num_workers):
+    net = backend.resnet.resnet18(10)
+    data_iter = backend.loaders.load_native(
+        random_dataset(4), (), 2, False, num_workers=num_workers
+    )
+    for X, _ in data_iter:
+        assert backend.devices.to_numpy(backend.trainer.predict(net, X)).shape == (2, 10)
+
+
 def test_native_draws_differ_from_example_to_example(backend):
     dataset = random_dataset(64)
     dataset.images[:] = dataset.images[0]

@@ -1,6 +1,7 @@
 """What only the MXNet tab promises: an old framework that installs, upstream's bugs, contexts, and old checkpoints."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import backends
 from common.augmentation import ColorJitter, RandomFlipLeftRight, RandomFlipTopBottom
 from common.errors import UserError, UserNotice
 from common.interface import Backend
-from common.weights import Weights, initial_weights, is_buffer
+from common.weights import initial_weights, is_buffer
 
 ROOT = Path(__file__).parent.parent
 
@@ -88,25 +89,25 @@ def test_a_platform_without_wheels_is_named_instead_of_an_extra_that_cannot_help
     assert "\n" not in str(error.value)
 
 
-def test_mxnet_takes_every_core_unless_the_user_has_said_otherwise(tab):
+@pytest.mark.parametrize(
+    ("before", "chosen", "expected"),
+    [
+        ("", {}, len(os.sched_getaffinity(0))),
+        ("", {"OMP_NUM_THREADS": "3"}, 3),
+        # Imported before, MXNet has made its choice: half of the cores on x86.
+        ("backends.load('mxnet'); del os.environ['OMP_NUM_THREADS'];", {}, None),
+    ],
+)
+def test_the_run_says_how_many_threads_compute(tab, before, chosen, expected):
     script = (
-        "import backends, os; devices = backends.load('mxnet').devices;"
-        "print(os.environ.get('OMP_NUM_THREADS'), devices.describe([devices.cpu()])['threads'])"
+        f"import backends, os; {before} devices = backends.load('mxnet').devices;"
+        "print(devices.describe([devices.cpu()])['threads'])"
     )
-    cores = str(len(os.sched_getaffinity(0)))
     env = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    for chosen, expected in (({}, cores), ({"OMP_NUM_THREADS": "3"}, "3")):
-        out = subprocess.run(
-            [sys.executable, "-c", script], cwd=ROOT, env=env | chosen, check=True, text=True,
-            stdout=subprocess.PIPE,
-        ).stdout  # fmt: skip
-        assert out.split() == [expected, expected]
-
-
-def test_half_of_the_cores_compute_where_mxnet_was_imported_before(tab, monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(tab.devices, "cores", lambda: 6)
-    assert tab.devices.describe([tab.devices.cpu()])["threads"] == "3"
+    command = [sys.executable, "-c", script]
+    out = subprocess.run(command, cwd=ROOT, env=env | chosen, check=True, stdout=subprocess.PIPE)
+    half = max(len(os.sched_getaffinity(0)) // (2 if platform.machine() == "x86_64" else 1), 1)
+    assert int(out.stdout) == (half if expected is None else expected)
 
 
 NO_BFLOAT16 = "--precision bf16: MXNet needs a processor with AVX-512 for it"
@@ -142,13 +143,13 @@ def test_workers_draw_apart_here_and_the_same_upstream(tab):
     dataset.images[:] = 0
     dataset.images[:, :, -1] = 255  # white on the right; on the left, when flipped
     augs = [RandomFlipLeftRight()]
-    tab.devices.set_seed(0)
     examples = gluon.data.SimpleDataset(list(zip(dataset.images, range(128), strict=True)))
-    upstream = gluon.data.DataLoader(
-        examples.transform_first(tab.transforms.native(augs)), batch_size=16, num_workers=2
-    )
+    examples = examples.transform_first(tab.transforms.native(augs))
+    repeated = 0
+    for _ in range(5):  # of 8 batches; none repeat where one worker takes them all
+        repeated += repeated_batches(gluon.data.DataLoader(examples, 16, num_workers=2))
     ours = tab.loaders.load_native(dataset, augs, 16, True, num_workers=2)
-    assert repeated_batches(upstream) >= 2  # of 8 batches of 16 flips, by chance one in 2000 times
+    assert repeated >= 2  # two batches of 16 flips agree by chance one in 65,536 times
     assert repeated_batches(ours) == 0
 
 
@@ -160,6 +161,13 @@ def test_the_loader_leaves_python_s_random_numbers_alone(tab):
     random.seed(4)
     list(tab.loaders.load_native(random_dataset(20), [ColorJitter(hue=0.1)], 4, True))
     assert random.random() == expected
+
+
+def test_without_forks_the_loader_says_that_it_has_no_workers(tab, monkeypatch):
+    monkeypatch.setattr(tab.loaders, "get_start_method", lambda: "spawn")
+    with pytest.warns(UserNotice, match="no workers here"):
+        data_iter = tab.loaders.load_native(random_dataset(4), [], 2, True, num_workers=2)
+    assert len(list(data_iter)) == 2
 
 
 def test_the_loader_uses_processes_as_upstream_s_threads_crash(tab):
@@ -272,29 +280,10 @@ def test_devices_keep_in_step_also_where_each_updates_itself(tab):
 
 
 def test_a_trainer_that_does_not_add_gradients_up_is_refused(tab):
-    with pytest.raises(ValueError, match="kvstore=None"):
-        train_small(tab, 2, (8,), kvstore=None)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="kvstore=None"):
+            train_small(tab, 2, (8,), kvstore=None)
     train_small(tab, 1, (8,), kvstore=None)
-
-
-def train_resnet(tab, num_devices: int) -> tuple[float, float, Weights]:
-    import mxnet as mx
-
-    devices = [mx.cpu(i) for i in range(num_devices)]
-    net = tab.resnet.resnet18(2)
-    tab.weights.set_weights(net, initial_weights(2))
-    net = tab.trainer.prepare(net, devices)
-    load = tab.loaders.load_batched
-    train_iter, test_iter = (
-        load(bright_dataset(49, 0, 16), (), 12, True),
-        load(bright_dataset(21, 1, 16), (), 12, False),
-    )
-    summary = tab.trainer.train_ch13(
-        net, train_iter, test_iter, tab.trainer.cross_entropy(), tab.trainer.adam(net), 6, devices,
-        animator=Silent(),
-    )  # fmt: skip
-    again = tab.trainer.evaluate_accuracy_gpu(net, test_iter)
-    return summary.test_acc, again, tab.weights.get_weights(net)
 
 
 class Silent:
@@ -302,14 +291,23 @@ class Silent:
         pass
 
 
-def test_three_devices_train_resnet_18_and_share_batch_norm_s_statistics(tab):
-    """The last batch, of 1, leaves two devices without an example."""
-    test_acc, on_one_device, weights = train_resnet(tab, 3)
-    assert test_acc == on_one_device > 0.9
-    net = tab.resnet.resnet18(2)
-    tab.weights.set_weights(net, weights)  # as saved
-    test_iter = tab.loaders.load_batched(bright_dataset(21, 1, 16), (), 8, False)
-    assert tab.trainer.evaluate_accuracy_gpu(net, test_iter) == test_acc
+def test_after_an_epoch_all_devices_have_the_statistics_that_are_saved(tab):
+    """The last batch, of 1 image, leaves two devices without an example."""
+    import mxnet as mx
+
+    devices, load = [mx.cpu(i) for i in range(3)], tab.loaders.load_batched
+    net = tab.trainer.prepare(tab.resnet.resnet18(2), devices)
+    train_iter = load(bright_dataset(25, 0, 16), (), 12, True)
+    test_iter = load(bright_dataset(21, 1, 16), (), 21, False)
+    loss, trainer = tab.trainer.cross_entropy(), tab.trainer.adam(net)
+    tab.trainer.train_ch13(net, train_iter, test_iter, loss, trainer, 2, devices, Silent())
+    saved = tab.resnet.resnet18(2)
+    tab.weights.set_weights(saved, tab.weights.get_weights(net))
+    X, _ = next(iter(test_iter))
+    expected = tab.trainer.predict(saved, X).asnumpy()
+    for device in devices:
+        result = tab.trainer.predict(net, X.as_in_ctx(device)).asnumpy()
+        np.testing.assert_allclose(result, expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_shards_of_the_same_examples_take_resnet_18_s_step_of_one_device(tab):
@@ -384,19 +382,51 @@ def test_the_loop_stays_one_batch_ahead_at_most(tab, monkeypatch):
     assert waited == [0, 1, 2, 3]
 
 
-def test_weights_are_those_after_the_step_although_mxnet_computes_behind_python_s_back(tab):
+def test_weights_are_those_after_the_step_although_mxnet_computes_behind_python_s_back(
+    tab, monkeypatch
+):
     """Upstream's static graphs let BatchNorm's statistics be read before the backward pass has written them."""
     import mxnet as mx
 
     devices = [tab.devices.cpu()]
     net = tab.trainer.prepare(tab.resnet.resnet18(10), devices)
+    # Weights come first as they stand, and reading them waits for the step; here buffers come first.
+    parameters = tab.weights._parameters
+    monkeypatch.setattr(
+        tab.weights,
+        "_parameters",
+        lambda net: dict(sorted(parameters(net).items(), key=lambda item: not is_buffer(item[0]))),
+    )
     X, y = mx.np.random.uniform(size=(8, 3, 32, 32)), mx.np.zeros(8, dtype="int64")
     trainer = tab.trainer.adam(net)
     tab.trainer.train_batch_ch13(net, X, y, tab.trainer.cross_entropy(), trainer, devices)
-    at_once = tab.weights.get_weights(net)
+    at_once = {name: w for name, w in tab.weights.get_weights(net).items() if is_buffer(name)}
     mx.npx.waitall()
-    for name, weight in tab.weights.get_weights(net).items():
-        np.testing.assert_array_equal(at_once[name], weight, err_msg=name)
+    weights = tab.weights.get_weights(net)
+    for name, buffer in at_once.items():
+        np.testing.assert_array_equal(buffer, weights[name], err_msg=name)
+
+
+def test_several_devices_keep_the_optimizer_s_state_from_epoch_to_epoch(tab):
+    """Each device sees the same two images, so that BatchNorm's statistics are those of one device."""
+    import mxnet as mx
+
+    images, results = random_dataset(2, size=16).images, []
+    for num_devices in (1, 2):
+        devices = [mx.cpu(i) for i in range(num_devices)]
+        net = tab.resnet.resnet18(10)
+        tab.weights.set_weights(net, initial_weights(10))
+        net = tab.trainer.prepare(net, devices)
+        settings = {"learning_rate": 2**-7, "momentum": 0.875}
+        trainer = mx.gluon.Trainer(net.collect_params(), "sgd", settings)
+        X = tab.transforms.to_float(tab.transforms.from_images(np.tile(images, (2, 1, 1, 1)), None))
+        batch = X, mx.np.array(np.arange(4) % 2)
+        loss = tab.trainer.cross_entropy()
+        tab.trainer.train_ch13(net, [batch], [batch], loss, trainer, 3, devices, Silent())
+        results.append(tab.weights.get_weights(net)["fc.weight"])
+    moved = np.abs(results[0] - initial_weights(10)["fc.weight"]).max()
+    # Where the momentum is lost, the two are 0.6 of the way apart.
+    assert np.abs(results[1] - results[0]).max() < 0.02 * moved
 
 
 # --- Old checkpoints -------------------------------------------------------------------------------------------------
@@ -535,6 +565,13 @@ def test_a_file_of_arrays_without_names_is_refused(tab, tmp_path):
     mx.npx.save(str(path), [mx.np.ones(3)])
     with pytest.raises(UserError, match=r"list\.params holds arrays without names"):
         tab.weights.load_file(path)
+
+
+def test_another_network_has_no_canonical_weights(tab):
+    net = small_net([tab.devices.cpu()])
+    for convert in (tab.weights.get_weights, lambda net: tab.weights.set_weights(net, {})):
+        with pytest.raises(ValueError, match="not a resnet18"):
+            convert(net)
 
 
 def test_initialize_starts_a_network_anew_on_the_devices_that_it_is_given(tab):

@@ -5,6 +5,7 @@ import pytest
 
 from common.errors import UserError
 from common.weights import (
+    check_weights,
     initial_weights,
     is_buffer,
     load_weights,
@@ -91,12 +92,27 @@ def test_a_framework_s_own_file_brings_back_the_weights(backend, tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["weights"]
 
 
-@pytest.mark.parametrize("content", [None, b"", b"no weights", bytes(1000), "cut", "short"])
+@pytest.mark.parametrize("shapes", [((3,), (3,)), ((), (2,)), ((4, 512), (64,))])
+def test_layers_of_another_rank_are_refused(shapes):
+    weights = {
+        name: np.ones(s) for name, s in zip(("fc.weight", "conv.weight"), shapes, strict=True)
+    }
+    with pytest.raises(UserError, match="other does not hold"):
+        check_weights(weights, "other")
+
+
+def test_weights_of_another_network_are_not_written(backend, tmp_path):
+    weights = initial_weights(3)
+    del weights["fc.bias"]
+    with pytest.raises(UserError, match=r"fc\.bias"):
+        backend.weights.save_file(tmp_path / "weights", weights)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no weights", bytes(1000), "cut"])
 def test_files_that_a_framework_did_not_write_are_refused_in_one_line(backend, tmp_path, content):
     path, weights = tmp_path / "suspect", initial_weights(3)
-    if content == "short":
-        backend.weights.save_file(path, {k: w for k, w in weights.items() if k != "fc.bias"})
-    elif content == "cut":
+    if content == "cut":
         backend.weights.save_file(path, weights)
         path.write_bytes(path.read_bytes()[:-100_000])
     elif content is not None:

@@ -1,6 +1,7 @@
 """CPU and GPUs as MXNet names them, and what is in force there."""
 
 import os
+import platform
 import random
 
 import mxnet as mx
@@ -68,7 +69,10 @@ def describe(devices, precision="fp32", compile=False):
 def _threads():
     """Return the number of threads that compute, as MXNet has chosen it."""
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    return int(asked) if asked.isdecimal() else max(cores() // 2, 1)
+    if asked.isdecimal():
+        return int(asked)
+    hyperthreads = 2 if platform.machine() in ("x86_64", "AMD64") else 1
+    return max(cores() // hyperthreads, 1)
 
 
 def _require_bfloat16(on_cpu):

@@ -6,10 +6,13 @@ one draws, on (seed, epoch, batch).
 """
 
 import random
+import warnings
+from multiprocessing import get_start_method
 
 from mxnet import gluon, np, npx
 
 from common.environment import cores
+from common.errors import UserNotice
 from common.sampling import (
     NATIVE,
     decide,
@@ -19,6 +22,10 @@ from common.sampling import (
 
 from . import transforms
 
+NO_WORKERS = UserNotice(
+    "the native pipeline of MXNet has no workers here: they must be forks"
+)
+
 
 def get_dataloader_workers():
     """Return the number of processes that read the data: 4, or the cores."""
@@ -26,7 +33,15 @@ def get_dataloader_workers():
 
 
 def load_native(dataset, augs, batch_size, is_train, seed=0, num_workers=0):
-    """Return batches from the framework's own loader and transforms."""
+    """Return batches from the framework's own loader and transforms.
+
+    Differs: MXNet's random state cannot be read, so without workers it is
+    left where the last batch has brought it. Workers are forks; where Python
+    does not fork, there are none.
+    """
+    if num_workers and get_start_method() != "fork":
+        warnings.warn(NO_WORKERS, stacklevel=2)
+        num_workers = 0
     return gluon.data.DataLoader(
         _Examples(dataset, transforms.native(augs)),
         batch_sampler=_Visits(len(dataset), batch_size, is_train, seed),

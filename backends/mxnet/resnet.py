@@ -133,13 +133,21 @@ def in_bfloat16(module):
     """
     if not isinstance(module, nn.Dense | nn.Conv2D):
         return
-    in_float32 = module.hybrid_forward
+    in_float32(module)
+    layer_forward = module.hybrid_forward
 
-    def hybrid_forward(F, x, weight, bias):
-        x, weight, bias = (_cast(F, v, BFLOAT16) for v in (x, weight, bias))
-        return _cast(F, in_float32(F, x, weight, bias), "float32")
+    def hybrid_forward(F, x, weight, bias=None):
+        x, weight = _cast(F, x, BFLOAT16), _cast(F, weight, BFLOAT16)
+        if bias is not None:
+            bias = _cast(F, bias, BFLOAT16)
+        return _cast(F, layer_forward(F, x, weight, bias), "float32")
 
     module.hybrid_forward = hybrid_forward
+
+
+def in_float32(module):
+    """Compute a layer as it was made, whatever `in_bfloat16` has done."""
+    vars(module).pop("hybrid_forward", None)
 
 
 def _cast(F, x, dtype):

@@ -10,7 +10,7 @@ from common.metrics import (
 )
 from common.plotting import Animator
 
-from .resnet import in_bfloat16
+from .resnet import in_bfloat16, in_float32
 
 
 def cross_entropy():
@@ -41,8 +41,7 @@ def prepare(net, devices, precision="fp32", compile=False):  # noqa: ARG001
     Differs: the network is always compiled, as Gluon's `hybridize` does it.
     """
     net.collect_params().reset_ctx(devices)
-    if precision == "bf16":
-        net.apply(in_bfloat16)
+    net.apply(in_bfloat16 if precision == "bf16" else in_float32)
     net.hybridize(static_alloc=True, static_shape=True)
     return net
 
@@ -54,6 +53,9 @@ def predict(net, X, training=False):
     running ones stay; in MXNet only a backward pass moves them. The mode is
     not the network's but the scope's.
     """
+    devices = _devices(net)
+    if X.ctx not in devices:  # as what worker processes share
+        X = X.as_in_ctx(devices[0])
     with autograd.pause(train_mode=training):
         return net(X)
 
@@ -174,7 +176,7 @@ def _synchronise(trainer, devices):
 
     Raises ValueError for a trainer that lets them drift apart.
     """
-    if len(devices) == 1 or trainer._kv_initialized:
+    if len(devices) == 1:
         return
     if trainer._kvstore_params["kvstore"] is None:
         raise ValueError(
@@ -183,8 +185,9 @@ def _synchronise(trainer, devices):
         )
     # Left to the first step, this would undo what its backward pass has
     # done to BatchNorm's statistics.
-    trainer._init_kvstore()
-    trainer._init_params()
+    if not trainer._kv_initialized:
+        trainer._init_kvstore()
+        trainer._init_params()
 
 
 def _zero_gradients(net, device):
@@ -265,4 +268,8 @@ def _average_buffers(net):
     npx.waitall()
     for parameter in net.collect_params().values():
         if parameter.grad_req == "null" and len(parameter.list_ctx()) > 1:
-            parameter.set_data(parameter._reduce())
+            mean = parameter._reduce()
+            # Not set_data, which would have the trainer's store made anew,
+            # without the optimizer's state.
+            for array in parameter.list_data():
+                array[:] = mean.as_in_ctx(array.ctx)

@@ -20,6 +20,7 @@ from common.augmentation import (
     RandomFlipTopBottom,
     RandomResizedCrop,
 )
+from common.datasets.images import as_rgb
 from common.errors import UserNotice
 from common.sampling import (
     BRIGHTNESS,
@@ -80,7 +81,7 @@ def native(augs):
 
 def _to_ndarray(image):
     """Return an image of NumPy or PIL as MXNet's array."""
-    return np.array(onp.asarray(image), dtype=onp.uint8)
+    return np.array(as_rgb(image), dtype=onp.uint8)
 
 
 class _RandomFlip(Block):

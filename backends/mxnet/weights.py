@@ -52,6 +52,8 @@ def get_weights(net) -> Weights:
 def _parameters(net):
     """Return the parameters of a `resnet18` by their canonical names."""
     own = net._collect_params_with_prefix()  # as save_parameters names them
+    if not {"0.weight", "8.bias"} <= own.keys():
+        raise ValueError("the network is not a resnet18 of this project")
     num_classes, in_channels = own["8.bias"].shape[0], own["0.weight"].shape[1]
     names = weight_shapes(num_classes, in_channels)
     return {name: own[gluon_name(name)] for name in names}
@@ -89,6 +91,7 @@ def save_file(path: Path, weights: Weights) -> None:
     Here: `.params`, for `load_parameters` of the book's network, with the
     NumPy interface or without.
     """
+    weights = check_weights(weights, "what is to be saved")
     # The old interface cannot read what the new one writes; this way, both.
     with np_array(False), np_shape(False), written_whole(path) as temporary:
         arrays = {

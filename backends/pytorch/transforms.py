@@ -16,6 +16,7 @@ from common.augmentation import (
     RandomFlipTopBottom,
     RandomResizedCrop,
 )
+from common.datasets.images import as_rgb
 from common.sampling import (
     BRIGHTNESS,
     CONTRAST,
@@ -55,6 +56,7 @@ def native(augs):
 
     return transforms.Compose(
         [
+            as_rgb,
             transforms.ToPILImage(),
             *(one_liner(aug) for aug in augs),
             transforms.ToTensor(),

@@ -4,6 +4,7 @@ PyTorch's layouts are the canonical ones, and `resnet18` names its layers
 canonically, so that only the counter of batches in BatchNorm is left out.
 """
 
+import re
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -14,12 +15,22 @@ from common.files import written_whole
 from common.weights import Weights, check_weights
 
 COUNTER = "num_batches_tracked"
+# What `prepare` and DataParallel put around a network.
+WRAPPERS = re.compile(r"^(_orig_mod\.|module\.|net\.)+")
 
 
 def get_weights(net) -> Weights:
     """Return the weights and buffers of a `resnet18` in canonical form."""
     return {
         name: tensor.detach().float().cpu().contiguous().numpy().copy()
+        for name, tensor in _tensors(net).items()
+    }
+
+
+def _tensors(net):
+    """Return weights and buffers of a network, also of a prepared one."""
+    return {
+        WRAPPERS.sub("", name, count=1): tensor
         for name, tensor in net.state_dict().items()
         if not name.endswith(COUNTER)
     }
@@ -30,18 +41,17 @@ def set_weights(net, weights: Weights) -> None:
 
     Raises ValueError where names or shapes are not those of the network.
     """
-    tensors = net.state_dict()
-    own = {name for name in tensors if not name.endswith(COUNTER)}
-    if wrong := sorted(own ^ weights.keys()):
+    tensors = _tensors(net)
+    if wrong := sorted(tensors.keys() ^ weights.keys()):
         raise ValueError(f"weights missing or not wanted: {wrong}")
-    for name in own:
+    for name in tensors:
         if tensors[name].shape != weights[name].shape:
             raise ValueError(
                 f"{name} has shape {weights[name].shape}, "
                 f"not {tuple(tensors[name].shape)}"
             )
     with torch.no_grad():
-        for name in own:
+        for name in tensors:
             tensors[name].copy_(torch.from_numpy(weights[name]))
 
 
@@ -50,6 +60,7 @@ def save_file(path: Path, weights: Weights) -> None:
 
     Here: a state dict, for `load_state_dict` of this network.
     """
+    weights = check_weights(weights, "what is to be saved")
     state = {name: torch.from_numpy(w) for name, w in weights.items()}
     for name in weights:
         if name.endswith("running_var"):
@@ -70,7 +81,7 @@ def load_file(path: Path) -> Weights:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         weights = {
-            name: tensor.float().numpy()
+            name: tensor.detach().float().numpy()
             for name, tensor in state.items()
             if not name.endswith(COUNTER)
         }

@@ -1,7 +1,7 @@
 """One image file, of any size and kind, as pixels."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,19 @@ def read_image(path: Path, longest_side: int) -> NDArray[np.uint8]:
         raise UserError(f"cannot read the image {path} ({reason}): give another --image") from error
     picture.thumbnail((longest_side, longest_side), Image.Resampling.BILINEAR)
     return np.asarray(picture)
+
+
+def as_rgb(image: Any) -> NDArray[np.uint8]:
+    """Return a PIL image of any kind, or a uint8 array (height, width, 3), as such an array.
+
+    Raises TypeError for any other array: floats in 0..1 would turn black without a word.
+    """
+    if hasattr(image, "getbands"):
+        image = _to_rgb(image)
+    array = np.asarray(image)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        raise TypeError(f"an image is uint8 (height, width, 3), not {array.dtype} {array.shape}")
+    return array
 
 
 def to_square(image: "Image", image_size: int) -> NDArray[np.uint8]:
