@@ -17,6 +17,7 @@ COMMON = ("matplotlib", "numpy", "rich", "safetensors", "skimage")
 FRAMEWORKS = {
     "pytorch": ("torch", "torchvision"),
     "mxnet": ("mxnet",),
+    "tensorflow": ("tensorflow", "keras"),
 }
 # Where wheels of a framework exist, if not everywhere: (system, processor).
 WHEELS = {
@@ -57,5 +58,24 @@ def load(name: str) -> "Backend":
             f"backend {name} needs {', '.join(missing)}: install the extra "
             f"'{name}', with pip install '.[{name}]' or uv run --extra {name}"
         )
+    _settle_triton(name)
     backend: Backend = import_module(f"backends.{name}").BACKEND
     return backend
+
+
+def _settle_triton(name: str) -> None:
+    """Have Triton imported before TensorFlow where both may be needed.
+
+    It comes with PyTorch, which imports it late; after TensorFlow it aborts
+    the process, as both bring LLVM and register its options. Raises UserError
+    where it is too late.
+    """
+    if "triton" in sys.modules or not find_spec("triton"):
+        return
+    if name == "pytorch" and "tensorflow" in sys.modules:
+        raise UserError(
+            "PyTorch cannot follow TensorFlow in one process, as its Triton "
+            "would end it: load PyTorch first, or use a process for each"
+        )
+    if name == "tensorflow" and "torch" in sys.modules:
+        import_module("triton")

@@ -1,0 +1,61 @@
+"""The TensorFlow tab: `from backends import tensorflow as d2l`.
+
+The book has no TensorFlow tab for these two chapters: this one is our own.
+"""
+
+# ruff: noqa: E402
+from common import book, environment
+
+from ._start import import_tensorflow
+
+environment.prepare("tensorflow", "tensorflow")
+import_tensorflow()
+
+from common.book import *  # noqa: F403
+from common.interface import Backend
+
+from . import devices, loaders, resnet, trainer, transforms, weights
+from .devices import cpu, gpu, num_gpus, try_all_gpus, try_gpu
+from .loaders import get_dataloader_workers
+from .resnet import Residual, init_cnn, resnet18
+from .trainer import (
+    accuracy,
+    evaluate_accuracy_gpu,
+    split_batch,
+    train_batch_ch13,
+    train_ch13,
+)
+
+__all__ = [
+    *book.__all__,
+    "BACKEND",
+    "Residual",
+    "accuracy",
+    "cpu",
+    "evaluate_accuracy_gpu",
+    "get_dataloader_workers",
+    "gpu",
+    "init_cnn",
+    "num_gpus",
+    "resnet18",
+    "split_batch",
+    "train_batch_ch13",
+    "train_ch13",
+    "try_all_gpus",
+    "try_gpu",
+]
+
+BACKEND = Backend(
+    "tensorflow",
+    ("tensorflow", "keras"),
+    devices,
+    transforms,
+    loaders,
+    resnet,
+    weights,
+    trainer,
+)
+
+
+def __getattr__(name):
+    return book.lazy(__name__, name)

@@ -1,0 +1,86 @@
+"""CPU and GPUs as TensorFlow names them, and what is in force there."""
+
+import keras
+import tensorflow as tf
+
+from common.environment import cores, gpu_indices, processor
+from common.errors import UserError
+
+image_layout = "NHWC"
+
+
+def cpu():
+    """Return the CPU device."""
+    return "/CPU:0"
+
+
+def gpu(i=0):
+    """Return the i-th GPU device."""
+    return f"/GPU:{i}"
+
+
+def num_gpus():
+    """Return the number of GPUs that the framework can use."""
+    return len(tf.config.list_logical_devices("GPU"))
+
+
+def try_gpu(i=0):
+    """Return gpu(i) if it exists, otherwise cpu()."""
+    return gpu(i) if num_gpus() >= i + 1 else cpu()
+
+
+def try_all_gpus():
+    """Return all available GPUs, or [cpu()] if there is no GPU."""
+    return [gpu(i) for i in range(num_gpus())] or [cpu()]
+
+
+def get_devices(name):
+    """Return the devices of 'auto', 'cpu', 'gpu' or numbers as 'gpu:0,1'."""
+    return [gpu(i) for i in gpu_indices(name, num_gpus())] or [cpu()]
+
+
+def describe(devices, precision="fp32", compile=False):
+    """Return what computes, and which settings are in force there.
+
+    Raises UserError where these settings cannot work on the devices.
+    """
+    on_cpu = devices[0].startswith("/CPU")
+    if compile and len(devices) > 1:
+        raise UserError("--compile takes one device: add --device gpu:0")
+    settings = {"precision": precision}
+    if on_cpu:
+        settings["device"] = f"cpu: {processor()}"
+        threads = tf.config.threading.get_intra_op_parallelism_threads()
+        settings["threads"] = str(threads or cores())  # 0: all there are
+    else:
+        found = tf.config.list_physical_devices("GPU")
+        names = [
+            tf.config.experimental.get_device_details(gpu)["device_name"]
+            for gpu in found
+        ]
+        settings["device"] = ", ".join(
+            f"{device}: {names[int(device.rpartition(':')[2])]}"
+            for device in devices
+        )
+        tf32 = tf.config.experimental.tensor_float_32_execution_enabled()
+        if tf32 and precision == "fp32":
+            settings["precision"] = "fp32, TF32 in products and convolutions"
+    if compile:
+        settings["compile"] = "XLA"
+    return settings
+
+
+def from_numpy(array, device=None):
+    """Return a NumPy array as a tensor of the same type and layout."""
+    with tf.device(device):
+        return tf.constant(array)
+
+
+def to_numpy(X):
+    """Return a tensor's values as a NumPy array, in the same layout."""
+    return X.numpy()
+
+
+def set_seed(seed):
+    """Seed every random generator of the framework."""
+    keras.utils.set_random_seed(seed)

@@ -1,0 +1,106 @@
+"""Minibatches in TensorFlow: tf.data, and batches on the device.
+
+Both visit the examples in the order of common.sampling, and what they draw
+for an example depends on (seed, epoch, index) alone.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from common.environment import cores
+from common.sampling import (
+    NATIVE,
+    decide,
+    epoch_batches,
+    epoch_order,
+    random_bits,
+)
+
+from . import transforms
+
+
+def get_dataloader_workers():
+    """Return the number of processes that read the data: 4, or the cores.
+
+    Differs: in tf.data they are threads.
+    """
+    return min(4, cores())
+
+
+def load_native(dataset, augs, batch_size, is_train, seed=0, num_workers=0):
+    """Return batches from the framework's own loader and transforms."""
+    return _NativeBatches(
+        dataset, augs, batch_size, is_train, seed, num_workers
+    )
+
+
+class _NativeBatches:
+    """The batches of each next epoch, through tf.data."""
+
+    def __init__(self, dataset, augs, batch_size, is_train, seed, num_workers):
+        self.images = tf.constant(dataset.images)
+        self.labels = tf.constant(dataset.labels, tf.int64)
+        self.transform = tf.function(transforms.native(augs))
+        self.batch_size, self.is_train = batch_size, is_train
+        self.seed, self.epoch = seed, 0
+        self.num_workers = num_workers
+
+    def __len__(self):
+        return -(-len(self.labels) // self.batch_size)
+
+    def __iter__(self):
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        order = epoch_order(
+            len(self.labels), self.seed, epoch, shuffle=self.is_train
+        )
+        # Seeds of one's own per example: whatever the threads do, the draws
+        # are the same.
+        bits = random_bits(self.seed, NATIVE, epoch, order)
+        seeds = bits.view(np.int32).reshape(-1, 2)
+        visits = tf.data.Dataset.from_tensor_slices((seeds, order))
+        examples = visits.map(
+            self._example,
+            num_parallel_calls=self.num_workers or None,
+            deterministic=True,
+        )
+        return iter(examples.batch(self.batch_size).prefetch(1))
+
+    def _example(self, seed, index):
+        return self.transform(self.images[index], seed), self.labels[index]
+
+
+def load_batched(dataset, augs, batch_size, is_train, seed=0, device=None):
+    """Return batches that are augmented whole, on the device.
+
+    X is float32 in 0..1 in the framework's layout, y int64. The images stay
+    on the device as uint8.
+    """
+    return _Batches(dataset, augs, batch_size, is_train, seed, device)
+
+
+class _Batches:
+    """The batches of each next epoch."""
+
+    def __init__(self, dataset, augs, batch_size, is_train, seed, device):
+        self.images = transforms.from_images(dataset.images, device)
+        with tf.device(device):
+            self.labels = tf.constant(dataset.labels, tf.int64)
+        self.augs, self.batch_size, self.seed = augs, batch_size, seed
+        self.is_train, self.epoch = is_train, 0
+        self.device = device
+
+    def __len__(self):
+        return -(-len(self.labels) // self.batch_size)
+
+    def __iter__(self):
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        size = tuple(self.images.shape[1:3])
+        for indices in epoch_batches(
+            len(self.labels), self.batch_size, self.seed, epoch, self.is_train
+        ):
+            decisions = decide(self.augs, indices, self.seed, epoch, size)
+            with tf.device(self.device):
+                X = transforms.to_float(tf.gather(self.images, indices))
+                X = transforms.augment(X, decisions)
+                y = tf.gather(self.labels, indices)
+            yield X, y

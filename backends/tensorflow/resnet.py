@@ -1,0 +1,164 @@
+"""The book's ResNet-18 for small images, in Keras.
+
+Every convolution has a bias and pads 1 on both sides, also at stride 2; a
+shortcut is a 1 x 1 convolution without BatchNorm; there is no first pooling.
+`resnet18` says what its input is, so that all weights exist at once.
+"""
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+# Registered, so that Keras can copy and load a network of these layers.
+registered = keras.saving.register_keras_serializable("three_tabs")
+
+
+@registered
+class Residual(layers.Layer):
+    """The residual block of ResNet models."""
+
+    def __init__(
+        self,
+        in_channels,
+        num_channels,
+        use_1x1conv=False,
+        strides=1,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.settings = {
+            "in_channels": in_channels,
+            "num_channels": num_channels,
+            "use_1x1conv": use_1x1conv,
+            "strides": strides,
+        }
+        self.input_spec = keras.InputSpec(ndim=4, axes={-1: in_channels})
+        # Differs: padding='same' at stride 2 pads on the right and at the
+        # bottom alone where the size is even, and so shifts the grid.
+        self.pad = layers.ZeroPadding2D(1)
+        self.conv1 = layers.Conv2D(
+            num_channels, kernel_size=3, strides=strides, name="conv1"
+        )
+        self.conv2 = layers.Conv2D(
+            num_channels, kernel_size=3, padding="same", name="conv2"
+        )
+        self.conv3 = None
+        if use_1x1conv:
+            self.conv3 = layers.Conv2D(
+                num_channels, kernel_size=1, strides=strides, name="conv3"
+            )
+        self.bn1 = batch_norm("bn1")
+        self.bn2 = batch_norm("bn2")
+
+    def build(self, input_shape):
+        padded = self.pad.compute_output_shape(input_shape)
+        self.conv1.build(padded)
+        shape = self.conv1.compute_output_shape(padded)
+        for layer in (self.bn1, self.conv2, self.bn2):
+            layer.build(shape)
+        if self.conv3 is not None:
+            self.conv3.build(input_shape)
+
+    def call(self, X, training=None):
+        Y = self.conv1(self.pad(X))  # (n, h/strides, w/strides, channels)
+        Y = tf.nn.relu(self.bn1(Y, training=training))
+        Y = self.bn2(self.conv2(Y), training=training)
+        if self.conv3 is not None:
+            X = self.conv3(X)
+        return tf.nn.relu(Y + X)
+
+    def get_config(self):
+        return super().get_config() | self.settings
+
+
+def batch_norm(name):
+    """Return BatchNorm with the numbers of the other frameworks.
+
+    Differs: Keras' own epsilon is 1e-3 and its momentum 0.99.
+    """
+    # Without autocast its weights stay float32 also where X is bfloat16.
+    return BatchNorm(momentum=0.9, epsilon=1e-5, autocast=False, name=name)
+
+
+@registered
+class BatchNorm(layers.BatchNormalization):
+    """Keras' BatchNorm in TensorFlow's one operator, not in a dozen.
+
+    Differs: its running variance is unbiased, as PyTorch's; that of Keras'
+    own layer is biased, as MXNet's.
+    """
+
+    def call(self, X, training=None):
+        if X.dtype == tf.float64:  # which the operator does not know
+            return super().call(X, training=training)
+        Y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=X,
+            scale=tf.convert_to_tensor(self.gamma),
+            offset=tf.convert_to_tensor(self.beta),
+            mean=tf.convert_to_tensor(self.moving_mean),
+            variance=tf.convert_to_tensor(self.moving_variance),
+            epsilon=self.epsilon,
+            is_training=bool(training),
+        )
+        if training:
+            keep = self.momentum
+            for running, new in (
+                (self.moving_mean, mean),
+                (self.moving_variance, variance),
+            ):
+                running.assign(running * keep + new * (1 - keep))
+        return Y
+
+
+def resnet_block(
+    in_channels, num_channels, num_residuals, first_block=False, name=None
+):
+    """Return a stage of residual blocks; all but the first halve the size."""
+    blk = keras.Sequential(name=name)
+    for i in range(num_residuals):
+        if i == 0 and not first_block:
+            blk.add(
+                Residual(
+                    in_channels, num_channels, use_1x1conv=True, strides=2
+                )
+            )
+        else:
+            blk.add(Residual(num_channels, num_channels))
+    return blk
+
+
+def resnet18(num_classes, in_channels=3):
+    """Return the ResNet-18 of the chapter: 11,176,970 weights for 10 classes.
+
+    Takes images of shape (n, height, width, in_channels), float, of any size;
+    returns logits of shape (n, num_classes).
+    """
+    return keras.Sequential(
+        [
+            keras.Input((None, None, in_channels)),
+            layers.Conv2D(64, kernel_size=3, padding="same", name="conv"),
+            batch_norm("bn"),
+            layers.ReLU(),  # (n, h, w, 64)
+            resnet_block(64, 64, 2, first_block=True, name="resnet_block1"),
+            resnet_block(64, 128, 2, name="resnet_block2"),
+            resnet_block(128, 256, 2, name="resnet_block3"),
+            resnet_block(256, 512, 2, name="resnet_block4"),
+            layers.GlobalAveragePooling2D(),  # (n, 512)
+            # Logits stay float32, also where products are bfloat16.
+            layers.Dense(num_classes, name="fc"),
+            layers.Activation("linear", dtype="float32", name="logits"),
+        ]
+    )
+
+
+def init_cnn(module):
+    """Initialize weights for CNNs: Xavier-uniform, with zero biases.
+
+    That is Keras' own way, and draws the weights anew. `module` is a layer,
+    or a network, whose layers are all visited.
+    """
+    xavier = keras.initializers.GlorotUniform()
+    for layer in module._flatten_layers():
+        if isinstance(layer, layers.Dense | layers.Conv2D):
+            layer.kernel.assign(xavier(layer.kernel.shape))
+            layer.bias.assign(tf.zeros_like(layer.bias))

@@ -1,0 +1,220 @@
+"""The chapter-13 trainer in TensorFlow: one batch, all epochs, evaluation."""
+
+import keras
+import tensorflow as tf
+
+from common.metrics import (
+    Accumulator,
+    Timer,
+    TrainingSummary,
+    reporting_points,
+)
+from common.plotting import Animator
+
+from ._graphs import forget_graphs, graph, per_replica, replicate
+
+
+def cross_entropy():
+    """Return the softmax cross-entropy loss, one value per example.
+
+    Differs: Keras' own losses take the labels first.
+    """
+
+    def loss(y_hat, y):
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(y, y_hat)
+
+    return loss
+
+
+def adam(net, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
+    """Return the Adam optimizer of a network's weights.
+
+    Differs: Keras and MXNet add eps inside the bias correction, PyTorch
+    outside; Keras' own eps is 1e-7.
+    """
+    with net.distribute_strategy.scope():
+        trainer = keras.optimizers.Adam(lr, *betas, epsilon=eps)
+        trainer.build(net.trainable_variables)
+    return trainer
+
+
+def prepare(net, devices, precision="fp32", compile=False):
+    """Return the network ready for the devices, a precision and a compiler.
+
+    The weights stay those of `net`, in float32; with 'bf16', convolutions
+    and products are computed in bfloat16 and the logits return as float32.
+    For several devices, or one where its variables are not, the network is a
+    copy; the optimizer comes after.
+    """
+    net = replicate(net, devices)
+    policy = keras.config.dtype_policy()
+    if precision == "bf16":
+        policy = "mixed_bfloat16"
+    for layer in net._flatten_layers():
+        if layer.name != "logits":
+            layer.dtype_policy = policy
+    forget_graphs(net, xla=compile)
+    return net
+
+
+def predict(net, X, training=False):
+    """Return the logits of a batch, in evaluation mode, without a graph.
+
+    With `training` BatchNorm uses the statistics of the batch. Differs: here
+    and in PyTorch that also moves the running ones; in MXNet only a backward
+    pass does. The mode is not the network's but the call's.
+    """
+    strategy = net.distribute_strategy
+    forward = graph(net, "forward", _forward, training)
+    if strategy.num_replicas_in_sync == 1:
+        return forward(X)
+    shards = _split(X, strategy.extended.worker_devices)
+    y_hat = forward(per_replica(strategy, shards))
+    return tf.concat(strategy.experimental_local_results(y_hat), axis=0)
+
+
+def _forward(net, training):
+    def forward(X):
+        return net.distribute_strategy.run(net, (X,), {"training": training})
+
+    return forward
+
+
+def accuracy(y_hat, y):
+    """Return the number of correct predictions, still on the device."""
+    correct = tf.argmax(y_hat, axis=1, output_type=y.dtype) == y
+    return tf.reduce_sum(tf.cast(correct, tf.int64))
+
+
+def evaluate_accuracy_gpu(net, data_iter, device=None):
+    """Compute the accuracy for a model on a dataset, in evaluation mode."""
+    metric = Accumulator(2)  # number of correct predictions, of examples
+    for X, y in data_iter:
+        with tf.device(device):
+            X, y = tf.identity(X), tf.identity(y)
+        metric.add(accuracy(predict(net, X), y), len(y))
+    return metric[0] / metric[1]
+
+
+def split_batch(X, y, devices):
+    """Split X and y into a part for each device, as even as can be."""
+    return _split(X, devices), _split(y, devices)
+
+
+def _split(whole, devices):
+    size, larger = divmod(len(whole), len(devices))
+    sizes = [size + (i < larger) for i in range(len(devices))]
+    parts = []
+    for part, device in zip(tf.split(whole, sizes), devices, strict=True):
+        with tf.device(device):
+            parts.append(tf.identity(part))
+    return parts
+
+
+def train_batch_ch13(net, X, y, loss, trainer, devices):
+    """Train for a minibatch with multiple GPUs (defined in Chapter 13).
+
+    `loss` gives one value per example, and their mean is minimised. Returns
+    the sum of the losses and the number of correct predictions, still on
+    the device.
+    """
+    strategy = net.distribute_strategy
+    if len(devices) != strategy.num_replicas_in_sync:
+        raise ValueError(f"prepare the network for {devices} first")
+    num_examples, shards = len(y), []
+    for X_shard, y_shard in zip(*split_batch(X, y, devices), strict=True):
+        counts = tf.ones(len(y_shard), tf.bool)
+        if not len(y_shard):
+            # A device without an example would make BatchNorm divide by 0.
+            X_shard, y_shard, counts = X[:1], y[:1], tf.constant([False])
+        shards.append((X_shard, y_shard, counts))
+    X, y, counts = (
+        per_replica(strategy, parts) for parts in zip(*shards, strict=True)
+    )
+    step = graph(net, "train", _train_step, loss, trainer)
+    return step(X, y, counts, tf.constant(num_examples, tf.float32))
+
+
+def _train_step(net, loss, trainer):
+    strategy = net.distribute_strategy
+
+    def replica_step(X, y, counts, num_examples):
+        with tf.GradientTape() as tape:
+            y_hat = net(X, training=True)
+            l = loss(y_hat, y)
+            if l.shape != y.shape:
+                raise ValueError("loss must give one value per example")
+            l = tf.where(counts, l, tf.zeros_like(l))
+            # A device's part of the mean: the optimizer adds the parts up.
+            objective = tf.reduce_sum(l) / tf.cast(num_examples, l.dtype)
+        gradients = tape.gradient(objective, net.trainable_variables)
+        trainer.apply(gradients, net.trainable_variables)
+        correct = accuracy(y_hat[counts], y[counts])
+        return tf.reduce_sum(l), correct
+
+    def step(X, y, counts, num_examples):
+        results = strategy.run(replica_step, (X, y, counts, num_examples))
+        return [
+            strategy.reduce(tf.distribute.ReduceOp.SUM, result, axis=None)
+            for result in results
+        ]
+
+    return step
+
+
+def train_ch13(
+    net,
+    train_iter,
+    test_iter,
+    loss,
+    trainer,
+    num_epochs,
+    devices,
+    animator=None,
+):
+    """Train a model with multiple GPUs (defined in Chapter 13).
+
+    Reports about five times an epoch to `animator`, by default the book's
+    plot; only then are the metrics read. Prints the chapter's closing lines
+    and returns them as a TrainingSummary.
+    """
+    timer, total, num_batches = Timer(), Timer(), len(train_iter)
+    if animator is None:
+        animator = Animator(
+            xlabel="epoch",
+            xlim=[1, num_epochs],
+            ylim=[0, 1],
+            legend=["train loss", "train acc", "test acc"],
+        )
+    reports = reporting_points(num_batches)
+    examples = 0
+    for epoch in range(num_epochs):
+        # Sum of losses, number of correct predictions, number of examples
+        metric = Accumulator(3)
+        for i, (features, labels) in enumerate(train_iter, start=1):
+            timer.start()
+            l, acc = train_batch_ch13(
+                net, features, labels, loss, trainer, devices
+            )
+            metric.add(l, acc, len(labels))
+            if i in reports:
+                train_loss = metric[0] / metric[2]
+                train_acc = metric[1] / metric[2]
+            timer.stop()
+            if i in reports:
+                x = epoch + i / num_batches
+                animator.add(x, (train_loss, train_acc, None))
+        test_acc = evaluate_accuracy_gpu(net, test_iter)
+        animator.add(epoch + 1, (None, None, test_acc))
+        examples += int(metric[2])
+    summary = TrainingSummary(
+        train_loss,
+        train_acc,
+        test_acc,
+        examples,
+        step_seconds=timer.sum(),
+        seconds=total.stop(),
+        devices=str(devices),
+    )
+    print(summary)
+    return summary

@@ -1,0 +1,277 @@
+"""The chapter's augmentations in TensorFlow: tf.image's, and on batches.
+
+The native ones draw inside tf.image, one image at a time. The batched ones
+draw nothing: common.sampling has decided, and each operation takes its
+parameters for the whole batch. They take uint8 in 0..255 or floats in 0..1,
+of shape (n, height, width, 3), and return the same kind; uint8 results are
+rounded to the nearest level. All of them work eagerly, inside a tf.function
+and inside tf.data.Dataset.map, on NumPy arrays or tensors.
+"""
+
+import tensorflow as tf
+
+from common.augmentation import (
+    ColorJitter,
+    RandomFlipLeftRight,
+    RandomFlipTopBottom,
+    RandomResizedCrop,
+)
+from common.datasets.images import as_rgb
+from common.sampling import (
+    BRIGHTNESS,
+    CONTRAST,
+    HUE,
+    SATURATION,
+    Crops,
+    FlipsLeftRight,
+    FlipsTopBottom,
+    Jitters,
+)
+
+GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, as in Pillow
+
+
+def native(augs):
+    """Return the framework's own transforms, ending in ToTensor.
+
+    They take an uint8 image (height, width, 3) or a PIL image, and return
+    floats in 0..1 in the framework's layout. What they draw is a function of
+    their argument `seed`, int32 (2,); without it, TensorFlow draws that too.
+    """
+    for aug in augs:
+        if not isinstance(aug, tuple(NATIVE)):
+            raise TypeError(f"no native transform for {aug}")
+
+    def transform(image, seed=None):
+        if seed is None:
+            seed = tf.random.uniform((2,), maxval=2**31 - 1, dtype=tf.int32)
+        X = to_float(image if tf.is_tensor(image) else as_rgb(image))
+        for i, aug in enumerate(augs):
+            own = tf.random.fold_in(seed, i)
+            X = NATIVE[type(aug)](aug, X, own)
+        return X
+
+    return transform
+
+
+def _native_flip_left_right(aug, X, seed):
+    if aug.p == 0.5:
+        return tf.image.stateless_random_flip_left_right(X, seed)
+    flips = tf.random.stateless_uniform((), seed) < aug.p
+    return tf.where(flips, tf.image.flip_left_right(X), X)
+
+
+def _native_flip_top_bottom(aug, X, seed):
+    if aug.p == 0.5:
+        return tf.image.stateless_random_flip_up_down(X, seed)
+    flips = tf.random.stateless_uniform((), seed) < aug.p
+    return tf.where(flips, tf.image.flip_up_down(X), X)
+
+
+def _native_crop(aug, X, seed):
+    # Differs: other boxes than in PyTorch and MXNet (a mean area of .36 of
+    # the image where theirs is .44, at the chapter's settings), and resized
+    # without antialiasing.
+    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+        tf.shape(X),
+        tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
+        seed,
+        min_object_covered=0.0,
+        aspect_ratio_range=aug.ratio,
+        area_range=aug.scale,
+    )
+    return tf.image.resize(tf.slice(X, begin, size), aug.size)
+
+
+def _native_jitter(aug, X, seed):
+    # Differs: brightness is added, contrast turns about the mean of each
+    # channel, saturation scales that of HSV, and the order is always this.
+    brightness, contrast, saturation, hue = tf.unstack(
+        tf.random.split(seed, 4)
+    )
+    if aug.brightness:
+        X = tf.image.stateless_random_brightness(X, aug.brightness, brightness)
+    if aug.contrast:
+        X = tf.image.stateless_random_contrast(
+            X, max(0, 1 - aug.contrast), 1 + aug.contrast, contrast
+        )
+    X = tf.clip_by_value(X, 0, 1)  # or saturation and hue have no meaning
+    if aug.saturation:
+        X = tf.image.stateless_random_saturation(
+            X, max(0, 1 - aug.saturation), 1 + aug.saturation, saturation
+        )
+    if aug.hue:
+        X = tf.image.stateless_random_hue(X, aug.hue, hue)
+    return tf.clip_by_value(X, 0, 1)
+
+
+NATIVE = {
+    RandomFlipLeftRight: _native_flip_left_right,
+    RandomFlipTopBottom: _native_flip_top_bottom,
+    RandomResizedCrop: _native_crop,
+    ColorJitter: _native_jitter,
+}
+
+
+def from_images(images, device):
+    """Return uint8 images (n, height, width, 3) as a batch on the device."""
+    with tf.device(device):
+        return tf.identity(tf.constant(images))
+
+
+def to_images(X):
+    """Return a batch as uint8 images (n, height, width, 3) in NumPy."""
+    return _as_levels(X).numpy()
+
+
+def to_float(X):
+    """Return uint8 levels 0..255 as floats 0..1, as ToTensor does."""
+    return tf.cast(X, tf.float32) / 255 if X.dtype == tf.uint8 else X
+
+
+def augment(X, decisions):
+    """Apply decisions to a batch, in order; returns the kind it was given."""
+    Y = X
+    for decision in decisions:
+        match decision:
+            case FlipsLeftRight(flips):
+                Y = flip_left_right(Y, flips)
+            case FlipsTopBottom(flips):
+                Y = flip_top_bottom(Y, flips)
+            case Crops(_, rows, columns):
+                Y = crop_resize(to_float(Y), rows, columns)
+            case Jitters(factors, order):
+                Y = color_jitter(to_float(Y), factors, order)
+            case _:
+                raise TypeError(f"no batched operation for {decision}")
+    return _like(X, Y)
+
+
+def flip_left_right(X, flips):
+    """Mirror left and right the images where `flips`, bool (n,), is true."""
+    return tf.where(_per_image(flips), tf.reverse(X, [2]), X)
+
+
+def flip_top_bottom(X, flips):
+    """Turn upside down the images where `flips`, bool (n,), is true."""
+    return tf.where(_per_image(flips), tf.reverse(X, [1]), X)
+
+
+def crop_resize(X, rows, columns):
+    """Cut a box out of each image and resize it: rows @ image @ columns.T.
+
+    `rows` is (n, out_height, height) and `columns` (n, out_width, width): the
+    weights of common.resampling.
+    """
+    Y = to_float(X)
+    rows, columns = tf.cast(rows, Y.dtype), tf.cast(columns, Y.dtype)
+    Y = tf.einsum("noh,nhwc->nowc", rows, Y)
+    Y = tf.einsum("npw,nowc->nopc", columns, Y)
+    return _like(X, Y)  # (n, out_height, out_width, 3)
+
+
+def adjust_brightness(X, factors):
+    """Multiply each image by its factor, (n,)."""
+    Y = to_float(X)
+    return _like(X, _blend(Y, tf.zeros_like(Y[..., :1]), factors))
+
+
+def adjust_contrast(X, factors):
+    """Blend each image with its mean grey; factors (n,), 0 is all grey."""
+    Y = to_float(X)
+    mean = tf.reduce_mean(_grey(Y), axis=(1, 2), keepdims=True)
+    return _like(X, _blend(Y, mean, factors))
+
+
+def adjust_saturation(X, factors):
+    """Blend each pixel with its grey; factors (n,), 0 is all grey."""
+    Y = to_float(X)
+    return _like(X, _blend(Y, _grey(Y), factors))
+
+
+def adjust_hue(X, shifts):
+    """Turn the colour circle of each image by its shift, (n,), in turns.
+
+    Hue, chroma and value of HSV (Smith 1978). A channel is value - chroma *
+    clip(min(k, 4 - k), 0, 1), where k is the hue in sixths of a turn plus 5
+    for red, 3 for green and 1 for blue, modulo 6.
+    """
+    Y = to_float(X)
+    red, green, blue = tf.unstack(Y, axis=-1)  # each (n, height, width)
+    value = tf.reduce_max(Y, axis=-1)
+    chroma = value - tf.reduce_min(Y, axis=-1)
+    # Grey has no hue.
+    divisor = tf.where(chroma == 0, tf.ones_like(chroma), chroma)
+    hue = tf.where(
+        value == red,
+        (green - blue) / divisor,
+        tf.where(
+            value == green,
+            (blue - red) / divisor + 2,
+            (red - green) / divisor + 4,
+        ),
+    )
+    hue = hue + 6 * _per_image(tf.cast(shifts, Y.dtype))[..., 0]
+    channels = []
+    for offset in (5, 3, 1):
+        k = tf.math.floormod(hue + offset, 6)
+        share = tf.clip_by_value(tf.minimum(k, 4 - k), 0, 1)
+        channels.append(value - chroma * share)
+    return _like(X, tf.stack(channels, axis=-1))
+
+
+def color_jitter(X, factors, order):
+    """Change brightness, contrast, saturation and hue in each image's order.
+
+    `factors` is (n, 4) and `order` (n, k), as common.sampling.Jitters says.
+    """
+    adjustments = {
+        BRIGHTNESS: adjust_brightness,
+        CONTRAST: adjust_contrast,
+        SATURATION: adjust_saturation,
+        HUE: adjust_hue,
+    }
+    Y = to_float(X)
+    places = tf.range(tf.shape(Y)[0])
+    for turn in tf.unstack(tf.cast(order, tf.int32), axis=1):
+        # (n,): what each image changes now. The images are dealt out by it
+        # and put back, as graphs know no lists of changing length.
+        hands = tf.dynamic_partition(places, turn, len(adjustments))
+        dealt = [
+            adjust(
+                tf.gather(Y, hands[kind]),
+                tf.gather(tf.cast(factors, Y.dtype)[:, kind], hands[kind]),
+            )
+            for kind, adjust in adjustments.items()
+        ]
+        Y = tf.ensure_shape(tf.dynamic_stitch(hands, dealt), Y.shape)
+    return _like(X, Y)
+
+
+def _blend(Y, base, factors):
+    """Return factor * Y + (1 - factor) * base, kept in 0..1."""
+    factors = _per_image(tf.cast(factors, Y.dtype))
+    return tf.clip_by_value(factors * Y + (1 - factors) * base, 0, 1)
+
+
+def _grey(Y):
+    """Return the grey of each pixel, (n, height, width, 1)."""
+    red, green, blue = tf.split(Y, 3, axis=-1)
+    return GREY[0] * red + GREY[1] * green + GREY[2] * blue
+
+
+def _per_image(values):
+    """Return one value per image, (n, 1, 1, 1)."""
+    return tf.reshape(values, (-1, 1, 1, 1))
+
+
+def _like(X, Y):
+    """Return the result Y in the kind of the operand X."""
+    return _as_levels(Y) if X.dtype == tf.uint8 else Y
+
+
+def _as_levels(Y):
+    """Return floats 0..1 as the nearest uint8 levels."""
+    if Y.dtype == tf.uint8:
+        return Y
+    return tf.cast(tf.round(Y * 255), tf.uint8)

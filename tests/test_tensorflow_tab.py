@@ -1,0 +1,310 @@
+"""What only the TensorFlow tab promises: a quiet import in any order, graphs traced once, and strategies."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import bright_dataset, load_or_skip, random_dataset
+
+import backends
+from common.augmentation import parse_augmentations
+from common.errors import UserError
+from common.interface import Backend
+from common.sampling import decide
+from common.weights import initial_weights
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def tab() -> Backend:
+    return load_or_skip("tensorflow")
+
+
+def python(script: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in a process of its own, as the import happens once in each."""
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | env,
+        check=False,
+    )
+
+
+# --- Importing -------------------------------------------------------------------------------------------------------
+
+
+def test_the_import_is_quiet_and_finds_the_devices(tab):
+    result = python("import backends; print(backends.load('tensorflow').devices.try_all_gpus())")
+    assert result.returncode == 0
+    assert result.stderr == ""
+    assert result.stdout.startswith("['/")
+
+
+def test_errors_still_show_during_the_import_also_where_it_ends_in_an_abort():
+    """The filter alone, in a process that ends in both ways."""
+    script = (
+        "import os, runpy\n"
+        "without_chatter = runpy.run_path('backends/tensorflow/_start.py')['without_chatter']\n"
+        "with without_chatter():\n"
+        "    for line in ('I0000 00:00:1.2 3 x.cc:4] chat', 'E0000 00:00:1.2 3 x.cc:4] no memory',\n"
+        "                 '2026-01-01 00:00:00.1: I x.cc:4] chat', 'F0000 last words'):\n"
+        "        os.write(2, line.encode() + b'\\n')\n"
+        "    {end}\n"
+        "os.write(2, b'I0000 after\\n')"
+    )
+    kept = ["E0000 00:00:1.2 3 x.cc:4] no memory", "F0000 last words"]
+    assert python(script.format(end="pass")).stderr.splitlines() == [*kept, "I0000 after"]
+    result = python(script.format(end="os.abort()"))
+    assert result.returncode < 0
+    assert result.stderr.splitlines() == kept
+
+
+def test_keras_on_another_framework_is_refused_in_one_line(tab, monkeypatch):
+    import keras
+
+    from backends.tensorflow._start import import_tensorflow
+
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    with pytest.raises(UserError, match=r"^Keras runs on torch here: unset KERAS_BACKEND, or .*$"):
+        import_tensorflow()
+
+
+def with_triton() -> None:
+    load_or_skip("pytorch")
+    if not backends.find_spec("triton"):
+        pytest.skip("this PyTorch comes without Triton")
+
+
+@pytest.mark.parametrize("order", ["pytorch tensorflow", "pytorch mxnet tensorflow"])
+def test_pytorch_first_then_tensorflow_work_together_with_all_of_triton(tab, order):
+    with_triton()
+    script = (
+        f"import backends; [backends.load(name) for name in {order.split()!r}]; import torchvision"
+    )
+    result = python(script)
+    assert result.returncode == 0, result.stderr
+
+
+def test_pytorch_after_tensorflow_is_refused_before_triton_aborts_the_process(tab):
+    with_triton()
+    result = python(
+        "import backends; backends.load('tensorflow');"
+        "import run; run.main(['--backend', 'pytorch'])"
+    )
+    assert result.returncode == 0
+    assert result.stderr.startswith("error: PyTorch cannot follow TensorFlow in one process")
+    assert len(result.stderr.splitlines()) == 1
+
+
+# --- Graphs ----------------------------------------------------------------------------------------------------------
+
+
+def traces(net) -> dict[str, int]:
+    """How often each kind of graph of a network has been traced."""
+    return {kind: g.experimental_get_tracing_count() for (kind, *_), g in net._graphs.items()}
+
+
+class Silent:
+    def add(self, x, y):
+        pass
+
+
+def test_a_step_is_traced_once_for_each_shape_of_batch(tab):
+    """Batches of 8 and a last one of 4, over three epochs."""
+    net, load = tab.resnet.resnet18(2), tab.loaders.load_batched
+    train_iter = load(bright_dataset(28), (), 8, True)
+    test_iter = load(bright_dataset(12), (), 8, False)
+    loss, trainer = tab.trainer.cross_entropy(), tab.trainer.adam(net)
+    tab.trainer.train_ch13(
+        net, train_iter, test_iter, loss, trainer, 3, [tab.devices.cpu()], Silent()
+    )
+    assert traces(net) == {"train": 2, "forward": 2}
+
+
+def in_dataset_map(function, *tensors):
+    import tensorflow as tf
+
+    dataset = tf.data.Dataset.from_tensors(tensors).map(function)
+    return next(iter(dataset)).numpy()
+
+
+@pytest.mark.parametrize("kind", ["levels", "floats"])
+def test_batched_operations_give_the_same_in_graphs_and_in_dataset_map(tab, rng, kind):
+    import tensorflow as tf
+
+    images = rng.integers(0, 256, (7, 21, 18, 3), dtype=np.uint8)
+    X = tab.transforms.from_images(images, None)
+    X = X if kind == "levels" else tab.transforms.to_float(X)
+    augs = parse_augmentations("flip,flip_top_bottom,crop,jitter", (9, 12))
+    flips, upside_down, crop, jitter = decide(augs, np.arange(7), 0, 0, (21, 18))
+    factors = rng.uniform(0.5, 1.5, 7).astype(np.float32)
+    cases = {
+        "flip_left_right": (flips.flips,),
+        "flip_top_bottom": (upside_down.flips,),
+        "crop_resize": (crop.rows, crop.columns),
+        "adjust_brightness": (factors,),
+        "adjust_contrast": (factors,),
+        "adjust_saturation": (factors,),
+        "adjust_hue": (factors - 1,),
+        "color_jitter": (jitter.factors, jitter.order),
+    }
+    for name, parameters in cases.items():
+        operation = getattr(tab.transforms, name)
+        expected = operation(X, *parameters).numpy()
+        tensors = [tf.constant(parameter) for parameter in parameters]
+        for result in (
+            tf.function(operation)(X, *tensors).numpy(),
+            in_dataset_map(operation, X, *tensors),
+        ):
+            assert result.dtype == expected.dtype
+            difference = np.abs(result.astype(float) - expected.astype(float)).max()
+            assert difference <= (1 if kind == "levels" else 2e-6), name
+
+
+def test_augment_works_in_a_graph(tab, rng):
+    import tensorflow as tf
+
+    images = rng.integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
+    decisions = decide(parse_augmentations("flip,jitter", (16, 16)), np.arange(5), 0, 0, (16, 16))
+    augment = tab.transforms.augment
+    X = tab.transforms.to_float(tab.transforms.from_images(images, None))
+    in_graph = tf.function(lambda X: augment(X, decisions))(X)
+    np.testing.assert_allclose(in_graph, augment(X, decisions), atol=2e-6)
+
+
+# --- Several devices -------------------------------------------------------------------------------------------------
+
+STRATEGY = """
+import sys
+import numpy as np
+import tensorflow as tf
+num_devices = int(sys.argv[1])
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 3)
+import backends, keras
+from common.weights import initial_weights
+tab = backends.load("tensorflow")
+devices = [f"/CPU:{i}" for i in range(num_devices)]
+rng = np.random.default_rng(0)
+
+def steps(net, sizes, size, same):
+    net = tab.trainer.prepare(net, devices)
+    with net.distribute_strategy.scope():
+        trainer = keras.optimizers.SGD(2**-7, momentum=0.875)
+        trainer.build(net.trainable_variables)
+    loss, metrics = tab.trainer.cross_entropy(), []
+    for n in sizes:
+        images = rng.random((2 if same else n, size, size, 3), np.float32)
+        X = tf.constant(np.tile(images, (n // 2, 1, 1, 1)) if same else images)
+        y = tf.constant(np.arange(n) % 2 if same else rng.integers(0, 2, n))
+        l, acc = tab.trainer.train_batch_ch13(net, X, y, loss, trainer, devices)
+        metrics.append((float(l), int(acc)))
+    return net, X, metrics
+
+plain = keras.Sequential([
+    keras.Input((8, 8, 3)), keras.layers.Conv2D(8, 3, activation="relu"),
+    keras.layers.Flatten(), keras.layers.Dense(2)])
+keras.utils.set_random_seed(0)
+for layer in plain.layers:
+    if layer.weights:
+        layer.kernel.assign(keras.initializers.GlorotUniform(seed=1)(layer.kernel.shape))
+net, X, uneven = steps(plain, (9, 8, 7, 2, 1, 10, 4), 8, False)
+arrays = {"uneven": uneven, "plain": np.concatenate([w.flatten() for w in net.get_weights()])}
+arrays["plain_logits"] = tab.trainer.predict(net, X)
+
+if num_devices == 2:  # enough
+    np.savez(sys.argv[2], **{name: np.asarray(array) for name, array in arrays.items()})
+    sys.exit()
+resnet = tab.resnet.resnet18(2)
+tab.weights.set_weights(resnet, initial_weights(2))
+net, X, even = steps(resnet, (6, 6), 16, True)
+weights = tab.weights.get_weights(net)
+arrays |= {"even": even, "resnet": weights["fc.weight"], "buffer": weights["bn.running_mean"]}
+net, X, small = steps(net, (1,), 16, False)  # leaves devices without an example
+arrays["finite"] = [np.isfinite(w).all() for w in tab.weights.get_weights(net).values()]
+np.savez(sys.argv[2], **{name: np.asarray(array) for name, array in arrays.items()})
+"""
+
+
+@pytest.fixture(scope="module")
+def by_devices(tmp_path_factory) -> dict[int, dict[str, np.ndarray]]:
+    """The same steps on 1, 2 and 3 logical CPUs, each in its own process: devices are settled once."""
+    load_or_skip("tensorflow")
+    folder, results = tmp_path_factory.mktemp("devices"), {}
+    for num_devices in (1, 2, 3):
+        file = folder / f"{num_devices}.npz"
+        command = [sys.executable, "-c", STRATEGY, str(num_devices), str(file)]
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        results[num_devices] = dict(np.load(file))
+    return results
+
+
+# Measured over the steps below: 2e-7 of weights of about 1. Sums of shards round otherwise than a sum of the whole.
+SHARD_ERROR = 4e-6
+
+
+@pytest.mark.parametrize("num_devices", [2, 3])
+def test_several_devices_take_the_steps_of_one_also_with_uneven_batches(by_devices, num_devices):
+    one, several = by_devices[1], by_devices[num_devices]
+    np.testing.assert_allclose(several["uneven"], one["uneven"], rtol=1e-5)
+    np.testing.assert_allclose(several["plain"], one["plain"], atol=SHARD_ERROR)
+    np.testing.assert_allclose(several["plain_logits"], one["plain_logits"], atol=1e-5)
+
+
+def test_shards_of_the_same_examples_take_resnet_18_s_steps_of_one_device(by_devices):
+    """Each device gets the same two images, so that BatchNorm's statistics are those of the whole batch."""
+    one, several = by_devices[1], by_devices[3]
+    np.testing.assert_allclose(several["even"], one["even"], rtol=1e-3)
+    np.testing.assert_allclose(several["resnet"], one["resnet"], atol=1e-3)
+    np.testing.assert_allclose(several["buffer"], one["buffer"], atol=1e-5)
+
+
+@pytest.mark.parametrize("num_devices", [1, 3])
+def test_a_device_without_an_example_spoils_no_weight(by_devices, num_devices):
+    assert by_devices[num_devices]["finite"].all()
+
+
+def test_training_on_devices_that_the_network_is_not_prepared_for_is_refused(tab):
+    net = tab.resnet.resnet18(2)
+    X, y = next(iter(tab.loaders.load_batched(bright_dataset(8), (), 8, True)))
+    step = net, X, y, tab.trainer.cross_entropy(), tab.trainer.adam(net)
+    with pytest.raises(ValueError, match="prepare the network for"):
+        tab.trainer.train_batch_ch13(*step, [tab.devices.cpu()] * 2)
+
+
+# --- Files -----------------------------------------------------------------------------------------------------------
+
+
+def test_keras_files_carry_batch_norm_s_buffers_both_ways(tab, tmp_path):
+    net, path = tab.resnet.resnet18(10), tmp_path / "keras.weights.h5"
+    tab.weights.set_weights(net, initial_weights(10, seed=2))
+    tab.trainer.predict(net, tab.transforms.to_float(
+        tab.transforms.from_images(random_dataset(4).images, None)), training=True)  # fmt: skip
+    expected = tab.weights.get_weights(net)
+    assert expected["bn.running_mean"].any()
+    net.save_weights(path)
+    for name, weight in tab.weights.load_file(path).items():
+        np.testing.assert_array_equal(weight, expected[name], err_msg=name)
+    other = tab.resnet.resnet18(10)
+    path.unlink()
+    tab.weights.save_file(path, expected)
+    other.load_weights(path)
+    for name, weight in tab.weights.get_weights(other).items():
+        np.testing.assert_array_equal(weight, expected[name], err_msg=name)
+
+
+def test_weights_of_another_keras_network_are_refused_by_name(tab, tmp_path):
+    import keras
+
+    path = tmp_path / "other.weights.h5"
+    net = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    net.save_weights(path)
+    with pytest.raises(UserError, match=r"other\.weights\.h5"):
+        tab.weights.load_file(path)
