@@ -125,7 +125,7 @@ class WeightFiles(Protocol):
 
 
 class Trainers(Protocol):
-    """The chapter-13 trainer."""
+    """The chapter-13 trainer. `prepare` may return another network; the optimizer and training take that one."""
 
     def cross_entropy(self) -> Loss: ...
     def adam(

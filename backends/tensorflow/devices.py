@@ -21,7 +21,7 @@ def gpu(i=0):
 
 def num_gpus():
     """Return the number of GPUs that the framework can use."""
-    return len(tf.config.list_logical_devices("GPU"))
+    return len(tf.config.list_physical_devices("GPU"))
 
 
 def try_gpu(i=0):
