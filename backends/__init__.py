@@ -58,24 +58,20 @@ def load(name: str) -> "Backend":
             f"backend {name} needs {', '.join(missing)}: install the extra "
             f"'{name}', with pip install '.[{name}]' or uv run --extra {name}"
         )
-    _settle_triton(name)
     backend: Backend = import_module(f"backends.{name}").BACKEND
     return backend
 
 
-def _settle_triton(name: str) -> None:
-    """Have Triton imported before TensorFlow where both may be needed.
+def refuse_triton_after_tensorflow() -> None:
+    """Raise UserError where PyTorch would end the process.
 
-    It comes with PyTorch, which imports it late; after TensorFlow it aborts
-    the process, as both bring LLVM and register its options. Raises UserError
-    where it is too late.
+    Triton comes with PyTorch, which imports it late; after TensorFlow it
+    aborts the process, as both bring LLVM and register its options. The
+    TensorFlow tab imports it first; who imports TensorFlow alone does not.
     """
-    if "triton" in sys.modules or not find_spec("triton"):
-        return
-    if name == "pytorch" and "tensorflow" in sys.modules:
+    late = "tensorflow" in sys.modules and "triton" not in sys.modules
+    if late and find_spec("triton"):
         raise UserError(
-            "PyTorch cannot follow TensorFlow in one process, as its Triton "
-            "would end it: load PyTorch first, or use a process for each"
+            "PyTorch cannot follow TensorFlow in this process, as its Triton "
+            "would end it: import PyTorch first, or use a process for each"
         )
-    if name == "tensorflow" and "torch" in sys.modules:
-        import_module("triton")

@@ -30,8 +30,6 @@ def load_or_skip(name: str) -> Backend:
         if name in required():
             pytest.fail(f"backend {name} is required, and {missing} is missing")
         pytest.skip(f"{missing} is not installed")
-    if name == "tensorflow" and backends.installed("pytorch"):
-        backends.load("pytorch")  # the other order is refused
     return backends.load(name)
 
 

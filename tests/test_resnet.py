@@ -195,3 +195,6 @@ def test_init_cnn_is_xavier_with_zero_biases_on_every_layer(backend):
             assert weight.std() == pytest.approx(bound / np.sqrt(3), rel=0.05), name
         elif name.endswith("bias"):
             assert not weight.any(), name
+    weights = backend.weights.get_weights(net)
+    alike = weights["resnet_block1.0.conv1.weight"], weights["resnet_block1.0.conv2.weight"]
+    assert (alike[0] != alike[1]).any()

@@ -1,8 +1,10 @@
 """The PyTorch tab: `from backends import pytorch as d2l` runs its cells."""
 
 # ruff: noqa: E402
+from backends import refuse_triton_after_tensorflow
 from common import book, environment
 
+refuse_triton_after_tensorflow()
 environment.prepare("pytorch", "torch")
 
 from common.book import *  # noqa: F403

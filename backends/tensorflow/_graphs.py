@@ -14,15 +14,15 @@ import tensorflow as tf
 def graph(net, kind, make, *parts):
     """Return what `make` makes as a tf.function, made once for these parts.
 
-    The functions are kept with the network, and go with it.
+    The latest of each kind is kept with the network, and goes with it.
     """
     graphs = vars(net).setdefault("_graphs", {})
-    key = kind, *parts
-    if key not in graphs:
+    if kind not in graphs or graphs[kind][0] != parts:
         function = make(net, *parts)
         xla = vars(net).get("_xla", False)
-        graphs[key] = tf.function(function, jit_compile=xla, autograph=False)
-    return graphs[key]
+        compiled = tf.function(function, jit_compile=xla, autograph=False)
+        graphs[kind] = parts, compiled
+    return graphs[kind][1]
 
 
 def forget_graphs(net, xla):
@@ -36,8 +36,15 @@ def replicate(net, devices):
     That is `net` itself where they are there already, else a copy: the place
     of a variable is settled when it is made.
     """
-    place = net.weights[0].value.device
-    if len(devices) == 1 and place.endswith(devices[0].lstrip("/")):
+    if not net.weights:
+        raise ValueError("the network has no weights yet: build it first")
+    places = [net.weights[0].value.device]
+    if net.distribute_strategy.num_replicas_in_sync > 1:
+        places = net.distribute_strategy.extended.worker_devices
+    if len(places) == len(devices) and all(
+        place.endswith(device.lstrip("/"))
+        for place, device in zip(places, devices, strict=True)
+    ):
         return net
     strategy = _strategy(tuple(devices))
     with strategy.scope():

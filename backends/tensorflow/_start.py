@@ -10,9 +10,17 @@ import contextlib
 import os
 import subprocess
 import sys
+import warnings
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
-from common.errors import UserError
+from common.errors import UserError, UserNotice
+
+NO_GPU = UserNotice(
+    "this machine has an NVIDIA driver, and TensorFlow finds no GPU: its CUDA "
+    "libraries come with pip install 'tensorflow[and-cuda]'"
+)
 
 # Information and warnings of absl, its apology for them, and the error that
 # every machine without an NVIDIA driver gets.
@@ -34,39 +42,62 @@ for line in sys.stdin.buffer:
 @contextlib.contextmanager
 def without_chatter():
     """Leave TensorFlow's information out of standard error for a while."""
-    chatter = CHATTER
-    if not Path("/dev/nvidia0").exists():
-        chatter += f"|{NO_DRIVER}"
-    sys.stderr.flush()
-    before = os.dup(2)
+    chatter = CHATTER if _nvidia() else f"{CHATTER}|{NO_DRIVER}"
     command = [sys.executable, "-I", "-S", "-c", FILTER, chatter]
+    _flush()
+    before = os.dup(2)
     reading, writing = os.pipe()
-    child = subprocess.Popen(command, stdin=reading, stderr=before)
+    # In a session of its own, Ctrl-C does not reach it.
+    child = subprocess.Popen(
+        command, stdin=reading, stderr=before, start_new_session=True
+    )
     os.dup2(writing, 2)
     os.close(reading)
     os.close(writing)
     try:
         yield
     finally:
-        sys.stderr.flush()
+        _flush()
         os.dup2(before, 2)
         os.close(before)
-        child.wait()
+        # It ends with its input, unless another process still holds that.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=5)
+
+
+def _flush():
+    if sys.stderr is not None:
+        sys.stderr.flush()
+
+
+def _nvidia():
+    """Tell whether there is an NVIDIA driver, also in WSL."""
+    return Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
 
 
 def import_tensorflow():
     """Import TensorFlow and Keras, and find the devices.
 
-    Raises UserError where Keras runs on another framework.
+    Raises UserError where Keras is to run on another framework.
     """
-    quietly = "tensorflow" not in sys.modules
-    with without_chatter() if quietly else contextlib.nullcontext():
+    chosen = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if chosen != "tensorflow":
+        raise UserError(
+            f"KERAS_BACKEND is {chosen}: unset it, or set it to tensorflow"
+        )
+    first = "tensorflow" not in sys.modules
+    if first and find_spec("triton"):
+        # PyTorch's; after TensorFlow it would abort the process.
+        import_module("triton")
+    with without_chatter() if first else contextlib.nullcontext():
         import keras
-        import tensorflow
+        import tensorflow as tf
 
-        tensorflow.config.list_physical_devices()
+        gpus = tf.config.list_physical_devices("GPU")
     if keras.backend.backend() != "tensorflow":
         raise UserError(
-            f"Keras runs on {keras.backend.backend()} here: unset "
-            "KERAS_BACKEND, or set it to tensorflow"
+            f"Keras runs on {keras.backend.backend()} in this process: "
+            "start another"
         )
+    if _nvidia() and not gpus:
+        warnings.warn(NO_GPU, stacklevel=2)

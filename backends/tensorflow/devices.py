@@ -21,7 +21,7 @@ def gpu(i=0):
 
 def num_gpus():
     """Return the number of GPUs that the framework can use."""
-    return len(tf.config.list_physical_devices("GPU"))
+    return len(tf.config.get_visible_devices("GPU"))
 
 
 def try_gpu(i=0):
@@ -53,7 +53,7 @@ def describe(devices, precision="fp32", compile=False):
         threads = tf.config.threading.get_intra_op_parallelism_threads()
         settings["threads"] = str(threads or cores())  # 0: all there are
     else:
-        found = tf.config.list_physical_devices("GPU")
+        found = tf.config.get_visible_devices("GPU")
         names = [
             tf.config.experimental.get_device_details(gpu)["device_name"]
             for gpu in found

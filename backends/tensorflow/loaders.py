@@ -72,8 +72,9 @@ class _NativeBatches:
 def load_batched(dataset, augs, batch_size, is_train, seed=0, device=None):
     """Return batches that are augmented whole, on the device.
 
-    X is float32 in 0..1 in the framework's layout, y int64. The images stay
-    on the device as uint8.
+    X is float32 in 0..1 in the framework's layout, y int64. Differs: the
+    images stay with the host, as uint8, and each batch is copied: TensorFlow
+    has no `gather` of uint8 on a GPU.
     """
     return _Batches(dataset, augs, batch_size, is_train, seed, device)
 
@@ -82,25 +83,24 @@ class _Batches:
     """The batches of each next epoch."""
 
     def __init__(self, dataset, augs, batch_size, is_train, seed, device):
-        self.images = transforms.from_images(dataset.images, device)
-        with tf.device(device):
-            self.labels = tf.constant(dataset.labels, tf.int64)
+        self.dataset, self.device = dataset, device
         self.augs, self.batch_size, self.seed = augs, batch_size, seed
         self.is_train, self.epoch = is_train, 0
-        self.device = device
 
     def __len__(self):
-        return -(-len(self.labels) // self.batch_size)
+        return -(-len(self.dataset) // self.batch_size)
 
     def __iter__(self):
         epoch, self.epoch = self.epoch, self.epoch + 1
-        size = tuple(self.images.shape[1:3])
+        images, labels = self.dataset.images, self.dataset.labels
         for indices in epoch_batches(
-            len(self.labels), self.batch_size, self.seed, epoch, self.is_train
+            len(labels), self.batch_size, self.seed, epoch, self.is_train
         ):
+            size = images.shape[1], images.shape[2]
             decisions = decide(self.augs, indices, self.seed, epoch, size)
             with tf.device(self.device):
-                X = transforms.to_float(tf.gather(self.images, indices))
+                levels = transforms.from_images(images[indices], self.device)
+                X = transforms.to_float(levels)
                 X = transforms.augment(X, decisions)
-                y = tf.gather(self.labels, indices)
+                y = tf.constant(labels[indices], tf.int64)
             yield X, y

@@ -91,6 +91,7 @@ class BatchNorm(layers.BatchNormalization):
     def call(self, X, training=None):
         if X.dtype == tf.float64:  # which the operator does not know
             return super().call(X, training=training)
+        training = bool(training) and self.trainable
         Y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=X,
             scale=tf.convert_to_tensor(self.gamma),
@@ -98,9 +99,11 @@ class BatchNorm(layers.BatchNormalization):
             mean=tf.convert_to_tensor(self.moving_mean),
             variance=tf.convert_to_tensor(self.moving_variance),
             epsilon=self.epsilon,
-            is_training=bool(training),
+            is_training=training,
         )
         if training:
+            # Differs: PyTorch keeps the statistics of the first device.
+            mean, variance = _mean_over_devices([mean, variance])
             keep = self.momentum
             for running, new in (
                 (self.moving_mean, mean),
@@ -108,6 +111,13 @@ class BatchNorm(layers.BatchNormalization):
             ):
                 running.assign(running * keep + new * (1 - keep))
         return Y
+
+
+def _mean_over_devices(tensors):
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return tensors
+    return replica.all_reduce(tf.distribute.ReduceOp.MEAN, tensors)
 
 
 def resnet_block(
@@ -144,9 +154,7 @@ def resnet18(num_classes, in_channels=3):
             resnet_block(128, 256, 2, name="resnet_block3"),
             resnet_block(256, 512, 2, name="resnet_block4"),
             layers.GlobalAveragePooling2D(),  # (n, 512)
-            # Logits stay float32, also where products are bfloat16.
             layers.Dense(num_classes, name="fc"),
-            layers.Activation("linear", dtype="float32", name="logits"),
         ]
     )
 
@@ -157,8 +165,10 @@ def init_cnn(module):
     That is Keras' own way, and draws the weights anew. `module` is a layer,
     or a network, whose layers are all visited.
     """
-    xavier = keras.initializers.GlorotUniform()
     for layer in module._flatten_layers():
         if isinstance(layer, layers.Dense | layers.Conv2D):
+            # One initializer draws the same for the same shape.
+            xavier = keras.initializers.GlorotUniform()
             layer.kernel.assign(xavier(layer.kernel.shape))
-            layer.bias.assign(tf.zeros_like(layer.bias))
+            if layer.use_bias:
+                layer.bias.assign(tf.zeros_like(layer.bias))

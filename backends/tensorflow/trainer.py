@@ -13,17 +13,20 @@ from common.plotting import Animator
 
 from ._graphs import forget_graphs, graph, per_replica, replicate
 
+MIXED = "mixed_bfloat16"  # weights in float32, products in bfloat16
+
 
 def cross_entropy():
     """Return the softmax cross-entropy loss, one value per example.
 
     Differs: Keras' own losses take the labels first.
     """
+    return _cross_entropy
 
-    def loss(y_hat, y):
-        return tf.nn.sparse_softmax_cross_entropy_with_logits(y, y_hat)
 
-    return loss
+def _cross_entropy(y_hat, y):
+    y = tf.cast(y, tf.int64)
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(y, y_hat)
 
 
 def adam(net, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
@@ -47,12 +50,11 @@ def prepare(net, devices, precision="fp32", compile=False):
     copy; the optimizer comes after.
     """
     net = replicate(net, devices)
-    policy = keras.config.dtype_policy()
-    if precision == "bf16":
-        policy = "mixed_bfloat16"
     for layer in net._flatten_layers():
-        if layer.name != "logits":
-            layer.dtype_policy = policy
+        if precision == "bf16":
+            layer.dtype_policy = MIXED
+        elif layer.dtype_policy.name == MIXED:
+            layer.dtype_policy = keras.config.dtype_policy()
     forget_graphs(net, xla=compile)
     return net
 
@@ -65,24 +67,39 @@ def predict(net, X, training=False):
     pass does. The mode is not the network's but the call's.
     """
     strategy = net.distribute_strategy
-    forward = graph(net, "forward", _forward, training)
+    forward = graph(net, f"forward, training {training}", _forward, training)
     if strategy.num_replicas_in_sync == 1:
         return forward(X)
-    shards = _split(X, strategy.extended.worker_devices)
-    y_hat = forward(per_replica(strategy, shards))
-    return tf.concat(strategy.experimental_local_results(y_hat), axis=0)
+    parts = _split(X, strategy.extended.worker_devices)
+    y_hat = forward(per_replica(strategy, [_some(part, X) for part in parts]))
+    results = strategy.experimental_local_results(y_hat)
+    pairs = zip(results, parts, strict=True)
+    return tf.concat([result[: len(part)] for result, part in pairs], axis=0)
 
 
 def _forward(net, training):
     def forward(X):
-        return net.distribute_strategy.run(net, (X,), {"training": training})
+        return net.distribute_strategy.run(_logits, (net, X, training))
 
     return forward
 
 
+def _logits(net, X, training):
+    y_hat = net(X, training=training)
+    return tf.cast(y_hat, tf.float32) if y_hat.dtype == tf.bfloat16 else y_hat
+
+
+def _some(part, whole):
+    """Return a device's part, or one example that counts for nothing.
+
+    Without any example, BatchNorm would divide by zero there.
+    """
+    return part if len(part) else whole[:1]
+
+
 def accuracy(y_hat, y):
     """Return the number of correct predictions, still on the device."""
-    correct = tf.argmax(y_hat, axis=1, output_type=y.dtype) == y
+    correct = tf.cast(tf.argmax(y_hat, axis=1), y.dtype) == y
     return tf.reduce_sum(tf.cast(correct, tf.int64))
 
 
@@ -120,19 +137,20 @@ def train_batch_ch13(net, X, y, loss, trainer, devices):
     """
     strategy = net.distribute_strategy
     if len(devices) != strategy.num_replicas_in_sync:
-        raise ValueError(f"prepare the network for {devices} first")
-    num_examples, shards = len(y), []
-    for X_shard, y_shard in zip(*split_batch(X, y, devices), strict=True):
-        counts = tf.ones(len(y_shard), tf.bool)
-        if not len(y_shard):
-            # A device without an example would make BatchNorm divide by 0.
-            X_shard, y_shard, counts = X[:1], y[:1], tf.constant([False])
-        shards.append((X_shard, y_shard, counts))
-    X, y, counts = (
-        per_replica(strategy, parts) for parts in zip(*shards, strict=True)
-    )
+        raise ValueError(
+            f"the network is not on {devices}: call trainer.prepare for them, "
+            "then make the optimizer"
+        )
+    X_shards, y_shards = split_batch(X, y, devices)
+    counts = [tf.fill([max(len(part), 1)], len(part) > 0) for part in y_shards]
+    num_examples = tf.constant(len(y), tf.float32)
+    X_shards = [_some(part, X) for part in X_shards]
+    y_shards = [_some(part, y) for part in y_shards]
+    shards = [
+        per_replica(strategy, parts) for parts in (X_shards, y_shards, counts)
+    ]
     step = graph(net, "train", _train_step, loss, trainer)
-    return step(X, y, counts, tf.constant(num_examples, tf.float32))
+    return step(*shards, num_examples)
 
 
 def _train_step(net, loss, trainer):
@@ -140,7 +158,7 @@ def _train_step(net, loss, trainer):
 
     def replica_step(X, y, counts, num_examples):
         with tf.GradientTape() as tape:
-            y_hat = net(X, training=True)
+            y_hat = _logits(net, X, training=True)
             l = loss(y_hat, y)
             if l.shape != y.shape:
                 raise ValueError("loss must give one value per example")

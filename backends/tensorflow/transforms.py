@@ -45,7 +45,9 @@ def native(augs):
     def transform(image, seed=None):
         if seed is None:
             seed = tf.random.uniform((2,), maxval=2**31 - 1, dtype=tf.int32)
-        X = to_float(image if tf.is_tensor(image) else as_rgb(image))
+        if not (tf.is_tensor(image) and image.dtype == tf.uint8):
+            image = as_rgb(image)
+        X = to_float(image)
         for i, aug in enumerate(augs):
             own = tf.random.fold_in(seed, i)
             X = NATIVE[type(aug)](aug, X, own)

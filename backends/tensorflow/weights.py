@@ -24,6 +24,16 @@ BATCH_NORM = {
     "running_mean": "moving_mean",
     "running_var": "moving_variance",
 }
+# What Keras and h5py raise for files that are something else.
+UNREADABLE = (
+    OSError,
+    KeyError,
+    ValueError,
+    IndexError,
+    RuntimeError,
+    AttributeError,
+    TypeError,
+)
 OTHERS = {"weight": "kernel", "bias": "bias"}
 
 
@@ -116,7 +126,7 @@ def load_file(path: Path) -> Weights:
                 in_channels = layers["conv2d/vars/0"].shape[2]
             net = resnet18(num_classes, in_channels)
             net.load_weights(file)
-        except (OSError, KeyError, ValueError, IndexError) as error:
+        except UNREADABLE as error:
             raise UserError(
                 f"{path} is not a .weights.h5 file of this network, "
                 "or is damaged"
