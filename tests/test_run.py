@@ -171,6 +171,7 @@ def test_the_same_seed_gives_the_same_metrics_to_the_bit(command, trained, small
     assert different != metrics(trained[0])
 
 
+@pytest.mark.slow  # test_loaders.py holds the loaders to it
 def test_the_native_pipeline_gives_the_same_metrics_with_any_number_of_workers(
     command, small_folder, tmp_path
 ):
@@ -292,7 +293,8 @@ def test_a_broken_framework_is_not_called_missing(monkeypatch):
             run.main(["--backend", name])
 
 
-def test_no_network_and_no_data_says_how_to_get_it(name, tmp_path):
+def test_no_network_and_no_data_says_how_to_get_it(tmp_path):
+    name = next(name for name in backends.FRAMEWORKS if backends.installed(name))
     result = finish(
         start(
             "--backend", name, "--preset", "book", "--data-dir", tmp_path, cwd=tmp_path, **OFFLINE

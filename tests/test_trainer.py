@@ -293,6 +293,7 @@ def test_training_moves_batch_norm_s_running_statistics(training):
     assert all((before[name] != after[name]).any() for name in before if is_buffer(name))
 
 
+@pytest.mark.slow  # test_run.py holds the command to it
 def test_the_same_seed_trains_to_the_same_bits(backend):
     recorders, weights = [], []
     for _ in range(2):
@@ -304,6 +305,7 @@ def test_the_same_seed_trains_to_the_same_bits(backend):
     assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
 
 
+@pytest.mark.slow
 def test_another_seed_trains_differently(backend):
     recorders = []
     for seed in (0, 1):
