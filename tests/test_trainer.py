@@ -55,6 +55,20 @@ class Training:
         return self.backend.weights.get_weights(self.net)
 
 
+@pytest.fixture(autouse=True)
+def without_tracing(request):
+    """Run TensorFlow's steps eagerly: tracing takes seconds for every new network, and test_run.py does it."""
+    traced = any(word in request.node.name for word in ("compiled", "learns"))
+    if traced or "tensorflow" not in request.node.name:
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 @pytest.fixture
 def training(backend: Backend) -> Training:
     return Training(backend)
