@@ -82,24 +82,23 @@ def in_force(framework: str) -> dict[str, str]:
 
 def processor() -> str:
     """Return the processor's name, as the operating system gives it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def cpu_flags() -> set[str]:
     """Return the processor's features as Linux names them on x86-64, nothing elsewhere."""
+    return set(_cpuinfo("flags").split())
+
+
+def _cpuinfo(name: str) -> str:
+    """Return the first value of that name in Linux's list of processors, '' where there is none."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("flags"):
-                return set(line.partition(":")[2].split())
+            if line.startswith(name):
+                return line.partition(":")[2].strip()
     except OSError:
         pass
-    return set()
+    return ""
 
 
 def hardware() -> dict[str, str]:

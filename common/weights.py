@@ -90,9 +90,8 @@ def _initial(name: str, shape: Shape, rng: np.random.Generator) -> NDArray[np.fl
 
 def check_weights(weights: Mapping[str, NDArray[np.float32]], source: str) -> Weights:
     """Return ``weights`` from input to output. Raises UserError, naming ``source``, unless they are ResNet-18's."""
-    if not {"fc.weight", "conv.weight"} <= weights.keys():
-        raise UserError(f"{source} does not hold the weights of this project's ResNet-18")
-    if (weights["fc.weight"].ndim, weights["conv.weight"].ndim) != (2, 4):
+    ends = {"fc.weight": 2, "conv.weight": 4}  # and their axes
+    if any(name not in weights or weights[name].ndim != axes for name, axes in ends.items()):
         raise UserError(f"{source} does not hold the weights of this project's ResNet-18")
     shapes = weight_shapes(weights["fc.weight"].shape[0], weights["conv.weight"].shape[1])
     if wrong := sorted(shapes.keys() ^ weights.keys()):

@@ -5,6 +5,8 @@ framework that is installed and does not import is always a failure.
 """
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import matplotlib as mpl
@@ -37,6 +39,18 @@ def load_or_skip(name: str) -> Backend:
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Every backend in turn."""
     return load_or_skip(request.param)
+
+
+def python(script: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in a process of its own: a framework is imported once in each."""
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        env=os.environ | env,
+        check=False,
+    )
 
 
 @pytest.fixture

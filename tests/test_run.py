@@ -154,11 +154,14 @@ def command(name, tmp_path, capsys) -> InProcess:
     return InProcess(name, tmp_path, capsys)
 
 
+def any_backend() -> str:
+    return next(name for name in backends.FRAMEWORKS if backends.installed(name))
+
+
 @pytest.fixture
 def any_command(tmp_path, capsys) -> InProcess:
     """The command on one backend, for what no backend has a part in."""
-    name = next(name for name in backends.FRAMEWORKS if backends.installed(name))
-    return InProcess(name, tmp_path, capsys)
+    return InProcess(any_backend(), tmp_path, capsys)
 
 
 def test_the_same_seed_gives_the_same_metrics_to_the_bit(command, trained, small_folder, tmp_path):
@@ -294,7 +297,7 @@ def test_a_broken_framework_is_not_called_missing(monkeypatch):
 
 
 def test_no_network_and_no_data_says_how_to_get_it(tmp_path):
-    name = next(name for name in backends.FRAMEWORKS if backends.installed(name))
+    name = any_backend()
     result = finish(
         start(
             "--backend", name, "--preset", "book", "--data-dir", tmp_path, cwd=tmp_path, **OFFLINE

@@ -1,13 +1,12 @@
 """What only the TensorFlow tab promises: a quiet import in any order, graphs traced once, and strategies."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import bright_dataset, load_or_skip, random_dataset
+from conftest import bright_dataset, load_or_skip, python, random_dataset
 
 import backends
 from common.augmentation import parse_augmentations
@@ -22,18 +21,6 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture
 def tab() -> Backend:
     return load_or_skip("tensorflow")
-
-
-def python(script: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a script in a process of its own, as the import happens once in each."""
-    return subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env=os.environ | env,
-        check=False,
-    )
 
 
 # --- Importing -------------------------------------------------------------------------------------------------------
