@@ -7,6 +7,7 @@ a file written by one backend is read by every other.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 from common.errors import UserError
 from common.files import written_whole
 
-Weights = dict[str, NDArray[np.float32]]
+# float32; float64 where a parity check has its network in float64.
+Weights = dict[str, NDArray[np.floating[Any]]]
 Shape = tuple[int, ...]
 
 # ResNet-18 (He et al. 2016) as the book builds it for small images: (block name, channels, first stride).
@@ -61,7 +63,7 @@ def is_buffer(name: str) -> bool:
     return name.endswith(("running_mean", "running_var"))
 
 
-def num_parameters(weights: Mapping[str, NDArray[np.float32]]) -> int:
+def num_parameters(weights: Mapping[str, NDArray[np.floating[Any]]]) -> int:
     """Return the number of trained parameters: 11,176,970 for 10 classes and 3 channels."""
     return sum(weight.size for name, weight in weights.items() if not is_buffer(name))
 
@@ -88,7 +90,7 @@ def _initial(name: str, shape: Shape, rng: np.random.Generator) -> NDArray[np.fl
     return np.ones(shape, np.float32) if ones else np.zeros(shape, np.float32)
 
 
-def check_weights(weights: Mapping[str, NDArray[np.float32]], source: str) -> Weights:
+def check_weights(weights: Mapping[str, NDArray[np.floating[Any]]], source: str) -> Weights:
     """Return ``weights`` from input to output. Raises UserError, naming ``source``, unless they are ResNet-18's."""
     ends = {"fc.weight": 2, "conv.weight": 4}  # and their axes
     if any(name not in weights or weights[name].ndim != axes for name, axes in ends.items()):

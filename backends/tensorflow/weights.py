@@ -67,7 +67,7 @@ def _from_keras(array):
     if array.ndim == 4:
         array = array.transpose(3, 2, 0, 1)
     array = array.T if array.ndim == 2 else array
-    return np.array(array, np.float32, order="C")
+    return np.array(array, order="C")
 
 
 def _to_keras(array):

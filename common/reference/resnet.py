@@ -32,12 +32,12 @@ class Forward:
     statistics: dict[str, tuple[Array, Array, int]]
     _backward: Back = field(repr=False)
     _gradients: dict[str, Array] = field(repr=False)
+    _parameters: tuple[str, ...] = field(repr=False)
 
     def backward(self, dlogits: Array) -> dict[str, Array]:
         """Return the gradient by every parameter, by canonical name, given the gradient by the logits."""
-        self._gradients.clear()
         self._backward(dlogits)
-        return dict(reversed(self._gradients.items()))
+        return {name: self._gradients[name] for name in self._parameters}
 
 
 def forward(
@@ -61,7 +61,14 @@ def forward(
     X, backward = layers.global_avg_pool(X)  # (n, 512)
     back.append(lambda dY: backward(dY)[0])
     logits = run.dense(back, X, "fc")
-    return Forward(logits, run.activations, run.statistics, _chain(back), run.gradients)
+    return Forward(
+        logits,
+        run.activations,
+        run.statistics,
+        _chain(back),
+        run.gradients,
+        tuple(parameters(weights)),
+    )
 
 
 def logits(weights: Arrays, X: Array) -> Array:
