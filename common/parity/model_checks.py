@@ -6,7 +6,17 @@ import numpy as np
 
 from common import reference
 from common.datasets import Dataset
-from common.parity.outcome import Arrays, Difference, Outcome, differences, largest
+from common.interface import DataIter, Tensor
+from common.parity.outcome import (
+    Arrays,
+    Difference,
+    Distance,
+    Outcome,
+    differences,
+    largest,
+    norm,
+    norms,
+)
 from common.parity.subject import Batch, Subject, random_batch, weights_at_work
 from common.reference import Conventions, layers
 from common.reference.resnet import before_batch_norm
@@ -32,10 +42,15 @@ def names_and_shapes(subject: Subject) -> Outcome:
     got = {name: np.array(weight.shape) for name, weight in weights.items()}
 
     def apart(got: Arrays, wanted: Arrays) -> list[Difference]:
-        wrong = [float(not np.array_equal(got.get(name, ()), shape)) for name, shape in wanted.items()]
+        wrong = [
+            float(not np.array_equal(got.get(name, ()), shape)) for name, shape in wanted.items()
+        ]
         found = [Difference(name, value) for name, value in zip(wanted, wrong, strict=True)]
         found.append(Difference("names that are not canonical", len(got.keys() - wanted.keys())))
-        return [*found, Difference("the number of parameters", abs(num_parameters(weights) - 11_176_970))]
+        return [
+            *found,
+            Difference("the number of parameters", abs(num_parameters(weights) - 11_176_970)),
+        ]
 
     def wanted(_: Conventions) -> Arrays:
         return {name: np.array(shape) for name, shape in weight_shapes(10).items()}
@@ -102,17 +117,22 @@ def gradients(subject: Subject, batch: Batch, seed: int) -> Outcome:
     def wanted(conventions: Conventions) -> Arrays:
         return reference.gradients(weights, batch.X, batch.y, conventions)[0]
 
-    return subject.hold("gradients", got, wanted, gradient_distance)
+    return subject.hold("gradients", got, wanted, gradient_distance(subject.kind))
 
 
-def gradient_distance(got: Arrays, wanted: Arrays) -> list[Difference]:
-    """Return differences as shares of each tensor's largest gradient, from the last layer back to the first.
+def gradient_distance(kind: str) -> Distance:
+    """Return the distance that counts in shares of each tensor's gradient, from the last layer back to the first.
 
-    Biases before a BatchNorm have a true gradient of 0: theirs are shares of the largest gradient of all.
+    Biases before a BatchNorm have a true gradient of 0: theirs are shares of the largest one of all.
     """
-    of_all = max(largest(array) for array in wanted.values())
-    scales = {name: of_all if before_batch_norm(name) else largest(g) for name, g in wanted.items()}
-    return differences(got, dict(reversed(wanted.items())), scales)
+    size, apart = (norm, norms) if kind == "float32" else (largest, differences)
+
+    def distance(got: Arrays, wanted: Arrays) -> list[Difference]:
+        sizes = {name: size(gradient) for name, gradient in wanted.items()}
+        scales = {n: max(sizes.values()) if before_batch_norm(n) else s for n, s in sizes.items()}
+        return apart(got, {name: wanted[name] for name in reversed(list(wanted))}, scales)
+
+    return distance
 
 
 def evaluation_accuracy(subject: Subject, seed: int) -> Outcome:
@@ -139,12 +159,12 @@ def evaluation_accuracy(subject: Subject, seed: int) -> Outcome:
 class _InKind:
     """Batches of images in the precision of the subject."""
 
-    def __init__(self, batches, subject: Subject) -> None:
+    def __init__(self, batches: DataIter, subject: Subject) -> None:
         self.batches, self.subject = batches, subject
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for X, y in self.batches:
             yield self.subject.tensor(self.subject.array(X)), y

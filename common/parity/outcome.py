@@ -1,4 +1,4 @@
-"""What a check finds: differences by place, held to a named tolerance, and the likely cause where they are too large."""
+"""What a check finds: differences by place, held to a tolerance, and the likely cause where they are too large."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -119,6 +119,29 @@ def differences(got: Arrays, wanted: Arrays, scales: Mapping[str, float]) -> lis
         Difference(place, _apart(got.get(place), array, scales[place]))
         for place, array in wanted.items()
     ]
+
+
+def norms(got: Arrays, wanted: Arrays, scales: Mapping[str, float]) -> list[Difference]:
+    """Return the Euclidean norm of the difference of each place, divided by its scale.
+
+    For float32, where single gradients part by some per cent: a ReLU whose input is within rounding of 0 passes a
+    gradient on in one framework and not in the other.
+    """
+    return [
+        Difference(place, _norm_apart(got.get(place), array) / (scales[place] or 1.0))
+        for place, array in wanted.items()
+    ]
+
+
+def _norm_apart(got: Array | None, wanted: Array) -> float:
+    if got is None or got.shape != wanted.shape:
+        return np.inf
+    return norm(np.subtract(got, wanted, dtype=np.float64))
+
+
+def norm(values: Array) -> float:
+    """Return the Euclidean norm of all values."""
+    return float(np.linalg.norm(values.ravel()))
 
 
 def _apart(got: Array | None, wanted: Array, scale: float) -> float:

@@ -12,7 +12,17 @@ from functools import cache
 import numpy as np
 
 from common.interface import Net, Trainer
-from common.parity.outcome import Array, Arrays, Difference, Distance, Outcome, differences, largest
+from common.parity.outcome import (
+    Array,
+    Arrays,
+    Difference,
+    Distance,
+    Outcome,
+    differences,
+    largest,
+    norm,
+    norms,
+)
 from common.parity.subject import Batch, Subject, random_batch, weights_at_work
 from common.reference import SGD, Adam, Conventions, train_step
 from common.reference.resnet import before_batch_norm
@@ -124,8 +134,8 @@ def _hold_parts(
 
     for part, chosen, distance in (
         ("loss", losses, None),
-        ("weights", _weights, change_since(before)),
-        ("buffers", _buffers, change_since(before)),
+        ("weights", _weights, change_since(before, subject.kind)),
+        ("buffers", _buffers, change_since(before, subject.kind)),
     ):
         yield part, _hold(subject, f"{check}: {part}", got, take, chosen, distance)
 
@@ -159,12 +169,14 @@ def _buffers(step: Step) -> Arrays:
     return {name: weight for name, weight in step.weights.items() if is_buffer(name)}
 
 
-def change_since(before: Arrays) -> Distance:
-    """Return the distance that counts in shares of the largest change that a step makes in each tensor."""
+def change_since(before: Arrays, kind: str) -> Distance:
+    """Return the distance that counts in shares of the change that training makes in each tensor."""
 
     def distance(got: Arrays, wanted: Arrays) -> list[Difference]:
-        scales = {name: largest(array - before[name]) for name, array in wanted.items()}
-        return differences(got, wanted, scales)
+        changes = {name: array - before[name] for name, array in wanted.items()}
+        if kind == "float32":
+            return norms(got, wanted, {name: norm(change) for name, change in changes.items()})
+        return differences(got, wanted, {name: largest(c) for name, c in changes.items()})
 
     return distance
 
@@ -179,7 +191,7 @@ def _by_step(outcomes: list[Outcome]) -> Outcome:
 def free_steps(
     subject: Subject, recipe: Recipe, size: int, num_steps: int, seed: int = 0
 ) -> Iterator[Outcome]:
-    """Take steps that follow on each other; yield the outcomes for the losses, and for weights and buffers at the end."""
+    """Take steps that follow on each other; yield the outcomes for losses, last weights and last buffers."""
     start = weights_at_work(seed=seed)
     batches = [random_batch(BATCH, size, 1000 * seed + step) for step in range(num_steps)]
     net = subject.network(start)
@@ -205,7 +217,9 @@ def free_steps(
 
     yield subject.hold(f"{check}: loss", got, wanted, parts=PARTS)
     for part, chosen in (("weights", _weights), ("buffers", _buffers)):
-        yield _hold(subject, f"{check}: {part}", steps[-1], last, chosen, change_since(start))
+        yield _hold(
+            subject, f"{check}: {part}", steps[-1], last, chosen, change_since(start, subject.kind)
+        )
 
 
 def arbiter_run(
