@@ -52,6 +52,10 @@ class Outcome:
     tolerance: Tolerance
     causes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not self.differences:
+            raise ValueError(f"{self.check}: there is nothing to compare")
+
     @property
     def largest(self) -> Difference:
         """Return the largest difference; one that is not a number is larger than all."""

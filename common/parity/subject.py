@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ class Subject:
 
     def cast(self, weights: Mapping[str, Array]) -> Weights:
         """Return weights in the precision of the subject."""
-        return {name: weight.astype(self.kind) for name, weight in weights.items()}
+        return {name: weight.astype(self.kind) for name, weight in weights.items()}  # copies
 
     def step(self, net: Net, trainer: Trainer, batch: Batch) -> tuple[float, int]:
         """Take one step of the chapter's trainer; return the sum of the losses and the number right."""
@@ -97,11 +98,15 @@ class Subject:
             self.backend.probes.set_state(net, trainer, State(state.steps, slots))
 
 
-def weights_at_work(num_classes: int = 10, seed: int = 0) -> Weights:
-    """Return weights of which none is 0 or 1, with variances so small that BatchNorm's epsilon counts."""
+@lru_cache(maxsize=1)
+def weights_at_work(seed: int = 0) -> Weights:
+    """Return weights of which none is 0 or 1, with variances so small that BatchNorm's epsilon counts.
+
+    They are drawn once for many checks, none of which may write to them.
+    """
     rng = np.random.default_rng(seed)
     weights: Weights = {}
-    for name, weight in initial_weights(num_classes, seed=seed).items():
+    for name, weight in initial_weights(10, seed=seed).items():
         if name.endswith("running_var"):
             drawn = rng.uniform(0.02, 0.1, weight.shape)
         elif is_buffer(name) or name.endswith("bias"):
@@ -112,6 +117,7 @@ def weights_at_work(num_classes: int = 10, seed: int = 0) -> Weights:
             drawn = weight.astype(np.float64)
         # Numbers that float32 holds exactly, so that both precisions start from the same ones.
         weights[name] = drawn.astype(np.float32).astype(np.float64)
+        weights[name].flags.writeable = False
     return weights
 
 

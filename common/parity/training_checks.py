@@ -209,7 +209,7 @@ def free_steps(
     def last(conventions: Conventions) -> Step:
         return run(conventions)[-1]
 
-    check = f"{num_steps} free steps of {recipe.name}"
+    check = f"free {recipe.name}"
     got = {f"step {i}: loss": np.array(step.loss) for i, step in enumerate(steps, start=1)}
 
     def wanted(conventions: Conventions) -> Arrays:
