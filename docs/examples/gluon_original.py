@@ -1,12 +1,15 @@
 """The network that the examples port, as a Gluon user has it, and how its layers are recorded."""
 
+import re
+
 import numpy as onp
 
 import backends.mxnet  # noqa: F401 (puts back what NumPy has dropped, before mxnet is imported)
 from common.parity.ports import keep
 
+import mxnet as mx  # isort: skip
 from mxnet import autograd, init, np  # isort: skip
-from mxnet.gluon import nn  # isort: skip
+from mxnet.gluon import SymbolBlock, nn  # isort: skip
 
 
 def original_net():
@@ -43,8 +46,8 @@ def blocks(net, prefix=""):
         yield from blocks(block, f"{prefix}{name}.")
 
 
-def record_gluon(net):
-    """Return a function from a NumPy input to what each block computes, in evaluation mode."""
+def record_gluon(net, training=False):
+    """Return a function from a NumPy input to what each block computes."""
     net.hybridize(False)  # a hybridized network does not call its blocks
 
     def run(X):
@@ -54,10 +57,30 @@ def record_gluon(net):
             return lambda _block, _inputs, output: keep(arrays, name, output.asnumpy())
 
         hooks = [block.register_forward_hook(hook_for(name)) for name, block in blocks(net)]
-        with autograd.predict_mode():
+        with autograd.train_mode() if training else autograd.predict_mode():
             net(np.array(X, dtype=X.dtype))
         for hook in hooks:
             hook.detach()
         return arrays
+
+    return run
+
+
+def record_exported(symbol_file, params_file, data="data"):
+    """Return such a function for a network that exists only as a graph and its weights, in evaluation mode."""
+    graph = mx.sym.load(symbol_file).get_internals()
+    names = [name for name in graph.list_outputs() if re.search(r"_output\d*$", name)]
+    outputs = mx.sym.Group([graph[name] for name in names])
+    net = SymbolBlock(outputs, mx.sym.var(data, dtype="float32"))
+    net.load_parameters(params_file)
+
+    def run(X):
+        with mx.util.np_array(
+            False
+        ):  # the graph may be of either interface; its results are of the old one
+            return {
+                name: output.asnumpy()
+                for name, output in zip(names, net(mx.nd.array(X)), strict=True)
+            }
 
     return run

@@ -53,8 +53,8 @@ def move_weights(weights, net):
     net.load_state_dict(net.state_dict() | moved)
 
 
-def record_pytorch(net):
-    """Return a function from a NumPy input to what each module computes, in evaluation mode."""
+def record_pytorch(net, training=False):
+    """Return a function from a NumPy input to what each module computes."""
 
     def run(X):
         arrays = {}
@@ -64,7 +64,7 @@ def record_pytorch(net):
 
         modules = [(name, module) for name, module in net.named_modules() if name]
         hooks = [module.register_forward_hook(hook_for(name)) for name, module in modules]
-        net.eval()
+        net.train(training)  # in training mode BatchNorm's running statistics move
         with torch.no_grad():
             net(torch.from_numpy(X))
         for hook in hooks:

@@ -46,12 +46,12 @@ def move_weights(weights, net):
             net.get_layer(name).set_weights([w.transpose(axes[w.ndim]) for w in moved])
 
 
-def record_keras(net):
-    """Return a function from a NumPy input, channels first, to what each layer computes, in evaluation mode."""
+def record_keras(net, training=False):
+    """Return a function from a NumPy input, channels first, to what each layer computes."""
     recorder = keras.Model(net.inputs[0], [layer.output for layer in net.layers])
 
     def run(X):
-        outputs = recorder(X.transpose(0, 2, 3, 1), training=False)
+        outputs = recorder(X.transpose(0, 2, 3, 1), training=training)
         arrays = {}
         for layer, output in zip(net.layers, outputs, strict=True):
             keep(arrays, layer.name, output.numpy())
