@@ -84,6 +84,12 @@ def test_differences_are_held_against_the_layers_largest_value(dtype):
         assert layer.relative == pytest.approx(share * TOLERANCES[dtype], rel=0.05)
 
 
+@pytest.mark.parametrize(("dtype", "share"), [("float32", 2e-4), ("float64", 2e-12)])
+def test_the_default_tolerances_let_no_more_pass(dtype, share):
+    X = activations(dtype=dtype)
+    assert compare_arrays({"x": X}, {"x": (X * (1 + share)).astype(dtype)}).first is not None
+
+
 def test_types_are_compared_with_the_tolerance_of_the_coarser():
     X = activations()
     assert compare_arrays({"x": X}, {"x": X.astype("float32")}).first is None
@@ -259,6 +265,9 @@ def test_the_epsilon_of_batch_norm():
     Y = batch_norm(X, MEAN, VARIANCE, 1e-3, **NORM)
     text = hints(Y, batch_norm(X, MEAN, VARIANCE, 1e-5, **NORM))
     assert "another epsilon in BatchNorm" in text
+    X[:, 3] = 1  # a channel that is the same everywhere has no factor
+    Y = batch_norm(X, MEAN, VARIANCE, 1e-3, **NORM)
+    assert "another epsilon" in hints(Y, batch_norm(X, MEAN, VARIANCE, 1e-5, **NORM))
     assert hints(Y, np.tanh(batch_norm(X, MEAN, VARIANCE, 1e-5, **NORM))) == ""
 
 
@@ -272,6 +281,13 @@ def test_the_statistics_of_the_batch_in_place_of_the_running_ones():
     assert hints(Y, batch + NOISE) == ""
 
 
+def test_factors_on_both_sides_of_one_are_not_taken_for_epsilon():
+    X, sides = activations(), 1 + 0.01 * np.resize([1, -1], (8, 1, 1))
+    text = hints(X, X * sides)
+    assert "other statistics in BatchNorm" in text
+    assert "another epsilon" in hints(X, X * (sides + 0.02))
+
+
 def test_too_few_values_prove_no_relation():
     X, Y = activations(2, 10), activations(2, 10, seed=1)
     assert hints(X, Y) == ""  # two values a channel, and a line goes through any two
@@ -280,11 +296,22 @@ def test_too_few_values_prove_no_relation():
     assert hints(np.ones((4, 8, 4, 4)), np.full((4, 8, 4, 4), 2.0)) == ""
 
 
+def test_rounding_does_not_make_values_distinct():
+    X, Y = (np.repeat(activations(1, 10, seed=seed), 8, axis=0) for seed in (0, 1))
+    assert hints(X + 1e-15 * activations(8, 10), Y + 1e-15 * activations(8, 10, seed=1)) == ""
+
+
 def test_a_difference_just_above_the_tolerance_gets_no_hint():
+    X, noise = activations(), np.sign(activations(seed=1))
+    X[0, 0, 0, 0], noise[0, 0, 0, 0] = 10, 1
+    # 1.2 times what is allowed, 0.9 of it without the factor.
+    assert hints(X, 1.0003 * X + 0.009 * noise, tolerance=1e-3) == ""
+
+
+def test_hints_are_on_the_first_divergence_alone():
     X = activations()
-    X[0, 0, 0, 0] = 10
-    almost = X + 0.0104 * np.sign(activations(seed=1)) + 0.0006
-    assert hints(X, almost, tolerance=1.08e-3) == ""
+    report = compare_arrays({"a": X, "b": X, "c": X}, {"a": X, "b": np.tanh(X), "c": 2 * X})
+    assert report.hints == ()
 
 
 def test_a_relu_on_one_side():
@@ -524,6 +551,20 @@ def test_every_snippet_of_the_page_is_in_an_example_or_runs():
             exec(block, {})
         else:
             assert block.strip() in scripts, block
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(
+    ("port", "dtype"),
+    [("pytorch", "float32"), ("pytorch", "float64"), ("tensorflow", "float32")],
+)
+def test_correct_ports_differ_by_less_than_a_fifth_of_the_tolerance(port, dtype, training):
+    for framework in ("pytorch", "mxnet", "tensorflow"):
+        load_or_skip(framework)
+    from docs.examples.tolerances import largest_difference
+
+    assert largest_difference(port, dtype, training) < TOLERANCES[dtype] / 5
 
 
 def test_pytorch_records_before_a_relu_in_place_and_each_call_of_a_module():

@@ -91,9 +91,12 @@ def _linear(pair: Pair) -> Iterator[str]:
             "a bias that is missing, wrong or added twice"
         )
         return
-    square = ((x - x_mean) ** 2).sum(1, keepdims=True)
-    factors = np.where(square > 0, ((x - x_mean) * y).sum(1, keepdims=True) / square, 1)
-    if pair.removes(factors * (x - x_mean) + y_mean, y, fitted=2):
+    smallest, x = pair.tolerance * np.abs(x).max(), x - x_mean
+    factors = (x * y).sum(1, keepdims=True) / (x * x).sum(1, keepdims=True)
+    # A channel that is constant but for rounding has none.
+    varies = np.abs(x).max(1, keepdims=True) > smallest
+    factors = np.where(varies, factors, 1)
+    if pair.removes(factors * x + y_mean, y, fitted=2):
         yield f"consistent with a factor and an offset in each channel: {_batch_norm(factors)}"
 
 
@@ -104,7 +107,7 @@ def _by_channel(array: Array, channels: int) -> Array:
 
 def _batch_norm(factors: Array) -> str:
     # Epsilon adds to the variance: it moves all channels to the same side, and little, as most variances are larger.
-    one_side = (factors < 1).all() or (factors > 1).all()
+    one_side = (factors <= 1).all() or (factors >= 1).all()
     if one_side and len(factors) > 2 and np.abs(factors - 1).max() < 0.1:
         return (
             f"the factors, {_range(factors)}, suit another epsilon in BatchNorm, or running statistics "

@@ -75,12 +75,11 @@ def record_exported(symbol_file, params_file, data="data"):
     net.load_parameters(params_file)
 
     def run(X):
-        with mx.util.np_array(
-            False
-        ):  # the graph may be of either interface; its results are of the old one
-            return {
-                name: output.asnumpy()
-                for name, output in zip(names, net(mx.nd.array(X)), strict=True)
-            }
+        with mx.util.np_array(False):  # what a loaded graph returns is of the old interface
+            outputs = net(mx.nd.array(X, dtype="float32"))
+        arrays = {}
+        for name, output in zip(names, outputs, strict=True):
+            keep(arrays, name, output.asnumpy())
+        return arrays
 
     return run

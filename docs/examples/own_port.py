@@ -60,7 +60,7 @@ def record_pytorch(net, training=False):
         arrays = {}
 
         def hook_for(name):
-            return lambda _module, _inputs, output: keep(arrays, name, output.numpy())
+            return lambda _module, _inputs, output: keep(arrays, name, output.cpu().numpy())
 
         modules = [(name, module) for name, module in net.named_modules() if name]
         hooks = [module.register_forward_hook(hook_for(name)) for name, module in modules]
