@@ -377,7 +377,7 @@ def _report_comparison(session: Session, runs: dict[str, list[Trained]]) -> None
         test_acc = np.array([t.summary.test_acc for t in trained])
         result[augment] = {"train_acc": train_acc.tolist(), "test_acc": test_acc.tolist()}
         session.console.print(
-            f"{augment:>{width}}: train acc {spread(train_acc)}, test acc {spread(test_acc)}",
+            f"{augment:>{width}}: train acc {_spread(train_acc)}, test acc {_spread(test_acc)}",
             soft_wrap=True,
         )
     session.folder.write_json("comparison.json", result)
@@ -390,8 +390,7 @@ def _report_comparison(session: Session, runs: dict[str, list[Trained]]) -> None
     plotting.save_comparison(session.folder.path / "comparison.png", accuracies, title)
 
 
-def spread(values: NDArray[np.float64]) -> str:
-    """Return the mean of the seeds' values, and the lowest and highest."""
+def _spread(values: NDArray[np.float64]) -> str:
     if len(values) == 1:
         return f"{values[0]:.3f} (1 seed)"
     return f"{values.mean():.3f} ({values.min():.3f} to {values.max():.3f}, {len(values)} seeds)"

@@ -13,13 +13,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from common import plotting
-from common.chapters import make_console, spread
+from common.chapters import make_console
 from common.cli import Command
 from common.errors import UserError
 from common.records import RunFolder
@@ -33,15 +32,15 @@ SECONDS_TO_END = 3.0
 
 SAME = "Same data, seed, initial weights and batches, "
 FAIRNESS = {
-    "batched": SAME + "and the same augmentation of each image:\n"
+    "batched": SAME + "and the same augmentation of each image: "
     "the curves part only by rounding, which training multiplies.",
-    "native": SAME + "but each framework draws and computes\n"
-    "the augmentations its own way: the curves part by that, and by rounding.",
+    "native": SAME + "but each framework draws and computes augmentations its own way: "
+    "the curves part by that, and by rounding.",
 }
 EXPLANATION = (
-    "One after another, each in a process of its own. The book's timer leaves out loading and\n"
-    "evaluation, the wall clock nothing; start-up is importing the framework; memory is the\n"
-    "most that the process held at once, without worker processes."
+    "One after another, each in a process of its own. The book's timer leaves out loading and evaluation, "
+    "the wall clock nothing. Start-up lasts until the framework is imported. "
+    "Memory is the most that the process held at once, without worker processes."
 )
 OTHER_DEVICES = "Not all on the same kind of device: their speeds do not compare."
 
@@ -161,7 +160,7 @@ def _report(
         results: Results = {
             name: _read(folder.path / name / "comparison.json") for name in frameworks
         }
-        console.print(_augmentation_table(console, results))
+        console.print(_augmentation_table(console, command, results))
         notes = [fairness]
     else:
         results = {
@@ -174,8 +173,8 @@ def _report(
         _draw(folder.path / "backends.png", command, results)
     console.print()
     for note in notes:
-        console.print(note, soft_wrap=True)
-    content = {"arguments": list(arguments), "notes": [" ".join(note.split()) for note in notes]}
+        console.print(note)
+    content = {"arguments": list(arguments), "notes": notes}
     folder.write_json("comparison.json", content | {"backends": results})
 
 
@@ -233,21 +232,27 @@ def _training_table(console: Console, results: Results) -> Table:
     return table
 
 
-def _augmentation_table(console: Console, results: Results) -> Table:
-    """List what each backend gained by augmentation, over the seeds."""
-    table = _table(console, "backend")
-    for title in ("augmentation", "train accuracy", "test accuracy"):
+def _augmentation_table(console: Console, command: Command, results: Results) -> Table:
+    """List what each backend gained by augmentation: the mean of the seeds, the lowest and the highest."""
+    table = _table(console, f"{command.seeds} seed{'' if command.seeds == 1 else 's'}")
+    for title in ("augment", "train accuracy", "test accuracy"):
         table.add_column(title)
     for name, by_augmentation in results.items():
         for augment, accuracies in by_augmentation.items():
-            spreads = (spread(np.array(accuracies[a])) for a in ("train_acc", "test_acc"))
-            table.add_row(name, augment, *spreads)
+            table.add_row(
+                name, augment, *(_spread(accuracies[which]) for which in ("train_acc", "test_acc"))
+            )
     return table
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{sum(values) / len(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
 def _table(console: Console, corner: str) -> Table:
     # Plain columns where the output goes to a file.
-    table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False)
+    style = box.SIMPLE_HEAD if console.is_terminal else None
+    table = Table(box=style, pad_edge=False, show_edge=False)
     table.add_column(corner)
     return table
 
