@@ -237,7 +237,8 @@ def save_backends(
         for (backend, values), style in zip(curves.items(), BACKEND_STYLES, strict=False):
             epochs = range(1, len(values[name]) + 1)
             marker = style["marker"] if len(epochs) < 30 else None
-            axis.plot(epochs, values[name], label=backend, **style | {"marker": marker})
+            looks = style | {"marker": marker, "clip_on": False}  # whole markers at the edges
+            axis.plot(epochs, values[name], label=backend, **looks)
         axis.set_title(name, fontsize="medium")
         axis.set_ylim(bottom=0)
         if "accuracy" in name:

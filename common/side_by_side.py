@@ -127,7 +127,8 @@ def _interrupt(process: "subprocess.Popen[bytes]") -> None:
     with suppress(subprocess.TimeoutExpired):
         process.wait(SECONDS_TO_END)
         return
-    process.send_signal(signal.SIGINT)
+    if sys.platform != "win32":  # where every process of the console has had it
+        process.send_signal(signal.SIGINT)
     process.wait()
 
 

@@ -165,14 +165,15 @@ def test_the_picture_has_a_line_of_each_backend(compared):
 def test_augment_and_comparison_take_all_backends_too(everything, small_folder, tmp_path):
     shared = ["--data", small_folder, "--image-size", "8", "--data-dir", tmp_path / "data"]
     two = ["--backend", "mxnet,pytorch", *shared, "--output"]
-    code, _, err = finish(start("augment", *two, tmp_path / "drawn"))
+    code, _, err = finish(start("augment", *two, tmp_path / "drawn"), timeout=250)
     assert code == 0, err
     assert {path.name for path in (tmp_path / "drawn").iterdir()} == {"mxnet", "pytorch"}
     code, out, err = finish(
         start(
             *two, tmp_path / "compared", "--compare-augmentation", "--seeds", 1,
             "--batch-size", 8, "--epochs", 1,
-        )
+        ),
+        timeout=250,
     )  # fmt: skip
     assert code == 0, err
     table = out[out.index("1 seed ") :].splitlines()
