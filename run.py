@@ -2,12 +2,15 @@
 
 import io
 import sys
+import time
 import warnings
+from pathlib import Path
 
 import backends
 from common import cli
 from common.errors import UserError, UserNotice
 
+_began = time.perf_counter()
 _format_warning = warnings.formatwarning
 
 
@@ -18,6 +21,15 @@ def _format(message, category, *arguments):  # type: ignore[no-untyped-def]
     return _format_warning(message, category, *arguments)
 
 
+def _run_each(command: cli.Command, names: list[str], arguments: list[str]) -> int:
+    """Run the command on several backends, and return the exit code."""
+    backends.require(names)
+    from common import side_by_side
+
+    packages = {name: backends.FRAMEWORKS[name] for name in names}
+    return side_by_side.run(command, packages, Path(__file__).resolve(), arguments)
+
+
 def main(arguments: list[str]) -> int:
     """Run one command and return the exit code: 0 well, 2 for what the user can put right, 130 for Ctrl-C."""
     warnings.formatwarning = _format
@@ -25,10 +37,14 @@ def main(arguments: list[str]) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file may be anything
     try:
         command = cli.parse(arguments, list(backends.FRAMEWORKS))
+        names = cli.backend_names(command.config.backend, list(backends.FRAMEWORKS))
+        if len(names) > 1:
+            return _run_each(command, names, arguments)
         backend = backends.load(command.config.backend)
+        startup_seconds = time.perf_counter() - _began
         from common import chapters  # only now: it needs what load has found to be there
 
-        chapters.run(command, backend)
+        chapters.run(command, backend, startup_seconds)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

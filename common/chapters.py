@@ -44,6 +44,7 @@ class Session:
     image: Images  # the example to augment, uint8 (height, width, 3)
     folder: RunFolder
     console: Console
+    startup_seconds: float | None = None  # until the framework was loaded
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,12 @@ class Trained:
     weights: Weights
 
 
-def run(command: Command, backend: Backend) -> None:
-    """Run one command of the chapter.
+def run(command: Command, backend: Backend, startup_seconds: float | None = None) -> None:
+    """Run one command of the chapter; ``startup_seconds``, which loading the backend took, is recorded.
 
     Raises UserError for what the user can put right. Ctrl-C passes on as a KeyboardInterrupt that says what was kept.
     """
-    session = _begin(command, backend)
+    session = replace(_begin(command, backend), startup_seconds=startup_seconds)
     folder = session.folder
     try:
         if command.name == "augment":
@@ -77,6 +78,11 @@ def run(command: Command, backend: Backend) -> None:
     session.console.print(f"results in {folder.path}", soft_wrap=True)
 
 
+def make_console() -> Console:
+    """Return the console that everything is printed on: what it is given is text, never markup."""
+    return Console(highlight=False, markup=False, emoji=False, force_terminal=sys.stdout.isatty())
+
+
 def _number(n: int, word: str) -> str:
     return f"{n:,} {word}" + ("" if n == 1 else "s")
 
@@ -84,9 +90,7 @@ def _number(n: int, word: str) -> str:
 def _begin(command: Command, backend: Backend) -> Session:
     """Check what can be checked before anything is written, then say what will run."""
     config = command.config
-    console = Console(
-        highlight=False, markup=False, emoji=False, force_terminal=sys.stdout.isatty()
-    )
+    console = make_console()
     devices = backend.devices.get_devices(config.device)
     # Reading settings raises for those that cannot work, before anything is written.
     backend.devices.describe(devices, config.precision, config.compile)
@@ -278,7 +282,11 @@ def _train_and_record(session: Session) -> None:
         "classes": json.dumps(session.data.train.classes),
     }
     save_weights(folder.path / "weights.safetensors", trained.weights, metadata)
-    folder.write_json("summary.json", asdict(trained.summary))
+    used = {
+        "startup_seconds": session.startup_seconds,
+        "peak_memory_mib": environment.peak_memory_mib(),
+    }
+    folder.write_json("summary.json", asdict(trained.summary) | used)
 
 
 def _title(session: Session, config: TrainConfig) -> str:
