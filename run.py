@@ -30,12 +30,32 @@ def _run_each(command: cli.Command, names: list[str], arguments: list[str]) -> i
     return side_by_side.run(command, packages, Path(__file__).resolve(), arguments)
 
 
+def _parity(command: cli.Parity) -> int:
+    """Check one backend in this process, or each in one of its own; return the exit code."""
+    installed = [name for name in backends.FRAMEWORKS if backends.installed(name)]
+    names = list(command.backends) or installed
+    if not names:
+        raise UserError("no backend is installed: uv run --extra all brings all three")
+    backends.require(names)
+    backend = backends.load(names[0]) if command.into else None
+    from common.parity import command as parity  # only now: PyTorch's import comes first of all
+
+    if backend is not None and command.into is not None:
+        parity.check_backend(backend, command, command.into)
+        return 0
+    packages = {name: backends.FRAMEWORKS[name] for name in names}
+    left_out = [name for name in backends.FRAMEWORKS if name not in installed]
+    return parity.run(command, packages, Path(__file__).resolve(), left_out)
+
+
 def main(arguments: list[str]) -> int:
     """Run one command and return the exit code: 0 well, 2 for what the user can put right, 130 for Ctrl-C."""
     warnings.formatwarning = _format
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file may be anything
     try:
+        if checks := cli.parse_parity(arguments, list(backends.FRAMEWORKS)):
+            return _parity(checks)
         command = cli.parse(arguments, list(backends.FRAMEWORKS))
         names = cli.backend_names(command.config.backend, list(backends.FRAMEWORKS))
         if len(names) > 1:

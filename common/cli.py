@@ -11,7 +11,7 @@ from common.augmentation import OPERATIONS
 from common.config import MOST_SEED, PIPELINES, PRECISIONS, PRESETS, TrainConfig
 from common.errors import UserError
 
-COMMANDS = ("train", "augment")
+COMMANDS = ("train", "augment", "parity")
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,20 @@ class Command:
     name: str
     config: TrainConfig
     seeds: int = 1
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Which backends to hold against the arbiter, none for all that are installed; ``quick`` on small images.
+
+    ``into`` is where the process of one backend writes what it finds.
+    """
+
+    backends: tuple[str, ...]
+    seed: int = 0
+    quick: bool = False
+    output: Path | None = None
+    into: Path | None = None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -53,6 +67,19 @@ def parse(arguments: Sequence[str], backends: Sequence[str]) -> Command:
     if compare and config.seed + (seeds or 3) > MOST_SEED + 1:
         raise UserError(f"--seed {config.seed} leaves no room for {seeds or 3} seeds from there")
     return Command("compare", config, seeds or 3) if compare else Command(name, config)
+
+
+def parse_parity(arguments: Sequence[str], backends: Sequence[str]) -> Parity | None:
+    """Read the command line of ``parity``, None where it is another command's. Raises UserError as `parse` does."""
+    if list(arguments[:1]) != ["parity"]:
+        return None
+    options = vars(_parser(backends).parse_args(arguments))
+    del options["command"]
+    chosen = ",".join(options.pop("backend") or ())
+    if not 0 <= options["seed"] <= MOST_SEED:
+        raise UserError(f"--seed {options['seed']}: must be from 0 to {MOST_SEED}")
+    names = backend_names(chosen, backends) if chosen else []
+    return Parity(tuple(names), **options)
 
 
 def backend_names(chosen: str, backends: Sequence[str]) -> list[str]:
@@ -112,6 +139,10 @@ def _parser(backends: Sequence[str]) -> _Parser:
     for command in (train, augment):
         _add_shared(command, backends)
     _add_training(train)
+    parity = commands.add_parser(
+        "parity", help="prove that backends compute what the arbiter does", allow_abbrev=False
+    )
+    _add_parity(parity, backends)
     # Whoever asks for help wants the options of the main job too.
     parser.epilog = f"Without a COMMAND, train:\n\n{train.format_help()}"
     return parser
@@ -170,6 +201,29 @@ def _add_shared(parser: argparse.ArgumentParser, backends: Sequence[str]) -> Non
     add(
         "--output", type=Path, metavar="DIR", help="the run folder (default: a new one under runs/)"
     )
+
+
+def _add_parity(parser: argparse.ArgumentParser, backends: Sequence[str]) -> None:
+    add = parser.add_argument
+    parser.description = (
+        "Hold every operation, layer, gradient and step of the backends against the arbiter, which is written in "
+        "NumPy and computes in float64. Ends with exit code 1 where one is further off than correct backends are."
+    )
+    names = ", ".join(backends)
+    add(
+        "--backend",
+        action="append",
+        metavar="NAME",
+        help=f"check this one: {names}; may be given again (default: all that are installed)",
+    )
+    add(
+        "--quick",
+        action="store_true",
+        help="small images and few steps: seconds instead of minutes",
+    )
+    add("--seed", type=int, default=0, metavar="N", help="of weights and images (default: 0)")
+    add("--output", type=Path, metavar="DIR", help="the folder of the report (default: a new one)")
+    add("--into", type=Path, help=argparse.SUPPRESS)
 
 
 def _presets(*path: str) -> str:
