@@ -48,14 +48,27 @@ def _parity(command: cli.Parity) -> int:
     return parity.run(command, packages, Path(__file__).resolve(), left_out)
 
 
+def _special(arguments: list[str]) -> int | None:
+    """Run a command that is not a chapter's, and return its exit code; None where it is a chapter's."""
+    names = list(backends.FRAMEWORKS)
+    if checks := cli.parse_parity(arguments, names):
+        return _parity(checks)
+    if wanted := cli.parse_differences(arguments, names):
+        from common.parity import differences
+
+        differences.run(wanted)
+        return 0
+    return None
+
+
 def main(arguments: list[str]) -> int:
     """Run one command and return the exit code: 0 well, 2 for what the user can put right, 130 for Ctrl-C."""
     warnings.formatwarning = _format
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file may be anything
     try:
-        if checks := cli.parse_parity(arguments, list(backends.FRAMEWORKS)):
-            return _parity(checks)
+        if (code := _special(arguments)) is not None:
+            return code
         command = cli.parse(arguments, list(backends.FRAMEWORKS))
         names = cli.backend_names(command.config.backend, list(backends.FRAMEWORKS))
         if len(names) > 1:

@@ -11,7 +11,7 @@ from common.augmentation import OPERATIONS
 from common.config import MOST_SEED, PIPELINES, PRECISIONS, PRESETS, TrainConfig
 from common.errors import UserError
 
-COMMANDS = ("train", "augment", "parity")
+COMMANDS = ("train", "augment", "parity", "differences")
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,14 @@ class Parity:
     quick: bool = False
     output: Path | None = None
     into: Path | None = None
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Which known differences to measure, none for all, and the page to write."""
+
+    only: tuple[str, ...] = ()
+    output: Path | None = None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -80,6 +88,14 @@ def parse_parity(arguments: Sequence[str], backends: Sequence[str]) -> Parity | 
         raise UserError(f"--seed {options['seed']}: must be from 0 to {MOST_SEED}")
     names = backend_names(chosen, backends) if chosen else []
     return Parity(tuple(names), **options)
+
+
+def parse_differences(arguments: Sequence[str], backends: Sequence[str]) -> Differences | None:
+    """Read the command line of ``differences``, None where it is another command's."""
+    if list(arguments[:1]) != ["differences"]:
+        return None
+    options = _parser(backends).parse_args(arguments)
+    return Differences(tuple(options.only or ()), options.output)
 
 
 def backend_names(chosen: str, backends: Sequence[str]) -> list[str]:
@@ -143,6 +159,12 @@ def _parser(backends: Sequence[str]) -> _Parser:
         "parity", help="prove that backends compute what the arbiter does", allow_abbrev=False
     )
     _add_parity(parity, backends)
+    differences = commands.add_parser(
+        "differences",
+        help="measure what each known difference between the frameworks does",
+        allow_abbrev=False,
+    )
+    _add_differences(differences)
     # Whoever asks for help wants the options of the main job too.
     parser.epilog = f"Without a COMMAND, train:\n\n{train.format_help()}"
     return parser
@@ -224,6 +246,16 @@ def _add_parity(parser: argparse.ArgumentParser, backends: Sequence[str]) -> Non
     add("--seed", type=int, default=0, metavar="N", help="of weights and images (default: 0)")
     add("--output", type=Path, metavar="DIR", help="the folder of the report (default: a new one)")
     add("--into", type=Path, help=argparse.SUPPRESS)
+
+
+def _add_differences(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    parser.description = (
+        "Measure, on the arbiter, what each known difference between the frameworks does to one operation, one step "
+        "and thirty steps. No framework is needed."
+    )
+    add("--only", action="append", metavar="NAME", help="this one alone; may be given again")
+    add("--output", type=Path, metavar="FILE", help="write the page as Markdown")
 
 
 def _presets(*path: str) -> str:

@@ -87,11 +87,18 @@ def on_average(got: Arrays, wanted: Arrays) -> list[Difference]:
 def cases(seed: int) -> dict[str, Case]:
     """Return images and decisions by the name of the operation: the chapter's draws, then the edges."""
     images = example_images(16, 16, seed)
-    indices = np.arange(len(images))
-    found: dict[str, Case] = {}
-    for name, augmentations in _operations((12, 10)).items():
-        found[name] = images, decide(augmentations, indices, seed, 0, (16, 16))
-    return found | _edges(seed)
+    drawn = operation_decisions((16, 16), (12, 10), seed)
+    return {name: (images, decisions) for name, decisions in drawn.items()} | _edges(seed)
+
+
+def operation_decisions(
+    size: tuple[int, int], crop_size: tuple[int, int], seed: int = 0
+) -> dict[str, list[Decision]]:
+    """Return what the chapter's operations draw for `example_images` of this size, by operation."""
+    return {
+        name: decide(augmentations, np.arange(8), seed, 0, size)
+        for name, augmentations in _operations(crop_size).items()
+    }
 
 
 def _operations(crop_size: tuple[int, int]) -> Mapping[str, Sequence[Augmentation]]:
