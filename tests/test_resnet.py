@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from common.interface import Backend
+from common.reference import forward
 from common.weights import (
-    STAGES,
     Weights,
     initial_weights,
     is_buffer,
@@ -98,46 +98,6 @@ def test_the_shortcut_is_a_plain_sum(backend, rng):
     np.testing.assert_allclose(silent[0], silent[1], atol=1e-6)  # the images no longer matter
 
 
-class Reference:
-    """The book's network in plain NumPy and float64, and the statistics that its BatchNorm layers saw."""
-
-    def __init__(self, weights, training: bool) -> None:
-        self.weights, self.training = weights, training
-        self.seen: dict[str, tuple[np.ndarray, np.ndarray, int]] = {}  # mean, variance, size
-
-    def conv(self, X: np.ndarray, name: str, stride: int = 1) -> np.ndarray:
-        kernel, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
-        pad = kernel.shape[2] // 2
-        X = np.pad(X, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
-        patches = np.lib.stride_tricks.sliding_window_view(X, kernel.shape[2:], (2, 3))
-        patches = patches[:, :, ::stride, ::stride]  # (n, inputs, height, width, 3, 3)
-        Y = np.tensordot(patches, kernel.astype(np.float64), ((1, 4, 5), (1, 2, 3))) + bias
-        return np.moveaxis(Y, -1, 1)
-
-    def norm(self, X: np.ndarray, name: str) -> np.ndarray:
-        self.seen[name] = X.mean((0, 2, 3)), X.var((0, 2, 3)), X[:, 0].size
-        gain, shift, mean, variance = (
-            self.weights[f"{name}.{kind}"]
-            for kind in ("weight", "bias", "running_mean", "running_var")
-        )
-        if self.training:
-            mean, variance, _ = self.seen[name]
-        gain = gain / np.sqrt(variance + 1e-5)
-        return gain[:, None, None] * (X - mean[:, None, None]) + shift[:, None, None]
-
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        X = np.moveaxis(images / 255, -1, 1)
-        X = np.maximum(self.norm(self.conv(X, "conv"), "bn"), 0)
-        for stage, _, first_stride in STAGES:
-            for block, stride in ((f"{stage}.0", first_stride), (f"{stage}.1", 1)):
-                Y = self.conv(X, f"{block}.conv1", stride)
-                Y = np.maximum(self.norm(Y, f"{block}.bn1"), 0)
-                Y = self.norm(self.conv(Y, f"{block}.conv2"), f"{block}.bn2")
-                shortcut = X if stride == 1 else self.conv(X, f"{block}.conv3", stride)
-                X = np.maximum(Y + shortcut, 0)
-        return X.mean((2, 3)) @ self.weights["fc.weight"].T + self.weights["fc.bias"]
-
-
 def weights_all_at_work(rng: np.random.Generator) -> Weights:
     """Weights of which none is 0 or 1, with variances so small that BatchNorm's epsilon counts."""
     weights = initial_weights(10)
@@ -154,7 +114,7 @@ def weights_all_at_work(rng: np.random.Generator) -> Weights:
 def test_logits_are_those_of_the_book_s_network_in_numpy(backend, rng, training):
     weights = weights_all_at_work(rng)
     images = rng.integers(0, 256, (8, 10, 7, 3), dtype=np.uint8)  # even and odd sides at stride 2
-    expected = Reference(weights, training)(images)
+    expected = forward(weights, np.moveaxis(images / 255, -1, 1), training).logits
     result = logits(backend, network(backend, weights), images, training)
     np.testing.assert_allclose(result, expected, atol=1e-4 * np.abs(expected).max())
 
@@ -163,15 +123,15 @@ def test_a_step_moves_the_running_statistics_by_a_tenth(backend, rng):
     """The new variance may be that of the batch or the unbiased one: the frameworks differ there."""
     weights = weights_all_at_work(rng)
     images = rng.integers(0, 256, (8, 10, 7, 3), dtype=np.uint8)
-    reference, net = Reference(weights, training=True), network(backend, weights)
-    reference(images)
+    passed = forward(weights, np.moveaxis(images / 255, -1, 1), training=True)
+    net = network(backend, weights)
     devices = [backend.devices.cpu()]
     X = backend.transforms.to_float(backend.transforms.from_images(images, devices[0]))
     y = backend.devices.from_numpy(np.arange(8))
     loss, trainer = backend.trainer.cross_entropy(), backend.trainer.adam(net)
     backend.trainer.train_batch_ch13(net, X, y, loss, trainer, devices)
     after = backend.weights.get_weights(net)
-    for name, (mean, variance, size) in reference.seen.items():
+    for name, (mean, variance, size) in passed.statistics.items():
         expected = 0.9 * weights[f"{name}.running_mean"] + 0.1 * mean
         np.testing.assert_allclose(after[f"{name}.running_mean"], expected, atol=1e-4, err_msg=name)
         moved = (after[f"{name}.running_var"] - 0.9 * weights[f"{name}.running_var"]) / 0.1

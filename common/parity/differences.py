@@ -85,8 +85,7 @@ def effects(only: Sequence[str] = ()) -> Iterator[Effect]:
     aligned = {name: _train(make, ALIGNED) for name, make in OPTIMIZERS.items()}
     yield from (e for e in _rounding(aligned["Adam"]) if not only or e.name in only)
     for known in KNOWN_DIFFERENCES:
-        # One that is the arbiter's own default is measured from the other side.
-        if known.holds(ALIGNED) or (only and known.name not in only):
+        if known.name not in (only or NAMES):
             continue
         optimizer = "SGD" if known.field in SHOWS_IN_SGD else "Adam"
         native = _train(OPTIMIZERS[optimizer], known.conventions())
@@ -265,7 +264,7 @@ def _one_weight(optimizer: SGD | Adam, rates: Sequence[float], gradient: float) 
 # --- Initialisation --------------------------------------------------------------------------------------------------
 
 
-def _pytorch_start() -> Weights:
+def pytorch_start() -> Weights:
     """Draw what PyTorch's layers start from: weights and biases uniform in 1 / sqrt(fan in)."""
     rng = np.random.default_rng(0)
     shapes = weight_shapes(10)
@@ -278,7 +277,7 @@ def _pytorch_start() -> Weights:
     return weights
 
 
-def _gluon_start() -> Weights:
+def gluon_start() -> Weights:
     """Draw what Gluon's layers start from: weights uniform in +-.07, biases zero."""
     rng = np.random.default_rng(0)
     return {
@@ -294,14 +293,21 @@ INITIALISATIONS = (
         "PyTorch's initial weights",
         "PyTorch",
         "Kaiming-uniform with a = sqrt 5, and random biases, where Xavier and zero are aligned",
-        _pytorch_start,
+        pytorch_start,
     ),
     (
         "Gluon's initial weights",
         "MXNet",
         "uniform in +-.07 whatever the layer, where Xavier is aligned",
-        _gluon_start,
+        gluon_start,
     ),
+)
+
+
+# What is measured: what the arbiter does by default is measured from the other side.
+NAMES = (
+    *(known.name for known in KNOWN_DIFFERENCES if not known.holds(ALIGNED)),
+    *(name for name, *_ in INITIALISATIONS),
 )
 
 
@@ -330,11 +336,9 @@ that stays within them has been drowned by chaos; step by step it can still be p
 
 def run(command: Differences) -> None:
     """Measure and print, and write the page where one is asked for. Raises UserError for a name that is not known."""
-    names = [known.name for known in KNOWN_DIFFERENCES if not known.holds(ALIGNED)]
-    names += [name for name, *_ in INITIALISATIONS]
-    if unknown := [name for name in command.only if name not in names]:
+    if unknown := [name for name in command.only if name not in NAMES]:
         raise UserError(
-            f"no known difference is called '{unknown[0]}': choose from {', '.join(names)}"
+            f"no known difference is called '{unknown[0]}': choose from {', '.join(NAMES)}"
         )
     console = make_console()
     found = []

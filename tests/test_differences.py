@@ -1,0 +1,326 @@
+"""Each known difference is what the framework that it is said of does by itself, its own operation against the arbiter's.
+
+The aligned way is proved by tests/test_parity.py; here are the native ways, left at their defaults.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import load_or_skip
+
+from common.cli import Differences
+from common.errors import UserError
+from common.parity import differences
+from common.parity.data_checks import example_images
+from common.reference import (
+    ALIGNED,
+    KNOWN_DIFFERENCES,
+    SGD,
+    Adam,
+    Conventions,
+    layers,
+    transforms,
+)
+
+RATES = [0.1, 0.1, 0.01, 0.01]
+
+
+@pytest.fixture(scope="module")
+def pytorch():
+    load_or_skip("pytorch")
+    import torch
+
+    return torch
+
+
+@pytest.fixture(scope="module")
+def mxnet():
+    load_or_skip("mxnet")
+    import mxnet
+
+    return mxnet
+
+
+@pytest.fixture(scope="module")
+def tensorflow():
+    load_or_skip("pytorch")  # first, as TensorFlow must not come before it in this process
+    load_or_skip("tensorflow")
+    import tensorflow
+
+    return tensorflow
+
+
+def images() -> np.ndarray:
+    """Floats 0..1, (8, 3, 16, 16)."""
+    return example_images(16, 16, 0) / 255
+
+
+def channels_last(X: np.ndarray) -> np.ndarray:
+    return np.moveaxis(X, 1, -1)
+
+
+def one_weight(optimizer) -> list[float]:
+    """The arbiter's weight of 1 with gradient 1 after each step."""
+    weights, path = {"w": np.array([1.0])}, []
+    for rate in RATES:
+        optimizer.lr = rate
+        weights = optimizer.step(weights, {"w": np.array([1.0])})
+        path.append(float(weights["w"][0]))
+    return path
+
+
+# --- TensorFlow and Keras --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [7, 8])
+def test_tensorflows_same_padding_pads_the_end_of_even_sizes(tensorflow, size):
+    rng = np.random.default_rng(0)
+    X, weight = rng.normal(size=(2, 3, size, size)), rng.normal(size=(4, 3, 3, 3))
+    native = tensorflow.nn.conv2d(channels_last(X), weight.transpose(2, 3, 1, 0), 2, "SAME")
+    ours, _ = layers.conv2d(X, weight, np.zeros(4), 2, "end")
+    np.testing.assert_allclose(native, channels_last(ours), atol=1e-12)
+    aligned, _ = layers.conv2d(X, weight, np.zeros(4), 2)
+    assert np.allclose(ours, aligned) == (size % 2 == 1)
+
+
+def test_keras_batch_norm_has_its_epsilon_momentum_and_biased_variance(tensorflow):
+    from keras.layers import BatchNormalization
+
+    layer = BatchNormalization()
+    assert layer.epsilon == known("BatchNorm's epsilon").value
+    assert layer.momentum == known("BatchNorm's momentum").value
+    X = np.random.default_rng(0).normal(2, 3, (2, 3, 3, 4)).astype(np.float32)
+    layer(X, training=True)
+    expected = 0.99 + 0.01 * X.var((0, 1, 2))
+    np.testing.assert_allclose(layer.moving_variance.numpy(), expected, rtol=1e-5)
+
+
+def test_keras_adam_has_its_epsilon_inside_the_correction(tensorflow):
+    import keras
+
+    weight = keras.Variable(np.array([1.0], np.float32))
+    keras.optimizers.Adam(0.1).apply([np.array([1e-6], np.float32)], [weight])
+    native = Conventions(adam_epsilon=1e-7, adam_epsilon_place="inside")
+    ours = Adam(0.1, conventions=native).step({"w": np.array([1.0])}, {"w": np.array([1e-6])})
+    np.testing.assert_allclose(weight.numpy(), ours["w"], atol=1e-6)
+    aligned = Adam(0.1).step({"w": np.array([1.0])}, {"w": np.array([1e-6])})
+    assert abs(aligned["w"] - ours["w"]) > 1e-2
+
+
+def test_keras_sgd_bakes_the_learning_rate_into_the_momentum(tensorflow):
+    import keras
+
+    weight, path = keras.Variable(np.array([1.0], np.float32)), []
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    for rate in RATES:
+        optimizer.learning_rate = rate
+        optimizer.apply([np.array([1.0], np.float32)], [weight])
+        path.append(float(weight.numpy()[0]))
+    inside = one_weight(SGD(0.1, 0.9, conventions=Conventions(momentum_rate="inside")))
+    assert path == pytest.approx(inside, abs=1e-6)
+
+
+def test_keras_sgd_decays_the_weights_past_the_momentum(tensorflow):
+    import keras
+
+    weight = keras.Variable(np.array([1.0], np.float32))
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9, weight_decay=0.5)
+    for _ in range(2):
+        optimizer.apply([np.array([1.0], np.float32)], [weight])
+    decoupled = SGD(0.1, 0.9, 0.5, Conventions(weight_decay="decoupled"))
+    assert weight.numpy()[0] == pytest.approx(one_weight(decoupled)[1], abs=1e-6)
+    assert abs(one_weight(SGD(0.1, 0.9, 0.5))[1] - weight.numpy()[0]) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "adjust", "operation", "argument"),
+    [
+        ("brightness added", "adjust_brightness", "adjust_brightness", lambda f: f - 1),
+        ("contrast by channel", "adjust_contrast", "adjust_contrast", lambda f: f),
+        ("saturation of HSV", "adjust_saturation", "adjust_saturation", lambda f: f),
+    ],
+)
+@pytest.mark.parametrize("factor", [0.5, 1.4])
+def test_tensorflows_colours_are_as_the_known_difference_says(
+    tensorflow, name, adjust, operation, argument, factor
+):
+    X, factors = images(), np.full(8, factor)
+    native = getattr(tensorflow.image, operation)(channels_last(X), argument(factor))
+    native = np.clip(native, 0, 1)
+    ours = getattr(transforms, adjust)(X, factors, known(name).conventions())
+    np.testing.assert_allclose(native, channels_last(ours), atol=1e-5)
+    assert np.abs(ours - getattr(transforms, adjust)(X, factors)).max() > 0.05
+
+
+def test_tensorflow_resizes_without_antialiasing(tensorflow):
+    X, box = images(), np.tile([0, 0, 16, 16], (8, 1))
+    native = tensorflow.image.resize(channels_last(X), (5, 6))
+    ours = transforms.crop_resize(X, box, (5, 6), Conventions(antialias=False))
+    np.testing.assert_allclose(native, channels_last(ours), atol=1e-5)
+    assert np.abs(ours - transforms.crop_resize(X, box, (5, 6))).max() > 0.1
+
+
+# --- PyTorch ---------------------------------------------------------------------------------------------------------
+
+
+def test_pytorchs_running_variance_is_unbiased_and_its_momentum_one_minus_ours(pytorch):
+    layer = pytorch.nn.BatchNorm2d(4)
+    assert 1 - layer.momentum == ALIGNED.bn_momentum
+    assert layer.momentum == known("BatchNorm's momentum, swapped").value
+    X = np.random.default_rng(0).normal(2, 3, (2, 4, 3, 3))
+    layer.double()(pytorch.tensor(X))
+    np.testing.assert_allclose(layer.running_var, 0.9 + 0.1 * X.var((0, 2, 3), ddof=1))
+
+
+def test_pytorch_adds_adams_epsilon_outside_and_keeps_the_rate_out_of_the_momentum(pytorch):
+    weight = pytorch.nn.Parameter(pytorch.tensor([1.0], dtype=pytorch.float64))
+    optimizer = pytorch.optim.Adam([weight], lr=0.1)
+    weight.grad = pytorch.tensor([1e-8], dtype=pytorch.float64)
+    optimizer.step()
+    ours = Adam(0.1).step({"w": np.array([1.0])}, {"w": np.array([1e-8])})
+    np.testing.assert_allclose(weight.detach(), ours["w"], atol=1e-12)
+    path = []
+    weight = pytorch.nn.Parameter(pytorch.tensor([1.0], dtype=pytorch.float64))
+    optimizer = pytorch.optim.SGD([weight], lr=0.1, momentum=0.9, weight_decay=0.5)
+    for rate in RATES:
+        optimizer.param_groups[0]["lr"] = rate
+        weight.grad = pytorch.ones_like(weight)
+        optimizer.step()
+        path.append(float(weight))
+    assert path == pytest.approx(one_weight(SGD(0.1, 0.9, 0.5)))
+
+
+@pytest.mark.parametrize("shift", [-0.3, 0.2])
+def test_pytorch_turns_the_hue_of_pil_images_in_8_bits(pytorch, shift):
+    from PIL import Image
+    from torchvision.transforms.functional import adjust_hue
+
+    levels = example_images(16, 16, 0)
+    native = np.stack(
+        [np.asarray(adjust_hue(Image.fromarray(np.moveaxis(x, 0, -1)), shift)) for x in levels]
+    )
+    ours = transforms.adjust_hue(levels / 255, np.full(8, shift), Conventions(hue="8-bit"))
+    exact = transforms.adjust_hue(levels / 255, np.full(8, shift))
+    apart = np.abs(native - 255 * channels_last(ours))
+    # Pillow itself computes in integers of its own: where its hue is a level off, a colour is up to 6 levels off.
+    assert apart.mean() < 0.5
+    assert apart.mean() < 0.5 * np.abs(native - 255 * channels_last(exact)).mean()
+
+
+def test_pytorchs_own_initialisation_is_the_one_that_is_measured(pytorch):
+    d2l = load_or_skip("pytorch")
+    pytorch.manual_seed(0)
+    native = d2l.weights.get_weights(d2l.resnet.resnet18(10))
+    ours = differences.pytorch_start()
+    for name in ("conv.weight", "resnet_block3.1.conv1.weight", "resnet_block3.1.conv1.bias", "fc.weight"):
+        assert native[name].std() == pytest.approx(ours[name].std(), rel=0.1), name
+        assert np.abs(native[name]).max() == pytest.approx(np.abs(ours[name]).max(), rel=0.05), name
+
+
+# --- MXNet -----------------------------------------------------------------------------------------------------------
+
+
+def test_mxnets_running_variance_is_biased_and_adams_epsilon_inside(mxnet):
+    from mxnet import autograd, gluon, np
+
+    layer = gluon.nn.BatchNorm(in_channels=4)
+    layer.initialize()
+    X = numpy_normal((2, 4, 3, 3))
+    with autograd.record():
+        Y = layer(np.array(X))
+    Y.backward()
+    mxnet.npx.waitall()
+    assert_close(layer.running_var.data(), 0.9 + 0.1 * X.var((0, 2, 3)), 1e-5)
+    weight = gluon.Parameter("w", shape=(1,), init="ones")
+    weight.initialize()
+    trainer = gluon.Trainer([weight], "adam", {"learning_rate": 0.1})
+    with autograd.record():
+        l = weight.data() * 1e-6
+    l.backward()
+    trainer.step(1)
+    native = Conventions(adam_epsilon_place="inside")
+    start, gradient = {"w": X[0, 0, :1, 0] * 0 + 1.0}, {"w": X[0, 0, :1, 0] * 0 + 1e-6}
+    assert_close(weight.data(), Adam(0.1, conventions=native).step(start, gradient)["w"], 1e-5)
+
+
+def test_mxnets_sgd_bakes_the_learning_rate_into_the_momentum(mxnet):
+    from mxnet import autograd, gluon
+
+    weight, path = gluon.Parameter("w", shape=(1,), init="ones"), []
+    weight.initialize()
+    trainer = gluon.Trainer([weight], "sgd", {"learning_rate": 0.1, "momentum": 0.9})
+    for rate in RATES:
+        trainer.set_learning_rate(rate)
+        with autograd.record():
+            l = weight.data() * 1.0
+        l.backward()
+        trainer.step(1)
+        path.append(float(weight.data().asnumpy()[0]))
+    inside = one_weight(SGD(0.1, 0.9, conventions=Conventions(momentum_rate="inside")))
+    assert path == pytest.approx(inside, abs=1e-6)
+
+
+def test_mxnets_saturation_takes_a_share_of_blue_for_the_grey(mxnet):
+    levels = example_images(16, 16, 0)
+    adjust = mxnet.npx.image.random_saturation
+    native = [
+        adjust(mxnet.np.array(np.moveaxis(x, 0, -1)), min_factor=0.4, max_factor=0.4).asnumpy()
+        for x in levels
+    ]
+    ours = transforms.adjust_saturation(levels / 255, np.full(8, 0.4), Conventions(saturation="blue"))
+    assert np.abs(np.stack(native) - 255 * channels_last(ours)).max() <= 1
+
+
+def test_mxnet_resizes_without_antialiasing(mxnet):
+    X, box = images(), np.tile([0, 0, 16, 16], (8, 1))
+    native = mxnet.npx.image.resize(mxnet.np.array(channels_last(X)), size=(6, 5)).asnumpy()
+    ours = transforms.crop_resize(X, box, (5, 6), Conventions(antialias=False))
+    np.testing.assert_allclose(native, channels_last(ours), atol=1e-5)
+
+
+def test_gluons_own_initialisation_is_the_one_that_is_measured(mxnet):
+    d2l = load_or_skip("mxnet")
+    net = d2l.resnet.resnet18(10)
+    net.initialize()
+    native, ours = d2l.weights.get_weights(net), differences.gluon_start()
+    for name in ("conv.weight", "resnet_block3.1.conv1.weight", "fc.weight"):
+        assert np.abs(native[name]).max() == pytest.approx(np.abs(ours[name]).max(), rel=0.05), name
+
+
+def numpy_normal(shape):
+    return np.random.default_rng(0).normal(2, 3, shape).astype(np.float32)
+
+
+def assert_close(native, ours, tolerance):
+    np.testing.assert_allclose(native.asnumpy(), ours, rtol=tolerance)
+
+
+# --- The command -----------------------------------------------------------------------------------------------------
+
+
+def known(name: str):
+    (found,) = [difference for difference in KNOWN_DIFFERENCES if difference.name == name]
+    return found
+
+
+def test_a_difference_is_measured_alone_and_written_as_a_page(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(differences, "NUM_STEPS", 12)
+    path = tmp_path / "differences.md"
+    differences.run(Differences(("padding", "sum of losses"), path))
+    printed, page = capsys.readouterr().out, path.read_text()
+    assert "padding" in printed
+    assert "8 times as large" in page
+    assert "biased running variance" not in page
+
+
+def test_an_unknown_difference_is_refused_with_the_names_that_there_are():
+    with pytest.raises(UserError, match=r"choose from padding, BatchNorm's epsilon"):
+        differences.run(Differences(("paddings",)))
+
+
+def test_the_page_in_docs_has_a_row_for_every_difference_that_is_measured():
+    page = (Path(__file__).parent.parent / "docs" / "differences.md").read_text()
+    assert page.startswith(differences.INTRODUCTION)
+    for name in differences.NAMES:
+        assert f"| **{name}**: " in page
