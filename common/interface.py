@@ -1,4 +1,4 @@
-"""The contract: one Protocol per file of a backend, and the record that holds the six files together.
+"""The contract: one Protocol per file of a backend, and the record that holds the seven files together.
 
 A backend's files are modules of plain functions, as in the book; a module satisfies a Protocol when it has functions of
 these names and arguments. mypy checks that where each backend builds its `Backend`; tests/test_interface.py also holds
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from common.augmentation import Augmentation
 from common.datasets import Dataset
 from common.metrics import TrainingSummary
+from common.reference import Conventions, State
 from common.sampling import Decision
 from common.weights import Weights
 
@@ -136,6 +137,10 @@ class Trainers(Protocol):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> Trainer: ...
+    def sgd(
+        self, net: Net, lr: float, momentum: float = 0.0, weight_decay: float = 0.0
+    ) -> Trainer: ...
+    def set_learning_rate(self, trainer: Trainer, lr: float) -> None: ...
     def prepare(
         self, net: Net, devices: list[Device], precision: str = "fp32", compile: bool = False
     ) -> Net: ...
@@ -169,9 +174,23 @@ class Trainers(Protocol):
     ) -> TrainingSummary: ...
 
 
+class Probes(Protocol):
+    """What the parity checks see of a framework, and training never asks for."""
+
+    CONVENTIONS: (
+        Conventions  # where this backend differs, by declaration, from the arbiter's defaults
+    )
+
+    def in_float64(self, net: Net) -> Net: ...
+    def activations(self, net: Net, X: Tensor, training: bool = False) -> dict[str, Tensor]: ...
+    def gradients(self, net: Net, X: Tensor, y: Tensor, loss: Loss) -> Weights: ...
+    def get_state(self, net: Net, trainer: Trainer) -> State: ...
+    def set_state(self, net: Net, trainer: Trainer, state: State) -> None: ...
+
+
 @dataclass(frozen=True)
 class Backend:
-    """One framework's implementation: its name, the packages whose versions a run records, and its six files."""
+    """One framework's implementation: its name, the packages whose versions a run records, and its seven files."""
 
     name: str
     packages: tuple[str, ...]
@@ -181,3 +200,4 @@ class Backend:
     resnet: ResNet
     weights: WeightFiles
     trainer: Trainers
+    probes: Probes

@@ -48,8 +48,8 @@ def to_keras(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def from_keras(array: NDArray[Any]) -> NDArray[Any]:
-    """Return a weight of Keras' layout in the canonical one."""
-    return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+    """Return a copy of a weight of Keras' layout in the canonical one."""
+    return np.array(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T, order="C")
 
 
 def load_keras(path: Path) -> Weights:
@@ -74,7 +74,7 @@ def load_keras_with_metadata(path: Path) -> tuple[Weights, dict[str, str]]:
             for name, dataset in datasets.items():
                 _check_dataset(dataset, name, path, size)
             arrays = {
-                canonical.get(name, name): np.array(from_keras(dataset[()]), order="C")
+                canonical.get(name, name): from_keras(dataset[()])
                 for name, dataset in datasets.items()
             }
             metadata = _metadata(file)

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from common.errors import UserError, UserNotice
 from common.files import written_whole
 
-Weights = dict[str, NDArray[np.float32]]
+# float32; float64 where a parity check has its network in float64.
+Weights = dict[str, NDArray[np.floating[Any]]]
 Shape = tuple[int, ...]
 
 # ResNet-18 (He et al. 2016) as the book builds it for small images: (block name, channels, first stride).
@@ -63,7 +64,7 @@ def is_buffer(name: str) -> bool:
     return name.endswith(("running_mean", "running_var"))
 
 
-def num_parameters(weights: Mapping[str, NDArray[np.float32]]) -> int:
+def num_parameters(weights: Mapping[str, NDArray[np.floating[Any]]]) -> int:
     """Return the number of trained parameters: 11,176,970 for 10 classes and 3 channels."""
     return sum(weight.size for name, weight in weights.items() if not is_buffer(name))
 

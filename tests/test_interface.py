@@ -18,6 +18,7 @@ FILES = {
     "resnet": "ResNet",
     "weights": "WeightFiles",
     "trainer": "Trainers",
+    "probes": "Probes",
 }
 # What the book's cells pass to one tab's function alone: an argument more at the end, and its default.
 EXTRAS = {("mxnet", "train_batch_ch13"): ("split_f", "split_batch")}

@@ -1,5 +1,6 @@
 """The chapter-13 trainer in Gluon: one batch, all epochs, evaluation."""
 
+import mxnet as mx
 from mxnet import autograd, gluon, npx
 
 from common.metrics import (
@@ -31,6 +32,38 @@ def adam(net, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
         "epsilon": eps,
     }
     return gluon.Trainer(net.collect_params(), "adam", settings)
+
+
+def sgd(net, lr, momentum=0.0, weight_decay=0.0):
+    """Return gradient descent with momentum and L2 decay of all weights.
+
+    The learning rate stays out of the momentum: see `set_learning_rate`.
+    """
+    settings = {
+        "learning_rate": lr,
+        "momentum": momentum,
+        "wd": weight_decay,
+    }
+    return gluon.Trainer(net.collect_params(), "sgd", settings)
+
+
+def set_learning_rate(trainer, lr):
+    """Change the learning rate of an optimizer, from the next step on."""
+    # Differs: MXNet's momentum has the learning rate of its steps baked in,
+    # and would go on with the old one for a while.
+    if isinstance(trainer.optimizer, mx.optimizer.SGD):
+        for updater in _updaters(trainer):
+            for buffer in updater.states.values():
+                if buffer is not None:
+                    buffer *= lr / trainer.learning_rate
+    trainer.set_learning_rate(lr)
+
+
+def _updaters(trainer):
+    """Return what keeps the optimizer's state: of each device, or of all."""
+    if trainer._update_on_kvstore:
+        return [trainer._kvstore._updater]
+    return trainer._updaters
 
 
 def prepare(net, devices, precision="fp32", compile=False):  # noqa: ARG001

@@ -46,11 +46,11 @@ def _parameters(net):
 
 
 def _value(name, parameter):
-    """Return a copy in float32; of buffers, the mean over the devices."""
+    """Return a copy; of buffers, the mean over the devices."""
     arrays = [array.asnumpy() for array in parameter.list_data()]
     if is_buffer(name):
-        return onp.mean(arrays, axis=0, dtype=onp.float32)
-    return arrays[0].astype(onp.float32)
+        return onp.mean(arrays, axis=0)
+    return arrays[0]
 
 
 def set_weights(net, weights: Weights) -> None:

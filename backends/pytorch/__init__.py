@@ -10,7 +10,15 @@ environment.prepare("pytorch", "torch")
 from common.book import *  # noqa: F403
 from common.interface import Backend
 
-from . import devices, loaders, resnet, trainer, transforms, weights
+from . import (
+    devices,
+    loaders,
+    probes,
+    resnet,
+    trainer,
+    transforms,
+    weights,
+)
 from .devices import cpu, gpu, num_gpus, try_all_gpus, try_gpu
 from .loaders import get_dataloader_workers
 from .resnet import Residual, init_cnn, resnet18
@@ -50,6 +58,7 @@ BACKEND = Backend(
     resnet,
     weights,
     trainer,
+    probes,
 )
 
 

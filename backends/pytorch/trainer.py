@@ -28,6 +28,23 @@ def adam(net, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
     )
 
 
+def sgd(net, lr, momentum=0.0, weight_decay=0.0):
+    """Return gradient descent with momentum and L2 decay of all weights.
+
+    The learning rate stays out of the momentum, as in Sutskever et al. 2013
+    without their Nesterov form; the decay is added to the gradient.
+    """
+    return torch.optim.SGD(
+        net.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay
+    )
+
+
+def set_learning_rate(trainer, lr):
+    """Change the learning rate of an optimizer, from the next step on."""
+    for group in trainer.param_groups:
+        group["lr"] = lr
+
+
 def prepare(net, devices, precision="fp32", compile=False):
     """Return the network ready for the devices, a precision and a compiler.
 

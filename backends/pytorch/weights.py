@@ -24,7 +24,7 @@ WRAPPERS = re.compile(r"^(_orig_mod\.|module\.|net\.)+")
 def get_weights(net) -> Weights:
     """Return the weights and buffers of a `resnet18` in canonical form."""
     return {
-        name: tensor.detach().float().cpu().contiguous().numpy().copy()
+        name: tensor.detach().cpu().contiguous().numpy().copy()
         for name, tensor in _tensors(net).items()
     }
 

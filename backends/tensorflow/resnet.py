@@ -89,17 +89,16 @@ class BatchNorm(layers.BatchNormalization):
     """
 
     def call(self, X, training=None):
-        if X.dtype == tf.float64:  # which the operator does not know
-            return super().call(X, training=training)
         training = bool(training) and self.trainable
-        Y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=X,
-            scale=tf.convert_to_tensor(self.gamma),
-            offset=tf.convert_to_tensor(self.beta),
-            mean=tf.convert_to_tensor(self.moving_mean),
-            variance=tf.convert_to_tensor(self.moving_variance),
-            epsilon=self.epsilon,
-            is_training=training,
+        operator = _in_float64 if X.dtype == tf.float64 else _fused
+        Y, mean, variance = operator(
+            X,
+            tf.convert_to_tensor(self.gamma),
+            tf.convert_to_tensor(self.beta),
+            tf.convert_to_tensor(self.moving_mean),
+            tf.convert_to_tensor(self.moving_variance),
+            self.epsilon,
+            training,
         )
         if training:
             # Differs: PyTorch keeps the statistics of the first device.
@@ -111,6 +110,29 @@ class BatchNorm(layers.BatchNormalization):
             ):
                 running.assign(running * keep + new * (1 - keep))
         return Y
+
+
+def _fused(X, gamma, beta, mean, variance, epsilon, training):
+    """Return the result, and the mean and unbiased variance of the batch."""
+    Y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=X,
+        scale=gamma,
+        offset=beta,
+        mean=mean,
+        variance=variance,
+        epsilon=epsilon,
+        is_training=training,
+    )
+    return Y, mean, variance
+
+
+def _in_float64(X, gamma, beta, mean, variance, epsilon, training):
+    """Do what `_fused` does, in float64, which that operator lacks."""
+    if training:
+        mean, variance = tf.nn.moments(X, [0, 1, 2])
+    Y = tf.nn.batch_normalization(X, mean, variance, beta, gamma, epsilon)
+    count = tf.cast(tf.size(X[..., 0]), X.dtype)
+    return Y, mean, variance * count / (count - 1)
 
 
 def _mean_over_devices(tensors):

@@ -41,6 +41,45 @@ def adam(net, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
     return trainer
 
 
+def sgd(net, lr, momentum=0.0, weight_decay=0.0):
+    """Return gradient descent with momentum and L2 decay of all weights.
+
+    The learning rate stays out of the momentum; the decay is added to the
+    gradient.
+    """
+    with net.distribute_strategy.scope():
+        trainer = _SGD(lr, momentum, weight_decay)
+        trainer.build(net.trainable_variables)
+    return trainer
+
+
+class _SGD(keras.optimizers.SGD):
+    """Keras' SGD with the update of PyTorch.
+
+    Differs: Keras' own bakes the learning rate into the momentum, so that a
+    new one takes hold slowly, and decays the weights past the gradient.
+    """
+
+    def __init__(self, lr, momentum, weight_decay):
+        super().__init__(lr, momentum)
+        self.l2 = weight_decay
+
+    def update_step(self, gradient, variable, learning_rate):
+        dtype = variable.dtype
+        gradient = gradient + tf.cast(self.l2, dtype) * variable
+        if self.momentum:
+            buffer = self.momentums[self._get_variable_index(variable)]
+            mu = tf.cast(self.momentum, dtype)
+            gradient = mu * buffer + gradient
+            self.assign(buffer, gradient)
+        self.assign_sub(variable, tf.cast(learning_rate, dtype) * gradient)
+
+
+def set_learning_rate(trainer, lr):
+    """Change the learning rate of an optimizer, from the next step on."""
+    trainer.learning_rate = lr
+
+
 def prepare(net, devices, precision="fp32", compile=False):
     """Return the network ready for the devices, a precision and a compiler.
 

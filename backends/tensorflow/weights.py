@@ -8,8 +8,6 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-
 from common.errors import UserError
 from common.files import written_whole
 from common.keras_file import UNREADABLE, from_keras, load_keras, to_keras
@@ -30,7 +28,7 @@ OTHERS = {"weight": "kernel", "bias": "bias"}
 def get_weights(net) -> Weights:
     """Return the weights and buffers of a `resnet18` in canonical form."""
     return {
-        name: np.array(from_keras(variable.numpy()), np.float32, order="C")
+        name: from_keras(variable.numpy())
         for name, variable in _variables(net).items()
     }
 

@@ -1,0 +1,92 @@
+"""What the parity checks see of PyTorch: activations, gradients, states.
+
+Training never asks for these. Names are those of common.weights.
+"""
+
+import torch
+
+from common.reference import ALIGNED, State
+
+from .trainer import predict
+from .weights import WRAPPERS
+
+# Differs: by what Conventions says of PyTorch, which are its defaults.
+CONVENTIONS = ALIGNED
+# Name of a slot in common.reference: PyTorch's.
+SLOTS = {
+    "momentum": "momentum_buffer",
+    "first": "exp_avg",
+    "second": "exp_avg_sq",
+}
+
+
+def in_float64(net):
+    """Return the network in float64, to compute in that precision."""
+    return net.double()
+
+
+def activations(net, X, training=False):
+    """Return the output of every layer on a batch, by canonical name.
+
+    Also of those that `training` moves BatchNorm's statistics for.
+    """
+    outputs = {}
+
+    def keep_as(name):
+        def keep(module, inputs, output):  # noqa: ARG001
+            outputs[name] = output
+
+        return keep
+
+    hooks = [
+        module.register_forward_hook(keep_as(WRAPPERS.sub("", name, count=1)))
+        for name, module in net.named_modules()
+    ]
+    predict(net, X, training)
+    for hook in hooks:
+        hook.remove()
+    return outputs
+
+
+def gradients(net, X, y, loss):
+    """Return the gradient of the mean loss by every weight, in NumPy.
+
+    In training mode; BatchNorm's running statistics move with it.
+    """
+    net.train()
+    net.zero_grad()
+    loss(net(X), y).mean().backward()
+    return {
+        name: parameter.grad.cpu().contiguous().numpy()
+        for name, parameter in _parameters(net).items()
+    }
+
+
+def _parameters(net):
+    return {
+        WRAPPERS.sub("", name, count=1): parameter
+        for name, parameter in net.named_parameters()
+    }
+
+
+def get_state(net, trainer):
+    """Return the state of an optimizer of this network, in NumPy."""
+    state = State()
+    for name, parameter in _parameters(net).items():
+        own = trainer.state.get(parameter, {})
+        state.steps = int(own.get("step", 0))
+        for slot, key in SLOTS.items():
+            if own.get(key) is not None:
+                array = own[key].cpu().contiguous().numpy().copy()
+                state.slots.setdefault(slot, {})[name] = array
+    return state
+
+
+def set_state(net, trainer, state):
+    """Put a state into an optimizer of this network."""
+    for name, parameter in _parameters(net).items():
+        trainer.state[parameter] = {"step": torch.tensor(float(state.steps))}
+        for slot, arrays in state.slots.items():
+            tensor = torch.empty_like(parameter)
+            tensor.copy_(torch.from_numpy(arrays[name]))
+            trainer.state[parameter][SLOTS[slot]] = tensor

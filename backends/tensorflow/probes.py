@@ -1,0 +1,131 @@
+"""What the parity checks see of TensorFlow: activations, gradients, states.
+
+Training never asks for these. Names are those of common.weights.
+"""
+
+import keras
+import tensorflow as tf
+
+from common.keras_file import from_keras, to_keras
+from common.reference import Conventions, State
+
+from .resnet import Residual, resnet18
+from .weights import _variables, get_weights, set_weights
+
+# Differs: where Adam adds epsilon.
+CONVENTIONS = Conventions(adam_epsilon_place="inside")
+
+
+def in_float64(net):
+    """Return the network in float64, to compute in that precision.
+
+    Differs: the type of a variable is settled when it is made, so this is a
+    copy.
+    """
+    weights = get_weights(net)
+    num_classes, in_channels = (
+        weights["fc.bias"].size,
+        weights["conv.weight"].shape[1],
+    )
+    before = keras.config.floatx()
+    keras.config.set_floatx("float64")
+    try:
+        copy = resnet18(num_classes, in_channels)
+    finally:
+        keras.config.set_floatx(before)
+    set_weights(copy, weights)
+    return copy
+
+
+def activations(net, X, training=False):
+    """Return the output of every layer on a batch, by canonical name.
+
+    Differs: Keras has no hooks, so each layer's `call` is replaced for one
+    eager pass.
+    """
+    outputs, layers = {}, _layers(net)
+
+    def keeping(name, call):
+        def keep(*inputs, **options):
+            outputs[name] = call(*inputs, **options)
+            return outputs[name]
+
+        return keep
+
+    for name, layer in layers.items():
+        vars(layer)["call"] = keeping(name, layer.call)
+    try:
+        net(X, training=training)
+    finally:
+        for layer in layers.values():
+            del vars(layer)["call"]
+    return outputs
+
+
+def _layers(net):
+    """Return the layers of a network by their canonical names."""
+    found = {}
+    for layer in net.layers:
+        if not isinstance(layer, keras.Sequential):
+            found[layer.name] = layer
+            continue
+        for i, block in enumerate(layer.layers):
+            name = f"{layer.name}.{i}"
+            found[name] = block
+            if isinstance(block, Residual):
+                parts = (block.conv1, block.conv2, block.conv3)
+                for part in (*parts, block.bn1, block.bn2):
+                    if part is not None:
+                        found[f"{name}.{part.name}"] = part
+    return found
+
+
+def gradients(net, X, y, loss):
+    """Return the gradient of the mean loss by every weight, in NumPy.
+
+    In training mode; BatchNorm's running statistics move with it.
+    """
+    trained = _trained(net)
+    with tf.GradientTape() as tape:
+        l = tf.reduce_mean(loss(net(X, training=True), y))
+    found = tape.gradient(l, list(trained.values()))
+    return {
+        name: from_keras(gradient.numpy())
+        for name, gradient in zip(trained, found, strict=True)
+    }
+
+
+def _trained(net):
+    return {
+        name: variable
+        for name, variable in _variables(net).items()
+        if variable.trainable
+    }
+
+
+def get_state(net, trainer):
+    """Return the state of an optimizer of this network, in NumPy."""
+    state = State(int(trainer.iterations.numpy()))
+    for slot, variables in _slots(trainer).items():
+        for name, variable in _trained(net).items():
+            own = variables[trainer._get_variable_index(variable)]
+            array = from_keras(own.numpy())
+            state.slots.setdefault(slot, {})[name] = array
+    return state
+
+
+def set_state(net, trainer, state):
+    """Put a state into an optimizer of this network."""
+    trainer.iterations.assign(state.steps)
+    for slot, arrays in state.slots.items():
+        variables = _slots(trainer)[slot]
+        for name, variable in _trained(net).items():
+            own = variables[trainer._get_variable_index(variable)]
+            own.assign(to_keras(arrays[name]))
+
+
+def _slots(trainer):
+    """Return the optimizer's variables by the slots of common.reference."""
+    if isinstance(trainer, keras.optimizers.SGD):
+        return {"momentum": trainer.momentums} if trainer.momentum else {}
+    return {"first": trainer._momentums, "second": trainer._velocities}

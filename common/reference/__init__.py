@@ -1,0 +1,24 @@
+"""The arbiter: the chapter's transforms, network and optimisers in NumPy and float64, written to be read.
+
+It decides which of the frameworks is right, so it is checked by what is none of them: finite differences, Pillow,
+`colorsys` and the formulas of the papers (tests/test_reference_*.py).
+"""
+
+from common.reference.conventions import ALIGNED, KNOWN_DIFFERENCES, Conventions, Difference
+from common.reference.optimizers import SGD, Adam, State
+from common.reference.resnet import forward, logits
+from common.reference.training import gradients, train_step
+
+__all__ = [
+    "ALIGNED",
+    "KNOWN_DIFFERENCES",
+    "SGD",
+    "Adam",
+    "Conventions",
+    "Difference",
+    "State",
+    "forward",
+    "gradients",
+    "logits",
+    "train_step",
+]

@@ -1,0 +1,201 @@
+"""Where the frameworks differ, as settings of the arbiter, and the list of the differences that are known.
+
+The arbiter computes by `Conventions`; its defaults are what this project has aligned every backend to. A known
+difference is one field set to what some framework does by itself. The same list serves three ends: the parity command
+tries each one to name the likely cause of a divergence, the mutants table plants each one in a backend that must then
+be rejected, and docs/differences.md shows what each one does to a training.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """How the arbiter computes where correct frameworks disagree. The defaults are the aligned meaning."""
+
+    # The network.
+    padding: str = "both"  # of a 3 x 3 convolution at stride 2: "both" sides, or "end", as 'same' does on even sizes
+    bn_epsilon: float = 1e-5
+    bn_momentum: float = 0.9  # the share of a running statistic that a step keeps
+    bn_variance: str = (
+        "unbiased"  # what goes into the running variance: "unbiased" (n - 1) or "biased" (n)
+    )
+    # The objective and the optimisers.
+    objective: str = "mean"  # of the losses of a batch: "mean" or "sum"
+    adam_epsilon: float = 1e-8
+    adam_epsilon_place: str = (
+        "outside"  # the bias correction (Kingma and Ba 2015, algorithm 1), or "inside"
+    )
+    momentum_rate: str = (
+        "outside"  # the learning rate is left "outside" the momentum buffer, or goes "inside"
+    )
+    weight_decay: str = "coupled"  # added to the gradient, or "decoupled": taken from the weight
+    # The transforms.
+    brightness: str = "multiply"  # or "add"
+    contrast: str = (
+        "grey"  # blend with the mean grey of the image, or with the mean of each "channel"
+    )
+    saturation: str = "grey"  # blend with the pixel's grey, scale the S of "hsv", or take 0.114 of "blue" for the grey
+    hue: str = "exact"  # or in the "8-bit" HSV of Pillow
+    antialias: bool = True  # when a crop is resized down
+    rounding: str = "nearest"  # of levels 0..255, or "down"
+
+
+ALIGNED = Conventions()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One known difference: the field it sets, to which value, who does so by itself, and what it means."""
+
+    name: str
+    field: str
+    value: Any
+    native_to: str
+    meaning: str
+
+    def conventions(self, base: Conventions = ALIGNED) -> Conventions:
+        """Return ``base`` with this difference in it."""
+        return replace(base, **{self.field: self.value})
+
+    def holds(self, conventions: Conventions) -> bool:
+        """Tell whether ``conventions`` have this difference already."""
+        return bool(getattr(conventions, self.field) == self.value)
+
+
+KNOWN_DIFFERENCES = (
+    Difference(
+        "padding",
+        "padding",
+        "end",
+        "TensorFlow (padding='same')",
+        "at stride 2 pads the end of each axis alone, which shifts the grid by one pixel",
+    ),
+    Difference(
+        "BatchNorm's epsilon",
+        "bn_epsilon",
+        1e-3,
+        "Keras",
+        "1e-3, where the others take 1e-5",
+    ),
+    Difference(
+        "BatchNorm's momentum",
+        "bn_momentum",
+        0.99,
+        "Keras",
+        "a step keeps .99 of the running statistics, where the others keep .9",
+    ),
+    Difference(
+        "BatchNorm's momentum, swapped",
+        "bn_momentum",
+        0.1,
+        "a port that copies the number",
+        "PyTorch's momentum is the share of the new batch, one minus that of the others",
+    ),
+    Difference(
+        "biased running variance",
+        "bn_variance",
+        "biased",
+        "MXNet on the CPU, Keras",
+        "keeps the variance of the batch as it is, where PyTorch corrects it by n / (n - 1)",
+    ),
+    Difference(
+        "unbiased running variance",
+        "bn_variance",
+        "unbiased",
+        "PyTorch, TensorFlow's fused operator",
+        "corrects the variance of the batch by n / (n - 1), where MXNet and Keras keep it as it is",
+    ),
+    Difference(
+        "sum of losses",
+        "objective",
+        "sum",
+        "the book's PyTorch tab",
+        "minimises the sum of the losses of a batch, where the MXNet tab minimises the mean",
+    ),
+    Difference(
+        "Adam's epsilon",
+        "adam_epsilon",
+        1e-7,
+        "Keras",
+        "1e-7, where the others take 1e-8",
+    ),
+    Difference(
+        "Adam's epsilon inside",
+        "adam_epsilon_place",
+        "inside",
+        "MXNet, Keras",
+        "adds epsilon before the second moment is corrected for its bias, where PyTorch adds it after",
+    ),
+    Difference(
+        "Adam's epsilon outside",
+        "adam_epsilon_place",
+        "outside",
+        "PyTorch",
+        "adds epsilon after the second moment is corrected for its bias, where the others add it before",
+    ),
+    Difference(
+        "learning rate inside the momentum",
+        "momentum_rate",
+        "inside",
+        "MXNet, Keras",
+        "bakes the learning rate into the momentum buffer, so a new rate takes hold only slowly",
+    ),
+    Difference(
+        "decoupled weight decay",
+        "weight_decay",
+        "decoupled",
+        "Keras (weight_decay=)",
+        "takes the decay from the weight itself, past the momentum or Adam's moments",
+    ),
+    Difference(
+        "brightness added",
+        "brightness",
+        "add",
+        "TensorFlow",
+        "adds factor - 1 to every pixel, where the others multiply by the factor",
+    ),
+    Difference(
+        "contrast by channel",
+        "contrast",
+        "channel",
+        "TensorFlow",
+        "blends with the mean of each channel, where the others blend with the mean grey",
+    ),
+    Difference(
+        "saturation of HSV",
+        "saturation",
+        "hsv",
+        "TensorFlow",
+        "scales the S of HSV, where PyTorch blends with the pixel's grey",
+    ),
+    Difference(
+        "saturation with wrong grey",
+        "saturation",
+        "blue",
+        "MXNet",
+        "takes 0.114 of blue alone for the grey: a bug upstream",
+    ),
+    Difference(
+        "hue in 8 bits",
+        "hue",
+        "8-bit",
+        "PyTorch on PIL images",
+        "turns the hue in Pillow's 8-bit HSV, where the others keep fractions",
+    ),
+    Difference(
+        "no antialiasing",
+        "antialias",
+        False,
+        "MXNet, TensorFlow",
+        "interpolates between four pixels however much a crop shrinks, and skips the others",
+    ),
+    Difference(
+        "levels rounded down",
+        "rounding",
+        "down",
+        "MXNet, PyTorch on brightness",
+        "cuts the fraction of a level off, where rounding to the nearest is unbiased",
+    ),
+)

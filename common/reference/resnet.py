@@ -1,0 +1,183 @@
+"""ResNet-18 (He et al. 2016) as the book builds it for small images, in NumPy: forward, backward, statistics.
+
+The arbiter of every backend's network. Images are (n, channels, height, width); weights are the canonical ones of
+`common.weights`, and the type of the images is the type of the arithmetic.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.reference import layers
+from common.reference.conventions import ALIGNED, Conventions
+from common.reference.layers import Array
+from common.weights import STAGES, is_buffer
+
+Arrays = Mapping[str, Array]
+Back = Callable[[Array], Array]
+
+
+@dataclass
+class Forward:
+    """What a forward pass leaves.
+
+    ``activations`` holds the output of each layer with weights and of each residual block, by canonical name, in the
+    order of computation; ``statistics`` the mean, variance and count of each BatchNorm's batch, in training mode.
+    """
+
+    logits: Array
+    activations: dict[str, Array]
+    statistics: dict[str, tuple[Array, Array, int]]
+    _backward: Back = field(repr=False)
+    _gradients: dict[str, Array] = field(repr=False)
+    _parameters: tuple[str, ...] = field(repr=False)
+
+    def backward(self, dlogits: Array) -> dict[str, Array]:
+        """Return the gradient by every parameter, by canonical name, given the gradient by the logits."""
+        self._backward(dlogits)
+        return {name: self._gradients[name] for name in self._parameters}
+
+
+def forward(
+    weights: Arrays, X: Array, training: bool = False, conventions: Conventions = ALIGNED
+) -> Forward:
+    """Run the network on images (n, channels, height, width), floats in 0..1.
+
+    In training mode BatchNorm takes the statistics of the batch; the running ones are never changed here.
+    """
+    run = _Pass(
+        {name: w.astype(X.dtype, copy=False) for name, w in weights.items()}, training, conventions
+    )
+    back: list[Back] = []
+    X = run.conv(back, X, "conv")
+    X = run.relu(back, run.batch_norm(back, X, "bn"))  # (n, 64, h, w)
+    for stage, _, first_stride in STAGES:
+        X = run.residual(
+            back, X, f"{stage}.0", first_stride
+        )  # (n, channels, h / stride, w / stride)
+        X = run.residual(back, X, f"{stage}.1", 1)
+    X, backward = layers.global_avg_pool(X)  # (n, 512)
+    back.append(lambda dY: backward(dY)[0])
+    logits = run.dense(back, X, "fc")
+    return Forward(
+        logits,
+        run.activations,
+        run.statistics,
+        _chain(back),
+        run.gradients,
+        tuple(parameters(weights)),
+    )
+
+
+def logits(weights: Arrays, X: Array) -> Array:
+    """Return the logits (n, classes) of images (n, channels, height, width), in evaluation mode."""
+    return forward(weights, X).logits
+
+
+def _chain(back: list[Back]) -> Back:
+    def backward(dY: Array) -> Array:
+        for step in reversed(back):
+            dY = step(dY)
+        return dY
+
+    return backward
+
+
+class _Pass:
+    """One pass through the network: what each layer saw, and where each gradient goes."""
+
+    def __init__(self, weights: Arrays, training: bool, conventions: Conventions) -> None:
+        self.weights, self.training, self.conventions = weights, training, conventions
+        self.activations: dict[str, Array] = {}
+        self.statistics: dict[str, tuple[Array, Array, int]] = {}
+        self.gradients: dict[str, Array] = {}
+
+    def residual(self, back: list[Back], X: Array, name: str, stride: int) -> Array:
+        """Run the block ``name``: two convolutions beside a shortcut, which is a 1 x 1 convolution at stride 2."""
+        branch: list[Back] = []
+        shortcut: list[Back] = []
+        Y = self.conv(branch, X, f"{name}.conv1", stride)
+        Y = self.relu(branch, self.batch_norm(branch, Y, f"{name}.bn1"))
+        Y = self.batch_norm(branch, self.conv(branch, Y, f"{name}.conv2"), f"{name}.bn2")
+        if f"{name}.conv3.weight" in self.weights:
+            X = self.conv(shortcut, X, f"{name}.conv3", stride)
+        back.append(lambda dY: _chain(shortcut)(dY) + _chain(branch)(dY))
+        self.activations[name] = self.relu(back, Y + X)
+        return self.activations[name]
+
+    def conv(self, back: list[Back], X: Array, name: str, stride: int = 1) -> Array:
+        weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
+        Y, backward = layers.conv2d(X, weight, bias, stride, self.conventions.padding)
+        return self._with_weights(back, name, Y, backward)
+
+    def batch_norm(self, back: list[Back], X: Array, name: str) -> Array:
+        weight, bias, mean, variance = (
+            self.weights[f"{name}.{kind}"]
+            for kind in ("weight", "bias", "running_mean", "running_var")
+        )
+        if self.training:
+            mean, variance = X.mean(axis=(0, 2, 3)), X.var(axis=(0, 2, 3))
+            self.statistics[name] = mean, variance, X[:, 0].size
+        epsilon = self.conventions.bn_epsilon
+        Y, backward = layers.batch_norm(X, weight, bias, mean, variance, epsilon, self.training)
+        return self._with_weights(back, name, Y, backward)
+
+    def dense(self, back: list[Back], X: Array, name: str) -> Array:
+        Y, backward = layers.dense(X, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])
+        return self._with_weights(back, name, Y, backward)
+
+    def relu(self, back: list[Back], X: Array) -> Array:
+        Y, backward = layers.relu(X)
+        back.append(lambda dY: backward(dY)[0])
+        return Y
+
+    def _with_weights(
+        self, back: list[Back], name: str, Y: Array, backward: layers.Backward
+    ) -> Array:
+        """Keep a layer's activation, and on the way back its gradients."""
+        self.activations[name] = Y
+
+        def step(dY: Array) -> Array:
+            dX, dweight, dbias = backward(dY)
+            self.gradients[f"{name}.bias"] = dbias
+            self.gradients[f"{name}.weight"] = dweight
+            return dX
+
+        back.append(step)
+        return Y
+
+
+def updated_buffers(
+    weights: Arrays, passed: Forward, conventions: Conventions = ALIGNED
+) -> dict[str, Array]:
+    """Return BatchNorm's running statistics after a training step, by canonical name."""
+    keep = conventions.bn_momentum
+    buffers: dict[str, Array] = {}
+    for name, (mean, variance, count) in passed.statistics.items():
+        if conventions.bn_variance == "unbiased":
+            variance = variance * (count / (count - 1))
+        for kind, new in (("running_mean", mean), ("running_var", variance)):
+            running = weights[f"{name}.{kind}"]
+            buffers[f"{name}.{kind}"] = (keep * running + (1 - keep) * new).astype(new.dtype)
+    return buffers
+
+
+def before_batch_norm(name: str) -> bool:
+    """Tell the biases whose true gradient is 0, as the BatchNorm behind them takes every constant away again.
+
+    Their gradients are rounding noise, which Adam turns into full steps. These change nothing that the network
+    computes in training mode, so checks leave them out where they compare weights.
+    """
+    return name == "conv.bias" or name.endswith((".conv1.bias", ".conv2.bias"))
+
+
+def parameters(weights: Arrays) -> dict[str, Array]:
+    """Return what is trained, without BatchNorm's buffers."""
+    return {name: weight for name, weight in weights.items() if not is_buffer(name)}
+
+
+def correct(logits: Array, y: NDArray[np.int64]) -> int:
+    """Return the number of right predictions."""
+    return int((logits.argmax(axis=1) == y).sum())

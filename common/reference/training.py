@@ -1,0 +1,50 @@
+"""One training step of the arbiter: loss, gradients, optimiser, BatchNorm's statistics."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.reference import layers, resnet
+from common.reference.conventions import ALIGNED, Conventions
+from common.reference.layers import Array
+from common.reference.optimizers import SGD, Adam
+
+Arrays = Mapping[str, Array]
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step returns, as `train_batch_ch13` does, and the weights and buffers after it, by canonical name."""
+
+    loss: float  # the sum of the losses of the batch
+    correct: int
+    weights: dict[str, Array]
+
+
+def gradients(
+    weights: Arrays, X: Array, y: Labels, conventions: Conventions = ALIGNED
+) -> tuple[dict[str, Array], Array, resnet.Forward]:
+    """Return the gradient of the objective by every parameter, the losses (n,) and the forward pass."""
+    passed = resnet.forward(weights, X, training=True, conventions=conventions)
+    losses, backward = layers.cross_entropy(passed.logits, y)
+    share = 1 if conventions.objective == "sum" else len(y)
+    (dlogits,) = backward(np.full(len(y), 1 / share, X.dtype))
+    return passed.backward(dlogits), losses, passed
+
+
+def train_step(
+    weights: Arrays,
+    X: Array,
+    y: Labels,
+    optimizer: Adam | SGD,
+    conventions: Conventions = ALIGNED,
+) -> Step:
+    """Train on one batch (n, channels, height, width); the optimiser's state moves, ``weights`` stay."""
+    gradient, losses, passed = gradients(weights, X, y, conventions)
+    after = optimizer.step(weights, gradient) | resnet.updated_buffers(weights, passed, conventions)
+    # In the canonical order, which is that of the argument.
+    after = {name: after[name] for name in weights}
+    return Step(float(losses.sum()), resnet.correct(passed.logits, y), after)

@@ -1,0 +1,190 @@
+"""The chapter's augmentations in NumPy, pixel by pixel formulas as the sources state them, in float64.
+
+Images are (n, 3, height, width), floats in 0..1; parameters come one for each image. Nothing is shared with the
+backends but the decisions: the matrices of a crop are made here again, from its box.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.reference.conventions import ALIGNED, Conventions
+from common.sampling import (
+    BRIGHTNESS,
+    CONTRAST,
+    HUE,
+    SATURATION,
+    Crops,
+    Decision,
+    FlipsLeftRight,
+    FlipsTopBottom,
+    Jitters,
+)
+
+Array = NDArray[Any]
+LUMA = np.array([0.299, 0.587, 0.114])[:, None, None]  # ITU-R BT.601
+
+
+def augment(X: Array, decisions: Sequence[Decision], conventions: Conventions = ALIGNED) -> Array:
+    """Apply ``decisions`` in order."""
+    for decision in decisions:
+        match decision:
+            case FlipsLeftRight(flips):
+                X = flip_left_right(X, flips)
+            case FlipsTopBottom(flips):
+                X = flip_top_bottom(X, flips)
+            case Crops(boxes, rows, columns):
+                X = crop_resize(X, boxes, (rows.shape[1], columns.shape[1]), conventions)
+            case Jitters(factors, order):
+                X = color_jitter(X, factors, order, conventions)
+    return X
+
+
+def flip_left_right(X: Array, flips: NDArray[np.bool_]) -> Array:
+    """Mirror left and right the images where ``flips`` (n,) is true."""
+    return np.stack([x[:, :, ::-1] if flip else x for x, flip in zip(X, flips, strict=True)])
+
+
+def flip_top_bottom(X: Array, flips: NDArray[np.bool_]) -> Array:
+    """Turn upside down the images where ``flips`` (n,) is true."""
+    return np.stack([x[:, ::-1] if flip else x for x, flip in zip(X, flips, strict=True)])
+
+
+def crop_resize(
+    X: Array, boxes: Array, size: tuple[int, int], conventions: Conventions = ALIGNED
+) -> Array:
+    """Cut (top, left, height, width) out of each image and resize it to ``size``, bilinear with antialiasing."""
+    crops = []
+    for x, (top, left, height, width) in zip(X, boxes, strict=True):
+        cut = x[:, top : top + height, left : left + width]
+        rows = resize_matrix(height, size[0], conventions.antialias)
+        columns = resize_matrix(width, size[1], conventions.antialias)
+        crops.append(rows @ cut @ columns.T)
+    return np.stack(crops)
+
+
+def resize_matrix(length: int, size: int, antialias: bool = True) -> Array:
+    """Return the (size, length) weights of a bilinear resize of an axis, with half-pixel centres.
+
+    Each output pixel is the mean of the input under a triangle around its centre, as wide as two input pixels, or as
+    two output pixels where they are larger: that is the antialiasing. Past the edges, its nearest pixel counts on.
+    """
+    scale = length / size
+    centres = (np.arange(size) + 0.5) * scale
+    if not antialias:
+        centres = centres.clip(0.5, length - 0.5)
+    reach = max(scale, 1.0) if antialias else 1.0
+    distances = np.abs(np.arange(length) + 0.5 - centres[:, None])
+    triangle = np.maximum(0.0, 1.0 - distances / reach)
+    return np.asarray(triangle / triangle.sum(axis=1, keepdims=True))
+
+
+def adjust_brightness(X: Array, factors: Array, conventions: Conventions = ALIGNED) -> Array:
+    """Multiply each image by its factor."""
+    if conventions.brightness == "add":
+        return (X + (_per_image(factors) - 1)).clip(0, 1)
+    return (X * _per_image(factors)).clip(0, 1)
+
+
+def adjust_contrast(X: Array, factors: Array, conventions: Conventions = ALIGNED) -> Array:
+    """Blend each image with its mean grey; 0 is all grey."""
+    seen = X if conventions.contrast == "channel" else _grey(X)
+    return _blend(X, seen.mean(axis=(2, 3), keepdims=True), factors)
+
+
+def adjust_saturation(X: Array, factors: Array, conventions: Conventions = ALIGNED) -> Array:
+    """Blend each pixel with its own grey; 0 is all grey."""
+    if conventions.saturation == "blue":
+        return _blend(X, LUMA[2] * X[:, 2:], factors)
+    if conventions.saturation == "hsv":
+        hue, saturation, value = to_hsv(X)
+        scaled = (saturation * _per_image(factors)[:, 0]).clip(0, 1)
+        return from_hsv(hue, scaled, value)
+    return _blend(X, _grey(X), factors)
+
+
+def adjust_hue(X: Array, shifts: Array, conventions: Conventions = ALIGNED) -> Array:
+    """Turn the colour circle of each image by its shift, in turns."""
+    hue, saturation, value = to_hsv(X)
+    shift = _per_image(shifts)[:, 0]
+    if conventions.hue == "8-bit":
+        # Pillow's HSV image: each of the three in 256 levels, and the shift too.
+        hue, saturation, value = (np.floor(255 * part) for part in (hue, saturation, value))
+        hue = (hue + np.floor(255 * shift)) % 256
+        return from_hsv(hue / 255, saturation / 255, value / 255)
+    return from_hsv((hue + shift) % 1, saturation, value)
+
+
+def color_jitter(
+    X: Array, factors: Array, order: Array, conventions: Conventions = ALIGNED
+) -> Array:
+    """Change brightness, contrast, saturation and hue of each image by ``factors`` (n, 4) in its ``order`` (n, k)."""
+    adjustments = {
+        BRIGHTNESS: adjust_brightness,
+        CONTRAST: adjust_contrast,
+        SATURATION: adjust_saturation,
+        HUE: adjust_hue,
+    }
+    images = []
+    for i, kinds in enumerate(order):
+        x = X[i : i + 1]
+        for kind in kinds:
+            x = adjustments[kind](x, factors[i : i + 1, kind], conventions)
+        images.append(x)
+    return np.concatenate(images)
+
+
+def to_levels(X: Array, conventions: Conventions = ALIGNED) -> NDArray[np.uint8]:
+    """Return floats 0..1 as levels 0..255."""
+    levels = 255 * X
+    rounded = np.rint(levels) if conventions.rounding == "nearest" else np.floor(levels)
+    return rounded.astype(np.uint8)
+
+
+def to_hsv(X: Array) -> tuple[Array, Array, Array]:
+    """Return hue in turns, saturation and value, each (n, height, width), by the hexcone of Smith (1978)."""
+    red, green, blue = X[:, 0], X[:, 1], X[:, 2]
+    value, least = X.max(axis=1), X.min(axis=1)
+    chroma = value - least
+    some = np.where(chroma == 0, 1, chroma)
+    sixths = np.select(
+        [value == red, value == green],
+        [(green - blue) / some, 2 + (blue - red) / some],
+        4 + (red - green) / some,
+    )
+    return (sixths / 6) % 1, chroma / np.where(value == 0, 1, value), value
+
+
+def from_hsv(hue: Array, saturation: Array, value: Array) -> Array:
+    """Return the image (n, 3, height, width) of hue in turns, saturation and value: Smith's six cases."""
+    sixth = np.floor(hue * 6)
+    fraction = hue * 6 - sixth
+    low = value * (1 - saturation)
+    falling = value * (1 - saturation * fraction)
+    rising = value * (1 - saturation * (1 - fraction))
+    cases = [
+        (value, rising, low),
+        (falling, value, low),
+        (low, value, rising),
+        (low, falling, value),
+        (rising, low, value),
+        (value, low, falling),
+    ]
+    which = sixth.astype(np.int64) % 6
+    return np.stack([np.choose(which, [case[c] for case in cases]) for c in range(3)], axis=1)
+
+
+def _grey(X: Array) -> Array:
+    """Return the luma of each pixel, (n, 1, height, width)."""
+    return (LUMA * X).sum(axis=1, keepdims=True)
+
+
+def _blend(X: Array, base: Array, factors: Array) -> Array:
+    factors = _per_image(factors)
+    return (factors * X + (1 - factors) * base).clip(0, 1)
+
+
+def _per_image(values: Array) -> Array:
+    return np.asarray(values, np.float64)[:, None, None, None]
