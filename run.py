@@ -3,10 +3,16 @@
 import io
 import sys
 import warnings
+from typing import TYPE_CHECKING
 
 import backends
 from common import cli
 from common.errors import UserError, UserNotice
+
+if TYPE_CHECKING:  # NumPy comes with them, and --help should not wait for that
+    from common.config import TrainConfig
+    from common.convert import Stored
+    from common.interface import Backend
 
 _format_warning = warnings.formatwarning
 
@@ -18,17 +24,49 @@ def _format(message, category, *arguments):  # type: ignore[no-untyped-def]
     return _format_warning(message, category, *arguments)
 
 
+def _convert(arguments: list[str]) -> bool:
+    """Run ``convert``, and tell whether the command line is its."""
+    command = cli.parse_convert(arguments, list(backends.FRAMEWORKS))
+    if command is None:
+        return False
+    from common import convert
+
+    kinds = convert.check_paths(command.source, command.target, command.force)
+    loaded = backends.load_several(*convert.frameworks(*kinds))
+    convert.convert(command.source, command.target, loaded, command.force)
+    return True
+
+
+def _load(config: "TrainConfig") -> tuple["Backend", "Stored | None"]:
+    """Load the backend of a run, and read the file of weights that it is given."""
+    if config.weights is None:
+        return backends.load(config.backend), None
+    from common import convert
+
+    kind = convert.check_source(config.weights)
+    readers = [kind.backend] if kind.to_read else []
+    if kind.to_read and not backends.installed(kind.backend):
+        raise UserError(
+            f"{config.weights} can only be read by {kind.backend}, which is not installed here: where it is, "
+            f"python run.py convert {config.weights} weights.safetensors makes a file that every backend reads"
+        )
+    loaded = backends.load_several([config.backend, *readers])
+    return loaded[config.backend], convert.read_stored(config.weights, loaded)
+
+
 def main(arguments: list[str]) -> int:
     """Run one command and return the exit code: 0 well, 2 for what the user can put right, 130 for Ctrl-C."""
     warnings.formatwarning = _format
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file may be anything
     try:
+        if _convert(arguments):
+            return 0
         command = cli.parse(arguments, list(backends.FRAMEWORKS))
-        backend = backends.load(command.config.backend)
+        backend, weights = _load(command.config)
         from common import chapters  # only now: it needs what load has found to be there
 
-        chapters.run(command, backend)
+        chapters.run(command, backend, weights=weights)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

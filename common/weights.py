@@ -128,10 +128,10 @@ def _size(weights: Mapping[str, NDArray[Any]], name: str, axis: int, axes: int) 
 
 def _faults(name: str, weight: NDArray[Any], shape: Shape) -> list[str]:
     fits = weight.ndim == len(shape) and all(
-        wanted in (ANY, size) for size, wanted in zip(weight.shape, shape, strict=True)
+        right in (ANY, size) for size, right in zip(weight.shape, shape, strict=True)
     )
     if not fits:
-        wanted = "(" + ", ".join("any" if size == ANY else str(size) for size in shape) + ")"
+        wanted = str(shape).replace(str(ANY), "any")
         return [f"{name} has shape {weight.shape}, not {wanted}"]
     if weight.size == 0:
         return [f"{name} has no values"]
