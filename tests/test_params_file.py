@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import load_or_skip
+from conftest import counted, load_or_skip
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -262,19 +262,5 @@ def test_the_network_s_weights_come_back_without_mxnet(tmp_path):
 
 def test_counted_names_are_told_by_the_order_of_their_numbers(tmp_path):
     weights = initial_weights(2, seed=3)
-    kinds = {"conv": 7, "bn": 20, "fc": 1}
-    numbers: dict[str, int] = {}
-    named = {}
-    for name, weight in weights.items():
-        layer, _, value = name.rpartition(".")
-        kind = next(k for k in kinds if k in layer.rpartition(".")[2])
-        if layer not in numbers:
-            numbers[layer] = kinds[kind]
-            kinds[kind] += 3
-        if kind == "bn":
-            value = {"weight": "gamma", "bias": "beta"}.get(value, value)
-        prefix = "aux" if value.startswith("running") else "arg"
-        word = {"bn": "batchnorm", "fc": "dense"}.get(kind, kind)
-        named[f"{prefix}:net0_{word}{numbers[layer]}_{value}"] = weight
-    write_params(tmp_path / "counted.params", dict(sorted(named.items())))
+    write_params(tmp_path / "counted.params", counted(weights))
     assert equal(load_params(tmp_path / "counted.params"), weights)

@@ -5,6 +5,7 @@ canonically, so that only the counter of batches in BatchNorm is left out.
 """
 
 import re
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -114,7 +115,9 @@ def _state(path):
                 size = sum(entry.file_size for entry in archive.infolist())
             if size > path.stat().st_size:  # torch.save compresses nothing
                 raise UserError(f"{path} is compressed: save it anew")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is refused anyhow
+            state = torch.load(path, map_location="cpu", weights_only=True)
         tensors = dict(state.items())
     except UserError:
         raise
