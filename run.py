@@ -2,7 +2,9 @@
 
 import io
 import sys
+import time
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import backends
@@ -14,6 +16,7 @@ if TYPE_CHECKING:  # NumPy comes with them, and --help should not wait for that
     from common.convert import Stored
     from common.interface import Backend
 
+_began = time.perf_counter()
 _format_warning = warnings.formatwarning
 
 
@@ -54,6 +57,15 @@ def _load(config: "TrainConfig") -> tuple["Backend", "Stored | None"]:
     return loaded[config.backend], convert.read_stored(config.weights, loaded)
 
 
+def _run_each(command: cli.Command, names: list[str], arguments: list[str]) -> int:
+    """Run the command on several backends, and return the exit code."""
+    backends.require(names)
+    from common import side_by_side
+
+    packages = {name: backends.FRAMEWORKS[name] for name in names}
+    return side_by_side.run(command, packages, Path(__file__).resolve(), arguments)
+
+
 def main(arguments: list[str]) -> int:
     """Run one command and return the exit code: 0 well, 2 for what the user can put right, 130 for Ctrl-C."""
     warnings.formatwarning = _format
@@ -63,10 +75,14 @@ def main(arguments: list[str]) -> int:
         if _convert(arguments):
             return 0
         command = cli.parse(arguments, list(backends.FRAMEWORKS))
+        names = cli.backend_names(command.config.backend, list(backends.FRAMEWORKS))
+        if len(names) > 1:
+            return _run_each(command, names, arguments)
         backend, weights = _load(command.config)
+        startup_seconds = time.perf_counter() - _began
         from common import chapters  # only now: it needs what load has found to be there
 
-        chapters.run(command, backend, weights=weights)
+        chapters.run(command, backend, startup_seconds, weights)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

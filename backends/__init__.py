@@ -38,6 +38,28 @@ def missing_packages(name: str) -> list[str]:
     return [package for package in packages if not find_spec(package)]
 
 
+def require(names: Sequence[str]) -> None:
+    """Raise UserError where packages of these backends are not there."""
+    missing = [name for name in names if not installed(name)]
+    place = sys.platform, platform.machine()
+    for name in missing:
+        if place not in WHEELS.get(name, [place]):
+            raise UserError(
+                f"backend {name}: there are no wheels of {name} for "
+                f"{' '.join(place)}, only for "
+                + ", ".join(" ".join(wheel) for wheel in WHEELS[name])
+            )
+    if missing:
+        packages = [p for name in missing for p in missing_packages(name)]
+        extras = ["all"] if set(names) == set(FRAMEWORKS) else names
+        raise UserError(
+            f"backend {', '.join(missing)} needs "
+            f"{', '.join(dict.fromkeys(packages))}: install the extra "
+            f"'{','.join(extras)}', with pip install '.[{','.join(extras)}]' "
+            f"or uv run {' '.join(f'--extra {extra}' for extra in extras)}"
+        )
+
+
 def load(name: str) -> "Backend":
     """Import a backend, and with it its framework.
 
@@ -48,18 +70,7 @@ def load(name: str) -> "Backend":
     if name not in FRAMEWORKS:
         choices = ", ".join(FRAMEWORKS)
         raise UserError(f"unknown backend '{name}': choose from {choices}")
-    if missing := missing_packages(name):
-        place = sys.platform, platform.machine()
-        if place not in WHEELS.get(name, [place]):
-            raise UserError(
-                f"backend {name}: there are no wheels of {name} for "
-                f"{' '.join(place)}, only for "
-                + ", ".join(" ".join(wheel) for wheel in WHEELS[name])
-            )
-        raise UserError(
-            f"backend {name} needs {', '.join(missing)}: install the extra "
-            f"'{name}', with pip install '.[{name}]' or uv run --extra {name}"
-        )
+    require([name])
     backend: Backend = import_module(f"backends.{name}").BACKEND
     return backend
 

@@ -47,6 +47,7 @@ class Session:
     folder: RunFolder
     console: Console
     weights: Stored | None = None  # the file's of --weights
+    startup_seconds: float | None = None  # until the framework was loaded
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,18 @@ class Trained:
     weights: Weights
 
 
-def run(command: Command, backend: Backend, weights: Stored | None = None) -> None:
+def run(
+    command: Command,
+    backend: Backend,
+    startup_seconds: float | None = None,
+    weights: Stored | None = None,
+) -> None:
     """Run one command of the chapter, with the ``weights`` of the file that the command names.
 
-    Raises UserError for what the user can put right. Ctrl-C passes on as a KeyboardInterrupt that says what was kept.
+    ``startup_seconds``, which loading the backend took, is recorded. Raises UserError for what the user can put right.
+    Ctrl-C passes on as a KeyboardInterrupt that says what was kept.
     """
-    session = _begin(command, backend, weights)
+    session = replace(_begin(command, backend, weights), startup_seconds=startup_seconds)
     folder = session.folder
     try:
         if command.name == "augment":
@@ -82,6 +89,11 @@ def run(command: Command, backend: Backend, weights: Stored | None = None) -> No
     session.console.print(f"results in {folder.path}", soft_wrap=True)
 
 
+def make_console() -> Console:
+    """Return the console that everything is printed on: what it is given is text, never markup."""
+    return Console(highlight=False, markup=False, emoji=False, force_terminal=sys.stdout.isatty())
+
+
 def _number(n: int, word: str) -> str:
     return f"{n:,} {word}" + ("" if n == 1 else "s")
 
@@ -89,9 +101,7 @@ def _number(n: int, word: str) -> str:
 def _begin(command: Command, backend: Backend, weights: Stored | None) -> Session:
     """Check what can be checked before anything is written, then say what will run."""
     config = command.config
-    console = Console(
-        highlight=False, markup=False, emoji=False, force_terminal=sys.stdout.isatty()
-    )
+    console = make_console()
     devices = backend.devices.get_devices(config.device)
     # Reading settings raises for those that cannot work, before anything is written.
     backend.devices.describe(devices, config.precision, config.compile)
@@ -292,7 +302,11 @@ def _train_and_record(session: Session) -> None:
         "classes": json.dumps(session.data.train.classes),
     }
     save_weights(folder.path / "weights.safetensors", trained.weights, metadata)
-    folder.write_json("summary.json", asdict(trained.summary))
+    used = {
+        "startup_seconds": session.startup_seconds,
+        "peak_memory_mib": environment.peak_memory_mib(),
+    }
+    folder.write_json("summary.json", asdict(trained.summary) | used)
 
 
 def _title(session: Session, config: TrainConfig) -> str:

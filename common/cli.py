@@ -73,6 +73,24 @@ def parse_convert(arguments: Sequence[str], backends: Sequence[str]) -> Convert 
     return Convert(options.source, options.target, options.force)
 
 
+def backend_names(chosen: str, backends: Sequence[str]) -> list[str]:
+    """Return the backends that ``--backend`` asks for: one, several joined by commas, or 'all' of ``backends``.
+
+    Raises UserError for an unknown name and for one that comes twice.
+    """
+    if chosen == "all":
+        return list(backends)
+    names = chosen.split(",")
+    for name in names:
+        if name not in backends:
+            raise UserError(
+                f"unknown backend '{name}': choose from {', '.join(backends)}, several joined by commas, or all"
+            )
+    if len(set(names)) < len(names):
+        raise UserError(f"--backend {chosen} names a backend twice")
+    return names
+
+
 def _config(options: dict[str, Any]) -> TrainConfig:
     """Lay the given options over the preset's."""
     given = {name: value for name, value in options.items() if value is not None}
@@ -132,7 +150,13 @@ def _parser(backends: Sequence[str]) -> _Parser:
 
 def _add_shared(parser: argparse.ArgumentParser, backends: Sequence[str]) -> None:
     add = parser.add_argument
-    add("--backend", required=True, metavar="NAME", help=f"the framework: {', '.join(backends)}")
+    add(
+        "--backend",
+        required=True,
+        metavar="NAME",
+        help=f"the framework: {', '.join(backends)}; several joined by commas, or all, "
+        "run one after another and are laid side by side",
+    )
     add(
         "--preset",
         choices=PRESETS,

@@ -118,6 +118,17 @@ def _memory_bytes() -> int:
         return 0
 
 
+def peak_memory_mib() -> float | None:
+    """Return the most memory that this process has held at once, in MiB, without its children; None on Windows."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    # Kibibytes on Linux, bytes on macOS.
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
 def versions(packages: tuple[str, ...]) -> dict[str, str]:
     """Return the versions of Python, of what draws and computes, and of ``packages``, without importing them."""
     found = {"python": platform.python_version()}

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
 Images = NDArray[np.uint8]
 STYLES = ("-", "m--", "g-.", "r:")  # the book's, one a curve
+# One a backend. The colours are Okabe and Ito's, told apart by colour-blind eyes; dashes and markers need no colour.
+# Where curves meet, the wide line below and the hollow markers above all stay in sight.
+BACKEND_STYLES: tuple[dict[str, Any], ...] = (
+    {"color": "#0072B2", "linestyle": "-", "marker": "o", "linewidth": 2.4, "markersize": 5},
+    {"color": "#D55E00", "linestyle": "--", "marker": "s", "markersize": 7, "fillstyle": "none"},
+    {"color": "#000000", "linestyle": ":", "marker": "^", "markersize": 9, "fillstyle": "none"},
+)
 
 
 def use_svg_display() -> None:
@@ -214,6 +221,32 @@ def save_comparison(path: Path, runs: Mapping[str, NDArray[np.float64]], title: 
     axis.set(ylabel="test accuracy")
     axis.set_title(title, parse_math=False)
     _by_epoch(axis, legend="augmentation")
+    save_figure(path, figure)
+
+
+def save_backends(
+    path: Path, curves: Mapping[str, Mapping[str, Sequence[float]]], title: str
+) -> None:
+    """Write the curves of several backends, values by epoch by the curve's name: a panel a curve, a line a backend."""
+    from matplotlib.figure import Figure
+
+    names = list(next(iter(curves.values())))
+    figure = Figure(figsize=(3.6 * len(names), 3.9), layout="constrained")
+    figure.suptitle(title, parse_math=False)
+    for axis, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
+        for (backend, values), style in zip(curves.items(), BACKEND_STYLES, strict=False):
+            epochs = range(1, len(values[name]) + 1)
+            marker = style["marker"] if len(epochs) < 30 else None
+            looks = style | {"marker": marker, "clip_on": False}  # whole markers at the edges
+            axis.plot(epochs, values[name], label=backend, **looks)
+        axis.set_title(name, fontsize="medium")
+        axis.set_ylim(bottom=0)
+        if "accuracy" in name:
+            axis.set_ylim(top=1.02)
+        _by_epoch(axis)
+        axis.get_legend().remove()  # one serves all panels
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     save_figure(path, figure)
 
 

@@ -142,9 +142,11 @@ def metrics_of(session: Session) -> list[dict]:
 
 def test_a_training_leaves_its_own_summary_metrics_curves_and_weights(session, monkeypatch):
     monkeypatch.setattr(chapters.plotting, "save_curves", save_curves := mock.Mock())
-    chapters._train_and_record(session)
+    monkeypatch.setattr(chapters.environment, "peak_memory_mib", lambda: 123.5)
+    chapters._train_and_record(replace(session, startup_seconds=1.5))
     folder = session.folder.path
-    assert json.loads((folder / "summary.json").read_text()) == asdict(SUMMARY)
+    used = {"startup_seconds": 1.5, "peak_memory_mib": 123.5}
+    assert json.loads((folder / "summary.json").read_text()) == asdict(SUMMARY) | used
     assert load_file(folder / "weights.safetensors") == {"weight": 1}
     wanted = ("augment", "seed", "epoch", "train_loss", "train_acc", "test_acc")
     assert [tuple(line[name] for name in wanted) for line in metrics_of(session)] == [

@@ -1,6 +1,7 @@
 """What is set before a framework is imported, and what the machine is called."""
 
 import os
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -104,3 +105,27 @@ def test_the_record_names_processor_cores_memory_and_versions():
     versions = environment.versions(("numpy", "no-such-package"))
     assert versions["numpy"][0].isdigit()
     assert versions["no-such-package"] == "not installed"
+
+
+def test_peak_memory_grows_by_what_is_held_and_stays():
+    before = environment.peak_memory_mib()
+    if before is None:
+        pytest.skip("Windows does not say")
+    held = bytearray(os.urandom(1)) * int((before + 64) * 2**20)
+    assert environment.peak_memory_mib() > len(held) / 2**20
+    del held
+    assert environment.peak_memory_mib() > before + 64
+
+
+@pytest.mark.parametrize(("platform", "mebibytes"), [("linux", 3072), ("darwin", 3)])
+def test_peak_memory_is_read_in_the_system_s_unit(platform, mebibytes, monkeypatch):
+    resource = pytest.importorskip("resource")
+    usage = SimpleNamespace(ru_maxrss=3 * 2**20)
+    monkeypatch.setattr(resource, "getrusage", lambda who: usage)
+    monkeypatch.setattr(environment.sys, "platform", platform)
+    assert environment.peak_memory_mib() == mebibytes
+
+
+def test_peak_memory_is_unknown_where_the_system_does_not_say(monkeypatch):
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert environment.peak_memory_mib() is None

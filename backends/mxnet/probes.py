@@ -106,7 +106,11 @@ def set_state(net, trainer, state):
         arrays = [kept[name] for kept in state.slots.values()]
         if "momentum" in state.slots:
             arrays = [arrays[0] * -trainer.learning_rate]
-        kept = tuple(np.array(a, dtype=parameter.dtype) for a in arrays)
+        kept = tuple(
+            # The optimizers know the arrays of the old interface alone.
+            np.array(a, dtype=parameter.dtype).as_nd_ndarray()
+            for a in arrays
+        )
         updater.states[index] = kept if len(kept) > 1 else kept[0]
         updater.states_synced[index] = True
 

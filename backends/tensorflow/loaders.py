@@ -61,7 +61,7 @@ class _NativeBatches:
         examples = visits.map(
             self._example,
             num_parallel_calls=self.num_workers or None,
-            deterministic=True,
+            deterministic=True if self.num_workers else None,
         )
         return iter(examples.batch(self.batch_size).prefetch(1))
 

@@ -27,12 +27,14 @@ def in_float64(net):
         weights["fc.bias"].size,
         weights["conv.weight"].shape[1],
     )
-    before = keras.config.floatx()
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
     keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
     try:
         copy = resnet18(num_classes, in_channels)
     finally:
-        keras.config.set_floatx(before)
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(policy)
     set_weights(copy, weights)
     return copy
 

@@ -61,7 +61,7 @@ class _SGD(keras.optimizers.SGD):
     """
 
     def __init__(self, lr, momentum, weight_decay):
-        super().__init__(lr, momentum)
+        super().__init__(lr, momentum, name="sgd")
         self.l2 = weight_decay
 
     def update_step(self, gradient, variable, learning_rate):

@@ -6,7 +6,7 @@ tries each one to name the likely cause of a divergence, the mutants table plant
 be rejected, and docs/differences.md shows what each one does to a training.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 
@@ -54,6 +54,14 @@ class Difference:
     value: Any
     native_to: str
     meaning: str
+
+    @property
+    def part(self) -> str:
+        """Return what the difference shows in: "network", "training" or "transforms"."""
+        names = [field.name for field in fields(Conventions)]
+        if names.index(self.field) < names.index("bn_momentum"):
+            return "network"
+        return "training" if names.index(self.field) < names.index("brightness") else "transforms"
 
     def conventions(self, base: Conventions = ALIGNED) -> Conventions:
         """Return ``base`` with this difference in it."""

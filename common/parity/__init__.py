@@ -1,0 +1,1 @@
+"""Checks that versions of one network in several frameworks compute the same."""

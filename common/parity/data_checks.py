@@ -1,0 +1,206 @@
+"""Parity of what comes before the network: every transform, and the batches of both loaders."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from common.augmentation import ColorJitter, gallery
+from common.datasets import Dataset
+from common.parity.outcome import Array, Arrays, Difference, Outcome, differences
+from common.parity.subject import Subject
+from common.reference import Conventions, transforms
+from common.sampling import (
+    Decision,
+    FlipsLeftRight,
+    FlipsTopBottom,
+    Jitters,
+    crops,
+    decide,
+    epoch_batches,
+)
+
+PARTS = ("transforms",)
+Case = tuple[Array, list[Decision]]  # uint8 images (n, 3, height, width), and what to do with them
+
+
+def transform_checks(subject: Subject, seed: int = 0) -> Iterator[Outcome]:
+    """Check each operation on floats and on levels: random parameters, and those at the edges."""
+    found = cases(seed)
+    got = {
+        name: _augmented(subject, images, decisions) for name, (images, decisions) in found.items()
+    }
+
+    def wanted(conventions: Conventions) -> Arrays:
+        return {
+            name: transforms.augment(images / 255, decisions, conventions)
+            for name, (images, decisions) in found.items()
+        }
+
+    yield subject.hold("transforms", got, wanted, in_full_range, PARTS)
+
+
+def level_checks(subject: Subject, seed: int = 0) -> Iterator[Outcome]:
+    """Check each operation from levels to levels: none more than one apart, and hardly any at all."""
+    found = cases(seed)
+    got = {
+        name: _augmented(subject, images, decisions, levels=True)
+        for name, (images, decisions) in found.items()
+    }
+
+    def wanted(conventions: Conventions) -> Arrays:
+        return {
+            name: transforms.to_levels(
+                transforms.augment(images / 255, decisions, conventions), conventions
+            )
+            for name, (images, decisions) in found.items()
+        }
+
+    for name, distance in (("largest", in_full_range), ("mean", on_average)):
+        yield subject.hold(f"transforms of levels, {name}", got, wanted, distance, PARTS)
+
+
+def _augmented(
+    subject: Subject, images: Array, decisions: list[Decision], levels: bool = False
+) -> Array:
+    """Return what the backend makes of uint8 images: floats 0..1, or levels."""
+    augment, to_float = subject.backend.transforms.augment, subject.backend.transforms.to_float
+    X = subject.tensor(images, "uint8")
+    return subject.array(augment(X if levels else to_float(X), decisions))
+
+
+def in_full_range(got: Arrays, wanted: Arrays) -> list[Difference]:
+    """Return the largest difference of each place as it is: in levels, or in shares of 0..1."""
+    return differences(got, wanted, dict.fromkeys(wanted, 1.0))
+
+
+def on_average(got: Arrays, wanted: Arrays) -> list[Difference]:
+    """Return the mean difference of each place, in levels."""
+    return [
+        Difference(name, float(np.abs(np.subtract(got[name], array, dtype=np.float64)).mean()))
+        if name in got and got[name].shape == array.shape
+        else Difference(name, np.inf)
+        for name, array in wanted.items()
+    ]
+
+
+def cases(seed: int) -> dict[str, Case]:
+    """Return images and decisions by the name of the operation: the chapter's draws, then the edges."""
+    images = example_images(16, 16, seed)
+    indices = np.arange(len(images))
+    found: dict[str, Case] = {}
+    for name, augmentations in _operations().items():
+        found[name] = images, decide(augmentations, indices, seed, 0, (16, 16))
+    return found | _edges(seed)
+
+
+def _operations() -> Mapping[str, Any]:
+    """Return the chapter's operations, and the two that it shows only within the jitter."""
+    single = {"contrast": [ColorJitter(contrast=0.5)], "saturation": [ColorJitter(saturation=0.5)]}
+    return {**gallery((12, 10)), **single}
+
+
+def _edges(seed: int) -> dict[str, Case]:
+    """Return what is easily wrong: odd sizes, one image, all or none, factors 0 and beyond, half a turn, tiny boxes."""
+    images = example_images(7, 5, seed)
+    n = len(images)
+    all_of_them, none = np.ones(n, bool), np.zeros(n, bool)
+    found: dict[str, Case] = {
+        "flip of all, odd size": (
+            images,
+            [FlipsLeftRight(all_of_them), FlipsTopBottom(all_of_them)],
+        ),
+        "flip of none": (images, [FlipsLeftRight(none), FlipsTopBottom(none)]),
+        "one image": (images[:1], [FlipsLeftRight(all_of_them[:1])]),
+    }
+    for name, box, size in (
+        ("crop of the whole image", (0, 0, 7, 5), (7, 5)),
+        ("crop of one pixel, enlarged", (6, 4, 1, 1), (4, 4)),
+        ("crop to one pixel", (0, 0, 7, 5), (1, 1)),
+        ("crop of one row, shrunk", (3, 0, 1, 5), (2, 2)),
+    ):
+        boxes = np.tile(np.array(box), (n, 1))
+        found[name] = images, [crops(boxes, (7, 5), size)]
+    for kind, (name, factors) in enumerate(
+        {
+            "brightness 0 and 2": (0, 2),
+            "contrast 0 and 2": (0, 2),
+            "saturation 0 and 2": (0, 2),
+            "hue of half a turn": (-0.5, 0.5),
+        }.items()
+    ):
+        table = np.ones((n, 4), np.float32)
+        table[:, 3] = 0
+        table[:, kind] = np.resize(np.array(factors, np.float32), n)
+        found[name] = images, [Jitters(table, np.full((n, 1), kind))]
+    return found
+
+
+def example_images(height: int, width: int, seed: int) -> Array:
+    """Return uint8 images (8, 3, height, width): noise, ramps, and colours at the corners of the cube."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (8, 3, height, width), dtype=np.uint8)
+    rows, columns = np.mgrid[:height, :width]
+    images[2] = (rows * 255 // max(height - 1, 1)).astype(np.uint8)  # a grey ramp: no hue anywhere
+    images[3, 0], images[3, 1] = columns * 255 // max(width - 1, 1), 128  # two channels cross
+    images[4], images[5] = 0, 255
+    corners = rng.integers(0, 2, (3, height, width)) * 255
+    images[6] = corners  # pure colours, black and white: equal channels all over
+    images[7, 1] = images[7, 0]  # red and green equal
+    return images
+
+
+def loader_checks(subject: Subject, seed: int = 0) -> Iterator[Outcome]:
+    """Check that both pipelines give the arbiter's batches: two epochs, the last batch smaller."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (21, 16, 16, 3), dtype=np.uint8)
+    dataset = Dataset(images, np.arange(21) % 10, tuple("abcdefghij"))
+    augmentations = gallery((12, 10))["flip, jitter and crop"]
+    for is_train in (True, False):
+        augs = augmentations if is_train else ()
+        batches = subject.backend.loaders.load_batched(
+            dataset, augs, 8, is_train, seed, subject.devices[0]
+        )
+        split = "training" if is_train else "test"
+        yield _hold_batches(subject, f"batches, {split}", batches, dataset, augs, is_train, seed)
+    for workers in (0, 1, 2):
+        batches = subject.backend.loaders.load_native(dataset, (), 8, True, seed, workers)
+        check = f"native order, {workers} workers"
+        yield _hold_batches(subject, check, batches, dataset, (), True, seed)
+
+
+def _hold_batches(
+    subject: Subject,
+    check: str,
+    batches: Any,
+    dataset: Dataset,
+    augs: Any,
+    is_train: bool,
+    seed: int,
+) -> Outcome:
+    """Hold images and labels of two epochs; a label that is wrong counts as 1."""
+    got: dict[str, Array] = {}
+    for epoch in range(2):
+        for i, (X, y) in enumerate(batches):
+            place = f"epoch {epoch}, batch {i}"
+            got[f"{place}, y"], got[f"{place}, X"] = subject.array(y), subject.array(X)
+
+    def wanted(conventions: Conventions) -> Arrays:
+        found: dict[str, Array] = {}
+        for epoch in range(2):
+            order = epoch_batches(len(dataset), 8, seed, epoch, is_train)
+            for i, indices in enumerate(order):
+                decisions = decide(augs, indices, seed, epoch, (16, 16))
+                X = np.moveaxis(dataset.images[indices] / 255, -1, 1)
+                place = f"epoch {epoch}, batch {i}"
+                found[f"{place}, y"] = dataset.labels[indices]
+                found[f"{place}, X"] = transforms.augment(X, decisions, conventions)
+        return found
+
+    def distance(got: Arrays, wanted: Arrays) -> list[Difference]:
+        missing = [
+            Difference(f"{place}, one too many", 1.0) for place in got.keys() - wanted.keys()
+        ]
+        return in_full_range(got, wanted) + missing
+
+    return subject.hold(check, got, wanted, distance, PARTS)

@@ -1,0 +1,123 @@
+"""Free-running training in float32, with augmentation on, held against the envelope of what rounding alone does.
+
+Two correct runs part: with Adam their losses differ by 1e-3 after a step and by some per cent after five. So a backend
+is not asked for the arbiter's losses, but to stay as near to them as the arbiter itself stays when it computes in
+float32 from weights that are perturbed by the size of one rounding. A real difference leaves that envelope.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from common.augmentation import gallery
+from common.datasets import Dataset
+from common.datasets.shapes import draw_shapes
+from common.parity.outcome import Arrays, Difference, Outcome
+from common.parity.subject import Batch, Subject
+from common.reference import ALIGNED, Adam, Conventions, train_step, transforms
+from common.sampling import decide, epoch_batches
+from common.weights import initial_weights
+
+BATCH, LR = 8, 3e-4
+RUNS = 6  # perturbed ones
+AUGMENTATIONS = gallery((16, 16))["flip, jitter and crop"]
+FLOOR = 1e-6  # of a loss: what a single float32 step may be off
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """The arbiter's losses in float64, and those of its perturbed runs in float32, step by step."""
+
+    losses: list[float]
+    perturbed: list[list[float]]
+
+    def widths(self) -> list[float]:
+        """Return how far the perturbed runs have been from the true losses up to each step."""
+        apart = np.abs(np.array(self.perturbed) - np.array(self.losses)).max(axis=0)
+        return np.maximum.accumulate(np.maximum(apart, FLOOR * np.array(self.losses))).tolist()
+
+
+def envelope(num_steps: int, seed: int = 0, conventions: Conventions = ALIGNED) -> Envelope:
+    """Train the arbiter once in float64 and `RUNS` times in float32 from perturbed weights."""
+    losses = arbiter_losses(num_steps, seed, "float64", None, conventions)
+    perturbed = [
+        arbiter_losses(num_steps, seed, "float32", run, conventions) for run in range(RUNS)
+    ]
+    return Envelope(losses, perturbed)
+
+
+def arbiter_losses(
+    num_steps: int,
+    seed: int,
+    kind: str,
+    perturbation: int | None,
+    conventions: Conventions = ALIGNED,
+) -> list[float]:
+    """Return the arbiter's mean loss of each step; ``perturbation`` numbers the draw of one rounding per weight."""
+    weights = {name: w.astype(kind) for name, w in initial_weights(10, seed=seed).items()}
+    if perturbation is not None:
+        rng = np.random.default_rng((seed, perturbation))
+        weights = {
+            name: w * (1 + rng.uniform(-1, 1, w.shape) * 2.0**-24) for name, w in weights.items()
+        }
+        weights = {name: w.astype(kind) for name, w in weights.items()}
+    optimizer = Adam(LR, conventions=conventions)
+    losses = []
+    for batch in _batches(num_steps, seed, conventions):
+        X = batch.X.astype(kind)
+        step = train_step(weights, X, batch.y, optimizer, conventions)
+        weights = step.weights
+        losses.append(step.loss / len(batch.y))
+    return losses
+
+
+def _batches(num_steps: int, seed: int, conventions: Conventions) -> Iterator[Batch]:
+    dataset = _dataset(num_steps)
+    size = dataset.images.shape[1], dataset.images.shape[2]
+    for indices in epoch_batches(len(dataset), BATCH, seed, 0):
+        decisions = decide(AUGMENTATIONS, indices, seed, 0, size)
+        X = np.moveaxis(dataset.images[indices] / 255, -1, 1)
+        yield Batch(transforms.augment(X, decisions, conventions), dataset.labels[indices])
+
+
+def _dataset(num_steps: int) -> Dataset:
+    """Return as many of the embedded training pictures as are one epoch of ``num_steps``."""
+    return draw_shapes(num_steps * BATCH)
+
+
+def free_running(subject: Subject, around: Envelope, seed: int = 0) -> tuple[Outcome, list[float]]:
+    """Train the backend through its own loader and optimiser; return the outcome and its losses.
+
+    The differences are in widths of the envelope at their step.
+    """
+    num_steps = len(around.losses)
+    backend, device = subject.backend, subject.devices[0]
+    net = subject.network(initial_weights(10, seed=seed))
+    trainer = backend.trainer.adam(net, LR)
+    batches = backend.loaders.load_batched(
+        _dataset(num_steps), AUGMENTATIONS, BATCH, True, seed, device
+    )
+    losses = []
+    for X, y in batches:
+        l, _ = backend.trainer.train_batch_ch13(net, X, y, subject.loss, trainer, subject.devices)
+        losses.append(float(backend.devices.to_numpy(l)) / len(y))
+    got = {f"step {i}": np.array(loss) for i, loss in enumerate(losses, start=1)}
+
+    def wanted(conventions: Conventions) -> Arrays:
+        known = conventions == subject.conventions
+        true = (
+            around.losses
+            if known
+            else arbiter_losses(num_steps, seed, "float64", None, conventions)
+        )
+        return dict(zip(got, map(np.array, true), strict=True))
+
+    def in_widths(got: Arrays, wanted: Arrays) -> list[Difference]:
+        return [
+            Difference(place, float(abs(got[place] - wanted[place])) / width)
+            for place, width in zip(wanted, around.widths(), strict=True)
+        ]
+
+    parts = ("network", "training", "transforms")
+    return subject.hold("free training, augmented", got, wanted, in_widths, parts), losses

@@ -1,0 +1,128 @@
+"""A backend under check, spoken to in NumPy: images (n, 3, height, width), canonical weights."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.interface import Backend, Net, Tensor, Trainer
+from common.parity.outcome import Arrays, Distance, Outcome, compare, relative
+from common.parity.tolerances import tolerance
+from common.reference import Conventions, State
+from common.weights import Weights, initial_weights, is_buffer
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images (n, channels, height, width), floats in 0..1, and labels (n,)."""
+
+    X: Array
+    y: NDArray[np.int64]
+
+
+class Subject:
+    """A backend that computes in ``kind``, "float32" or "float64", on one device."""
+
+    def __init__(self, backend: Backend, kind: str) -> None:
+        self.backend, self.kind = backend, kind
+        self.conventions: Conventions = backend.probes.CONVENTIONS
+        self.devices = [backend.devices.cpu()]
+        self.loss = backend.trainer.cross_entropy()
+        self._net: Net | None = None
+
+    def tensor(self, images: Array, kind: str | None = None) -> Tensor:
+        """Return images as the backend has them, in its layout; ``kind`` is that of the subject unless given."""
+        if self.backend.devices.image_layout == "NHWC":
+            images = np.moveaxis(images, 1, -1)
+        images = np.ascontiguousarray(images, kind or self.kind)
+        return self.backend.devices.from_numpy(images, self.devices[0])
+
+    def array(self, X: Tensor) -> Array:
+        """Return what the backend computed; images and feature maps as (n, channels, height, width)."""
+        array = self.backend.devices.to_numpy(X)
+        if array.ndim == 4 and self.backend.devices.image_layout == "NHWC":
+            return np.moveaxis(array, -1, 1)
+        return array
+
+    def labels(self, y: NDArray[np.int64]) -> Tensor:
+        """Return labels as the backend has them."""
+        return self.backend.devices.from_numpy(y, self.devices[0])
+
+    def network(self, weights: Weights) -> Net:
+        """Return the backend's network for 10 classes with these weights, prepared as a run prepares it.
+
+        It is always the same one: making a network, and compiling it, takes longer than most checks.
+        """
+        if self._net is None:
+            net = self.backend.resnet.resnet18(10)
+            if self.kind == "float64":
+                net = self.backend.probes.in_float64(net)
+            self._net = self.backend.trainer.prepare(net, self.devices)
+        self.backend.weights.set_weights(self._net, self.cast(weights))
+        return self._net
+
+    def hold(
+        self,
+        check: str,
+        got: Arrays,
+        wanted: Callable[[Conventions], Arrays],
+        distance: Distance = relative,
+        parts: Collection[str] = ("network",),
+    ) -> Outcome:
+        """Hold what the backend computed against what the arbiter does, within the tolerance of that check."""
+        limit = tolerance(check, self.kind)
+        return compare(check, self.kind, got, wanted, self.conventions, limit, distance, parts)
+
+    def cast(self, weights: Mapping[str, Array]) -> Weights:
+        """Return weights in the precision of the subject."""
+        return {name: weight.astype(self.kind) for name, weight in weights.items()}  # copies
+
+    def step(self, net: Net, trainer: Trainer, batch: Batch) -> tuple[float, int]:
+        """Take one step of the chapter's trainer; return the sum of the losses and the number right."""
+        l, correct = self.backend.trainer.train_batch_ch13(
+            net, self.tensor(batch.X), self.labels(batch.y), self.loss, trainer, self.devices
+        )
+        to_numpy = self.backend.devices.to_numpy
+        return float(to_numpy(l)), int(to_numpy(correct))
+
+    def put(self, net: Net, trainer: Trainer, weights: Mapping[str, Array], state: State) -> None:
+        """Make a network and its optimiser go on from these weights, buffers and state."""
+        self.backend.weights.set_weights(net, self.cast(weights))
+        if state.steps:
+            slots = {slot: self.cast(arrays) for slot, arrays in state.slots.items()}
+            self.backend.probes.set_state(net, trainer, State(state.steps, slots))
+
+
+@lru_cache(maxsize=1)
+def weights_at_work(seed: int = 0) -> Weights:
+    """Return weights of which none is 0 or 1, with variances so small that BatchNorm's epsilon counts.
+
+    They are drawn once for many checks, none of which may write to them.
+    """
+    rng = np.random.default_rng(seed)
+    weights: Weights = {}
+    for name, weight in initial_weights(10, seed=seed).items():
+        if name.endswith("running_var"):
+            drawn = rng.uniform(0.02, 0.1, weight.shape)
+        elif is_buffer(name) or name.endswith("bias"):
+            drawn = rng.uniform(-0.1, 0.1, weight.shape)
+        elif weight.ndim == 1:
+            drawn = rng.uniform(0.5, 1.5, weight.shape)
+        else:
+            drawn = weight.astype(np.float64)
+        # Numbers that float32 holds exactly, so that both precisions start from the same ones.
+        weights[name] = drawn.astype(np.float32).astype(np.float64)
+        weights[name].flags.writeable = False
+    return weights
+
+
+def random_batch(n: int, size: int, seed: int = 0) -> Batch:
+    """Return n images of noise and their labels, exact in float32."""
+    rng = np.random.default_rng(seed)
+    X = rng.integers(0, 256, (n, 3, size, size)).astype(np.float32) / np.float32(255)
+    return Batch(X.astype(np.float64), rng.integers(0, 10, n))

@@ -1,0 +1,88 @@
+"""How far correct backends may be apart, check by check: the measured maximum, a margin, and the reason.
+
+Measured with torch 2.15, MXNet 1.9.1 and TensorFlow 2.21 on two cores of an AMD EPYC, over several seeds, at 8, 16 and
+32 pixels a side. Margins allow for other processors and seeds. Unless it says otherwise, a difference is a share of the
+largest value of its tensor: of the activation, of the gradient, or of the change that a step makes in a weight.
+"""
+
+from common.parity.outcome import Tolerance
+
+SUMS = "sums are rounded in another order"
+MXNET_FLOATS = "MXNet's operators take their momentum, learning rate and betas as 32-bit floats"
+RELU_FLIPS = (
+    "a norm: in float32 a ReLU whose input is within rounding of 0 passes its gradient on in one framework and not "
+    "in the other"
+)
+CHAOS = "rounding grows from step to step"
+
+EXACT = Tolerance(0.0, 1.0, "nothing is computed that could be rounded")
+TOLERANCES = {
+    ("names and shapes", "float32"): EXACT,
+    ("names and shapes", "float64"): EXACT,
+    ("weights return", "float32"): EXACT,
+    ("weights return", "float64"): EXACT,
+    ("evaluation accuracy", "float32"): EXACT,
+    ("evaluation accuracy", "float64"): EXACT,
+    # Before the network.
+    ("transforms", "float32"): Tolerance(
+        7.3e-7, 5, "in 0..1; float32 rounds, and hue multiplies by 6"
+    ),
+    ("transforms of levels, largest", "uint8"): Tolerance(
+        1, 1, "a value halfway between two levels"
+    ),
+    ("transforms of levels, mean", "uint8"): Tolerance(
+        9.1e-3, 5, "in levels; crops to a few pixels have many values halfway between two levels"
+    ),
+    ("batches, training", "float32"): Tolerance(7.7e-7, 5, "in 0..1; as transforms"),
+    ("batches, test", "float32"): Tolerance(
+        3.0e-8, 2, "in 0..1; a level divided by 255 is rounded once"
+    ),
+    ("native order, 0 workers", "float32"): Tolerance(3.0e-8, 2, "as batches of the test set"),
+    ("native order, 1 workers", "float32"): Tolerance(3.0e-8, 2, "as batches of the test set"),
+    ("native order, 2 workers", "float32"): Tolerance(3.0e-8, 2, "as batches of the test set"),
+    # The network.
+    ("logits, evaluation", "float64"): Tolerance(4.2e-15, 20, SUMS),
+    ("logits, training", "float64"): Tolerance(8.2e-15, 20, SUMS),
+    ("activations, evaluation", "float64"): Tolerance(5.4e-15, 20, SUMS),
+    ("activations, training", "float64"): Tolerance(2.8e-14, 20, SUMS),
+    ("loss", "float64"): Tolerance(1.3e-16, 10, SUMS),
+    ("gradients", "float64"): Tolerance(3.3e-14, 20, SUMS),
+    ("logits, evaluation", "float32"): Tolerance(1.9e-6, 5, SUMS),
+    ("logits, training", "float32"): Tolerance(5.4e-6, 5, SUMS),
+    ("activations, evaluation", "float32"): Tolerance(3.5e-6, 5, SUMS),
+    ("activations, training", "float32"): Tolerance(2.3e-5, 5, SUMS),
+    ("loss", "float32"): Tolerance(8.7e-8, 5, SUMS),
+    ("gradients", "float32"): Tolerance(1.9e-2, 3, RELU_FLIPS),
+    # Steps from the arbiter's state.
+    ("locked SGD: loss", "float64"): Tolerance(1.2e-15, 20, SUMS),
+    ("locked SGD: weights", "float64"): Tolerance(1.8e-12, 20, SUMS),
+    ("locked SGD: buffers", "float64"): Tolerance(2.4e-7, 4, MXNET_FLOATS),
+    ("locked Adam: loss", "float64"): Tolerance(2.3e-15, 20, SUMS),
+    ("locked Adam: weights", "float64"): Tolerance(
+        2.1e-8, 20, f"Adam divides by gradients near its epsilon, and {MXNET_FLOATS}"
+    ),
+    ("locked Adam: buffers", "float64"): Tolerance(2.4e-7, 4, MXNET_FLOATS),
+    ("locked SGD: loss", "float32"): Tolerance(1.9e-6, 5, SUMS),
+    ("locked SGD: weights", "float32"): Tolerance(1.9e-2, 3, RELU_FLIPS),
+    ("locked SGD: buffers", "float32"): Tolerance(6.6e-6, 5, SUMS),
+    ("locked Adam: loss", "float32"): Tolerance(1.9e-6, 5, SUMS),
+    ("locked Adam: weights", "float32"): Tolerance(
+        0.25, 2, f"{RELU_FLIPS}, and Adam turns the smallest gradient into a full step"
+    ),
+    ("locked Adam: buffers", "float32"): Tolerance(6.6e-6, 5, SUMS),
+    # Steps that follow on each other.
+    ("free SGD: loss", "float64"): Tolerance(6.8e-15, 50, CHAOS),
+    ("free SGD: weights", "float64"): Tolerance(2.7e-13, 50, CHAOS),
+    ("free SGD: buffers", "float64"): Tolerance(1.7e-7, 5, MXNET_FLOATS),
+    ("free Adam: loss", "float64"): Tolerance(1.1e-8, 10, f"{MXNET_FLOATS}; {CHAOS}"),
+    ("free Adam: weights", "float64"): Tolerance(4.3e-6, 10, f"{MXNET_FLOATS}; {CHAOS}"),
+    ("free Adam: buffers", "float64"): Tolerance(1.7e-7, 10, f"{MXNET_FLOATS}; {CHAOS}"),
+    ("free training, augmented", "float32"): Tolerance(
+        1.5, 2, "in widths of the envelope of perturbed runs of the arbiter"
+    ),
+}
+
+
+def tolerance(check: str, kind: str) -> Tolerance:
+    """Return the tolerance of a check in float32, float64 or uint8. Raises KeyError where none was measured."""
+    return TOLERANCES[check, kind]

@@ -1,0 +1,235 @@
+"""Parity of training: steps of SGD and of Adam, BatchNorm's buffers; step-locked and free.
+
+Training is chaotic: rounding grows until two correct runs have little in common. So the sharp checks are step-locked:
+each step starts from the arbiter's weights, buffers and optimiser state. Hyperparameters are sums of few powers of two,
+which float32 holds exactly, as MXNet's and Keras' optimisers round theirs to it.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+
+from common.interface import Net, Trainer
+from common.parity.outcome import (
+    Array,
+    Arrays,
+    Difference,
+    Distance,
+    Outcome,
+    differences,
+    largest,
+    norm,
+    norms,
+)
+from common.parity.subject import Batch, Subject, random_batch, weights_at_work
+from common.reference import SGD, Adam, Conventions, train_step
+from common.reference.resnet import before_batch_norm
+from common.reference.training import Step
+from common.weights import is_buffer
+
+PARTS = ("network", "training")
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An optimiser as the arbiter and as a backend make it. The learning rate falls to a quarter at step ``drop``."""
+
+    name: str
+    lr: float
+    arbiter: Callable[[Conventions], SGD | Adam]
+    trainer: Callable[[Subject, Net], Trainer]
+    drop: int
+
+    def lr_at(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+        return self.lr if step < self.drop else self.lr / 4
+
+
+def sgd(drop: int) -> Recipe:
+    """Return SGD with momentum and decay."""
+    lr, momentum, decay = 2.0**-7, 7 / 8, 2.0**-11
+    return Recipe(
+        "SGD",
+        lr,
+        lambda conventions: SGD(lr, momentum, decay, conventions),
+        lambda subject, net: subject.backend.trainer.sgd(net, lr, momentum, decay),
+        drop,
+    )
+
+
+def adam(drop: int) -> Recipe:
+    """Return Adam with numbers near the usual ones, and the backend's own epsilon."""
+    lr, betas = 2.0**-10, (7 / 8, 1 - 2.0**-10)
+    return Recipe(
+        "Adam",
+        lr,
+        lambda conventions: Adam(lr, betas, conventions=conventions),
+        lambda subject, net: subject.backend.trainer.adam(net, lr, betas),
+        drop,
+    )
+
+
+def locked_steps(
+    subject: Subject, recipe: Recipe, size: int, num_steps: int, seed: int = 0
+) -> Iterator[Outcome]:
+    """Take each step from the arbiter's state; yield the outcomes for loss, weights and buffers.
+
+    Each outcome has the largest difference of every step, up to the first step that is too far.
+    """
+    weights = weights_at_work(seed=seed)
+    net = subject.network(weights)
+    trainer = recipe.trainer(subject, net)
+    arbiter = recipe.arbiter(subject.conventions)
+    found: dict[str, list[Outcome]] = {}
+    for step in range(num_steps):
+        batch = random_batch(BATCH, size, 1000 * seed + step)
+        subject.put(net, trainer, weights, arbiter.state)
+        if step == recipe.drop:
+            subject.backend.trainer.set_learning_rate(trainer, recipe.lr_at(step))
+        got = _taken(subject, net, trainer, batch)
+        take = _arbiter_step(weights, batch, replace(arbiter, lr=recipe.lr_at(step)))
+        for part, outcome in _hold_parts(subject, f"locked {recipe.name}", got, weights, take):
+            found.setdefault(part, []).append(outcome)
+        if not all(outcomes[-1].passed for outcomes in found.values()):
+            break
+        arbiter.lr = recipe.lr_at(step)
+        weights = train_step(weights, batch.X, batch.y, arbiter, subject.conventions).weights
+    for outcomes in found.values():
+        yield _by_step(outcomes)
+
+
+def _taken(subject: Subject, net: Net, trainer: Trainer, batch: Batch) -> Step:
+    """Return what the backend's step gives."""
+    l, correct = subject.step(net, trainer, batch)
+    return Step(l, correct, subject.backend.weights.get_weights(net))
+
+
+def _arbiter_step(
+    weights: Arrays, batch: Batch, arbiter: SGD | Adam
+) -> Callable[[Conventions], Step]:
+    """Return what computes the arbiter's step under given conventions, once for each."""
+
+    @cache
+    def take(conventions: Conventions) -> Step:
+        optimizer = replace(arbiter, conventions=conventions)
+        return train_step(weights, batch.X, batch.y, optimizer, conventions)
+
+    return take
+
+
+def _hold_parts(
+    subject: Subject,
+    check: str,
+    got: Step,
+    before: Arrays,
+    take: Callable[[Conventions], Step],
+) -> Iterator[tuple[str, Outcome]]:
+    """Hold the loss, the weights and the buffers of a step, each within a tolerance of its own."""
+
+    def losses(step: Step) -> Arrays:
+        return {"loss": np.array(step.loss), "number right": np.array(float(step.correct))}
+
+    for part, chosen, distance in (
+        ("loss", losses, None),
+        ("weights", _weights, change_since(before, subject.kind)),
+        ("buffers", _buffers, change_since(before, subject.kind)),
+    ):
+        yield part, _hold(subject, f"{check}: {part}", got, take, chosen, distance)
+
+
+def _hold(
+    subject: Subject,
+    check: str,
+    got: Step,
+    take: Callable[[Conventions], Step],
+    chosen: Callable[[Step], Arrays],
+    distance: Distance | None,
+) -> Outcome:
+    def wanted(conventions: Conventions) -> Arrays:
+        return chosen(take(conventions))
+
+    if distance is None:
+        return subject.hold(check, chosen(got), wanted, parts=PARTS)
+    return subject.hold(check, chosen(got), wanted, distance, PARTS)
+
+
+def _weights(step: Step) -> Arrays:
+    """Return the parameters whose steps mean something: see `before_batch_norm`."""
+    return {
+        name: weight
+        for name, weight in step.weights.items()
+        if not is_buffer(name) and not before_batch_norm(name)
+    }
+
+
+def _buffers(step: Step) -> Arrays:
+    return {name: weight for name, weight in step.weights.items() if is_buffer(name)}
+
+
+def change_since(before: Arrays, kind: str) -> Distance:
+    """Return the distance that counts in shares of the change that training makes in each tensor."""
+
+    def distance(got: Arrays, wanted: Arrays) -> list[Difference]:
+        changes = {name: array - before[name] for name, array in wanted.items()}
+        if kind == "float32":
+            return norms(got, wanted, {name: norm(change) for name, change in changes.items()})
+        return differences(got, wanted, {name: largest(c) for name, c in changes.items()})
+
+    return distance
+
+
+def _by_step(outcomes: list[Outcome]) -> Outcome:
+    """Return the outcome of a check over all steps: the largest difference of each."""
+    worst = [outcome.first or outcome.largest for outcome in outcomes]
+    found = [Difference(f"step {i}: {d.place}", d.value) for i, d in enumerate(worst, start=1)]
+    return replace(outcomes[-1], differences=tuple(found))
+
+
+def free_steps(
+    subject: Subject, recipe: Recipe, size: int, num_steps: int, seed: int = 0
+) -> Iterator[Outcome]:
+    """Take steps that follow on each other; yield the outcomes for losses, last weights and last buffers."""
+    start = weights_at_work(seed=seed)
+    batches = [random_batch(BATCH, size, 1000 * seed + step) for step in range(num_steps)]
+    net = subject.network(start)
+    trainer = recipe.trainer(subject, net)
+    steps = []
+    for i, batch in enumerate(batches):
+        if i == recipe.drop:
+            subject.backend.trainer.set_learning_rate(trainer, recipe.lr_at(i))
+        steps.append(_taken(subject, net, trainer, batch))
+
+    @cache
+    def run(conventions: Conventions) -> list[Step]:
+        return arbiter_run(recipe, start, batches, conventions)
+
+    def last(conventions: Conventions) -> Step:
+        return run(conventions)[-1]
+
+    check = f"free {recipe.name}"
+    got = {f"step {i}: loss": np.array(step.loss) for i, step in enumerate(steps, start=1)}
+
+    def wanted(conventions: Conventions) -> Arrays:
+        return dict(zip(got, (np.array(step.loss) for step in run(conventions)), strict=True))
+
+    yield subject.hold(f"{check}: loss", got, wanted, parts=PARTS)
+    for part, chosen in (("weights", _weights), ("buffers", _buffers)):
+        yield _hold(
+            subject, f"{check}: {part}", steps[-1], last, chosen, change_since(start, subject.kind)
+        )
+
+
+def arbiter_run(
+    recipe: Recipe, start: dict[str, Array], batches: list[Batch], conventions: Conventions
+) -> list[Step]:
+    """Return the arbiter's steps through ``batches``; only the last keeps its weights."""
+    arbiter, weights, steps = recipe.arbiter(conventions), start, []
+    for i, batch in enumerate(batches):
+        arbiter.lr = recipe.lr_at(i)
+        step = train_step(weights, batch.X, batch.y, arbiter, conventions)
+        weights = step.weights
+        steps.append(step if i == len(batches) - 1 else replace(step, weights={}))
+    return steps

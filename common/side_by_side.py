@@ -1,0 +1,278 @@
+"""Several backends on the same job, one after another: each in a process of its own, then one table and one picture.
+
+A process for each, as PyTorch's Triton aborts one that holds TensorFlow already, and as start-up and memory are to be
+each framework's own. This process imports none of them.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from common import plotting
+from common.chapters import make_console
+from common.cli import Command
+from common.errors import UserError
+from common.records import RunFolder
+
+Results = dict[str, dict[str, Any]]  # of each backend
+
+COMMANDS = ("train", "compare", "augment")
+INTERRUPTED = 130  # what run.py ends with after Ctrl-C
+# On a terminal, Ctrl-C reaches the child too; where it has not ended after so long, it has had no signal of its own.
+SECONDS_TO_END = 3.0
+
+SAME = "Same data, seed, initial weights and batches, "
+FAIRNESS = {
+    "batched": SAME + "and the same augmentation of each image: "
+    "the curves part only by rounding, which training multiplies.",
+    "native": SAME + "but each framework draws and computes augmentations its own way: "
+    "the curves part by that, and by rounding.",
+}
+EXPLANATION = (
+    "One after another, each in a process of its own. The book's timer leaves out loading and evaluation, "
+    "the wall clock nothing. Start-up lasts until the framework is imported. "
+    "Memory is the most that the process held at once, without worker processes."
+)
+OTHER_DEVICES = "Not all on the same kind of device: their speeds do not compare."
+
+
+def run(
+    command: Command,
+    frameworks: Mapping[str, Sequence[str]],
+    script: Path,
+    arguments: Sequence[str],
+) -> int:
+    """Run ``script`` with ``arguments`` once for each backend, compare the results, and return the exit code.
+
+    ``frameworks`` are the packages of each backend, the first of which names its version. The first backend that fails
+    ends it all, with its exit code. Raises UserError for a command that cannot be compared and for an output that
+    cannot be written. Ctrl-C stops the running backend and passes on as a KeyboardInterrupt that says what was kept.
+    """
+    if command.name not in COMMANDS:
+        raise UserError(f"{command.name} takes one backend: give --backend one name")
+    console, config = make_console(), command.config
+    made = config.output is None or not config.output.exists()
+    folder = RunFolder(config.output, f"{config.backend.replace(',', '-')}-{command.name}")
+    finished: list[str] = []
+    try:
+        for number, name in enumerate(frameworks, start=1):
+            gap = "" if number == 1 else "\n"
+            console.print(f"{gap}{name}, {number} of {len(frameworks)}", style="bold")
+            # The last of two options holds.
+            own = ["--backend", name, "--output", str(folder.path / name)]
+            code = _run_process([sys.executable, str(script), *arguments, *own])
+            if code == INTERRUPTED:
+                raise KeyboardInterrupt
+            if code:
+                print(f"error: {name} {_failure(code)}; {_kept(finished, folder)}", file=sys.stderr)
+                return code if code > 0 else 128 - code
+            finished.append(name)
+        _report(console, command, frameworks, folder, arguments)
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(f"interrupted: {_kept(finished, folder)}") from interrupt
+    finally:
+        if made and not any(folder.path.iterdir()):
+            folder.path.rmdir()
+    console.print(f"results in {folder.path}", soft_wrap=True)
+    return 0
+
+
+def _failure(code: int) -> str:
+    if code == -getattr(signal, "SIGKILL", 0):
+        return "was killed, perhaps for want of memory"
+    return f"was ended by signal {-code}" if code < 0 else f"failed with exit code {code}"
+
+
+def _kept(finished: Sequence[str], folder: RunFolder) -> str:
+    if finished:
+        return f"finished before: {', '.join(finished)}, kept in {folder.path}"
+    return "no backend had finished" + (
+        f", what there is lies in {folder.path}" if any(folder.path.iterdir()) else ""
+    )
+
+
+# --- Processes -------------------------------------------------------------------------------------------------------
+
+
+def _run_process(words: Sequence[str]) -> int:
+    """Run a command that writes where this process writes, and return its exit code, -N for signal N.
+
+    However this process is stopped, short of being killed, the child ends first.
+    """
+    sys.stdout.flush()
+    with _termination_as_exit():
+        process = subprocess.Popen(words)
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            _interrupt(process)
+            raise
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def _interrupt(process: "subprocess.Popen[bytes]") -> None:
+    """Wait until an interrupted child has kept what it has, and see that it was interrupted; a second Ctrl-C kills."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(SECONDS_TO_END)
+        return
+    if sys.platform != "win32":  # where every process of the console has had it
+        process.send_signal(signal.SIGINT)
+    process.wait()
+
+
+@contextmanager
+def _termination_as_exit() -> Iterator[None]:
+    """Let SIGTERM end this process as an exit does, which stops a child on its way."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+# --- Results ---------------------------------------------------------------------------------------------------------
+
+
+def _report(
+    console: Console,
+    command: Command,
+    frameworks: Mapping[str, Sequence[str]],
+    folder: RunFolder,
+    arguments: Sequence[str],
+) -> None:
+    """Compare what the backends left: print the table, and write ``comparison.json`` and for a training the picture."""
+    if command.name == "augment":
+        return
+    fairness = FAIRNESS[command.config.pipeline]
+    console.print()
+    if command.name == "compare":
+        results: Results = {
+            name: _read(folder.path / name / "comparison.json") for name in frameworks
+        }
+        console.print(_augmentation_table(console, command, results))
+        notes = [fairness]
+    else:
+        results = {
+            name: _training(folder.path / name, packages) for name, packages in frameworks.items()
+        }
+        console.print(_training_table(console, results))
+        notes = [fairness, EXPLANATION]
+        if len({result["device"].startswith("cpu") for result in results.values()}) > 1:
+            notes.append(OTHER_DEVICES)
+        _draw(folder.path / "backends.png", command, results)
+    console.print()
+    for note in notes:
+        console.print(note)
+    content = {"arguments": list(arguments), "notes": notes}
+    folder.write_json("comparison.json", content | {"backends": results})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def _training(folder: Path, packages: Sequence[str]) -> dict[str, Any]:
+    """Return what one training left, under the names of ``comparison.json``."""
+    config, summary = _read(folder / "config.json"), _read(folder / "summary.json")
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return {
+        "versions": {package: config["versions"][package] for package in packages},
+        **{name: config["description"].get(name, "") for name in SETTINGS},
+        "loss": summary["loss"],
+        "train_acc": summary["train_acc"],
+        "test_acc": summary["test_acc"],
+        "examples_per_second_by_the_book": summary["examples"] / summary["step_seconds"],
+        "examples_per_second": summary["examples"] / summary["seconds"],
+        "startup_seconds": summary["startup_seconds"],
+        "peak_memory_mib": summary["peak_memory_mib"],
+        "epochs": [json.loads(line) for line in lines],
+    }
+
+
+# Of the block that a run begins with: what may differ between backends, and is shown where it does.
+SETTINGS = ("device", "threads", "precision", "compile")
+# Row of the table: the number's name, and how it is written.
+ROWS = {
+    "loss": ("loss", "{:.3f}"),
+    "train accuracy": ("train_acc", "{:.3f}"),
+    "test accuracy": ("test_acc", "{:.3f}"),
+    "examples/s by the book's timer": ("examples_per_second_by_the_book", "{:,.1f}"),
+    "examples/s by the wall clock": ("examples_per_second", "{:,.1f}"),
+    "start-up, s": ("startup_seconds", "{:.1f}"),
+    "peak memory, MiB": ("peak_memory_mib", "{:,.0f}"),
+}
+
+
+def _training_table(console: Console, results: Results) -> Table:
+    """Lay the trainings side by side, a column for each backend."""
+    first = next(iter(results.values()))
+    table = _table(console, f"after epoch {len(first['epochs'])}")
+    for name in results:
+        table.add_column(name, justify="right")
+    table.add_row("version", *(next(iter(r["versions"].values())) for r in results.values()))
+    for setting in SETTINGS:
+        values = [result[setting] for result in results.values()]
+        if len(set(values)) > 1:
+            table.add_row(setting, *values)
+    for title, (name, form) in ROWS.items():
+        numbers = [result[name] for result in results.values()]
+        table.add_row(title, *("-" if n is None else form.format(n) for n in numbers))
+    return table
+
+
+def _augmentation_table(console: Console, command: Command, results: Results) -> Table:
+    """List what each backend gained by augmentation: the mean of the seeds, the lowest and the highest."""
+    table = _table(console, f"{command.seeds} seed{'' if command.seeds == 1 else 's'}")
+    for title in ("augment", "train accuracy", "test accuracy"):
+        table.add_column(title)
+    for name, by_augmentation in results.items():
+        for augment, accuracies in by_augmentation.items():
+            table.add_row(
+                name, augment, *(_spread(accuracies[which]) for which in ("train_acc", "test_acc"))
+            )
+    return table
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{sum(values) / len(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def _table(console: Console, corner: str) -> Table:
+    # Plain columns where the output goes to a file.
+    style = box.SIMPLE_HEAD if console.is_terminal else None
+    table = Table(box=style, pad_edge=False, show_edge=False)
+    table.add_column(corner)
+    return table
+
+
+def _draw(path: Path, command: Command, results: Results) -> None:
+    curves = {
+        name: {
+            title: [epoch[metric] for epoch in result["epochs"]]
+            for title, metric in (
+                ("train loss", "train_loss"),
+                ("train accuracy", "train_acc"),
+                ("test accuracy", "test_acc"),
+            )
+        }
+        for name, result in results.items()
+    }
+    config = command.config
+    data = Path(config.data.name).name
+    title = (
+        f"{data}, augmentation: {config.augment}, {config.pipeline} pipeline, seed {config.seed}"
+    )
+    plotting.save_backends(path, curves, title)

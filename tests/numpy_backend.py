@@ -1,0 +1,142 @@
+"""A fourth backend, in NumPy, on top of the arbiter: right unless it is told how to be wrong.
+
+The parity checks are themselves checked with it: as it is it must pass all of them, and each deliberate mistake must be
+rejected by the checks that are meant for it.
+"""
+
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from common.interface import Backend
+from common.reference import ALIGNED, SGD, Adam, Conventions, State, layers, resnet, transforms
+from common.reference.training import gradients
+from common.sampling import decide, epoch_batches
+from common.weights import initial_weights
+
+
+@dataclass
+class Net:
+    """A network: its weights, in the precision it computes in."""
+
+    weights: dict[str, np.ndarray]
+
+    @property
+    def kind(self) -> np.dtype:
+        return self.weights["conv.weight"].dtype
+
+
+class Batches:
+    def __init__(self, dataset, augs, batch_size, is_train, seed, conventions):
+        self.dataset, self.augs, self.batch_size = dataset, augs, batch_size
+        self.is_train, self.seed, self.conventions = is_train, seed, conventions
+        self.epoch = 0
+
+    def __len__(self):
+        return -(-len(self.dataset) // self.batch_size)
+
+    def __iter__(self):
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        size = self.dataset.images.shape[1:3]
+        n = len(self.dataset)
+        for indices in epoch_batches(n, self.batch_size, self.seed, epoch, self.is_train):
+            X = np.moveaxis(self.dataset.images[indices] / np.float32(255), -1, 1)
+            decisions = decide(self.augs, indices, self.seed, epoch, size)
+            X = transforms.augment(X, decisions, self.conventions)
+            yield X.astype(np.float32), self.dataset.labels[indices]
+
+
+def numpy_backend(conventions: Conventions = ALIGNED, declared: Conventions = ALIGNED) -> Backend:
+    """Return a backend that computes by ``conventions`` and says that it computes by ``declared``."""
+
+    def augment(X, decisions):
+        floats = X / 255 if X.dtype == np.uint8 else X
+        Y = transforms.augment(floats, decisions, conventions)
+        return transforms.to_levels(Y, conventions) if X.dtype == np.uint8 else Y.astype(X.dtype)
+
+    def load_batched(dataset, augs, batch_size, is_train, seed=0, device=None):
+        return Batches(dataset, augs, batch_size, is_train, seed, conventions)
+
+    def load_native(dataset, augs, batch_size, is_train, seed=0, num_workers=0):
+        return Batches(dataset, augs, batch_size, is_train, seed, conventions)
+
+    def resnet18(num_classes, in_channels=3):
+        return Net(initial_weights(num_classes, in_channels))
+
+    def in_float64(net):
+        return Net({name: weight.astype(np.float64) for name, weight in net.weights.items()})
+
+    def set_weights(net, weights):
+        net.weights = {name: weights[name].astype(net.kind) for name in net.weights}
+
+    def predict(net, X, training=False):
+        return resnet.forward(net.weights, X, training, conventions).logits
+
+    def evaluate_accuracy_gpu(net, data_iter, device=None):
+        right = [(resnet.correct(predict(net, X), y), len(y)) for X, y in data_iter]
+        return sum(r for r, _ in right) / sum(n for _, n in right)
+
+    def train_batch_ch13(net, X, y, loss, trainer, devices):
+        found, losses, passed = gradients(net.weights, X, y, conventions)
+        buffers = resnet.updated_buffers(net.weights, passed, conventions)
+        after = trainer.step(net.weights, found) | buffers
+        net.weights = {name: after[name] for name in net.weights}
+        return losses.sum(), np.array(resnet.correct(passed.logits, y))
+
+    def set_learning_rate(trainer, lr):
+        trainer.lr = lr
+
+    def set_state(net, trainer, state):
+        trainer.state = State(state.steps, state.slots)
+
+    def array(X, device: Any = None):
+        return X
+
+    # What each file of a backend offers to the checks.
+    return Backend(
+        "numpy",
+        ("numpy",),
+        devices=SimpleNamespace(
+            image_layout="NCHW", cpu=lambda: "cpu", from_numpy=array, to_numpy=array
+        ),
+        transforms=SimpleNamespace(
+            augment=augment, to_float=lambda X: (X / 255).astype(np.float32)
+        ),
+        loaders=SimpleNamespace(load_batched=load_batched, load_native=load_native),
+        resnet=SimpleNamespace(resnet18=resnet18),
+        weights=SimpleNamespace(
+            get_weights=lambda net: {n: w.copy() for n, w in net.weights.items()},
+            set_weights=set_weights,
+        ),
+        trainer=SimpleNamespace(
+            cross_entropy=lambda: lambda y_hat, y: layers.cross_entropy(y_hat, y)[0],
+            adam=lambda net, lr=1e-3, betas=(0.9, 0.999): Adam(lr, betas, conventions=conventions),
+            sgd=lambda net, lr, momentum=0.0, weight_decay=0.0: SGD(
+                lr, momentum, weight_decay, conventions
+            ),
+            set_learning_rate=set_learning_rate,
+            prepare=lambda net, devices: net,
+            predict=predict,
+            evaluate_accuracy_gpu=evaluate_accuracy_gpu,
+            train_batch_ch13=train_batch_ch13,
+        ),
+        probes=SimpleNamespace(
+            CONVENTIONS=declared,
+            in_float64=in_float64,
+            activations=lambda net, X, training=False: (
+                resnet.forward(net.weights, X, training, conventions).activations
+            ),
+            gradients=lambda net, X, y, loss: gradients(net.weights, X, y, conventions)[0],
+            get_state=lambda net, trainer: trainer.state,
+            set_state=set_state,
+        ),
+    )
+
+
+def changed(backend: Backend, file: str, **functions: Any) -> Backend:
+    """Return the backend with some functions of one file replaced."""
+    module = getattr(backend, file)
+    names = {name: getattr(module, name) for name in dir(module) if not name.startswith("__")}
+    return replace(backend, **{file: SimpleNamespace(**(names | functions))})

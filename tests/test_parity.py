@@ -1,0 +1,421 @@
+"""The parity checks: every backend passes them, and every deliberate mistake is rejected, with its cause named."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy_backend import changed, numpy_backend
+
+from common.interface import Backend
+from common.parity import training_checks as training
+from common.parity.data_checks import level_checks, loader_checks, transform_checks
+from common.parity.model_checks import model_checks
+from common.parity.outcome import Difference, Outcome, Tolerance
+from common.parity.subject import Subject
+from common.parity.suite import Extent, run_checks
+from common.reference import ALIGNED, KNOWN_DIFFERENCES, Conventions
+
+SIZE = 8  # pixels a side: the smallest that the network takes
+
+
+def data(backend: Backend) -> Iterator[Outcome]:
+    yield from transform_checks(Subject(backend, "float32"))
+    yield from level_checks(Subject(backend, "uint8"))
+    yield from loader_checks(Subject(backend, "float32"))
+
+
+def model(backend: Backend) -> Iterator[Outcome]:
+    yield from model_checks(Subject(backend, "float64"), SIZE)
+
+
+def model_in_float32(backend: Backend) -> Iterator[Outcome]:
+    yield from model_checks(Subject(backend, "float32"), SIZE)
+
+
+def steps(backend: Backend) -> Iterator[Outcome]:
+    subject = Subject(backend, "float64")
+    for recipe in (training.sgd(2), training.adam(2)):
+        yield from training.locked_steps(subject, recipe, SIZE, 4)
+
+
+Checks = Callable[[Backend], Iterator[Outcome]]
+
+
+def rejected(outcomes: Iterator[Outcome]) -> dict[str, Outcome]:
+    return {outcome.check: outcome for outcome in outcomes if not outcome.passed}
+
+
+# --- Every backend passes --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def eagerly(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run TensorFlow's functions eagerly: tracing takes seconds for each new shape; the slow tests trace."""
+    if "tensorflow" not in request.node.name:
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.usefixtures("eagerly")
+@pytest.mark.parametrize("checks", [data, model, model_in_float32, steps])
+def test_every_backend_agrees_with_the_arbiter(backend, checks):
+    outcomes = list(checks(backend))
+    assert [outcome.sentence() for outcome in outcomes if not outcome.passed] == []
+    assert len(outcomes) >= 6
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_backend_passes_all_checks_at_the_chapter_s_size(backend):
+    outcomes = list(run_checks(backend, Extent()))
+    assert [outcome.sentence() for outcome in outcomes if not outcome.passed] == []
+
+
+@pytest.mark.parametrize("checks", [data, model, model_in_float32, steps])
+def test_a_backend_made_of_the_arbiter_passes(checks):
+    assert rejected(checks(numpy_backend())) == {}
+
+
+# --- Mistakes are rejected -------------------------------------------------------------------------------------------
+
+SGD_AND_ADAM = ("SGD", "Adam")
+ALL_STEPS = {
+    f"locked {name}: {part}" for name in SGD_AND_ADAM for part in ("loss", "weights", "buffers")
+}
+FORWARD = {
+    f"{what}, {mode}" for what in ("logits", "activations") for mode in ("evaluation", "training")
+}
+IN_TRAINING = {"logits, training", "activations, training"}
+LEVELS = {"transforms of levels, largest", "transforms of levels, mean"}
+TRANSFORMS = {"transforms", *LEVELS, "batches, training"}
+
+# Known difference: the checks that reject a backend that has it and does not say so.
+KNOWN: dict[str, tuple[Checks, set[str]]] = {
+    "padding": (model, FORWARD | {"gradients"}),
+    "BatchNorm's epsilon": (model, FORWARD | {"gradients"}),
+    "BatchNorm's momentum": (steps, {"locked SGD: buffers", "locked Adam: buffers"}),
+    "BatchNorm's momentum, swapped": (steps, {"locked SGD: buffers", "locked Adam: buffers"}),
+    "biased running variance": (steps, {"locked SGD: buffers", "locked Adam: buffers"}),
+    "sum of losses": (steps, {"locked SGD: weights", "locked Adam: weights"}),
+    "Adam's epsilon": (steps, {"locked Adam: weights"}),
+    "Adam's epsilon inside": (steps, {"locked Adam: weights"}),
+    "learning rate inside the momentum": (steps, {"locked SGD: weights"}),
+    "decoupled weight decay": (steps, {"locked SGD: weights"}),
+    "brightness added": (data, TRANSFORMS),
+    "contrast by channel": (data, TRANSFORMS),
+    "saturation of HSV": (data, TRANSFORMS),
+    "saturation with wrong grey": (data, TRANSFORMS),
+    "hue in 8 bits": (data, TRANSFORMS),
+    "no antialiasing": (data, TRANSFORMS),
+    "levels rounded down": (data, {"transforms of levels, mean"}),
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_known_difference_is_rejected_and_named_as_the_cause(name):
+    (known,) = [difference for difference in KNOWN_DIFFERENCES if difference.name == name]
+    checks, wanted = KNOWN[name]
+    found = rejected(checks(numpy_backend(known.conventions())))
+    assert set(found) == wanted
+    for outcome in found.values():
+        assert any(cause.startswith(f"{name} (") for cause in outcome.causes), outcome.sentence()
+
+
+def test_every_known_difference_but_the_defaults_is_among_the_mistakes():
+    assert set(KNOWN) == {d.name for d in KNOWN_DIFFERENCES if not d.holds(ALIGNED)}
+
+
+def scaled(function: Callable[..., Any], factor: float = 1.001) -> Callable[..., Any]:
+    return lambda *arguments, **options: function(*arguments, **options) * factor
+
+
+def scaled_in(function: Callable[..., Any], place: str) -> Callable[..., Any]:
+    """The function's result with one of its arrays a thousandth too large."""
+
+    def wrong(*arguments: Any, **options: Any) -> Any:
+        found = dict(function(*arguments, **options))
+        return found | {place: found[place] * 1.001}
+
+    return wrong
+
+
+def without_statistics(backend: Backend) -> Backend:
+    """A backend whose steps leave BatchNorm's running statistics where they were."""
+    train_batch_ch13 = backend.trainer.train_batch_ch13
+
+    def step(net, X, y, loss, trainer, devices, *more):
+        before = backend.weights.get_weights(net)
+        result = train_batch_ch13(net, X, y, loss, trainer, devices, *more)
+        after = backend.weights.get_weights(net)
+        buffers = {name: before[name] for name in before if "running" in name}
+        backend.weights.set_weights(net, after | buffers)
+        return result
+
+    return changed(backend, "trainer", train_batch_ch13=step)
+
+
+def always_training(backend: Backend) -> Backend:
+    """A backend that never switches to evaluation mode."""
+    predict, activations = backend.trainer.predict, backend.probes.activations
+    wrong = changed(
+        backend, "trainer", predict=lambda net, X, training=False: predict(net, X, True)
+    )
+    return changed(
+        wrong, "probes", activations=lambda net, X, training=False: activations(net, X, True)
+    )
+
+
+def with_decoupled_decay(backend: Backend) -> Backend:
+    """A backend whose SGD takes the decay from the weights, after a step without."""
+    train_batch_ch13, sgd = backend.trainer.train_batch_ch13, backend.trainer.sgd
+    share = {}
+
+    def sgd_without(net, lr, momentum=0.0, weight_decay=0.0):
+        share["decay"] = lr * weight_decay
+        return sgd(net, lr, momentum)
+
+    def step(net, X, y, loss, trainer, devices):
+        before = backend.weights.get_weights(net)
+        result = train_batch_ch13(net, X, y, loss, trainer, devices)
+        after = backend.weights.get_weights(net)
+        decayed = {
+            name: weight - share.get("decay", 0) * before[name] * ("running" not in name)
+            for name, weight in after.items()
+        }
+        backend.weights.set_weights(net, decayed)
+        return result
+
+    return changed(backend, "trainer", sgd=sgd_without, train_batch_ch13=step)
+
+
+def with_adam_epsilon(backend: Backend) -> Backend:
+    """A backend whose Adam has Keras' epsilon."""
+    adam = backend.trainer.adam
+    if backend.name == "numpy":
+        return numpy_backend(Conventions(adam_epsilon=1e-7))
+    return changed(
+        backend,
+        "trainer",
+        adam=lambda net, lr=1e-3, betas=(0.9, 0.999): adam(net, lr, betas, eps=1e-7),
+    )
+
+
+def with_wrong_order(backend: Backend) -> Backend:
+    """A backend whose loader shuffles by another seed."""
+    load = backend.loaders.load_batched
+
+    def load_batched(dataset, augs, batch_size, is_train, seed=0, device=None):
+        return load(dataset, augs, batch_size, is_train, seed + 1, device)
+
+    return changed(backend, "loaders", load_batched=load_batched)
+
+
+def without_last_batch(backend: Backend) -> Backend:
+    """A backend whose loader drops the last batch where it is smaller."""
+    load = backend.loaders.load_batched
+
+    class Whole:
+        def __init__(self, *arguments, **options):
+            self.batches, self.size = load(*arguments, **options), arguments[2]
+
+        def __len__(self):
+            return len(self.batches)
+
+        def __iter__(self):
+            return (batch for batch in self.batches if len(batch[1]) == self.size)
+
+    return changed(backend, "loaders", load_batched=Whole)
+
+
+def with_swapped_statistics(backend: Backend) -> Backend:
+    """A backend that takes the running mean for the running variance, and gives it back so."""
+    get, put = backend.weights.get_weights, backend.weights.set_weights
+
+    def swapped(weights):
+        pairs = {"running_mean": "running_var", "running_var": "running_mean"}
+        return {
+            name: weights[name.replace(kind, pairs[kind])]
+            if (kind := name.rpartition(".")[2]) in pairs
+            else weight
+            for name, weight in weights.items()
+        }
+
+    return changed(
+        backend,
+        "weights",
+        get_weights=lambda net: swapped(get(net)),
+        set_weights=lambda net, weights: put(net, swapped(weights)),
+    )
+
+
+def with_average_of_batches(backend: Backend) -> Backend:
+    """A backend whose accuracy is the mean of the batches' accuracies, whatever their sizes."""
+
+    def evaluate_accuracy_gpu(net, data_iter, device=None):
+        accuracies = [
+            float(backend.devices.to_numpy(backend.trainer.accuracy(predict(net, X), y))) / len(y)
+            for X, y in data_iter
+        ]
+        return float(np.mean(accuracies))
+
+    predict = backend.trainer.predict
+    return changed(backend, "trainer", evaluate_accuracy_gpu=evaluate_accuracy_gpu)
+
+
+STEPS_WITH_BUFFERS = {"locked SGD: buffers", "locked Adam: buffers"}
+# A mistake in any backend: how to make it, and the checks that reject it.
+MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]] = {
+    "BatchNorm's statistics stay": (without_statistics, steps, STEPS_WITH_BUFFERS),
+    "never in evaluation mode": (
+        always_training,
+        model,
+        {"logits, evaluation", "activations, evaluation"},
+    ),
+    "decoupled decay": (with_decoupled_decay, steps, {"locked SGD: weights"}),
+    "Adam's epsilon of Keras": (with_adam_epsilon, steps, {"locked Adam: weights"}),
+    "another order": (with_wrong_order, data, {"batches, training"}),
+    "no last batch": (without_last_batch, data, {"batches, training", "batches, test"}),
+    "mean and variance swapped": (
+        with_swapped_statistics,
+        model,
+        {"logits, evaluation", "activations, evaluation", "evaluation accuracy"},
+    ),
+}
+
+
+@pytest.mark.usefixtures("eagerly")
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_in_any_backend_is_rejected(backend, name):
+    make, checks, wanted = MISTAKES[name]
+    assert set(rejected(checks(make(backend)))) == wanted
+
+
+def thousandth(file: str, function: str, place: str | None = None) -> Callable[[], Backend]:
+    """A backend with one function's result, or one array of it, a thousandth too large."""
+
+    def make() -> Backend:
+        backend = numpy_backend()
+        right = getattr(getattr(backend, file), function)
+        wrong = scaled_in(right, place) if place else scaled(right)
+        return changed(backend, file, **{function: wrong})
+
+    return make
+
+
+def with_steps_too_long(name: str) -> Callable[[], Backend]:
+    """A backend whose optimiser's learning rate is a thousandth too large."""
+
+    def make() -> Backend:
+        backend = numpy_backend()
+        right = getattr(backend.trainer, name)
+        wrong = lambda net, lr, *more: right(net, lr * 1.001, *more)  # noqa: E731
+        return changed(backend, "trainer", **{name: wrong})
+
+    return make
+
+
+def with_loss_too_large() -> Backend:
+    backend = numpy_backend()
+    right = backend.trainer.train_batch_ch13
+
+    def step(*arguments):
+        l, correct = right(*arguments)
+        return l * 1.001, correct
+
+    return changed(backend, "trainer", train_batch_ch13=step)
+
+
+def with_cross_entropy_too_large() -> Backend:
+    loss = numpy_backend().trainer.cross_entropy()
+    return changed(numpy_backend(), "trainer", cross_entropy=lambda: scaled(loss))
+
+
+# What is a thousandth too large, and the checks that reject it.
+LOCKED_LOSS = {"locked SGD: loss", "locked Adam: loss"}
+THOUSANDTHS: dict[str, tuple[Callable[[], Backend], Checks, set[str]]] = {
+    "logits": (
+        thousandth("trainer", "predict"),
+        model,
+        {"logits, evaluation", "logits, training"},
+    ),
+    "logits in float32": (
+        thousandth("trainer", "predict"),
+        model_in_float32,
+        {"logits, evaluation", "logits, training"},
+    ),
+    "one activation": (
+        thousandth("probes", "activations", "resnet_block3.1.bn1"),
+        model,
+        {"activations, evaluation", "activations, training"},
+    ),
+    "one activation in float32": (
+        thousandth("probes", "activations", "resnet_block3.1.bn1"),
+        model_in_float32,
+        {"activations, evaluation", "activations, training"},
+    ),
+    "one gradient": (thousandth("probes", "gradients", "bn.weight"), model, {"gradients"}),
+    "the accuracy": (
+        thousandth("trainer", "evaluate_accuracy_gpu"),
+        model,
+        {"evaluation accuracy"},
+    ),
+    "the loss of an example": (with_cross_entropy_too_large, model, {"loss"}),
+    "the loss of a batch": (with_loss_too_large, steps, LOCKED_LOSS),
+    "SGD's steps": (with_steps_too_long("sgd"), steps, {"locked SGD: weights"}),
+    "Adam's steps": (with_steps_too_long("adam"), steps, {"locked Adam: weights"}),
+    "floats of images": (
+        thousandth("transforms", "to_float"),
+        data,
+        {"transforms"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", THOUSANDTHS)
+def test_a_thousandth_too_much_is_rejected(name):
+    make, checks, wanted = THOUSANDTHS[name]
+    found = rejected(checks(make()))
+    assert set(found) == wanted
+    if "activation" in name:
+        assert all(o.first and o.first.place == "resnet_block3.1.bn1" for o in found.values())
+
+
+# --- Outcomes --------------------------------------------------------------------------------------------------------
+
+
+def outcome(*values: float, limit: float = 1.0) -> Outcome:
+    found = tuple(Difference(f"layer {i}", value) for i, value in enumerate(values))
+    return Outcome("logits", "float64", found, Tolerance(limit, 1.0, "for a test"))
+
+
+def test_the_first_difference_beyond_the_limit_is_named_and_not_the_largest():
+    failed = outcome(0.5, 2.0, 9.0)
+    assert failed.first == Difference("layer 1", 2.0)
+    assert failed.largest == Difference("layer 2", 9.0)
+    assert not failed.passed
+    assert "layer 1" in failed.sentence()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_a_number_never_passes(value):
+    failed = outcome(0.5, value, 0.1)
+    assert failed.first is not None
+    assert failed.first.place == "layer 1"
+    assert failed.largest.place == "layer 1"
+
+
+def test_a_difference_at_the_limit_passes():
+    assert outcome(1.0, 0.0).passed
+    assert replace(outcome(0.0), tolerance=Tolerance(0.0, 1.0, "exact")).passed
+
+
+def test_nothing_to_compare_is_not_a_pass():
+    with pytest.raises(ValueError, match="nothing"):
+        outcome()
