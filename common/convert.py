@@ -224,12 +224,16 @@ def _prove(
     (first, first_by), (second, second_by) = runs
     largest, difference = float(np.abs(first).max()), float(np.abs(first - second).max())
     measured = (
-        f"largest difference of the logits {difference:.2g} (tolerance {TOLERANCE * largest:.2g}), largest logit "
-        f"{largest:.4g}, on {NUM_IMAGES} images of {what}: {first_by}, then {second_by}"
+        f"largest difference of the logits {difference:.2g}, largest logit {largest:.4g}, "
+        f"tolerance {TOLERANCE * largest:.2g}"
     )
     if not difference <= TOLERANCE * largest:  # also where one is not a number
         raise UserError(f"not converted: the two files are not the same network: {measured}")
-    lines = [f"read back: all {len(weights)} arrays are the same to the bit", measured]
+    lines = [
+        f"read back: all {len(weights)} arrays are the same to the bit",
+        f"computed {NUM_IMAGES} images of {what}: {first_by}, then {second_by}",
+        measured,
+    ]
     if np.ptp(first, axis=0).max() <= TOLERANCE * largest:
         lines.append(
             "these weights give every image the same logits, as a network does that has not been trained or whose "
