@@ -144,17 +144,22 @@ def read_weights(path: Path, kind: Kind, backends: Backends) -> tuple[Weights, d
     ``backends`` has the one that `Kind.to_read` asks for. Raises UserError for a file that is not of its kind, not of
     ResNet-18, or of values that no network can compute with.
     """
-    metadata: dict[str, str] = {}
-    if kind.suffix == ".safetensors":
-        weights, metadata = load_weights(path)
-    elif kind.suffix == ".weights.h5":
-        weights, metadata = load_keras_with_metadata(path)
-    elif kind.suffix == ".params":
-        weights = load_params(path)
-    else:
-        weights = backends[kind.backend].weights.load_file(path)
+    try:
+        weights, metadata = _read(path, kind, backends)
+    except MemoryError:
+        raise UserError(f"{path} holds more than fits into memory") from None
     check_values(weights, str(path))
     return weights, metadata
+
+
+def _read(path: Path, kind: Kind, backends: Backends) -> tuple[Weights, dict[str, str]]:
+    if kind.suffix == ".safetensors":
+        return load_weights(path)
+    if kind.suffix == ".weights.h5":
+        return load_keras_with_metadata(path)
+    if kind.suffix == ".params":
+        return load_params(path), {}
+    return backends[kind.backend].weights.load_file(path), {}
 
 
 def read_stored(path: Path, backends: Backends) -> Stored:
