@@ -18,7 +18,7 @@ from common.files import check_folder, written_whole
 from common.gluon_file import load_params, save_params
 from common.interface import Backend
 from common.keras_file import add_metadata, load_keras_with_metadata
-from common.weights import Weights, check_values, load_weights, save_weights
+from common.weights import Weights, check_values, load_weights, save_weights, shown
 
 Backends = Mapping[str, Backend]
 
@@ -59,7 +59,7 @@ class Stored:
         own = self._classes()
         if own is not None and own != list(classes):
             raise UserError(
-                f"{self.path} knows the classes {', '.join(own)}; {name} has {', '.join(classes)}"
+                f"{self.path} knows the classes {', '.join(map(shown, own))}; {name} has {', '.join(classes)}"
             )
 
     def _classes(self) -> list[str] | None:
@@ -202,7 +202,9 @@ def convert(source: Path, target: Path, backends: Backends, force: bool = False)
     for line in lines:
         print(line)
     if not kept:
-        print(f"not in {target}, as its kind has no place for it: {', '.join(sorted(metadata))}")
+        print(
+            f"not in {target}, as its kind has no place for it: {', '.join(map(shown, sorted(metadata)))}"
+        )
     print(f"wrote {target}")
 
 

@@ -101,10 +101,10 @@ def check_weights(weights: Mapping[str, NDArray[Any]], source: str) -> Weights:
     if not shapes.keys() & weights.keys():
         raise UserError(
             f"{source} does not hold the weights of this project's ResNet-18: none of its {len(weights):,} names is "
-            f"known, the first are {', '.join(map(_shown, list(weights)[:3]))}"
+            f"known, the first are {', '.join(map(shown, list(weights)[:3]))}"
         )
     wrong = [f"{name} is missing" for name in shapes if name not in weights]
-    wrong += [f"{_shown(name)} is not wanted" for name in weights if name not in shapes]
+    wrong += [f"{shown(name)} is not wanted" for name in weights if name not in shapes]
     for name, shape in shapes.items():
         if name in weights:
             wrong += _faults(name, weights[name], shape)
@@ -140,7 +140,7 @@ def _faults(name: str, weight: NDArray[Any], shape: Shape) -> list[str]:
     return []
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """Return a name from a file as a terminal can show it."""
     short = name if len(name) <= 80 else f"{name[:77]}..."
     return short if short.isprintable() else ascii(short)

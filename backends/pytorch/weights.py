@@ -108,7 +108,6 @@ def _state(path):
     """Return the tensors of a file by their names, without wrappers'."""
     if not path.is_file():
         raise UserError(f"no weights at {path}")
-    damaged = f"{path} is not a state dict, or is damaged"
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
@@ -122,7 +121,10 @@ def _state(path):
     except UserError:
         raise
     except Exception as error:  # a damaged pickle raises anything
-        raise UserError(damaged) from error
+        raise UserError(
+            f"{path} is not a state dict of tensors, or is damaged; "
+            "nothing in it was run"
+        ) from error
     for name, tensor in tensors.items():
         if not isinstance(name, str) or not _is_whole(tensor):
             raise UserError(f"{path} holds what is no tensor of numbers")
