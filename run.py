@@ -27,17 +27,14 @@ def _format(message, category, *arguments):  # type: ignore[no-untyped-def]
     return _format_warning(message, category, *arguments)
 
 
-def _convert(arguments: list[str]) -> bool:
-    """Run ``convert``, and tell whether the command line is its."""
-    command = cli.parse_convert(arguments, list(backends.FRAMEWORKS))
-    if command is None:
-        return False
+def _convert(command: cli.Convert) -> int:
+    """Convert a file of weights, and return the exit code."""
     from common import convert
 
     kinds = convert.check_paths(command.source, command.target, command.force)
     loaded = backends.load_several(*convert.frameworks(*kinds))
     convert.convert(command.source, command.target, loaded, command.force)
-    return True
+    return 0
 
 
 def _load(config: "TrainConfig") -> tuple["Backend", "Stored | None"]:
@@ -66,14 +63,47 @@ def _run_each(command: cli.Command, names: list[str], arguments: list[str]) -> i
     return side_by_side.run(command, packages, Path(__file__).resolve(), arguments)
 
 
+def _parity(command: cli.Parity) -> int:
+    """Check one backend in this process, or each in one of its own; return the exit code."""
+    installed = [name for name in backends.FRAMEWORKS if backends.installed(name)]
+    names = list(command.backends) or installed
+    if not names:
+        raise UserError("no backend is installed: uv run --extra all brings all three")
+    backends.require(names)
+    backend = backends.load(names[0]) if command.into else None
+    from common.parity import command as parity  # only now: PyTorch's import comes first of all
+
+    if backend is not None and command.into is not None:
+        parity.check_backend(backend, command, command.into)
+        return 0
+    packages = {name: backends.FRAMEWORKS[name] for name in names}
+    left_out = [name for name in backends.FRAMEWORKS if name not in installed]
+    return parity.run(command, packages, Path(__file__).resolve(), left_out)
+
+
+def _special(arguments: list[str]) -> int | None:
+    """Run a command that is not a chapter's, and return its exit code; None where it is a chapter's."""
+    names = list(backends.FRAMEWORKS)
+    if conversion := cli.parse_convert(arguments, names):
+        return _convert(conversion)
+    if checks := cli.parse_parity(arguments, names):
+        return _parity(checks)
+    if wanted := cli.parse_differences(arguments, names):
+        from common.parity import differences
+
+        differences.run(wanted)
+        return 0
+    return None
+
+
 def main(arguments: list[str]) -> int:
     """Run one command and return the exit code: 0 well, 2 for what the user can put right, 130 for Ctrl-C."""
     warnings.formatwarning = _format
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file may be anything
     try:
-        if _convert(arguments):
-            return 0
+        if (code := _special(arguments)) is not None:
+            return code
         command = cli.parse(arguments, list(backends.FRAMEWORKS))
         names = cli.backend_names(command.config.backend, list(backends.FRAMEWORKS))
         if len(names) > 1:

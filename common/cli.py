@@ -11,7 +11,7 @@ from common.augmentation import OPERATIONS
 from common.config import MOST_SEED, PIPELINES, PRECISIONS, PRESETS, TrainConfig
 from common.errors import UserError
 
-COMMANDS = ("train", "augment", "evaluate", "convert")
+COMMANDS = ("train", "augment", "evaluate", "convert", "parity", "differences")
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,28 @@ class Convert:
     source: Path
     target: Path
     force: bool = False
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Which backends to hold against the arbiter, none for all that are installed; ``quick`` on small images.
+
+    ``into`` is where the process of one backend writes what it finds.
+    """
+
+    backends: tuple[str, ...]
+    seed: int = 0
+    quick: bool = False
+    output: Path | None = None
+    into: Path | None = None
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Which known differences to measure, none for all, and the page to write."""
+
+    only: tuple[str, ...] = ()
+    output: Path | None = None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -71,6 +93,27 @@ def parse_convert(arguments: Sequence[str], backends: Sequence[str]) -> Convert 
         return None
     options = _parser(backends).parse_args(arguments)
     return Convert(options.source, options.target, options.force)
+
+
+def parse_parity(arguments: Sequence[str], backends: Sequence[str]) -> Parity | None:
+    """Read the command line of ``parity``, None where it is another command's. Raises UserError as `parse` does."""
+    if list(arguments[:1]) != ["parity"]:
+        return None
+    options = vars(_parser(backends).parse_args(arguments))
+    del options["command"]
+    chosen = ",".join(options.pop("backend") or ())
+    if not 0 <= options["seed"] <= MOST_SEED:
+        raise UserError(f"--seed {options['seed']}: must be from 0 to {MOST_SEED}")
+    names = backend_names(chosen, backends) if chosen else []
+    return Parity(tuple(names), **options)
+
+
+def parse_differences(arguments: Sequence[str], backends: Sequence[str]) -> Differences | None:
+    """Read the command line of ``differences``, None where it is another command's."""
+    if list(arguments[:1]) != ["differences"]:
+        return None
+    options = _parser(backends).parse_args(arguments)
+    return Differences(tuple(options.only or ()), options.output)
 
 
 def backend_names(chosen: str, backends: Sequence[str]) -> list[str]:
@@ -143,6 +186,16 @@ def _parser(backends: Sequence[str]) -> _Parser:
     _add_weights(train, "start from these weights", required=False)
     _add_weights(evaluate, "the weights", required=True)
     _add_convert(convert)
+    parity = commands.add_parser(
+        "parity", help="prove that backends compute what the arbiter does", allow_abbrev=False
+    )
+    _add_parity(parity, backends)
+    differences = commands.add_parser(
+        "differences",
+        help="measure what each known difference between the frameworks does",
+        allow_abbrev=False,
+    )
+    _add_differences(differences)
     # Whoever asks for help wants the options of the main job too.
     parser.epilog = f"Without a COMMAND, train:\n\n{train.format_help()}"
     return parser
@@ -227,6 +280,39 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     add("source", type=Path, metavar="IN", help="the file to read")
     add("target", type=Path, metavar="OUT", help="the file to write")
     add("--force", action="store_true", help="replace OUT where it is there already")
+
+
+def _add_parity(parser: argparse.ArgumentParser, backends: Sequence[str]) -> None:
+    add = parser.add_argument
+    parser.description = (
+        "Hold every operation, layer, gradient and step of the backends against the arbiter, which is written in "
+        "NumPy and computes in float64. Ends with exit code 1 where one is further off than correct backends are."
+    )
+    names = ", ".join(backends)
+    add(
+        "--backend",
+        action="append",
+        metavar="NAME",
+        help=f"check this one: {names}; may be given again (default: all that are installed)",
+    )
+    add(
+        "--quick",
+        action="store_true",
+        help="small images and few steps: seconds instead of minutes",
+    )
+    add("--seed", type=int, default=0, metavar="N", help="of weights and images (default: 0)")
+    add("--output", type=Path, metavar="DIR", help="the folder of the report (default: a new one)")
+    add("--into", type=Path, help=argparse.SUPPRESS)
+
+
+def _add_differences(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    parser.description = (
+        "Measure, on the arbiter, what each known difference between the frameworks does to one operation, one step "
+        "and thirty steps. No framework is needed."
+    )
+    add("--only", action="append", metavar="NAME", help="this one alone; may be given again")
+    add("--output", type=Path, metavar="FILE", help="write the page as Markdown")
 
 
 def _presets(*path: str) -> str:

@@ -6,10 +6,8 @@ each framework's own. This process imports none of them.
 
 import json
 import signal
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +19,14 @@ from common import plotting
 from common.chapters import make_console
 from common.cli import Command
 from common.errors import UserError
+from common.processes import run_process
 from common.records import RunFolder
 
 Results = dict[str, dict[str, Any]]  # of each backend
 
 COMMANDS = ("train", "compare", "augment")
 INTERRUPTED = 130  # what run.py ends with after Ctrl-C
-# On a terminal, Ctrl-C reaches the child too; where it has not ended after so long, it has had no signal of its own.
-SECONDS_TO_END = 3.0
+
 
 SAME = "Same data, seed, initial weights and batches, "
 FAIRNESS = {
@@ -69,7 +67,7 @@ def run(
             console.print(f"{gap}{name}, {number} of {len(frameworks)}", style="bold")
             # The last of two options holds.
             own = ["--backend", name, "--output", str(folder.path / name)]
-            code = _run_process([sys.executable, str(script), *arguments, *own])
+            code = run_process([sys.executable, str(script), *arguments, *own])
             if code == INTERRUPTED:
                 raise KeyboardInterrupt
             if code:
@@ -98,48 +96,6 @@ def _kept(finished: Sequence[str], folder: RunFolder) -> str:
     return "no backend had finished" + (
         f", what there is lies in {folder.path}" if any(folder.path.iterdir()) else ""
     )
-
-
-# --- Processes -------------------------------------------------------------------------------------------------------
-
-
-def _run_process(words: Sequence[str]) -> int:
-    """Run a command that writes where this process writes, and return its exit code, -N for signal N.
-
-    However this process is stopped, short of being killed, the child ends first.
-    """
-    sys.stdout.flush()
-    with _termination_as_exit():
-        process = subprocess.Popen(words)
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            _interrupt(process)
-            raise
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-
-
-def _interrupt(process: "subprocess.Popen[bytes]") -> None:
-    """Wait until an interrupted child has kept what it has, and see that it was interrupted; a second Ctrl-C kills."""
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(SECONDS_TO_END)
-        return
-    if sys.platform != "win32":  # where every process of the console has had it
-        process.send_signal(signal.SIGINT)
-    process.wait()
-
-
-@contextmanager
-def _termination_as_exit() -> Iterator[None]:
-    """Let SIGTERM end this process as an exit does, which stops a child on its way."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 # --- Results ---------------------------------------------------------------------------------------------------------

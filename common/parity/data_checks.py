@@ -1,11 +1,11 @@
 """Parity of what comes before the network: every transform, and the batches of both loaders."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from common.augmentation import ColorJitter, gallery
+from common.augmentation import Augmentation, ColorJitter, gallery
 from common.datasets import Dataset
 from common.parity.outcome import Array, Arrays, Difference, Outcome, differences
 from common.parity.subject import Subject
@@ -87,17 +87,27 @@ def on_average(got: Arrays, wanted: Arrays) -> list[Difference]:
 def cases(seed: int) -> dict[str, Case]:
     """Return images and decisions by the name of the operation: the chapter's draws, then the edges."""
     images = example_images(16, 16, seed)
-    indices = np.arange(len(images))
-    found: dict[str, Case] = {}
-    for name, augmentations in _operations().items():
-        found[name] = images, decide(augmentations, indices, seed, 0, (16, 16))
-    return found | _edges(seed)
+    drawn = operation_decisions((16, 16), (12, 10), seed)
+    return {name: (images, decisions) for name, decisions in drawn.items()} | _edges(seed)
 
 
-def _operations() -> Mapping[str, Any]:
+def operation_decisions(
+    size: tuple[int, int], crop_size: tuple[int, int], seed: int = 0
+) -> dict[str, list[Decision]]:
+    """Return what the chapter's operations draw for `example_images` of this size, by operation."""
+    return {
+        name: decide(augmentations, np.arange(8), seed, 0, size)
+        for name, augmentations in _operations(crop_size).items()
+    }
+
+
+def _operations(crop_size: tuple[int, int]) -> Mapping[str, Sequence[Augmentation]]:
     """Return the chapter's operations, and the two that it shows only within the jitter."""
-    single = {"contrast": [ColorJitter(contrast=0.5)], "saturation": [ColorJitter(saturation=0.5)]}
-    return {**gallery((12, 10)), **single}
+    single: Mapping[str, Sequence[Augmentation]] = {
+        "contrast": [ColorJitter(contrast=0.5)],
+        "saturation": [ColorJitter(saturation=0.5)],
+    }
+    return {**gallery(crop_size), **single}
 
 
 def _edges(seed: int) -> dict[str, Case]:
@@ -204,3 +214,33 @@ def _hold_batches(
         return in_full_range(got, wanted) + missing
 
     return subject.hold(check, got, wanted, distance, PARTS)
+
+
+def operation_pictures(subject: Subject) -> dict[str, Array]:
+    """Return what the backend's operations make of one photograph, by operation: floats 0..1, (3, height, width)."""
+    image, found = _photograph()
+    return {name: _augmented(subject, image, decisions)[0] for name, decisions in found.items()}
+
+
+def true_pictures() -> dict[str, Array]:
+    """Return what the arbiter makes of it."""
+    image, found = _photograph()
+    return {
+        name: transforms.augment(image / 255, decisions)[0] for name, decisions in found.items()
+    }
+
+
+def _photograph() -> tuple[Array, dict[str, list[Decision]]]:
+    """Return the cat, uint8 (1, 3, 100, 100), and decisions that change it, by operation."""
+    import skimage.data
+
+    cat = skimage.data.chelsea()[:300:3, 60:360:3]  # type: ignore[no-untyped-call]
+    image = np.moveaxis(np.ascontiguousarray(cat), -1, 0)[None]
+    some = np.array([2])  # an example whose draws change every operation visibly
+    operations = _operations((80, 80))
+    flips: dict[str, list[Decision]] = {
+        "left-right flip": [FlipsLeftRight(np.array([True]))],
+        "top-bottom flip": [FlipsTopBottom(np.array([True]))],
+    }
+    drawn = {name: decide(augs, some, 0, 0, (100, 100)) for name, augs in operations.items()}
+    return image, drawn | flips

@@ -9,15 +9,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.augmentation import gallery
 from common.datasets import Dataset
 from common.datasets.shapes import draw_shapes
-from common.parity.outcome import Arrays, Difference, Outcome
+from common.parity.outcome import Array, Arrays, Difference, Outcome
 from common.parity.subject import Batch, Subject
 from common.reference import ALIGNED, Adam, Conventions, train_step, transforms
 from common.sampling import decide, epoch_batches
-from common.weights import initial_weights
+from common.weights import Weights, initial_weights
 
 BATCH, LR = 8, 3e-4
 RUNS = 6  # perturbed ones
@@ -57,11 +58,7 @@ def arbiter_losses(
     """Return the arbiter's mean loss of each step; ``perturbation`` numbers the draw of one rounding per weight."""
     weights = {name: w.astype(kind) for name, w in initial_weights(10, seed=seed).items()}
     if perturbation is not None:
-        rng = np.random.default_rng((seed, perturbation))
-        weights = {
-            name: w * (1 + rng.uniform(-1, 1, w.shape) * 2.0**-24) for name, w in weights.items()
-        }
-        weights = {name: w.astype(kind) for name, w in weights.items()}
+        weights = perturbed(weights, perturbation)
     optimizer = Adam(LR, conventions=conventions)
     losses = []
     for batch in _batches(num_steps, seed, conventions):
@@ -70,6 +67,27 @@ def arbiter_losses(
         weights = step.weights
         losses.append(step.loss / len(batch.y))
     return losses
+
+
+def perturbed(weights: Weights, number: int) -> Weights:
+    """Return weights with one rounding's worth of noise on each, from the draw of that number."""
+    rng = np.random.default_rng(number)
+    return {
+        name: (w * (1 + rng.uniform(-1, 1, w.shape) * 2.0**-24)).astype(w.dtype)
+        for name, w in weights.items()
+    }
+
+
+def images_and_labels(
+    indices: NDArray[np.int64], size: tuple[int, int] | None = None
+) -> tuple[Array, NDArray[np.int64]]:
+    """Return embedded pictures (n, 3, height, width), floats 0..1, and labels; resized to ``size`` if it is given."""
+    dataset = draw_shapes(int(indices.max()) + 1)
+    X = np.moveaxis(dataset.images[indices] / 255, -1, 1)
+    if size is not None:
+        whole = np.tile([0, 0, X.shape[2], X.shape[3]], (len(X), 1))
+        X = transforms.crop_resize(X, whole, size)
+    return X, dataset.labels[indices]
 
 
 def _batches(num_steps: int, seed: int, conventions: Conventions) -> Iterator[Batch]:

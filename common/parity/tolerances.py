@@ -70,6 +70,10 @@ TOLERANCES = {
         0.25, 2, f"{RELU_FLIPS}, and Adam turns the smallest gradient into a full step"
     ),
     ("locked Adam: buffers", "float32"): Tolerance(6.6e-6, 5, SUMS),
+    ("locked SGD: state", "float64"): Tolerance(1.8e-12, 20, SUMS),
+    ("locked Adam: state", "float64"): Tolerance(1.8e-12, 20, SUMS),
+    ("locked SGD: state", "float32"): Tolerance(1.9e-2, 3, RELU_FLIPS),
+    ("locked Adam: state", "float32"): Tolerance(1.9e-2, 3, RELU_FLIPS),
     # Steps that follow on each other.
     ("free SGD: loss", "float64"): Tolerance(6.8e-15, 50, CHAOS),
     ("free SGD: weights", "float64"): Tolerance(2.7e-13, 50, CHAOS),

@@ -75,7 +75,7 @@ def adam(drop: int) -> Recipe:
 def locked_steps(
     subject: Subject, recipe: Recipe, size: int, num_steps: int, seed: int = 0
 ) -> Iterator[Outcome]:
-    """Take each step from the arbiter's state; yield the outcomes for loss, weights and buffers.
+    """Take each step from the arbiter's state; yield the outcomes for loss, weights, buffers and optimiser's state.
 
     Each outcome has the largest difference of every step, up to the first step that is too far.
     """
@@ -95,8 +95,8 @@ def locked_steps(
             found.setdefault(part, []).append(outcome)
         if not all(outcomes[-1].passed for outcomes in found.values()):
             break
-        arbiter.lr = recipe.lr_at(step)
-        weights = train_step(weights, batch.X, batch.y, arbiter, subject.conventions).weights
+        true = take(subject.conventions)
+        weights, arbiter = true.weights, replace(arbiter, lr=recipe.lr_at(step), state=true.state)
     for outcomes in found.values():
         yield _by_step(outcomes)
 
@@ -104,7 +104,8 @@ def locked_steps(
 def _taken(subject: Subject, net: Net, trainer: Trainer, batch: Batch) -> Step:
     """Return what the backend's step gives."""
     l, correct = subject.step(net, trainer, batch)
-    return Step(l, correct, subject.backend.weights.get_weights(net))
+    state = subject.backend.probes.get_state(net, trainer)
+    return Step(l, correct, subject.backend.weights.get_weights(net), state)
 
 
 def _arbiter_step(
@@ -127,7 +128,7 @@ def _hold_parts(
     before: Arrays,
     take: Callable[[Conventions], Step],
 ) -> Iterator[tuple[str, Outcome]]:
-    """Hold the loss, the weights and the buffers of a step, each within a tolerance of its own."""
+    """Hold what a step leaves, each part within a tolerance of its own."""
 
     def losses(step: Step) -> Arrays:
         return {"loss": np.array(step.loss), "number right": np.array(float(step.correct))}
@@ -136,6 +137,7 @@ def _hold_parts(
         ("loss", losses, None),
         ("weights", _weights, change_since(before, subject.kind)),
         ("buffers", _buffers, change_since(before, subject.kind)),
+        ("state", _state, size_of_each(subject.kind)),
     ):
         yield part, _hold(subject, f"{check}: {part}", got, take, chosen, distance)
 
@@ -167,6 +169,26 @@ def _weights(step: Step) -> Arrays:
 
 def _buffers(step: Step) -> Arrays:
     return {name: weight for name, weight in step.weights.items() if is_buffer(name)}
+
+
+def _state(step: Step) -> Arrays:
+    """Return the optimiser's slots, of the parameters that `_weights` returns."""
+    return {
+        f"{slot} of {name}": array
+        for slot, arrays in step.state.slots.items()
+        for name, array in arrays.items()
+        if not before_batch_norm(name)
+    }
+
+
+def size_of_each(kind: str) -> Distance:
+    """Return the distance that counts in shares of what is in each tensor."""
+    size, apart = (norm, norms) if kind == "float32" else (largest, differences)
+
+    def distance(got: Arrays, wanted: Arrays) -> list[Difference]:
+        return apart(got, wanted, {name: size(array) for name, array in wanted.items()})
+
+    return distance
 
 
 def change_since(before: Arrays, kind: str) -> Distance:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from common.reference import layers, resnet
 from common.reference.conventions import ALIGNED, Conventions
 from common.reference.layers import Array
-from common.reference.optimizers import SGD, Adam
+from common.reference.optimizers import SGD, Adam, State
 
 Arrays = Mapping[str, Array]
 Labels = NDArray[np.int64]
@@ -17,11 +17,12 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Step:
-    """What a step returns, as `train_batch_ch13` does, and the weights and buffers after it, by canonical name."""
+    """What a step returns, as `train_batch_ch13` does, and what is after it: weights, buffers, optimiser's state."""
 
     loss: float  # the sum of the losses of the batch
     correct: int
     weights: dict[str, Array]
+    state: State
 
 
 def gradients(
@@ -47,4 +48,4 @@ def train_step(
     after = optimizer.step(weights, gradient) | resnet.updated_buffers(weights, passed, conventions)
     # In the canonical order, which is that of the argument.
     after = {name: after[name] for name in weights}
-    return Step(float(losses.sum()), resnet.correct(passed.logits, y), after)
+    return Step(float(losses.sum()), resnet.correct(passed.logits, y), after, optimizer.state)

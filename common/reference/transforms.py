@@ -111,7 +111,8 @@ def adjust_hue(X: Array, shifts: Array, conventions: Conventions = ALIGNED) -> A
     shift = _per_image(shifts)[:, 0]
     if conventions.hue == "8-bit":
         # Pillow's HSV image: each of the three in 256 levels, and the shift too.
-        hue, saturation, value = (np.floor(255 * part) for part in (hue, saturation, value))
+        # The little that is added keeps whole levels whole, which rounding may have put just below.
+        hue, saturation, value = (np.floor(255 * p + 1e-4) for p in (hue, saturation, value))
         hue = (hue + np.floor(255 * shift)) % 256
         return from_hsv(hue / 255, saturation / 255, value / 255)
     return from_hsv((hue + shift) % 1, saturation, value)

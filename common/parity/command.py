@@ -1,0 +1,153 @@
+"""`python run.py parity`: every check on every backend, each in a process of its own; a table, JSON and a report."""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from common import environment
+from common.chapters import make_console
+from common.cli import Parity
+from common.errors import UserError
+from common.files import write_text
+from common.interface import Backend
+from common.parity.data_checks import operation_pictures
+from common.parity.free_running import Envelope, envelope, free_running
+from common.parity.outcome import Outcome
+from common.parity.report import write_report
+from common.parity.results import Results, load_results, save_results
+from common.parity.subject import Subject
+from common.parity.suite import Extent, run_checks
+from common.processes import run_process
+from common.records import RunFolder
+from common.reference import ALIGNED, KNOWN_DIFFERENCES
+
+FREE_STEPS = 30
+QUICK = Extent(model_size=8, step_size=8, locked_steps=4, free_steps=4, float32_steps=2)
+FAILED = 1  # the exit code where backends disagree with the arbiter
+INTERRUPTED = 130
+
+
+def check_backend(backend: Backend, command: Parity, folder: Path) -> None:
+    """Run the checks on one backend in this process, and write what they find into ``folder``."""
+    # TensorFlow warns of what the checks do on purpose: batches of many shapes.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    console, began = make_console(), time.perf_counter()
+    outcomes: list[Outcome] = []
+    losses: list[float] = []
+    with console.status(f"{backend.name}: checking") as status:
+        for outcome in run_checks(backend, QUICK if command.quick else Extent(), command.seed):
+            outcomes.append(outcome)
+            status.update(f"{backend.name}: {len(outcomes)} checks, the last was {outcome.check}")
+        if not command.quick:
+            subject = Subject(backend, "float32")
+            outcome, losses = free_running(subject, _read_envelope(folder.parent), command.seed)
+            outcomes.append(outcome)
+        pictures = operation_pictures(Subject(backend, "float32"))
+    declared = tuple(
+        f"{known.name}: {known.meaning}"
+        for known in KNOWN_DIFFERENCES
+        if known.holds(backend.probes.CONVENTIONS) and not known.holds(ALIGNED)
+    )
+    versions = environment.versions(backend.packages)
+    results = Results(backend.name, versions, declared, tuple(outcomes), tuple(losses), pictures)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_results(folder, results)
+    found = f"{len(results.failures)} failed" if results.failures else "all passed"
+    console.print(
+        f"{backend.name}: {len(outcomes)} checks, {found} ({time.perf_counter() - began:.0f} s)"
+    )
+
+
+def run(
+    command: Parity, packages: Mapping[str, Sequence[str]], script: Path, left_out: Sequence[str]
+) -> int:
+    """Check each backend of ``packages`` in a process of its own; return 0, or 1 if one disagrees with the arbiter.
+
+    Raises UserError where the output cannot be written. ``left_out`` are backends that are not installed.
+    """
+    console = make_console()
+    folder = RunFolder(command.output, "parity")
+    _announce(console, command, packages, left_out)
+    if not command.quick:
+        with console.status("the arbiter trains, once true and six times perturbed"):
+            _write_envelope(folder.path, envelope(FREE_STEPS, command.seed))
+    broken = []
+    for name in packages:
+        own = ["--backend", name, "--seed", str(command.seed), "--into", str(folder.path / name)]
+        quick = ["--quick"] if command.quick else []
+        code = run_process([sys.executable, str(script), "parity", *own, *quick])
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt(f"interrupted: what was found before is in {folder.path}")
+        if code:
+            console.print(f"{name}: the checks broke off with exit code {code}", style="bold")
+            broken.append(name)
+    results = [load_results(folder.path / name) for name in packages if name not in broken]
+    if results:
+        around = None if command.quick else _read_envelope(folder.path)
+        console.print(table(console, results))
+        _tell_failures(console, results)
+        write_report(folder.path / "report.html", results, around, command.seed)
+        console.print(f"report in {folder.path / 'report.html'}", soft_wrap=True)
+    return FAILED if broken or any(r.failures for r in results) else 0
+
+
+def _announce(
+    console: Console,
+    command: Parity,
+    packages: Mapping[str, Sequence[str]],
+    left_out: Sequence[str],
+) -> None:
+    extent = "quick" if command.quick else "full"
+    console.print(f"Parity, {extent}, seed {command.seed}: each against the arbiter (NumPy)")
+    for name, wanted in packages.items():
+        versions = environment.versions(tuple(wanted))
+        console.print(f"  {name}: {', '.join(f'{p} {versions[p]}' for p in wanted)}")
+    for name in left_out:
+        console.print(f"  {name}: not installed, left out")
+
+
+def _write_envelope(folder: Path, around: Envelope) -> None:
+    write_text(folder / "envelope.json", json.dumps(asdict(around), indent=1) + "\n")
+
+
+def _read_envelope(folder: Path) -> Envelope:
+    path = folder / "envelope.json"
+    if not path.is_file():
+        raise UserError(f"{path} is missing: start the checks with python run.py parity")
+    return Envelope(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def table(console: Console, results: Sequence[Results]) -> Table:
+    """Return the outcomes side by side: a row a check, its tolerance, each backend's largest difference."""
+    shown = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False)
+    for title in ("check", "in"):
+        shown.add_column(title)
+    shown.add_column("tolerance", justify="right")
+    for result in results:
+        shown.add_column(result.backend, justify="right")
+    for outcomes in zip(*(result.outcomes for result in results), strict=True):
+        first = outcomes[0]
+        numbers = [_number(o.largest.value) + ("" if o.passed else " FAILED") for o in outcomes]
+        shown.add_row(first.check, first.kind, _number(first.tolerance.limit), *numbers)
+    return shown
+
+
+def _number(value: float) -> str:
+    return "0" if value == 0 else f"{value:.1e}"
+
+
+def _tell_failures(console: Console, results: Sequence[Results]) -> None:
+    for result in results:
+        for outcome in result.failures:
+            console.print(f"{result.backend}: {outcome.sentence()}", style="bold")
+    if not any(result.failures for result in results):
+        names = ", ".join(result.backend for result in results)
+        console.print(f"All checks passed: {names} agree with the arbiter.")

@@ -1,0 +1,95 @@
+"""The pictures of the parity report: difference maps, losses in their envelope, growth by layer and by step."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from common.parity.free_running import Envelope
+from common.parity.outcome import Difference
+from common.parity.results import Pictures, Results
+from common.plotting import BACKEND_STYLES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def difference_maps(true: Pictures, results: Sequence[Results]) -> Figure:
+    """Draw a row for each operation: the arbiter's image, and how far each backend is from it, pixel by pixel."""
+    from matplotlib.figure import Figure
+
+    columns = 1 + len(results)
+    figure = Figure(figsize=(1.7 * columns + 1.2, 1.75 * len(true)), layout="constrained")
+    grid = figure.subplots(len(true), columns, squeeze=False)
+    maps = {
+        (name, result.backend): np.abs(result.pictures[name] - image).max(axis=0)
+        for name, image in true.items()
+        for result in results
+    }
+    most = max(float(m.max()) for m in maps.values())
+    for row, (name, image) in zip(grid, true.items(), strict=True):
+        row[0].imshow(np.moveaxis(image, 0, -1).clip(0, 1))
+        row[0].set_ylabel(name, fontsize="small")
+        for axis, result in zip(row[1:], results, strict=True):
+            apart = maps[name, result.backend]
+            drawn = axis.imshow(apart, cmap="magma", vmin=0, vmax=most or 1)
+            axis.set_xlabel(f"at most {apart.max():.1e}", fontsize="x-small")
+        for axis in row:
+            axis.set(xticks=[], yticks=[])
+    for axis, title in zip(grid[0], ("arbiter", *(r.backend for r in results)), strict=True):
+        axis.set_title(title, fontsize="medium")
+    figure.colorbar(drawn, ax=grid, shrink=0.4, label="difference, of 0..1")
+    return figure
+
+
+def losses(around: Envelope, results: Sequence[Results]) -> Figure:
+    """Draw the losses of free-running training: the arbiter's, its envelope, and every backend's."""
+    figure, axis = _axis((8, 4))
+    steps = np.arange(1, len(around.losses) + 1)
+    true, width = np.array(around.losses), np.array(around.widths())
+    axis.fill_between(
+        steps, true - width, true + width, color="0.85", label="envelope of rounding alone"
+    )
+    axis.plot(steps, true, color="0.5", linewidth=1, label="arbiter, float64")
+    for result, style in zip(results, BACKEND_STYLES, strict=False):
+        axis.plot(steps, result.losses, label=result.backend, **style)
+    axis.set(xlabel="step", ylabel="mean loss of the batch")
+    axis.legend(fontsize="small")
+    return figure
+
+
+def growth(
+    series: Mapping[str, Sequence[Difference]], limit: float, xlabel: str, names: bool = False
+) -> Figure:
+    """Draw how far each backend is from the arbiter, place by place, on a logarithmic scale."""
+    figure, axis = _axis((8, 5 if names else 3.6))
+    for (backend, found), style in zip(series.items(), BACKEND_STYLES, strict=False):
+        # Exact agreement has no place on such a scale; it is drawn where float64 ends.
+        values = [max(d.value, 1e-17) for d in found]
+        axis.plot(range(1, len(values) + 1), values, label=backend, **style)
+    axis.axhline(limit, color="0.4", linestyle="-", linewidth=1, label="tolerance")
+    axis.set(yscale="log", xlabel=xlabel, ylabel="largest difference")
+    if names:
+        places = [d.place for d in next(iter(series.values()))]
+        axis.set_xticks(range(1, len(places) + 1), places, rotation=90, fontsize="x-small")
+    axis.legend(fontsize="small")
+    return figure
+
+
+def _axis(size: tuple[float, float]) -> tuple[Figure, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    axis = figure.subplots()
+    axis.grid(alpha=0.4)
+    return figure, axis
+
+
+def as_png(figure: Figure) -> bytes:
+    """Return a figure as the bytes of a PNG file."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110)
+    return content.getvalue()

@@ -1,0 +1,173 @@
+"""The parity report: one HTML file that holds its pictures and asks no other host for anything."""
+
+import base64
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from common import environment
+from common.files import write_text
+from common.parity import figures
+from common.parity.data_checks import true_pictures
+from common.parity.free_running import Envelope
+from common.parity.outcome import Outcome
+from common.parity.results import Results
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+       color: #1a1a1a; background: #fff; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .25rem .7rem; border-bottom: 1px solid #ddd; vertical-align: top; }
+td.number, th.number { text-align: right; white-space: nowrap; }
+td.failed { background: #b00020; color: #fff; font-weight: bold; }
+img { max-width: 100%; height: auto; }
+.verdict { padding: .6rem 1rem; border-left: 6px solid #1b7f3b; background: #eef7f0; }
+.verdict.failed { border-color: #b00020; background: #fbecee; }
+small { color: #555; }
+@media (prefers-color-scheme: dark) {
+  body { color: #e6e6e6; background: #161616; } th, td { border-color: #444; } small { color: #aaa; }
+  .verdict { background: #14301c; } .verdict.failed { background: #3a1217; } img { background: #fff; }
+}
+"""
+
+
+def write_report(
+    path: Path, results: Sequence[Results], around: Envelope | None, seed: int
+) -> None:
+    """Write the report of these backends; ``around`` is None where free-running training was left out."""
+    parts = [
+        "<h1>Parity: each backend against the arbiter</h1>",
+        _verdict(results),
+        _conditions(results, seed),
+        "<h2>Checks</h2>",
+        _table(results),
+        "<h2>By layer</h2>",
+        *_by_layer(results),
+        "<h2>By step</h2>",
+        *_by_step(results, around),
+        "<h2>Transforms</h2>",
+        "<p>Each operation on one image in float32: the arbiter's result, and the largest difference of the three "
+        "channels at each pixel.</p>",
+        _picture(
+            figures.difference_maps(true_pictures(), results), "difference maps of the transforms"
+        ),
+        "<h2>Tolerances</h2>",
+        "<p>Each is the largest difference that was measured between correct backends and the arbiter, times a "
+        "margin. Unless the reason says otherwise, a difference is a share of the largest value of its tensor.</p>",
+        _tolerances(results[0].outcomes),
+    ]
+    body = "\n".join(parts)
+    write_text(
+        path,
+        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        f"<title>Parity report</title><style>{STYLE}</style></head>\n<body>{body}</body></html>\n",
+    )
+
+
+def _verdict(results: Sequence[Results]) -> str:
+    failures = [f"{r.backend}: {o.sentence()}" for r in results for o in r.failures]
+    if failures:
+        items = "".join(f"<li>{escape(failure)}</li>" for failure in failures)
+        return f"<div class='verdict failed'>{len(failures)} checks failed.<ul>{items}</ul></div>"
+    count = sum(len(result.outcomes) for result in results)
+    return f"<div class='verdict'>All {count} checks passed.</div>"
+
+
+def _conditions(results: Sequence[Results], seed: int) -> str:
+    lines = []
+    for result in results:
+        versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
+        declared = "; ".join(result.declared) or "nothing: it computes by the arbiter's defaults"
+        lines.append(
+            f"<li><b>{escape(result.backend)}</b>: {escape(versions)}. "
+            f"Declared difference: {escape(declared)}.</li>"
+        )
+    machine = ", ".join(f"{k} {v}" for k, v in environment.hardware().items())
+    return f"<ul>{''.join(lines)}</ul><p><small>Seed {seed}; {escape(machine)}.</small></p>"
+
+
+def _table(results: Sequence[Results]) -> str:
+    heads = "".join(f"<th class='number'>{escape(r.backend)}</th>" for r in results)
+    rows = []
+    for outcomes in zip(*(result.outcomes for result in results), strict=True):
+        first = outcomes[0]
+        cells = "".join(
+            f"<td class='number{'' if o.passed else ' failed'}' title='{escape(o.largest.place, quote=True)}'>"
+            f"{_number(o.largest.value)}</td>"
+            for o in outcomes
+        )
+        rows.append(
+            f"<tr><td>{escape(first.check)}</td><td>{first.kind}</td>"
+            f"<td class='number'>{_number(first.tolerance.limit)}</td>{cells}</tr>"
+        )
+    return (
+        "<div class='scroll'><table><thead><tr><th>check</th><th>in</th><th class='number'>tolerance</th>"
+        f"{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        "<p><small>The largest difference of each; point at a number to see where it is.</small></p>"
+    )
+
+
+def _number(value: float) -> str:
+    return "0" if value == 0 else f"{value:.1e}"
+
+
+def _find(result: Results, check: str, kind: str) -> Outcome:
+    (outcome,) = [o for o in result.outcomes if (o.check, o.kind) == (check, kind)]
+    return outcome
+
+
+def _growth(results: Sequence[Results], check: str, kind: str, xlabel: str, names: bool) -> str:
+    found = {result.backend: _find(result, check, kind) for result in results}
+    limit = next(iter(found.values())).tolerance.limit
+    series = {backend: outcome.differences for backend, outcome in found.items()}
+    figure = figures.growth(series, limit, xlabel, names)
+    return f"<h3>{check}, {kind}</h3>" + _picture(figure, f"{check}, {kind}, by {xlabel}")
+
+
+def _by_layer(results: Sequence[Results]) -> list[str]:
+    """Draw how the error grows through the network, in both precisions."""
+    check = "activations, training"
+    return [_growth(results, check, kind, "layer", True) for kind in ("float64", "float32")]
+
+
+def _by_step(results: Sequence[Results], around: Envelope | None) -> list[str]:
+    """Draw the losses, and how the error grows from step to step, and how it does not where steps are locked."""
+    parts = []
+    if around is not None:
+        parts += [
+            "<p>Free-running training in float32 with flips, colour jitter and crops. It is chaotic: the grey band "
+            "is what rounding alone does to the arbiter.</p>",
+            _picture(figures.losses(around, results), "losses of free-running training"),
+        ]
+    for check in (
+        "free SGD: loss",
+        "free Adam: loss",
+        "locked SGD: weights",
+        "locked Adam: weights",
+    ):
+        parts.append(_growth(results, check, "float64", "step", False))
+    return parts
+
+
+def _tolerances(outcomes: Sequence[Outcome]) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(o.check)}</td><td>{o.kind}</td><td class='number'>{_number(o.tolerance.measured)}</td>"
+        f"<td class='number'>{o.tolerance.margin:g}</td><td>{escape(o.tolerance.reason)}</td></tr>"
+        for o in outcomes
+    )
+    return (
+        "<div class='scroll'><table><thead><tr><th>check</th><th>in</th><th class='number'>measured</th>"
+        f"<th class='number'>margin</th><th>reason</th></tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _picture(figure: "Figure", alt: str) -> str:
+    content = base64.b64encode(figures.as_png(figure)).decode("ascii")
+    return f"<p><img alt='{escape(alt, quote=True)}' src='data:image/png;base64,{content}'></p>"

@@ -1,0 +1,49 @@
+"""Running a process that ends when this one does."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+# On a terminal, Ctrl-C reaches the child too; where it has not ended after so long, it has had no signal of its own.
+SECONDS_TO_END = 3.0
+
+
+def run_process(words: Sequence[str]) -> int:
+    """Run a command that writes where this process writes, and return its exit code, -N for signal N.
+
+    However this process is stopped, short of being killed, the child ends first.
+    """
+    sys.stdout.flush()
+    with _termination_as_exit():
+        process = subprocess.Popen(words)
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            _interrupt(process)
+            raise
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def _interrupt(process: "subprocess.Popen[bytes]") -> None:
+    """Wait until an interrupted child has kept what it has, and see that it was interrupted; a second Ctrl-C kills."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(SECONDS_TO_END)
+        return
+    if sys.platform != "win32":  # where every process of the console has had it
+        process.send_signal(signal.SIGINT)
+    process.wait()
+
+
+@contextmanager
+def _termination_as_exit() -> Iterator[None]:
+    """Let SIGTERM end this process as an exit does, which stops a child on its way."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
