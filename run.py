@@ -5,10 +5,16 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import backends
 from common import cli
 from common.errors import UserError, UserNotice
+
+if TYPE_CHECKING:  # NumPy comes with them, and --help should not wait for that
+    from common.config import TrainConfig
+    from common.convert import Stored
+    from common.interface import Backend
 
 _began = time.perf_counter()
 _format_warning = warnings.formatwarning
@@ -19,6 +25,33 @@ def _format(message, category, *arguments):  # type: ignore[no-untyped-def]
     if category is UserNotice:
         return f"note: {message}\n"
     return _format_warning(message, category, *arguments)
+
+
+def _convert(command: cli.Convert) -> int:
+    """Convert a file of weights, and return the exit code."""
+    from common import convert
+
+    kinds = convert.check_paths(command.source, command.target, command.force)
+    loaded = backends.load_several(*convert.frameworks(*kinds))
+    convert.convert(command.source, command.target, loaded, command.force)
+    return 0
+
+
+def _load(config: "TrainConfig") -> tuple["Backend", "Stored | None"]:
+    """Load the backend of a run, and read the file of weights that it is given."""
+    if config.weights is None:
+        return backends.load(config.backend), None
+    from common import convert
+
+    kind = convert.check_source(config.weights)
+    readers = [kind.backend] if kind.to_read else []
+    if kind.to_read and not backends.installed(kind.backend):
+        raise UserError(
+            f"{config.weights} can only be read by {kind.backend}, which is not installed here: where it is, "
+            f"python run.py convert {config.weights} weights.safetensors makes a file that every backend reads"
+        )
+    loaded = backends.load_several([config.backend, *readers])
+    return loaded[config.backend], convert.read_stored(config.weights, loaded)
 
 
 def _run_each(command: cli.Command, names: list[str], arguments: list[str]) -> int:
@@ -51,6 +84,8 @@ def _parity(command: cli.Parity) -> int:
 def _special(arguments: list[str]) -> int | None:
     """Run a command that is not a chapter's, and return its exit code; None where it is a chapter's."""
     names = list(backends.FRAMEWORKS)
+    if conversion := cli.parse_convert(arguments, names):
+        return _convert(conversion)
     if checks := cli.parse_parity(arguments, names):
         return _parity(checks)
     if wanted := cli.parse_differences(arguments, names):
@@ -73,11 +108,11 @@ def main(arguments: list[str]) -> int:
         names = cli.backend_names(command.config.backend, list(backends.FRAMEWORKS))
         if len(names) > 1:
             return _run_each(command, names, arguments)
-        backend = backends.load(command.config.backend)
+        backend, weights = _load(command.config)
         startup_seconds = time.perf_counter() - _began
         from common import chapters  # only now: it needs what load has found to be there
 
-        chapters.run(command, backend, startup_seconds)
+        chapters.run(command, backend, startup_seconds, weights)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -2,12 +2,13 @@
 
 import platform
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from common.errors import UserError
+from common.errors import UserError, UserNotice
 
 if TYPE_CHECKING:  # NumPy comes with it, and --help should not wait for that
     from common.interface import Backend
@@ -72,6 +73,27 @@ def load(name: str) -> "Backend":
     require([name])
     backend: Backend = import_module(f"backends.{name}").BACKEND
     return backend
+
+
+def load_several(
+    needed: Sequence[str], wanted: Sequence[str] = ()
+) -> dict[str, "Backend"]:
+    """Import several backends in the one order that a process allows.
+
+    It is that of FRAMEWORKS, as PyTorch cannot follow TensorFlow. What is
+    only wanted, and cannot be had, is left out with a notice. Raises
+    UserError as `load` does.
+    """
+    loaded = {}
+    order = [*FRAMEWORKS, *needed]  # an unknown name comes last
+    for name in sorted({*needed, *wanted}, key=order.index):
+        try:
+            loaded[name] = load(name)
+        except UserError as error:
+            if name in needed:
+                raise
+            warnings.warn(UserNotice(str(error)), stacklevel=2)
+    return loaded
 
 
 def refuse_triton_after_tensorflow() -> None:

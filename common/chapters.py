@@ -19,17 +19,19 @@ from common import environment, plotting
 from common.augmentation import Augmentation, gallery, parse_augmentations
 from common.cli import Command
 from common.config import PRESETS, TrainConfig, plain
+from common.convert import Stored
 from common.datasets import Data, Dataset, load_data
 from common.datasets.images import read_image
 from common.errors import UserError
-from common.interface import Backend, DataIter, Device
-from common.metrics import TrainingSummary
+from common.interface import Backend, DataIter, Device, Net
+from common.metrics import Timer, TrainingSummary
 from common.progress import Points, TrainingProgress
 from common.records import Metrics, RunFolder, check_output
 from common.sampling import decide, epoch_order
 from common.weights import Weights, initial_weights, save_weights
 
 Images = NDArray[np.uint8]
+PARTS = {"augment": ", drawn only", "evaluate": ", weights evaluated only"}  # of the chapter
 LONGEST_SIDE = 512  # pixels of the example image; a larger one is shrunk before it is drawn
 
 
@@ -44,6 +46,7 @@ class Session:
     image: Images  # the example to augment, uint8 (height, width, 3)
     folder: RunFolder
     console: Console
+    weights: Stored | None = None  # the file's of --weights
     startup_seconds: float | None = None  # until the framework was loaded
 
 
@@ -57,18 +60,26 @@ class Trained:
     weights: Weights
 
 
-def run(command: Command, backend: Backend, startup_seconds: float | None = None) -> None:
-    """Run one command of the chapter; ``startup_seconds``, which loading the backend took, is recorded.
+def run(
+    command: Command,
+    backend: Backend,
+    startup_seconds: float | None = None,
+    weights: Stored | None = None,
+) -> None:
+    """Run one command of the chapter, with the ``weights`` of the file that the command names.
 
-    Raises UserError for what the user can put right. Ctrl-C passes on as a KeyboardInterrupt that says what was kept.
+    ``startup_seconds``, which loading the backend took, is recorded. Raises UserError for what the user can put right.
+    Ctrl-C passes on as a KeyboardInterrupt that says what was kept.
     """
-    session = replace(_begin(command, backend), startup_seconds=startup_seconds)
+    session = replace(_begin(command, backend, weights), startup_seconds=startup_seconds)
     folder = session.folder
     try:
         if command.name == "augment":
             _show(session)
         elif command.name == "compare":
             _compare(session, command.seeds)
+        elif command.name == "evaluate":
+            _evaluate(session)
         else:
             _show(session)
             _train_and_record(session)
@@ -87,7 +98,7 @@ def _number(n: int, word: str) -> str:
     return f"{n:,} {word}" + ("" if n == 1 else "s")
 
 
-def _begin(command: Command, backend: Backend) -> Session:
+def _begin(command: Command, backend: Backend, weights: Stored | None) -> Session:
     """Check what can be checked before anything is written, then say what will run."""
     config = command.config
     console = make_console()
@@ -98,10 +109,12 @@ def _begin(command: Command, backend: Backend) -> Session:
     check_output(config.output)
     image = _example_image(config.image)
     data = _load_data(config)
-    if command.name != "augment":
+    if command.name in ("train", "compare"):
         _check_batches(data.train, config.batch_size)
+    if weights is not None:
+        weights.check_data(data.name, data.train.classes)
     folder = RunFolder(config.output, f"{config.backend}-{command.name}")
-    session = Session(backend, config, devices, data, image, folder, console)
+    session = Session(backend, config, devices, data, image, folder, console, weights)
     description = _describe(session, command)
     for name, value in description.items():
         console.print(f"{name:>12}  {value}", soft_wrap=True)
@@ -146,13 +159,17 @@ def _describe(session: Session, command: Command) -> dict[str, str]:
     versions = environment.versions(backend.packages)
     height, width = data.train.images.shape[1:3]
     description = {
-        "chapter": "image augmentation" + (", drawn only" if command.name == "augment" else ""),
+        "chapter": "image augmentation" + PARTS.get(command.name, ""),
         "backend": f"{backend.name} ({', '.join(f'{p} {versions[p]}' for p in backend.packages)})",
         "data": f"{config.data.name}: {_number(len(data.train), 'training image')}, "
         f"{_number(len(data.test), 'test image')}, {height} x {width}, "
         f"{len(data.train.classes)} class" + ("" if len(data.train.classes) == 1 else "es"),
     }
-    if command.name != "augment":
+    if config.weights is not None:
+        description["weights"] = str(config.weights)
+    if command.name in ("train", "compare"):
+        if config.weights is not None:
+            description["weights"] += ", to start from; the optimizer starts fresh"
         adam = config.adam
         description |= {
             "preset": config.preset + ("" if _as_preset(config) else ", with changes"),
@@ -164,7 +181,10 @@ def _describe(session: Session, command: Command) -> dict[str, str]:
     description |= {
         "pipeline": config.pipeline
         + ("" if config.pipeline == "batched" else f", {_workers(session)} workers"),
-        "seed": ", ".join(str(config.seed + i) for i in range(command.seeds)),
+    }
+    if command.name != "evaluate":
+        description["seed"] = ", ".join(str(config.seed + i) for i in range(command.seeds))
+    description |= {
         **backend.devices.describe(session.devices, config.precision, config.compile),
         "environment": ", ".join(f"{name} {value}" for name, value in settings.items()),
     }
@@ -300,10 +320,7 @@ def train(session: Session, config: TrainConfig, title: str = "") -> Trained:
     """
     backend, devices, data = session.backend, session.devices, session.data
     backend.devices.set_seed(config.seed)
-    weights = initial_weights(len(data.train.classes), seed=config.seed)
-    net = backend.resnet.resnet18(len(data.train.classes))
-    backend.weights.set_weights(net, weights)
-    net = backend.trainer.prepare(net, devices, config.precision, config.compile)
+    net = _network(session, config.seed)
     trainer = backend.trainer.adam(net, config.adam.lr, config.adam.betas, config.adam.eps)
     train_iter, test_iter = (
         _load(session, config, data.train, True),
@@ -338,6 +355,17 @@ def train(session: Session, config: TrainConfig, title: str = "") -> Trained:
     return Trained(summary, metrics, progress.points, backend.weights.get_weights(net))
 
 
+def _network(session: Session, seed: int) -> Net:
+    """Return the network with the weights of the file, or those of the seed, ready for the devices."""
+    backend, config = session.backend, session.config
+    num_classes = len(session.data.train.classes)
+    stored = session.weights
+    weights = stored.weights if stored else initial_weights(num_classes, seed=seed)
+    net = backend.resnet.resnet18(num_classes)
+    backend.weights.set_weights(net, weights)
+    return backend.trainer.prepare(net, session.devices, config.precision, config.compile)
+
+
 def _load(session: Session, config: TrainConfig, dataset: Dataset, is_train: bool) -> DataIter:
     """Return the batches of a split through the chosen pipeline; only training images are augmented."""
     size = dataset.images.shape[1], dataset.images.shape[2]
@@ -350,6 +378,21 @@ def _load(session: Session, config: TrainConfig, dataset: Dataset, is_train: boo
     return loaders.load_batched(
         dataset, augs, config.batch_size, is_train, config.seed, session.devices[0]
     )
+
+
+# --- Evaluating ------------------------------------------------------------------------------------------------------
+
+
+def _evaluate(session: Session) -> None:
+    """Compute the accuracy of the file's weights on the test images, and leave it in the run folder."""
+    test = session.data.test
+    net = _network(session, session.config.seed)
+    test_iter = _load(session, session.config, test, False)
+    timer = Timer()
+    accuracy = session.backend.trainer.evaluate_accuracy_gpu(net, test_iter)
+    summary = {"test_acc": accuracy, "examples": len(test), "seconds": timer.stop()}
+    session.console.print(f"test acc {accuracy:.3f} on {_number(len(test), 'image')}")
+    session.folder.write_json("summary.json", summary)
 
 
 # --- Comparing -------------------------------------------------------------------------------------------------------

@@ -11,16 +11,25 @@ from common.augmentation import OPERATIONS
 from common.config import MOST_SEED, PIPELINES, PRECISIONS, PRESETS, TrainConfig
 from common.errors import UserError
 
-COMMANDS = ("train", "augment", "parity", "differences")
+COMMANDS = ("train", "augment", "evaluate", "convert", "parity", "differences")
 
 
 @dataclass(frozen=True)
 class Command:
-    """What to do: ``train``, ``augment`` or ``compare``, with its configuration; ``seeds`` for ``compare``."""
+    """What to do: ``train``, ``augment``, ``evaluate`` or ``compare``, and how; ``seeds`` is for ``compare``."""
 
     name: str
     config: TrainConfig
     seeds: int = 1
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Which file of weights to convert, into which; ``force`` replaces one that is there."""
+
+    source: Path
+    target: Path
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,8 @@ def parse(arguments: Sequence[str], backends: Sequence[str]) -> Command:
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments.insert(0, "train")
     elif not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
-        raise UserError(f"unknown command '{arguments[0]}': choose {' or '.join(COMMANDS)}")
+        choices = " or ".join((", ".join(COMMANDS[:-1]), COMMANDS[-1]))
+        raise UserError(f"unknown command '{arguments[0]}': choose {choices}")
     options = vars(_parser(backends).parse_args(arguments))
     name, compare, seeds = (
         options.pop("command"),
@@ -75,6 +85,14 @@ def parse(arguments: Sequence[str], backends: Sequence[str]) -> Command:
     if compare and config.seed + (seeds or 3) > MOST_SEED + 1:
         raise UserError(f"--seed {config.seed} leaves no room for {seeds or 3} seeds from there")
     return Command("compare", config, seeds or 3) if compare else Command(name, config)
+
+
+def parse_convert(arguments: Sequence[str], backends: Sequence[str]) -> Convert | None:
+    """Read the command line of ``convert``, None where it is another command's. Raises UserError as `parse` does."""
+    if list(arguments[:1]) != ["convert"]:
+        return None
+    options = _parser(backends).parse_args(arguments)
+    return Convert(options.source, options.target, options.force)
 
 
 def parse_parity(arguments: Sequence[str], backends: Sequence[str]) -> Parity | None:
@@ -152,9 +170,22 @@ def _parser(backends: Sequence[str]) -> _Parser:
         "train", help="show the augmentations, train, evaluate", allow_abbrev=False
     )
     augment = commands.add_parser("augment", help="only draw the augmentations", allow_abbrev=False)
-    for command in (train, augment):
+    evaluate = commands.add_parser(
+        "evaluate", help="compute the test accuracy of weights from a file", allow_abbrev=False
+    )
+    convert = commands.add_parser(
+        "convert", help="convert weights between the frameworks' files", allow_abbrev=False
+    )
+    for command in (train, augment, evaluate):
         _add_shared(command, backends)
+    for command in (train, augment):
+        _add_drawing(command)
     _add_training(train)
+    for command in (train, evaluate):
+        _add_computing(command)
+    _add_weights(train, "start from these weights", required=False)
+    _add_weights(evaluate, "the weights", required=True)
+    _add_convert(convert)
     parity = commands.add_parser(
         "parity", help="prove that backends compute what the arbiter does", allow_abbrev=False
     )
@@ -205,7 +236,6 @@ def _add_shared(parser: argparse.ArgumentParser, backends: Sequence[str]) -> Non
         metavar="N",
         help="use so many training and so many test images (one number: of each)",
     )
-    add("--image", type=Path, metavar="FILE", help="the example image to augment (default: a cat)")
     add(
         "--pipeline",
         choices=PIPELINES,
@@ -219,10 +249,37 @@ def _add_shared(parser: argparse.ArgumentParser, backends: Sequence[str]) -> Non
         metavar="N",
         help="processes of the native loader (default: 4, at most one a core), and threads that decode a folder",
     )
-    add("--seed", type=int, metavar="N", help="of weights, order and augmentation (default: 0)")
     add(
         "--output", type=Path, metavar="DIR", help="the run folder (default: a new one under runs/)"
     )
+
+
+def _add_drawing(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--image", type=Path, metavar="FILE", help="the example image to augment (default: a cat)")
+    add("--seed", type=int, metavar="N", help="of weights, order and augmentation (default: 0)")
+
+
+def _add_weights(parser: argparse.ArgumentParser, what: str, required: bool) -> None:
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        required=required,
+        help=f"{what}: .safetensors, .pt, .pth, .params or .weights.h5, of any framework",
+    )
+
+
+def _add_convert(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    parser.description = (
+        "Convert the weights of the book's ResNet-18, read the result back, and let both frameworks compute the same "
+        "images: the file stays only where they agree. Kinds are told by suffix: .safetensors (canonical; keeps "
+        "classes and data), .pt and .pth (a PyTorch state dict), .params (Gluon), .weights.h5 (Keras; keeps them too)."
+    )
+    add("source", type=Path, metavar="IN", help="the file to read")
+    add("target", type=Path, metavar="OUT", help="the file to write")
+    add("--force", action="store_true", help="replace OUT where it is there already")
 
 
 def _add_parity(parser: argparse.ArgumentParser, backends: Sequence[str]) -> None:
@@ -264,21 +321,25 @@ def _presets(*path: str) -> str:
     return ", ".join(f"{name}: {value}" for name, value in values.items())
 
 
-def _add_training(parser: argparse.ArgumentParser) -> None:
+def _add_computing(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--augment", metavar="LIST", help=f"none, or from {','.join(OPERATIONS)} (default: flip)")
     add("--batch-size", type=int, metavar="N", help=f"images a step ({_presets('batch_size')})")
-    passes = f"passes over the training images ({_presets('num_epochs')})"
-    add("--epochs", type=int, dest="num_epochs", metavar="N", help=passes)
-    add("--lr", type=float, metavar="X", help=f"Adam's learning rate ({_presets('adam', 'lr')})")
-    add("--betas", type=float, nargs=2, metavar="X", help="Adam's decay rates (default: 0.9 0.999)")
-    add("--eps", type=float, metavar="X", help="Adam's epsilon (default: 1e-8)")
     add(
         "--precision",
         choices=PRECISIONS,
         help="fp32 (default) or bf16 for convolutions and products",
     )
     add("--compile", action="store_true", default=None, help="compile the network")
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--augment", metavar="LIST", help=f"none, or from {','.join(OPERATIONS)} (default: flip)")
+    passes = f"passes over the training images ({_presets('num_epochs')})"
+    add("--epochs", type=int, dest="num_epochs", metavar="N", help=passes)
+    add("--lr", type=float, metavar="X", help=f"Adam's learning rate ({_presets('adam', 'lr')})")
+    add("--betas", type=float, nargs=2, metavar="X", help="Adam's decay rates (default: 0.9 0.999)")
+    add("--eps", type=float, metavar="X", help="Adam's epsilon (default: 1e-8)")
     add(
         "--compare-augmentation",
         action="store_true",

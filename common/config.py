@@ -61,6 +61,7 @@ class TrainConfig:
     seed: int = 0
     output: Path | None = None
     image: Path | None = None
+    weights: Path | None = None  # to start from, or to evaluate; None: drawn from the seed
 
     def __post_init__(self) -> None:
         _require(self.batch_size >= 1, "--batch-size", self.batch_size, "1 or more")

@@ -4,8 +4,8 @@
 class UserError(Exception):
     """Something the user can put right: one line that names the problem and the way out.
 
-    ``run.py`` prints the message without a traceback and ends with exit code 2. Anything else that escapes is a
-    defect of this project and keeps its traceback.
+    A file of weights with several faults has a line more for each. ``run.py`` prints the message without a traceback
+    and ends with exit code 2. Anything else that escapes is a defect of this project and keeps its traceback.
     """
 
 

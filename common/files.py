@@ -46,3 +46,13 @@ def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` as UTF-8, whole or not at all."""
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def check_folder(folder: Path, problem: str, way_out: str) -> None:
+    """Raise UserError, of ``problem`` and ``way_out``, if nothing can be written into ``folder``. Makes nothing."""
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise UserError(f"{problem}: {folder} is a file; {way_out}")
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{problem}: no permission in {folder}; {way_out}")

@@ -1,7 +1,6 @@
 """The run folder: what was run, on what, and what came of it. Every file in it is whole."""
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from itertools import count
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from common.files import write_text, writing
+from common.files import check_folder, write_text, writing
 
 Metrics = dict[str, Any]
 
@@ -47,15 +46,7 @@ def check_output(path: Path | None) -> None:
     with writing(path or Path("runs")):
         if path is not None and path.is_dir() and any(path.iterdir()):
             raise UserError(f"{path} is not empty: choose another --output")
-        parent = path or Path("runs")
-        while not parent.exists():
-            parent = parent.parent
-        if not parent.is_dir():
-            raise UserError(f"cannot write {path}: {parent} is a file; choose another --output")
-        if not os.access(parent, os.W_OK):
-            raise UserError(
-                f"cannot write {path}: no permission in {parent}; choose another --output"
-            )
+        check_folder(path or Path("runs"), f"cannot write {path}", "choose another --output")
 
 
 def _new_folder(name: str) -> Path:

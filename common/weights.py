@@ -5,6 +5,7 @@ layers as (outputs, inputs), float32. Each backend's ``weights.py`` brings its o
 a file written by one backend is read by every other.
 """
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import UserError
+from common.errors import UserError, UserNotice
 from common.files import written_whole
 
 # float32; float64 where a parity check has its network in float64.
@@ -90,18 +91,87 @@ def _initial(name: str, shape: Shape, rng: np.random.Generator) -> NDArray[np.fl
     return np.ones(shape, np.float32) if ones else np.zeros(shape, np.float32)
 
 
-def check_weights(weights: Mapping[str, NDArray[np.floating[Any]]], source: str) -> Weights:
-    """Return ``weights`` from input to output. Raises UserError, naming ``source``, unless they are ResNet-18's."""
-    ends = {"fc.weight": 2, "conv.weight": 4}  # and their axes
-    if any(name not in weights or weights[name].ndim != axes for name, axes in ends.items()):
-        raise UserError(f"{source} does not hold the weights of this project's ResNet-18")
-    shapes = weight_shapes(weights["fc.weight"].shape[0], weights["conv.weight"].shape[1])
-    if wrong := sorted(shapes.keys() ^ weights.keys()):
-        raise UserError(f"{source} lacks or has too many weights: {', '.join(wrong[:3])}")
+def check_weights(weights: Mapping[str, NDArray[Any]], source: str) -> Weights:
+    """Return ``weights`` from input to output, as float32.
+
+    Raises UserError, naming ``source`` and every name and shape that is not as it should be, unless they are
+    ResNet-18's. Warns where values of more than 32 bits are rounded.
+    """
+    shapes = weight_shapes(_size(weights, "fc.weight", 0, 2), _size(weights, "conv.weight", 1, 4))
+    if not shapes.keys() & weights.keys():
+        raise UserError(
+            f"{source} does not hold the weights of this project's ResNet-18: none of its {len(weights):,} names is "
+            f"known, the first are {', '.join(map(shown, list(weights)[:3]))}"
+        )
+    wrong = [f"{name} is missing" for name in shapes if name not in weights]
+    wrong += [f"{shown(name)} is not wanted" for name in weights if name not in shapes]
     for name, shape in shapes.items():
-        if weights[name].shape != shape:
-            raise UserError(f"{source}: {name} has shape {weights[name].shape}, not {shape}")
-    return {name: weights[name] for name in shapes}
+        if name in weights:
+            wrong += _faults(name, weights[name], shape)
+    if wrong:
+        what = f"{source} does not hold the weights of this project's ResNet-18"
+        listed = "".join(f"\n  {line}" for line in wrong)
+        raise UserError(
+            f"{what}: {wrong[0] if len(wrong) == 1 else f'{len(wrong):,} faults{listed}'}"
+        )
+    return _as_float32({name: weights[name] for name in shapes}, source)
+
+
+ANY = -1  # a size that is not known
+
+
+def _size(weights: Mapping[str, NDArray[Any]], name: str, axis: int, axes: int) -> int:
+    """Return the size of an axis that is not the same in all networks, ANY where it cannot be told."""
+    known = name in weights and weights[name].ndim == axes
+    return weights[name].shape[axis] if known else ANY
+
+
+def _faults(name: str, weight: NDArray[Any], shape: Shape) -> list[str]:
+    fits = weight.ndim == len(shape) and all(
+        right in (ANY, size) for size, right in zip(weight.shape, shape, strict=True)
+    )
+    if not fits:
+        wanted = str(shape).replace(str(ANY), "any")
+        return [f"{name} has shape {weight.shape}, not {wanted}"]
+    if weight.size == 0:
+        return [f"{name} has no values"]
+    if not np.issubdtype(weight.dtype, np.floating):
+        return [f"{name} holds {weight.dtype}, not floating-point numbers"]
+    return []
+
+
+def shown(name: str) -> str:
+    """Return a name from a file as a terminal can show it."""
+    short = name if len(name) <= 80 else f"{name[:77]}..."
+    return short if short.isprintable() else ascii(short)
+
+
+def _as_float32(weights: Mapping[str, NDArray[Any]], source: str) -> Weights:
+    with np.errstate(over="ignore"):
+        result = {name: weight.astype(np.float32, copy=False) for name, weight in weights.items()}
+    rounded = [
+        name
+        for name, weight in weights.items()
+        if weight.dtype.itemsize > 4 and not np.array_equal(result[name], weight, equal_nan=True)
+    ]
+    if rounded:
+        notice = f"{source} holds more than 32 bits, rounded to float32, in {', '.join(rounded)}"
+        warnings.warn(UserNotice(notice), stacklevel=3)
+    return result
+
+
+def check_values(weights: Weights, source: str) -> None:
+    """Raise UserError, naming ``source``, for weights that no network can compute with."""
+    wrong = [
+        name
+        for name, weight in weights.items()
+        if not np.isfinite(weight).all() or (name.endswith("running_var") and weight.min() < 0)
+    ]
+    if wrong:
+        raise UserError(
+            f"{source} holds values that a network cannot compute with (not finite, or a variance below 0) in "
+            f"{', '.join(wrong)}"
+        )
 
 
 def save_weights(path: Path, weights: Weights, metadata: dict[str, str]) -> None:
@@ -118,11 +188,11 @@ def load_weights(path: Path) -> tuple[Weights, dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise UserError(f"no weights at {path}: give the weights.safetensors of a run")
+        raise UserError(f"no weights at {path}")
     try:
         with safe_open(path, framework="numpy") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
-    except SafetensorError as error:
+    except (SafetensorError, TypeError, ValueError, OSError) as error:
         raise UserError(f"{path} is not a safetensors file, or is damaged: {error}") from error
     return check_weights(weights, str(path)), metadata

@@ -17,6 +17,7 @@ from PIL import Image
 import backends
 from common.datasets import Data, Dataset
 from common.interface import Backend
+from common.weights import Weights, initial_weights
 
 mpl.use("Agg")
 
@@ -88,3 +89,34 @@ def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 8 x 8 images in two classes, 40 to train on and 20 to test."""
     data = Data("bright", bright_dataset(40, 0), bright_dataset(20, 1))
     return write_folder(tmp_path_factory.mktemp("small"), data)
+
+
+def filled_weights(num_classes: int = 3, in_channels: int = 3, seed: int = 0) -> Weights:
+    """Weights and buffers of which no two are alike, small enough that no unit is dead in all images."""
+    rng = np.random.default_rng(seed)
+    weights = initial_weights(num_classes, in_channels, seed)
+    for name, weight in weights.items():
+        noise = rng.standard_normal(weight.shape).astype(np.float32)
+        if name.endswith("running_var"):
+            weights[name] = np.exp(noise / 2)
+        elif weight.ndim == 1:
+            weights[name] = weight + noise / 10
+    return weights
+
+
+def counted(weights: Weights) -> Weights:
+    """The weights under names as Gluon's `export` gives them, in the order of the names."""
+    first = {"conv": 7, "bn": 20, "fc": 1}  # what the process has made before
+    words = {"conv": "conv", "bn": "batchnorm", "fc": "dense"}
+    scale = {"weight": "gamma", "bias": "beta"}
+    layers = list(dict.fromkeys(name.rpartition(".")[0] for name in weights))
+    named = {}
+    for name, weight in weights.items():
+        layer, _, value = name.rpartition(".")
+        kind = next(kind for kind in first if kind in layer.rpartition(".")[2])
+        alike = [other for other in layers if kind in other.rpartition(".")[2]]
+        value = scale.get(value, value) if kind == "bn" else value
+        prefix = "aux" if value.startswith("running") else "arg"
+        number = first[kind] + alike.index(layer)
+        named[f"{prefix}:net0_{words[kind]}{number}_{value}"] = weight
+    return dict(sorted(named.items()))

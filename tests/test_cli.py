@@ -32,7 +32,8 @@ def test_every_hyperparameter_is_an_option_that_overrides_the_preset():
     config = parse(
         "--backend pytorch --preset book --batch-size 8 --epochs 3 --lr 0.5 --betas 0.8 0.9 --eps 1e-3 "
         "--augment flip,crop --precision bf16 --compile --pipeline native --workers 0 --seed 7 --device cpu "
-        "--data some/folder --data-dir d --image-size 64 --limit 100 50 --output o --image i.png"
+        "--data some/folder --data-dir d --image-size 64 --limit 100 50 --output o --image i.png "
+        "--weights w.params"
     ).config
     assert plain(config) == {
         "backend": "pytorch",
@@ -50,6 +51,7 @@ def test_every_hyperparameter_is_an_option_that_overrides_the_preset():
         "seed": 7,
         "output": "o",
         "image": "i.png",
+        "weights": "w.params",
     }
 
 
@@ -63,6 +65,28 @@ def test_commands_and_comparison():
     compare = parse("--backend pytorch --compare-augmentation")
     assert (compare.name, compare.seeds) == ("compare", 3)
     assert parse("--backend pytorch --compare-augmentation --seeds 5").seeds == 5
+
+
+def test_evaluate_needs_weights_and_takes_what_an_evaluation_can_use():
+    command = parse(
+        "evaluate --backend pytorch --weights w.pt --data d --device cpu --precision bf16 --batch-size 4 --limit 9"
+    )
+    assert (command.name, command.config.weights) == ("evaluate", Path("w.pt"))
+    assert (command.config.precision, command.config.batch_size) == ("bf16", 4)
+    for wrong in ("", "--weights w.pt --epochs 2", "--weights w.pt --seed 1"):
+        with pytest.raises(UserError):
+            parse(f"evaluate --backend pytorch {wrong}")
+
+
+def test_convert_takes_two_files_and_no_backend():
+    words = ["convert", "a.pt", "b.params", "--force"]
+    assert cli.parse_convert(words, ["pytorch"]) == cli.Convert(
+        Path("a.pt"), Path("b.params"), True
+    )
+    assert cli.parse_convert(["train"], ["pytorch"]) is None
+    for wrong in ([], ["a.pt"], ["a.pt", "b.pt", "c.pt"], ["a.pt", "b.pt", "--backend", "pytorch"]):
+        with pytest.raises(UserError, match="--help"):
+            cli.parse_convert(["convert", *wrong], ["pytorch"])
 
 
 def test_presets_are_whole():
@@ -105,7 +129,10 @@ def test_wrong_options_are_refused_in_one_line_that_names_them(options, message)
 
 
 def test_an_unknown_command_is_refused_by_name():
-    with pytest.raises(UserError, match="unknown command 'trian': choose train or augment"):
+    with pytest.raises(
+        UserError,
+        match="unknown command 'trian': choose train, augment, evaluate, convert, parity or differences",
+    ):
         parse("trian --backend pytorch")
 
 

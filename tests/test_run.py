@@ -18,7 +18,7 @@ import backends
 import run
 from common.augmentation import RandomFlipLeftRight, gallery
 from common.datasets import Data, Dataset
-from common.weights import load_weights, weight_shapes
+from common.weights import initial_weights, is_buffer, load_weights, save_weights, weight_shapes
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--image-size", "8", "--batch-size", "8", "--epochs", "2"]
@@ -127,6 +127,54 @@ def test_the_saved_weights_give_the_printed_test_accuracy(trained, name, small_f
     test_iter = backend.loaders.load_batched(data.test, (), 8, False)
     accuracy = backend.trainer.evaluate_accuracy_gpu(net, test_iter)
     assert accuracy == metrics(folder)[-1]["test_acc"]
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--batch-size", "7", "--pipeline", "native", "--workers", "0"]]
+)
+def test_evaluate_gives_the_test_accuracy_of_the_run(
+    command, trained, small_folder, tmp_path, options
+):
+    file, folder = trained[0] / "weights.safetensors", tmp_path / "out"
+    code, out, err = command(
+        "--weights", file, "--data", small_folder, "--image-size", 8, "--output", folder, *options,
+        command="evaluate",
+    )  # fmt: skip
+    assert code == 0, err
+    accuracy = metrics(trained[0])[-1]["test_acc"]
+    assert f"test acc {accuracy:.3f} on 20 images" in out
+    assert f" weights  {file}\n" in out
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["test_acc"] == accuracy
+    assert summary["examples"] == 20
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["command"], config["config"]["weights"]) == ("evaluate", str(file))
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "summary.json"]
+
+
+@pytest.mark.parametrize("suffix", [".params", ".pt", ".weights.h5"])
+def test_weights_of_any_framework_s_file_are_evaluated_and_trained_further(
+    command, trained, small_folder, tmp_path, suffix
+):
+    """With a learning rate of next to nothing, only BatchNorm's statistics move."""
+    for other in backends.FRAMEWORKS:
+        load_or_skip(other)
+    before, _ = load_weights(trained[0] / "weights.safetensors")
+    file = tmp_path / f"net{suffix}"
+    with mock.patch("common.convert.NUM_IMAGES", 1):
+        code = run.main(["convert", str(trained[0] / "weights.safetensors"), str(file)])
+    assert code == 0
+    base = ["--weights", file, "--data", small_folder, "--image-size", 8]
+    code, out, err = command(*base, command="evaluate")
+    assert code == 0, err
+    assert f"test acc {metrics(trained[0])[-1]['test_acc']:.3f}" in out
+    folder = tmp_path / "further"
+    code, out, err = command(*base, *SMALL, "--lr", "1e-30", "--output", folder)
+    assert code == 0, err
+    assert f" weights  {file}, to start from; the optimizer starts fresh\n" in out
+    after, _ = load_weights(folder / "weights.safetensors")
+    for name in before:
+        assert (np.abs(before[name] - after[name]).max() > 1e-20) == is_buffer(name), name
 
 
 class InProcess:
@@ -374,6 +422,43 @@ def test_a_last_batch_of_one_image_of_8_x_8_is_refused(command, tmp_path):
     folder = small(tmp_path, n=41)
     refused(command("--data", folder, *SMALL, "--output", tmp_path / "out"), "BatchNorm")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("which", ["train", "evaluate"])
+@pytest.mark.parametrize(
+    ("num_classes", "in_channels", "metadata", "words"),
+    [
+        (3, 3, {}, ["tells 3 classes apart", "has 2"]),
+        (2, 1, {}, ["images of 1 channels", "have 3"]),
+        (2, 3, {"classes": '["cat", "dog"]'}, ["knows the classes cat, dog", "has bright, dark"]),
+        (2, 3, {"classes": '["a", "\\u001b[31m\\n"]'}, ["'\\x1b[31m\\n'"]),
+        (2, 3, {"classes": "cat, dog"}, ["no list of classes"]),
+    ],
+)
+def test_weights_for_other_images_are_refused_and_nothing_is_written(
+    any_command, small_folder, tmp_path, which, num_classes, in_channels, metadata, words
+):
+    path = tmp_path / "other.safetensors"
+    save_weights(path, initial_weights(num_classes, in_channels), metadata)
+    result = any_command(
+        "--weights", path, "--data", small_folder, "--image-size", 8, "--batch-size", 8,
+        "--output", tmp_path / "out", command=which,
+    )  # fmt: skip
+    refused(result, "other.safetensors", *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_only_another_framework_reads_name_the_command_that_helps(
+    tmp_path, monkeypatch, capsys
+):
+    path = tmp_path / "net.pt"
+    path.write_bytes(b"whatever")
+    monkeypatch.setattr(backends, "installed", lambda name: name != "pytorch")
+    code = run.main(["evaluate", "--backend", "mxnet", "--weights", str(path)])
+    err = capsys.readouterr().err
+    refused(
+        (code, "", err), "can only be read by pytorch", f"run.py convert {path} weights.safetensors"
+    )
 
 
 def test_names_may_hold_markup_formulas_and_other_scripts(any_command, tmp_path):

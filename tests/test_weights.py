@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from common.errors import UserError
+from common.errors import UserError, UserNotice
 from common.weights import (
+    check_values,
     check_weights,
     initial_weights,
     is_buffer,
@@ -94,11 +95,58 @@ def test_a_framework_s_own_file_brings_back_the_weights(backend, tmp_path):
 
 @pytest.mark.parametrize("shapes", [((3,), (3,)), ((), (2,)), ((4, 512), (64,))])
 def test_layers_of_another_rank_are_refused(shapes):
-    weights = {
+    weights = initial_weights(4) | {
         name: np.ones(s) for name, s in zip(("fc.weight", "conv.weight"), shapes, strict=True)
     }
-    with pytest.raises(UserError, match="other does not hold"):
+    with pytest.raises(UserError, match=r"conv\.weight has shape .*, not \(64, any, 3, 3\)"):
         check_weights(weights, "other")
+
+
+def test_every_wrong_name_shape_and_type_is_listed_on_a_line_of_its_own():
+    weights = initial_weights(3)
+    for name in ("bn.bias", "fc.bias", "resnet_block2.0.conv3.weight"):
+        del weights[name]
+    weights["resnet_block1.0.bn1.weight"] = np.ones(63, np.float32)
+    weights["resnet_block4.1.conv2.weight"] = weights["resnet_block4.1.conv2.weight"][..., :1]
+    weights["resnet_block4.1.conv2.bias"] = np.ones(512, np.int32)
+    weights["more"] = weights["\x1b[31mred\n"] = np.ones(1, np.float32)
+    with pytest.raises(UserError) as error:
+        check_weights(weights, "x.pt")
+    first, *lines = str(error.value).splitlines()
+    assert first == "x.pt does not hold the weights of this project's ResNet-18: 8 faults"
+    assert lines == [
+        "  bn.bias is missing",
+        "  resnet_block2.0.conv3.weight is missing",
+        "  fc.bias is missing",
+        "  more is not wanted",
+        "  '\\x1b[31mred\\n' is not wanted",
+        "  resnet_block1.0.bn1.weight has shape (63,), not (64,)",
+        "  resnet_block4.1.conv2.weight has shape (512, 512, 3, 1), not (512, 512, 3, 3)",
+        "  resnet_block4.1.conv2.bias holds int32, not floating-point numbers",
+    ]
+
+
+def test_weights_of_another_network_are_refused_by_their_names():
+    with pytest.raises(UserError, match=r"none of its 2 names is known, the first are a, b"):
+        check_weights({"a": np.ones(1), "b": np.ones(1)}, "other")
+
+
+def test_weights_come_as_float32_and_rounding_is_noticed():
+    weights = initial_weights(3)
+    half = {name: weight.astype(np.float16) for name, weight in weights.items()}
+    exact = check_weights({name: w.astype(np.float64) for name, w in half.items()}, "x")
+    assert all(w.dtype == np.float32 and (w == half[name]).all() for name, w in exact.items())
+    with pytest.warns(UserNotice, match=r"x holds more than 32 bits, .* in fc\.bias$"):
+        check_weights(weights | {"fc.bias": np.full(3, 0.1)}, "x")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1e-3])
+def test_values_that_no_network_computes_with_are_refused_by_name(value):
+    weights = initial_weights(3)
+    check_values(weights, "x")
+    weights["bn.running_var"][5] = value
+    with pytest.raises(UserError, match=r"x holds values .* in bn\.running_var$"):
+        check_values(weights, "x")
 
 
 def test_weights_of_another_network_are_not_written(backend, tmp_path):

@@ -5,10 +5,11 @@ Training never asks for these. Names are those of common.weights.
 
 from mxnet import autograd, np
 
+from common.gluon_file import POSITIONS
 from common.reference import Conventions, State
 
 from .trainer import predict
-from .weights import POSITIONS, _parameters
+from .weights import _parameters
 
 # Differs: what goes into the running variance, and where Adam adds epsilon.
 CONVENTIONS = Conventions(bn_variance="biased", adam_epsilon_place="inside")

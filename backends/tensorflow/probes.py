@@ -6,16 +6,11 @@ Training never asks for these. Names are those of common.weights.
 import keras
 import tensorflow as tf
 
+from common.keras_file import from_keras, to_keras
 from common.reference import Conventions, State
 
 from .resnet import Residual, resnet18
-from .weights import (
-    _from_keras,
-    _to_keras,
-    _variables,
-    get_weights,
-    set_weights,
-)
+from .weights import _variables, get_weights, set_weights
 
 # Differs: where Adam adds epsilon.
 CONVENTIONS = Conventions(adam_epsilon_place="inside")
@@ -97,7 +92,7 @@ def gradients(net, X, y, loss):
         l = tf.reduce_mean(loss(net(X, training=True), y))
     found = tape.gradient(l, list(trained.values()))
     return {
-        name: _from_keras(gradient.numpy())
+        name: from_keras(gradient.numpy())
         for name, gradient in zip(trained, found, strict=True)
     }
 
@@ -116,7 +111,7 @@ def get_state(net, trainer):
     for slot, variables in _slots(trainer).items():
         for name, variable in _trained(net).items():
             own = variables[trainer._get_variable_index(variable)]
-            array = _from_keras(own.numpy())
+            array = from_keras(own.numpy())
             state.slots.setdefault(slot, {})[name] = array
     return state
 
@@ -128,7 +123,7 @@ def set_state(net, trainer, state):
         variables = _slots(trainer)[slot]
         for name, variable in _trained(net).items():
             own = variables[trainer._get_variable_index(variable)]
-            own.assign(_to_keras(arrays[name]))
+            own.assign(to_keras(arrays[name]))
 
 
 def _slots(trainer):

@@ -8,11 +8,9 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import h5py
-import numpy as np
-
 from common.errors import UserError
 from common.files import written_whole
+from common.keras_file import UNREADABLE, from_keras, load_keras, to_keras
 from common.weights import Weights, check_weights, weight_shapes
 
 from .resnet import resnet18
@@ -24,23 +22,13 @@ BATCH_NORM = {
     "running_mean": "moving_mean",
     "running_var": "moving_variance",
 }
-# What Keras and h5py raise for files that are something else.
-UNREADABLE = (
-    OSError,
-    KeyError,
-    ValueError,
-    IndexError,
-    RuntimeError,
-    AttributeError,
-    TypeError,
-)
 OTHERS = {"weight": "kernel", "bias": "bias"}
 
 
 def get_weights(net) -> Weights:
     """Return the weights and buffers of a `resnet18` in canonical form."""
     return {
-        name: _from_keras(variable.numpy())
+        name: from_keras(variable.numpy())
         for name, variable in _variables(net).items()
     }
 
@@ -63,17 +51,6 @@ def _variable(net, name):
     return getattr(layer, (BATCH_NORM if "bn" in name else OTHERS)[kind])
 
 
-def _from_keras(array):
-    if array.ndim == 4:
-        array = array.transpose(3, 2, 0, 1)
-    array = array.T if array.ndim == 2 else array
-    return np.array(array, order="C")
-
-
-def _to_keras(array):
-    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
-
-
 def set_weights(net, weights: Weights) -> None:
     """Put canonical weights and buffers into a `resnet18`, in place.
 
@@ -91,7 +68,7 @@ def set_weights(net, weights: Weights) -> None:
                 f"{name} has shape {weights[name].shape}, not {shape}"
             )
     for name, variable in variables.items():
-        variable.assign(_to_keras(weights[name]))
+        variable.assign(to_keras(weights[name]))
 
 
 def save_file(path: Path, weights: Weights) -> None:
@@ -111,24 +88,25 @@ def save_file(path: Path, weights: Weights) -> None:
 def load_file(path: Path) -> Weights:
     """Read canonical weights from a file of the framework's own kind.
 
-    Here: `.weights.h5` of this network, from `save_weights`. Raises
-    UserError for any other file.
+    Here: `.weights.h5` of this network, from `save_weights`. It is read by
+    h5py: Keras' own loader follows links out of the file. Raises UserError
+    for any other file.
     """
-    if not path.is_file():
-        raise UserError(f"no weights at {path}")
+    return load_keras(path)
+
+
+def load_net(path: Path):
+    """Return a `resnet18` that the framework has filled from such a file.
+
+    Here: with `load_weights`. Raises UserError as `load_file` does.
+    """
+    weights = load_file(path)  # which refuses what Keras would follow
+    net = resnet18(weights["fc.bias"].size, weights["conv.weight"].shape[1])
     with TemporaryDirectory() as folder:
-        file = Path(folder) / "net.weights.h5"
+        file = Path(folder) / "net.weights.h5"  # Keras wants this ending
         shutil.copyfile(path, file)
         try:
-            with h5py.File(file) as content:
-                layers = content["layers"]
-                num_classes = layers["dense/vars/1"].shape[0]
-                in_channels = layers["conv2d/vars/0"].shape[2]
-            net = resnet18(num_classes, in_channels)
             net.load_weights(file)
         except UNREADABLE as error:
-            raise UserError(
-                f"{path} is not a .weights.h5 file of this network, "
-                "or is damaged"
-            ) from error
-    return get_weights(net)
+            raise UserError(f"Keras cannot read {path}") from error
+    return net
