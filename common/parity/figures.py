@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from common.parity.free_running import Envelope
-from common.parity.outcome import Difference
+from common.parity.outcome import Array, Difference
 from common.parity.results import Pictures, Results
 from common.plotting import BACKEND_STYLES
 
@@ -25,24 +25,33 @@ def difference_maps(true: Pictures, results: Sequence[Results]) -> Figure:
     figure = Figure(figsize=(1.7 * columns + 1.2, 1.75 * len(true)), layout="constrained")
     grid = figure.subplots(len(true), columns, squeeze=False)
     maps = {
-        (name, result.backend): np.abs(result.pictures[name] - image).max(axis=0)
+        (name, result.backend): _apart(result.pictures.get(name), image)
         for name, image in true.items()
         for result in results
     }
-    most = max(float(m.max()) for m in maps.values())
+    most = max(float(np.nan_to_num(m).max()) for m in maps.values())
     for row, (name, image) in zip(grid, true.items(), strict=True):
         row[0].imshow(np.moveaxis(image, 0, -1).clip(0, 1))
         row[0].set_ylabel(name, fontsize="small")
         for axis, result in zip(row[1:], results, strict=True):
             apart = maps[name, result.backend]
             drawn = axis.imshow(apart, cmap="magma", vmin=0, vmax=most or 1)
-            axis.set_xlabel(f"at most {apart.max():.1e}", fontsize="x-small")
+            text = f"at most {apart.max():.1e}" if np.isfinite(apart).all() else "not comparable"
+            axis.set_xlabel(text, fontsize="x-small")
         for axis in row:
             axis.set(xticks=[], yticks=[])
     for axis, title in zip(grid[0], ("arbiter", *(r.backend for r in results)), strict=True):
         axis.set_title(title, fontsize="medium")
     figure.colorbar(drawn, ax=grid, shrink=0.4, label="difference, of 0..1")
     return figure
+
+
+def _apart(picture: Array | None, image: Array) -> Array:
+    """Return the largest difference of the channels, pixel by pixel; nan where there is nothing to subtract."""
+    if picture is None or picture.shape != image.shape:
+        return np.full(image.shape[1:], np.nan)
+    apart: Array = np.abs(picture - image).max(axis=0)
+    return apart
 
 
 def losses(around: Envelope, results: Sequence[Results]) -> Figure:
@@ -56,8 +65,8 @@ def losses(around: Envelope, results: Sequence[Results]) -> Figure:
     axis.plot(steps, true, color="0.5", linewidth=1, label="arbiter, float64")
     for result, style in zip(results, BACKEND_STYLES, strict=False):
         axis.plot(steps, result.losses, label=result.backend, **style)
-    axis.set(xlabel="step", ylabel="mean loss of the batch")
-    axis.legend(fontsize="small")
+    axis.set(xlabel="step", ylabel="mean loss of the batch", xlim=(0.5, len(steps) + 0.5))
+    axis.legend(fontsize="small", loc="upper right")
     return figure
 
 

@@ -122,14 +122,8 @@ def free_running(subject: Subject, around: Envelope, seed: int = 0) -> tuple[Out
         losses.append(float(backend.devices.to_numpy(l)) / len(y))
     got = {f"step {i}": np.array(loss) for i, loss in enumerate(losses, start=1)}
 
-    def wanted(conventions: Conventions) -> Arrays:
-        known = conventions == subject.conventions
-        true = (
-            around.losses
-            if known
-            else arbiter_losses(num_steps, seed, "float64", None, conventions)
-        )
-        return dict(zip(got, map(np.array, true), strict=True))
+    def wanted(_: Conventions) -> Arrays:
+        return dict(zip(got, map(np.array, around.losses), strict=True))
 
     def in_widths(got: Arrays, wanted: Arrays) -> list[Difference]:
         return [
@@ -137,5 +131,6 @@ def free_running(subject: Subject, around: Envelope, seed: int = 0) -> tuple[Out
             for place, width in zip(wanted, around.widths(), strict=True)
         ]
 
-    parts = ("network", "training", "transforms")
-    return subject.hold("free training, augmented", got, wanted, in_widths, parts), losses
+    # No cause is sought: under another convention chaos takes another course. The sharp checks name it.
+    outcome = subject.hold("free training, augmented", got, wanted, in_widths, parts=())
+    return outcome, losses

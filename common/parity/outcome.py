@@ -1,13 +1,14 @@
 """What a check finds: differences by place, held to a tolerance, and the likely cause where they are too large."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.reference import KNOWN_DIFFERENCES, Conventions
+from common.reference import Conventions
+from common.reference import Difference as KnownDifference
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]  # by place, in the order of computation
@@ -44,13 +45,16 @@ Distance = Callable[[Arrays, Arrays], list[Difference]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """One check of one backend. ``causes`` name the known differences that explain a failure."""
+    """One check of one backend. ``cause`` names the known difference that explains a failure, '' where none does.
+
+    It is None where none was looked for: the check passed, or is none that could tell.
+    """
 
     check: str
     kind: str  # float32, float64 or uint8
     differences: tuple[Difference, ...]
     tolerance: Tolerance
-    causes: tuple[str, ...] = ()
+    cause: str | None = None
 
     def __post_init__(self) -> None:
         if not self.differences:
@@ -79,9 +83,11 @@ class Outcome:
             f"{self.check} ({self.kind}): first apart at {self.first.place}, by {self.first.value:.1e} "
             f"where {self.tolerance.limit:.1e} is allowed"
         )
-        if self.causes:
-            return f"{text}; explained by {' or '.join(self.causes)}"
-        return f"{text}; no known difference explains it"
+        if self.cause is None:
+            return text
+        return f"{text}; " + (
+            f"explained by {self.cause}" if self.cause else "no known difference explains it"
+        )
 
 
 def compare(
@@ -92,24 +98,21 @@ def compare(
     conventions: Conventions,
     tolerance: Tolerance,
     distance: Distance,
-    parts: Collection[str],
+    suspects: Sequence[KnownDifference],
 ) -> Outcome:
     """Hold what a backend computed against the arbiter, and on a failure look for the cause.
 
     ``wanted`` computes the arbiter's answer under given conventions. The cause is looked for by asking it again under
-    each known difference of these ``parts``: one that brings the backend within the tolerance explains the failure.
+    each of the ``suspects``: the first that brings the backend within the tolerance explains the failure.
     """
     outcome = Outcome(check, kind, tuple(distance(got, wanted(conventions))), tolerance)
     if outcome.passed:
         return outcome
-    causes = []
-    for known in KNOWN_DIFFERENCES:
-        if known.part not in parts or known.holds(conventions):
-            continue
-        found = distance(got, wanted(known.conventions(conventions)))
-        if Outcome(check, kind, tuple(found), tolerance).passed:
-            causes.append(f"{known.name} ({known.meaning})")
-    return Outcome(check, kind, outcome.differences, tolerance, tuple(causes))
+    for known in suspects:
+        found = tuple(distance(got, wanted(known.conventions(conventions))))
+        if replace(outcome, differences=found).passed:
+            return replace(outcome, cause=f"{known.name} ({known.meaning})")
+    return replace(outcome, cause="" if suspects else None)
 
 
 def relative(got: Arrays, wanted: Arrays) -> list[Difference]:

@@ -63,5 +63,5 @@ def _outcome(plain: Mapping[str, Any]) -> Outcome:
         plain["kind"],
         tuple(Difference(**difference) for difference in plain["differences"]),
         Tolerance(**plain["tolerance"]),
-        tuple(plain["causes"]),
+        plain["cause"],
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from common.interface import Backend, Net, Tensor, Trainer
 from common.parity.outcome import Arrays, Distance, Outcome, compare, relative
 from common.parity.tolerances import tolerance
-from common.reference import Conventions, State
+from common.reference import KNOWN_DIFFERENCES, Conventions, State
 from common.weights import Weights, initial_weights, is_buffer
 
 Array = NDArray[Any]
@@ -34,6 +34,7 @@ class Subject:
         self.devices = [backend.devices.cpu()]
         self.loss = backend.trainer.cross_entropy()
         self._net: Net | None = None
+        self._suspects = [d for d in KNOWN_DIFFERENCES if not d.holds(self.conventions)]
 
     def tensor(self, images: Array, kind: str | None = None) -> Tensor:
         """Return images as the backend has them, in its layout; ``kind`` is that of the subject unless given."""
@@ -74,9 +75,20 @@ class Subject:
         distance: Distance = relative,
         parts: Collection[str] = ("network",),
     ) -> Outcome:
-        """Hold what the backend computed against what the arbiter does, within the tolerance of that check."""
+        """Hold what the backend computed against what the arbiter does, within the tolerance of that check.
+
+        The cause of a failure is sought among the known differences of these ``parts``, those that explained a failure
+        before first.
+        """
         limit = tolerance(check, self.kind)
-        return compare(check, self.kind, got, wanted, self.conventions, limit, distance, parts)
+        suspects = [d for d in self._suspects if d.part in parts]
+        outcome = compare(
+            check, self.kind, got, wanted, self.conventions, limit, distance, suspects
+        )
+        if outcome.cause:
+            cause = outcome.cause
+            self._suspects.sort(key=lambda d: not cause.startswith(f"{d.name} ("))
+        return outcome
 
     def cast(self, weights: Mapping[str, Array]) -> Weights:
         """Return weights in the precision of the subject."""

@@ -113,7 +113,7 @@ def adjust_hue(X: Array, shifts: Array, conventions: Conventions = ALIGNED) -> A
         # Pillow's HSV image: each of the three in 256 levels, and the shift too.
         # The little that is added keeps whole levels whole, which rounding may have put just below.
         hue, saturation, value = (np.floor(255 * p + 1e-4) for p in (hue, saturation, value))
-        hue = (hue + np.floor(255 * shift)) % 256
+        hue = (hue + np.trunc(255 * shift)) % 256
         return from_hsv(hue / 255, saturation / 255, value / 255)
     return from_hsv((hue + shift) % 1, saturation, value)
 
