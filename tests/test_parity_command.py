@@ -16,98 +16,113 @@ from common import cli
 from common.cli import Parity
 from common.errors import UserError
 from common.parity import command, free_running
-from common.parity.command import check_backend
 from common.parity.free_running import Envelope, envelope
 from common.parity.report import write_report
-from common.parity.results import Results, load_results
+from common.parity.results import Results, load_results, save_results
 from common.parity.subject import Subject
 from common.reference import Conventions
 
 ROOT = Path(__file__).parent.parent
 
-# A stand-in for run.py: the process of one backend, which is the NumPy one, right or wrong.
+# Stands in for run.py: starts the command, and is the process of each backend. These are the NumPy one, right or wrong;
+# one that breaks; and one that has been checked before, whose results are copied.
 SCRIPT = f"""
-import sys
+import shutil, sys
+from pathlib import Path
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
 from numpy_backend import numpy_backend
 from common import cli
-from common.parity.command import check_backend
+from common.parity import command
 from common.reference import Conventions
 
 arguments = sys.argv[1:]
-name = arguments[arguments.index("--backend") + 1]
+parsed = cli.parse_parity(arguments, ["right", "wrong", "broken", "copied"])
+if parsed.into is None:
+    packages = {{name: ("numpy",) for name in parsed.backends}}
+    sys.exit(command.run(parsed, packages, Path(__file__), ["absent"]))
+(name,) = parsed.backends
 if name == "broken":
     sys.exit("the framework does not import")
-wrong = Conventions(bn_epsilon=1e-3) if name == "wrong" else Conventions()
-parsed = cli.parse_parity(arguments, ["numpy", "wrong", "broken"])
-check_backend(numpy_backend(wrong), parsed, parsed.into)
+elif name == "copied":
+    shutil.copytree(parsed.into.parent.parent / "mixed" / "right", parsed.into)
+else:
+    conventions = Conventions(bn_epsilon=1e-3) if name == "wrong" else Conventions()
+    command.check_backend(numpy_backend(conventions), parsed, parsed.into)
 """
 
 
-@pytest.fixture
-def script(tmp_path: Path) -> Path:
-    path = tmp_path / "stand_in.py"
-    path.write_text(SCRIPT)
-    return path
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("parity")
 
 
-def run(names: list[str], script: Path, output: Path) -> int:
-    packages = dict.fromkeys(names, ("numpy",))
-    return command.run(Parity(tuple(names), quick=True, output=output), packages, script, [])
+def run(folder: Path, names: str, output: str) -> subprocess.CompletedProcess[str]:
+    (folder / "run.py").write_text(SCRIPT)
+    words = ["parity", "--quick", "--backend", names, "--output", str(folder / output)]
+    return subprocess.run(
+        [sys.executable, str(folder / "run.py"), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
-def test_backends_that_agree_leave_a_table_json_and_a_report_of_one_file(script, tmp_path, capfd):
-    output = tmp_path / "out"
-    assert run(["numpy"], script, output) == 0
-    printed = capfd.readouterr().out
-    assert "All checks passed: numpy agree with the arbiter." in printed
-    assert re.search(r"logits, evaluation +float64 +[0-9.e-]+ +0", printed)
-    content = json.loads((output / "numpy" / "outcomes.json").read_text())
-    assert all(outcome["passed"] for outcome in content["outcomes"])
-    report = (output / "report.html").read_text()
-    assert report.count("<img ") >= 7
-    assert not re.search(r"(src|href)=['\"](?!data:)", report)
-    assert "All 48 checks passed." in report
+@pytest.fixture(scope="module")
+def mixed(folder: Path) -> subprocess.CompletedProcess[str]:
+    """What the command says of a backend that breaks, one that is right and one that is wrong."""
+    return run(folder, "broken,right,wrong", "mixed")
 
 
-def test_a_wrong_backend_ends_with_1_and_its_layer_and_cause_are_named(script, tmp_path, capfd):
-    output = tmp_path / "out"
-    assert run(["numpy", "wrong"], script, output) == 1
-    printed = capfd.readouterr().out
-    assert "FAILED" in printed
+def test_backends_that_agree_end_with_0(folder, mixed):
+    process = run(folder, "copied", "agreed")
+    assert process.returncode == 0, process.stderr
+    assert "All checks passed: numpy agrees with the arbiter." in process.stdout
+    assert "absent: not installed, left out" in process.stdout
+    assert "All 48 checks passed." in (folder / "agreed" / "report.html").read_text()
+
+
+def test_a_wrong_backend_ends_with_1_and_its_layer_and_cause_are_named(folder, mixed):
+    assert mixed.returncode == 1
+    assert "FAILED" in mixed.stdout
     assert re.search(
         r"activations, evaluation \(float64\): first apart at bn, by .* where .* is allowed; "
         r"explained by BatchNorm's epsilon",
-        printed.replace("\n", " "),
+        mixed.stdout.replace("\n", " "),
     )
-    report = (output / "report.html").read_text()
+    report = (folder / "mixed" / "report.html").read_text()
     assert "checks failed." in report
     assert "explained by BatchNorm&#x27;s epsilon" in report
 
 
-def test_a_backend_whose_process_breaks_is_a_failure_and_the_others_are_reported(
-    script, tmp_path, capfd
-):
-    output = tmp_path / "out"
-    assert run(["broken", "numpy"], script, output) == 1
-    captured = capfd.readouterr()
-    assert "the framework does not import" in captured.err
-    assert "broken: the checks broke off with exit code 1" in captured.out
-    assert (output / "report.html").is_file()
+def test_a_backend_whose_process_breaks_is_a_failure_and_the_others_are_reported(mixed):
+    assert mixed.returncode == 1
+    assert "the framework does not import" in mixed.stderr
+    assert "broken: the checks broke off with exit code 1" in mixed.stdout
+    assert re.search(r"logits, evaluation +float64 +[0-9.e-]+ +0 ", mixed.stdout)
 
 
-def test_results_come_back_from_their_files_as_they_were(tmp_path):
-    check_backend(numpy_backend(), Parity((), quick=True), tmp_path)
-    results = load_results(tmp_path)
+def test_the_report_is_one_file_that_asks_no_other_host(folder, mixed):
+    report = (folder / "mixed" / "report.html").read_text()
+    assert report.count("<img ") >= 7
+    assert not re.search(r"(src|href)=['\"](?!data:)", report)
+
+
+def test_what_a_backend_leaves_is_read_back_as_it_was(folder, mixed):
+    content = json.loads((folder / "mixed" / "right" / "outcomes.json").read_text())
+    assert all(outcome["passed"] for outcome in content["outcomes"])
+    results = load_results(folder / "mixed" / "right")
     assert results.backend == "numpy"
     assert len(results.outcomes) == 48
     assert results.failures == []
     assert results.pictures["hue"].shape == (3, 100, 100)
+    save_results(folder / "again", results)
+    assert json.loads((folder / "again" / "outcomes.json").read_text()) == content
 
 
-def test_pictures_of_another_shape_or_without_numbers_do_not_break_the_report(tmp_path):
-    check_backend(numpy_backend(), Parity((), quick=True), tmp_path)
-    right = load_results(tmp_path)
+def test_pictures_of_another_shape_or_without_numbers_do_not_break_the_report(
+    folder, mixed, tmp_path
+):
+    right = load_results(folder / "mixed" / "right")
     bad = dict(right.pictures) | {
         "hue": right.pictures["hue"][:, :50],
         "contrast": np.full((3, 100, 100), np.nan),

@@ -150,4 +150,5 @@ def _tell_failures(console: Console, results: Sequence[Results]) -> None:
             console.print(f"{result.backend}: {outcome.sentence()}", style="bold")
     if not any(result.failures for result in results):
         names = ", ".join(result.backend for result in results)
-        console.print(f"All checks passed: {names} agree with the arbiter.")
+        agree = "agrees" if len(results) == 1 else "agree"
+        console.print(f"All checks passed: {names} {agree} with the arbiter.")
