@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -427,3 +428,25 @@ def test_a_difference_at_the_limit_passes():
 def test_nothing_to_compare_is_not_a_pass():
     with pytest.raises(ValueError, match="nothing"):
         outcome()
+
+
+# --- The page --------------------------------------------------------------------------------------------------------
+
+
+def rows() -> list[str]:
+    """The rows of the table of mistakes in docs/parity.md."""
+    tables = {
+        "a known difference": {name: wanted for name, (_, wanted) in KNOWN.items()},
+        "a mistake, in every backend": {name: wanted for name, (_, _, wanted) in MISTAKES.items()},
+        "a thousandth too large": {name: wanted for name, (_, _, wanted) in THOUSANDTHS.items()},
+    }
+    return [
+        f"| {name} | {kind} | {', '.join(sorted(wanted))} |"
+        for kind, table in tables.items()
+        for name, wanted in table.items()
+    ]
+
+
+def test_the_page_lists_every_mistake_and_the_checks_that_reject_it():
+    page = (Path(__file__).parent.parent / "docs" / "parity.md").read_text().splitlines()
+    assert [line for line in page if line in rows()] == rows()

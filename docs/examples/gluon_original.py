@@ -5,7 +5,7 @@ import re
 import numpy as onp
 
 import backends.mxnet  # noqa: F401 (puts back what NumPy has dropped, before mxnet is imported)
-from common.parity.ports import keep
+from common.parity import keep
 
 import mxnet as mx  # isort: skip
 from mxnet import autograd, init, np  # isort: skip

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from common.parity.ports import compare_arrays, compare_ports, keep
+from common.parity import compare_arrays, compare_ports, keep
 from docs.examples.gluon_original import original_net, record_gluon, weights_of
 
 LAYERS = {

@@ -6,7 +6,7 @@ From the root of the project: python -m docs.examples.own_port_keras
 import numpy as np
 
 import backends.tensorflow  # noqa: F401 (TensorFlow, imported quietly)
-from common.parity.ports import compare_ports, keep
+from common.parity import compare_ports, keep
 from docs.examples.gluon_original import original_net, record_gluon, weights_of
 
 import keras  # isort: skip

@@ -8,7 +8,7 @@ import numpy as np
 import backends.mxnet
 import backends.pytorch
 import backends.tensorflow
-from common.parity.ports import compare_ports
+from common.parity import compare_ports
 from common.weights import initial_weights
 from docs.examples.gluon_original import record_gluon
 from docs.examples.own_port import record_pytorch
