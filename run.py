@@ -81,19 +81,37 @@ def _parity(command: cli.Parity) -> int:
     return parity.run(command, packages, Path(__file__).resolve(), left_out)
 
 
-def _special(arguments: list[str]) -> int | None:
-    """Run a command that is not a chapter's, and return its exit code; None where it is a chapter's."""
-    names = list(backends.FRAMEWORKS)
-    if conversion := cli.parse_convert(arguments, names):
-        return _convert(conversion)
-    if checks := cli.parse_parity(arguments, names):
-        return _parity(checks)
-    if wanted := cli.parse_differences(arguments, names):
-        from common.parity import differences
+def _differences(command: cli.Differences) -> int:
+    from common.parity import differences
 
-        differences.run(wanted)
-        return 0
-    return None
+    differences.run(command)
+    return 0
+
+
+def _chapter(command: cli.Command, arguments: list[str]) -> int:
+    """Run a command of the chapter, on one backend or on several in turn; return the exit code."""
+    names = cli.backend_names(command.config.backend, list(backends.FRAMEWORKS))
+    if len(names) > 1:
+        return _run_each(command, names, arguments)
+    backend, weights = _load(command.config)
+    startup_seconds = time.perf_counter() - _began
+    from common import chapters  # only now: it needs what load has found to be there
+
+    chapters.run(command, backend, startup_seconds, weights)
+    return 0
+
+
+def _run(arguments: list[str]) -> int:
+    """Run the command that the arguments ask for, and return the exit code."""
+    match command := cli.parse(arguments, list(backends.FRAMEWORKS)):
+        case cli.Convert():
+            return _convert(command)
+        case cli.Parity():
+            return _parity(command)
+        case cli.Differences():
+            return _differences(command)
+        case cli.Command():
+            return _chapter(command, arguments)
 
 
 def main(arguments: list[str]) -> int:
@@ -102,24 +120,13 @@ def main(arguments: list[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file may be anything
     try:
-        if (code := _special(arguments)) is not None:
-            return code
-        command = cli.parse(arguments, list(backends.FRAMEWORKS))
-        names = cli.backend_names(command.config.backend, list(backends.FRAMEWORKS))
-        if len(names) > 1:
-            return _run_each(command, names, arguments)
-        backend, weights = _load(command.config)
-        startup_seconds = time.perf_counter() - _began
-        from common import chapters  # only now: it needs what load has found to be there
-
-        chapters.run(command, backend, startup_seconds, weights)
+        return _run(arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
         print(str(interrupt) or "interrupted", file=sys.stderr)
         return 130
-    return 0
 
 
 if __name__ == "__main__":

@@ -61,7 +61,9 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see python run.py --help")
 
 
-def parse(arguments: Sequence[str], backends: Sequence[str]) -> Command:
+def parse(
+    arguments: Sequence[str], backends: Sequence[str]
+) -> Command | Convert | Parity | Differences:
     """Read a command line. Raises UserError for what it cannot mean; ``--help`` prints and exits."""
     arguments = list(arguments)
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
@@ -70,11 +72,19 @@ def parse(arguments: Sequence[str], backends: Sequence[str]) -> Command:
         choices = " or ".join((", ".join(COMMANDS[:-1]), COMMANDS[-1]))
         raise UserError(f"unknown command '{arguments[0]}': choose {choices}")
     options = vars(_parser(backends).parse_args(arguments))
-    name, compare, seeds = (
-        options.pop("command"),
-        options.pop("compare", False),
-        options.pop("seeds", None),
-    )
+    match options.pop("command"):
+        case "convert":
+            return Convert(**options)
+        case "parity":
+            return _parity(options, backends)
+        case "differences":
+            return Differences(tuple(options["only"] or ()), options["output"])
+        case name:
+            return _chapter(name, options)
+
+
+def _chapter(name: str, options: dict[str, Any]) -> Command:
+    compare, seeds = options.pop("compare", False), options.pop("seeds", None)
     if seeds is not None and not compare:
         raise UserError("--seeds is for --compare-augmentation: add it, or use --seed")
     if seeds is not None and seeds < 1:
@@ -87,33 +97,12 @@ def parse(arguments: Sequence[str], backends: Sequence[str]) -> Command:
     return Command("compare", config, seeds or 3) if compare else Command(name, config)
 
 
-def parse_convert(arguments: Sequence[str], backends: Sequence[str]) -> Convert | None:
-    """Read the command line of ``convert``, None where it is another command's. Raises UserError as `parse` does."""
-    if list(arguments[:1]) != ["convert"]:
-        return None
-    options = _parser(backends).parse_args(arguments)
-    return Convert(options.source, options.target, options.force)
-
-
-def parse_parity(arguments: Sequence[str], backends: Sequence[str]) -> Parity | None:
-    """Read the command line of ``parity``, None where it is another command's. Raises UserError as `parse` does."""
-    if list(arguments[:1]) != ["parity"]:
-        return None
-    options = vars(_parser(backends).parse_args(arguments))
-    del options["command"]
+def _parity(options: dict[str, Any], backends: Sequence[str]) -> Parity:
     chosen = ",".join(options.pop("backend") or ())
     if not 0 <= options["seed"] <= MOST_SEED:
         raise UserError(f"--seed {options['seed']}: must be from 0 to {MOST_SEED}")
     names = backend_names(chosen, backends) if chosen else []
     return Parity(tuple(names), **options)
-
-
-def parse_differences(arguments: Sequence[str], backends: Sequence[str]) -> Differences | None:
-    """Read the command line of ``differences``, None where it is another command's."""
-    if list(arguments[:1]) != ["differences"]:
-        return None
-    options = _parser(backends).parse_args(arguments)
-    return Differences(tuple(options.only or ()), options.output)
 
 
 def backend_names(chosen: str, backends: Sequence[str]) -> list[str]:

@@ -80,13 +80,10 @@ def test_evaluate_needs_weights_and_takes_what_an_evaluation_can_use():
 
 def test_convert_takes_two_files_and_no_backend():
     words = ["convert", "a.pt", "b.params", "--force"]
-    assert cli.parse_convert(words, ["pytorch"]) == cli.Convert(
-        Path("a.pt"), Path("b.params"), True
-    )
-    assert cli.parse_convert(["train"], ["pytorch"]) is None
+    assert cli.parse(words, ["pytorch"]) == cli.Convert(Path("a.pt"), Path("b.params"), True)
     for wrong in ([], ["a.pt"], ["a.pt", "b.pt", "c.pt"], ["a.pt", "b.pt", "--backend", "pytorch"]):
         with pytest.raises(UserError, match="--help"):
-            cli.parse_convert(["convert", *wrong], ["pytorch"])
+            cli.parse(["convert", *wrong], ["pytorch"])
 
 
 def test_presets_are_whole():

@@ -146,8 +146,8 @@ def _number(value: float) -> str:
 
 def _tell_failures(console: Console, results: Sequence[Results]) -> None:
     for result in results:
-        for outcome in result.failures:
-            console.print(f"{result.backend}: {outcome.sentence()}", style="bold")
+        for line in result.diagnosis():
+            console.print(line, style="bold", soft_wrap=True)
     if not any(result.failures for result in results):
         names = ", ".join(result.backend for result in results)
         agree = "agrees" if len(results) == 1 else "agree"

@@ -29,8 +29,9 @@ def model_checks(subject: Subject, size: int, seed: int = 0) -> Iterator[Outcome
     yield names_and_shapes(subject)
     yield weights_return(subject, seed)
     for training in (False, True):
-        yield logits(subject, batch, training, seed)
+        # Layer by layer first: it says where.
         yield activations(subject, batch, training, seed)
+        yield logits(subject, batch, training, seed)
     yield loss(subject, batch, seed)
     yield gradients(subject, batch, seed)
     yield evaluation_accuracy(subject, seed)

@@ -75,19 +75,21 @@ class Outcome:
         """Tell whether everything is within the tolerance."""
         return self.first is None
 
-    def sentence(self) -> str:
-        """Return what went wrong: where first, how far, and the likely cause."""
+    def where(self) -> str:
+        """Return where the first difference that is too large is, and how large it is."""
         if self.first is None:
-            return f"{self.check} ({self.kind}): within {self.tolerance.limit:.1e}"
-        text = (
-            f"{self.check} ({self.kind}): first apart at {self.first.place}, by {self.first.value:.1e} "
+            return f"{self.check}, {self.kind}: within {self.tolerance.limit:.1e}"
+        return (
+            f"{self.check}, {self.kind}: first off at {self.first.place}, by {self.first.value:.1e} "
             f"where {self.tolerance.limit:.1e} is allowed"
         )
-        if self.cause is None:
-            return text
-        return f"{text}; " + (
-            f"explained by {self.cause}" if self.cause else "no known difference explains it"
-        )
+
+    def sentence(self) -> str:
+        """Return where it went wrong first, and the cause where one was sought."""
+        if self.first is None or self.cause is None:
+            return self.where()
+        cause = f"explained by {self.cause}" if self.cause else "no known difference explains it"
+        return f"{self.where()}; {cause}"
 
 
 def compare(

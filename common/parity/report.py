@@ -74,8 +74,14 @@ def write_report(
 def _verdict(results: Sequence[Results]) -> str:
     failures = [f"{r.backend}: {o.sentence()}" for r in results for o in r.failures]
     if failures:
-        items = "".join(f"<li>{escape(failure)}</li>" for failure in failures)
-        return f"<div class='verdict failed'>{len(failures)} checks failed.<ul>{items}</ul></div>"
+        causes, each = (
+            "".join(f"<li>{escape(line)}</li>" for line in lines)
+            for lines in ([line for r in results for line in r.diagnosis()], failures)
+        )
+        return (
+            f"<div class='verdict failed'>{len(failures)} checks failed.<ul>{causes}</ul>"
+            f"<details><summary>Each of them</summary><ul>{each}</ul></details></div>"
+        )
     count = sum(len(result.outcomes) for result in results)
     return f"<div class='verdict'>All {count} checks passed.</div>"
 

@@ -30,6 +30,19 @@ class Results:
         """Return the outcomes that are beyond their tolerance."""
         return [outcome for outcome in self.outcomes if not outcome.passed]
 
+    def diagnosis(self) -> list[str]:
+        """Return the failures by cause: how many checks each explains, and the first of them."""
+        by_cause: dict[str, list[Outcome]] = {}
+        for outcome in self.failures:
+            by_cause.setdefault(outcome.cause or "", []).append(outcome)
+        count = len(self.outcomes)
+        return [
+            f"{self.backend}: {len(failed)} of {count} checks failed"
+            + (f", explained by {cause}" if cause else ", explained by no known difference")
+            + f". The first: {failed[0].where()}"
+            for cause, failed in by_cause.items()
+        ]
+
 
 def save_results(folder: Path, results: Results) -> None:
     """Write ``outcomes.json`` and ``pictures.npz`` into ``folder``."""
