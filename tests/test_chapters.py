@@ -166,7 +166,7 @@ def test_ctrl_c_keeps_finished_epochs_and_curves_and_says_where(session, backend
         raise KeyboardInterrupt
 
     backend.trainer.train_ch13.side_effect = train
-    monkeypatch.setattr(chapters, "_begin", lambda command, backend: session)
+    monkeypatch.setattr(chapters, "_begin", lambda *arguments: session)
     monkeypatch.setattr(chapters, "_show", lambda session: None)
     with pytest.raises(KeyboardInterrupt, match="interrupted: 1 finished epoch, ") as interrupt:
         chapters.run(Command("train", CONFIG), backend)
@@ -249,7 +249,7 @@ def test_the_sheet_of_training_images_shows_those_of_the_first_epoch(session, mo
 
 
 def test_a_comparison_takes_as_many_seeds_as_are_asked_for(session, monkeypatch):
-    monkeypatch.setattr(chapters, "_begin", lambda command, backend: session)
+    monkeypatch.setattr(chapters, "_begin", lambda *arguments: session)
     monkeypatch.setattr(chapters, "_compare", compare := mock.Mock())
     chapters.run(Command("compare", CONFIG, seeds=5), session.backend)
     compare.assert_called_once_with(session, 5)
