@@ -77,7 +77,7 @@ def _parity(command: cli.Parity) -> int:
         parity.check_backend(backend, command, command.into)
         return 0
     packages = {name: backends.FRAMEWORKS[name] for name in names}
-    left_out = [name for name in backends.FRAMEWORKS if name not in installed]
+    left_out = [n for n in backends.FRAMEWORKS if not command.backends and n not in installed]
     return parity.run(command, packages, Path(__file__).resolve(), left_out)
 
 

@@ -98,10 +98,10 @@ def _chapter(name: str, options: dict[str, Any]) -> Command:
 
 
 def _parity(options: dict[str, Any], backends: Sequence[str]) -> Parity:
-    chosen = ",".join(options.pop("backend") or ())
+    given = options.pop("backend")
     if not 0 <= options["seed"] <= MOST_SEED:
         raise UserError(f"--seed {options['seed']}: must be from 0 to {MOST_SEED}")
-    names = backend_names(chosen, backends) if chosen else []
+    names = backend_names(",".join(given), backends) if given else []
     return Parity(tuple(names), **options)
 
 
@@ -113,6 +113,8 @@ def backend_names(chosen: str, backends: Sequence[str]) -> list[str]:
     if chosen == "all":
         return list(backends)
     names = chosen.split(",")
+    if "all" in names:
+        raise UserError(f"--backend {chosen}: all is all of them, without others")
     for name in names:
         if name not in backends:
             raise UserError(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from common.interface import Backend
-from common.reference import ALIGNED, SGD, Adam, Conventions, State, layers, resnet, transforms
+from common.reference import ALIGNED, SGD, Adam, Conventions, layers, resnet, transforms
 from common.reference.training import gradients
 from common.sampling import decide, epoch_batches
 from common.weights import initial_weights
@@ -89,7 +89,7 @@ def numpy_backend(conventions: Conventions = ALIGNED, declared: Conventions = AL
         trainer.lr = lr
 
     def set_state(net, trainer, state):
-        trainer.state = State(state.steps, state.slots)
+        trainer.state = state
 
     def array(X, device: Any = None):
         return X

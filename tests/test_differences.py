@@ -191,6 +191,14 @@ def test_pytorch_adds_adams_epsilon_outside_and_keeps_the_rate_out_of_the_moment
     assert path == pytest.approx(one_weight(SGD(0.1, 0.9, 0.5)))
 
 
+def test_pytorch_rounds_levels_down_on_brightness(pytorch):
+    from torchvision.transforms.functional import adjust_brightness
+
+    levels = example_images(16, 16, 0)
+    native = adjust_brightness(pytorch.tensor(levels), 0.77).numpy()
+    assert_rounded_down(native, transforms.adjust_brightness(levels / 255, np.full(8, 0.77)))
+
+
 @pytest.mark.parametrize("shift", [-0.3, 0.2])
 def test_pytorch_turns_the_hue_of_pil_images_in_8_bits(pytorch, shift):
     from PIL import Image
@@ -279,6 +287,23 @@ def test_mxnets_saturation_takes_a_share_of_blue_for_the_grey(mxnet):
     assert np.abs(np.stack(native) - 255 * channels_last(ours)).max() <= 1
 
 
+def test_mxnet_rounds_levels_down(mxnet):
+    levels = example_images(16, 16, 0)
+    adjust = mxnet.npx.image.random_brightness
+    native = [
+        adjust(mxnet.np.array(np.moveaxis(x, 0, -1)), min_factor=0.77, max_factor=0.77).asnumpy()
+        for x in levels
+    ]
+    X = transforms.adjust_brightness(levels / 255, np.full(8, 0.77))
+    assert_rounded_down(np.stack(native), channels_last(X))
+
+
+def assert_rounded_down(native, X):
+    down = transforms.to_levels(X + 1e-6, Conventions(rounding="down"))
+    np.testing.assert_array_equal(native, down)
+    assert (transforms.to_levels(X) != native).mean() > 0.2
+
+
 def test_mxnet_resizes_without_antialiasing(mxnet):
     X, box = images(), np.tile([0, 0, 16, 16], (8, 1))
     native = mxnet.npx.image.resize(mxnet.np.array(channels_last(X)), size=(6, 5)).asnumpy()
@@ -311,14 +336,18 @@ def known(name: str):
     return found
 
 
-def test_a_difference_is_measured_alone_and_written_as_a_page(tmp_path, monkeypatch, capsys):
+def test_a_difference_is_measured_alone(monkeypatch, capsys):
     monkeypatch.setattr(differences, "NUM_STEPS", 2)
-    path = tmp_path / "differences.md"
-    differences.run(Differences(("padding", "sum of losses"), path))
-    printed, page = capsys.readouterr().out, path.read_text()
-    assert "padding" in printed
-    assert "8 times as large" in page
-    assert "biased running variance" not in page
+    differences.run(Differences(("padding", "sum of losses")))
+    printed = capsys.readouterr().out
+    assert "padding (TensorFlow" in printed
+    assert "8 times as large" in printed
+    assert "biased running variance" not in printed
+
+
+def test_a_part_of_the_page_is_not_written_over_the_whole(tmp_path):
+    with pytest.raises(UserError, match="leave out --only"):
+        differences.run(Differences(("padding",), tmp_path / "differences.md"))
 
 
 def test_an_unknown_difference_is_refused_with_the_names_that_there_are():

@@ -17,6 +17,8 @@ from common.cli import Parity
 from common.errors import UserError
 from common.parity import command, free_running
 from common.parity.free_running import Envelope, envelope
+from common.parity.model_checks import model_checks
+from common.parity.outcome import Difference, Outcome, Tolerance
 from common.parity.report import write_report
 from common.parity.results import Results, load_results, save_results
 from common.parity.subject import Subject
@@ -78,15 +80,15 @@ def test_backends_that_agree_end_with_0(folder, mixed):
     assert process.returncode == 0, process.stderr
     assert "All checks passed: numpy agrees with the arbiter." in process.stdout
     assert "absent: not installed, left out" in process.stdout
-    assert "All 48 checks passed." in (folder / "agreed" / "report.html").read_text()
+    assert "All 54 checks passed." in (folder / "agreed" / "report.html").read_text()
 
 
 def test_a_wrong_backend_ends_with_1_and_its_layer_and_cause_are_named(folder, mixed):
     assert mixed.returncode == 1
     assert "FAILED" in mixed.stdout
-    (line,) = [line for line in mixed.stdout.splitlines() if "checks failed" in line]
+    (line,) = [line for line in mixed.stdout.splitlines() if "explained by" in line]
     assert re.fullmatch(
-        r"numpy: \d+ of 48 checks failed, explained by BatchNorm's epsilon \(.*\)\. The first: "
+        r"numpy: \d+ of 54 checks failed, explained by BatchNorm's epsilon \(.*\)\. The first: "
         r"activations, evaluation, float64: first off at bn, by .* where .* is allowed",
         line,
     )
@@ -98,12 +100,13 @@ def test_a_wrong_backend_ends_with_1_and_its_layer_and_cause_are_named(folder, m
 def test_a_backend_whose_process_breaks_is_a_failure_and_the_others_are_reported(mixed):
     assert mixed.returncode == 1
     assert "the framework does not import" in mixed.stderr
-    assert "broken: the checks broke off with exit code 1" in mixed.stdout
-    assert re.search(r"logits, evaluation +float64 +[0-9.e-]+ +0 ", mixed.stdout)
+    assert "broken: broke off after 0 checks: its process ended with exit code 1" in mixed.stdout
+    assert re.search(r"logits, evaluation +float64 +[0-9.e-]+ +- +0 ", mixed.stdout)
 
 
 def test_the_report_is_one_file_that_asks_no_other_host(folder, mixed):
     report = (folder / "mixed" / "report.html").read_text()
+    assert "broken: broke off" in report
     assert report.count("<img ") >= 7
     assert not re.search(r"(src|href)=['\"](?!data:)", report)
 
@@ -113,11 +116,45 @@ def test_what_a_backend_leaves_is_read_back_as_it_was(folder, mixed):
     assert all(outcome["passed"] for outcome in content["outcomes"])
     results = load_results(folder / "mixed" / "right")
     assert results.backend == "numpy"
-    assert len(results.outcomes) == 48
+    assert len(results.outcomes) == 54
     assert results.failures == []
     assert results.pictures["hue"].shape == (3, 100, 100)
     save_results(folder / "again", results)
     assert json.loads((folder / "again" / "outcomes.json").read_text()) == content
+
+
+def test_what_a_backend_raises_is_a_failure_and_keeps_the_checks_before_it(tmp_path):
+    """A network without one bias: its names are told before nothing can be put into it any more."""
+    backend = numpy_backend()
+    get = backend.weights.get_weights
+    wrong = changed(
+        changed(backend, "weights", get_weights=lambda net: without_bias(get(net))),
+        "transforms",
+        augment=None,
+    )
+    right_transforms = changed(backend, "weights", get_weights=lambda net: without_bias(get(net)))
+    command.check_backend(wrong, Parity((), quick=True), tmp_path / "raises")
+    results = load_results(tmp_path / "raises")
+    assert results.error.startswith("TypeError: ")
+    assert not results.passed
+    outcomes = list(model_checks(Subject(right_transforms, "float64"), 8))
+    assert [outcome.check for outcome in outcomes] == ["names and shapes"]
+    assert outcomes[0].first is not None
+    assert outcomes[0].first.place == "fc.bias"
+
+
+def without_bias(weights):
+    return {name: weight for name, weight in weights.items() if name != "fc.bias"}
+
+
+def test_numbers_that_json_does_not_know_are_kept(tmp_path):
+    found = tuple(Difference(f"layer {v}", v) for v in (np.nan, np.inf, 0.5))
+    outcome = Outcome("logits", "float64", found, Tolerance(1.0, 1.0, "for a test"))
+    save_results(tmp_path, Results("numpy", {}, (), (outcome,)))
+    json.loads((tmp_path / "outcomes.json").read_text(), parse_constant=pytest.fail)
+    (back,) = load_results(tmp_path).outcomes
+    assert np.isnan(back.differences[0].value)
+    assert [d.value for d in back.differences[1:]] == [np.inf, 0.5]
 
 
 def test_pictures_of_another_shape_or_without_numbers_do_not_break_the_report(
@@ -166,6 +203,8 @@ def test_backends_may_be_repeated_joined_or_left_out():
     [
         (["--backend", "jax"], "unknown backend 'jax'"),
         (["--backend", "mxnet", "--backend", "mxnet"], "names a backend twice"),
+        (["--backend", "all", "--backend", "mxnet"], "all is all of them"),
+        (["--backend", ""], "unknown backend ''"),
         (["--seed", "-1"], "--seed -1: must be from 0"),
         (["--steps", "3"], "unrecognized arguments"),
     ],

@@ -90,9 +90,7 @@ def get_state(net, trainer):
             for slot, array in zip(("first", "second"), kept, strict=True):
                 state.slots.setdefault(slot, {})[name] = array.asnumpy()
         elif kept is not None:
-            # Differs: MXNet subtracts, and bakes the learning rate in.
-            momentum = kept.asnumpy() / -trainer.learning_rate
-            state.slots.setdefault("momentum", {})[name] = momentum
+            state.slots.setdefault("momentum", {})[name] = kept.asnumpy()
     return state
 
 
@@ -104,8 +102,6 @@ def set_state(net, trainer, state):
         index = _index(trainer, parameter)
         optimizer._index_update_count[index] = state.steps
         arrays = [kept[name] for kept in state.slots.values()]
-        if "momentum" in state.slots:
-            arrays = [arrays[0] * -trainer.learning_rate]
         kept = tuple(
             # The optimizers know the arrays of the old interface alone.
             np.array(a, dtype=parameter.dtype).as_nd_ndarray()

@@ -37,33 +37,39 @@ def adam(net, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
 def sgd(net, lr, momentum=0.0, weight_decay=0.0):
     """Return gradient descent with momentum and L2 decay of all weights.
 
-    The learning rate stays out of the momentum: see `set_learning_rate`.
+    The learning rate stays out of the momentum; the decay is added to the
+    gradient.
     """
-    settings = {
-        "learning_rate": lr,
-        "momentum": momentum,
-        "wd": weight_decay,
-    }
-    return gluon.Trainer(net.collect_params(), "sgd", settings)
+    trainer = _SGD(lr, momentum, weight_decay)
+    return gluon.Trainer(net.collect_params(), trainer)
+
+
+class _SGD(mx.optimizer.Optimizer):
+    """SGD with the update of PyTorch.
+
+    Differs: MXNet's own bakes the learning rate into the momentum, so that a
+    new one takes hold slowly.
+    """
+
+    def __init__(self, lr, momentum, weight_decay):
+        super().__init__(learning_rate=lr, wd=weight_decay)
+        self.momentum = momentum
+
+    def create_state(self, index, weight):  # noqa: ARG002
+        return weight.zeros_like() if self.momentum else None
+
+    def update(self, index, weight, grad, state):
+        self._update_count(index)
+        grad = self.rescale_grad * grad + self._get_wd(index) * weight
+        if state is not None:
+            state[:] = self.momentum * state + grad
+            grad = state
+        weight[:] = weight - self._get_lr(index) * grad
 
 
 def set_learning_rate(trainer, lr):
     """Change the learning rate of an optimizer, from the next step on."""
-    # Differs: MXNet's momentum has the learning rate of its steps baked in,
-    # and would go on with the old one for a while.
-    if isinstance(trainer.optimizer, mx.optimizer.SGD):
-        for updater in _updaters(trainer):
-            for buffer in updater.states.values():
-                if buffer is not None:
-                    buffer *= lr / trainer.learning_rate
     trainer.set_learning_rate(lr)
-
-
-def _updaters(trainer):
-    """Return what keeps the optimizer's state: of each device, or of all."""
-    if trainer._update_on_kvstore:
-        return [trainer._kvstore._updater]
-    return trainer._updaters
 
 
 def prepare(net, devices, precision="fp32", compile=False):  # noqa: ARG001

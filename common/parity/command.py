@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +23,14 @@ from common.parity.data_checks import operation_pictures
 from common.parity.free_running import Envelope, envelope, free_running
 from common.parity.outcome import Outcome
 from common.parity.report import write_report
-from common.parity.results import Results, load_results, save_results
+from common.parity.results import (
+    Pictures,
+    Results,
+    load_results,
+    number,
+    save_results,
+    side_by_side,
+)
 from common.parity.subject import Subject
 from common.parity.suite import Extent, run_checks
 from common.processes import run_process
@@ -36,33 +44,49 @@ INTERRUPTED = 130
 
 
 def check_backend(backend: Backend, command: Parity, folder: Path) -> None:
-    """Run the checks on one backend in this process, and write what they find into ``folder``."""
+    """Run the checks on one backend in this process, and write what they find into ``folder``.
+
+    What a backend raises ends its checks; those before it are kept.
+    """
     # TensorFlow warns of what the checks do on purpose: batches of many shapes.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     console, began = make_console(), time.perf_counter()
     outcomes: list[Outcome] = []
     losses: list[float] = []
-    with console.status(f"{backend.name}: checking") as status:
-        for outcome in run_checks(backend, QUICK if command.quick else Extent(), command.seed):
-            outcomes.append(outcome)
-            status.update(f"{backend.name}: {len(outcomes)} checks, the last was {outcome.check}")
-        if not command.quick:
-            subject = Subject(backend, "float32")
-            outcome, losses = free_running(subject, _read_envelope(folder.parent), command.seed)
-            outcomes.append(outcome)
-        pictures = operation_pictures(Subject(backend, "float32"))
-    declared = tuple(
-        f"{known.name}: {known.meaning}"
-        for known in KNOWN_DIFFERENCES
-        if known.holds(backend.probes.CONVENTIONS) and not known.holds(ALIGNED)
-    )
+    pictures: Pictures = {}
+    error = ""
+    try:
+        with console.status(f"{backend.name}: checking") as status:
+            for outcome in run_checks(backend, QUICK if command.quick else Extent(), command.seed):
+                outcomes.append(outcome)
+                status.update(f"{backend.name}: {len(outcomes)} checks, now after {outcome.check}")
+            if not command.quick:
+                subject, around = Subject(backend, "float32"), _read_envelope(folder.parent)
+                outcome, losses = free_running(subject, around, command.seed)
+                outcomes.append(outcome)
+            pictures = operation_pictures(Subject(backend, "float32"))
+    except Exception as raised:  # whatever a wrong backend may raise
+        traceback.print_exc()
+        error = f"{type(raised).__name__}: {raised}"
     versions = environment.versions(backend.packages)
-    results = Results(backend.name, versions, declared, tuple(outcomes), tuple(losses), pictures)
+    results = Results(
+        backend.name, versions, declared(backend), tuple(outcomes), tuple(losses), pictures, error
+    )
     folder.mkdir(parents=True, exist_ok=True)
     save_results(folder, results)
     found = f"{len(results.failures)} failed" if results.failures else "all passed"
+    found += ", then it broke off" if error else ""
     console.print(
         f"{backend.name}: {len(outcomes)} checks, {found} ({time.perf_counter() - began:.0f} s)"
+    )
+
+
+def declared(backend: Backend) -> tuple[str, ...]:
+    """Return the known differences that a backend says it has, and that the arbiter follows when it checks it."""
+    return tuple(
+        f"{known.name}: {known.meaning}"
+        for known in KNOWN_DIFFERENCES
+        if known.holds(backend.probes.CONVENTIONS) and not known.holds(ALIGNED)
     )
 
 
@@ -71,32 +95,59 @@ def run(
 ) -> int:
     """Check each backend of ``packages`` in a process of its own; return 0, or 1 if one disagrees with the arbiter.
 
-    Raises UserError where the output cannot be written. ``left_out`` are backends that are not installed.
+    Raises UserError where the output cannot be written. ``left_out`` are backends that are not installed. Ctrl-C
+    reports what has been found, and passes on as a KeyboardInterrupt that says where.
     """
     console = make_console()
     folder = RunFolder(command.output, "parity")
     _announce(console, command, packages, left_out)
-    if not command.quick:
-        with console.status("the arbiter trains, once true and six times perturbed"):
-            _write_envelope(folder.path, envelope(FREE_STEPS, command.seed))
-    broken = []
-    for name in packages:
-        own = ["--backend", name, "--seed", str(command.seed), "--into", str(folder.path / name)]
-        quick = ["--quick"] if command.quick else []
-        code = run_process([sys.executable, str(script), "parity", *own, *quick])
-        if code == INTERRUPTED:
-            raise KeyboardInterrupt(f"interrupted: what was found before is in {folder.path}")
-        if code:
-            console.print(f"{name}: the checks broke off with exit code {code}", style="bold")
-            broken.append(name)
-    results = [load_results(folder.path / name) for name in packages if name not in broken]
-    if results:
-        around = None if command.quick else _read_envelope(folder.path)
-        console.print(table(console, results))
-        _tell_failures(console, results)
-        write_report(folder.path / "report.html", results, around, command.seed)
-        console.print(f"report in {folder.path / 'report.html'}", soft_wrap=True)
-    return FAILED if broken or any(r.failures for r in results) else 0
+    results: list[Results] = []
+    try:
+        if not command.quick:
+            with console.status("the arbiter trains, once true and six times perturbed"):
+                _write_envelope(folder.path, envelope(FREE_STEPS, command.seed))
+        for name, wanted in packages.items():
+            results.append(_check_in_process(command, name, wanted, script, folder.path))
+    except KeyboardInterrupt as interrupt:
+        names = ", ".join(result.backend for result in results) or "no backend"
+        raise KeyboardInterrupt(
+            f"interrupted: {names} finished, what was found is in {folder.path}"
+        ) from interrupt
+    _report(console, command, results, folder.path)
+    return 0 if all(result.passed for result in results) else FAILED
+
+
+def _check_in_process(
+    command: Parity, name: str, packages: Sequence[str], script: Path, folder: Path
+) -> Results:
+    """Check one backend in a process of its own."""
+    own = ["--backend", name, "--seed", str(command.seed), "--into", str(folder / name)]
+    quick = ["--quick"] if command.quick else []
+    code = run_process([sys.executable, str(script), "parity", *own, *quick])
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
+    if code:
+        versions = environment.versions(tuple(packages))
+        return Results(name, versions, (), (), error=f"its process ended with exit code {code}")
+    return load_results(folder / name)
+
+
+def _report(console: Console, command: Parity, results: Sequence[Results], folder: Path) -> None:
+    """Print the table and what went wrong, and write the report."""
+    around = None if command.quick else _read_envelope(folder)
+    console.print(table(console, results))
+    for result in results:
+        if result.declared:
+            names = ", ".join(line.partition(":")[0] for line in result.declared)
+            console.print(f"{result.backend} declares, and is held to: {names}", soft_wrap=True)
+        for line in result.diagnosis():
+            console.print(line, style="bold", soft_wrap=True)
+    if all(result.passed for result in results):
+        names = ", ".join(result.backend for result in results)
+        agree = "agrees" if len(results) == 1 else "agree"
+        console.print(f"All checks passed: {names} {agree} with the arbiter.")
+    write_report(folder / "report.html", results, around, command.seed)
+    console.print(f"report in {folder / 'report.html'}", soft_wrap=True)
 
 
 def _announce(
@@ -129,26 +180,14 @@ def table(console: Console, results: Sequence[Results]) -> Table:
     """Return the outcomes side by side: a row a check, its tolerance, each backend's largest difference."""
     shown = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False)
     for title in ("check", "in"):
-        shown.add_column(title)
+        shown.add_column(title, overflow="fold")
     shown.add_column("tolerance", justify="right")
     for result in results:
-        shown.add_column(result.backend, justify="right")
-    for outcomes in zip(*(result.outcomes for result in results), strict=True):
-        first = outcomes[0]
-        numbers = [_number(o.largest.value) + ("" if o.passed else " FAILED") for o in outcomes]
-        shown.add_row(first.check, first.kind, _number(first.tolerance.limit), *numbers)
+        shown.add_column(result.backend, justify="right", overflow="fold")
+    for first, outcomes in side_by_side(results):
+        numbers = [
+            "-" if o is None else number(o.largest.value) + ("" if o.passed else " FAILED")
+            for o in outcomes
+        ]
+        shown.add_row(first.check, first.kind, number(first.tolerance.limit), *numbers)
     return shown
-
-
-def _number(value: float) -> str:
-    return "0" if value == 0 else f"{value:.1e}"
-
-
-def _tell_failures(console: Console, results: Sequence[Results]) -> None:
-    for result in results:
-        for line in result.diagnosis():
-            console.print(line, style="bold", soft_wrap=True)
-    if not any(result.failures for result in results):
-        names = ", ".join(result.backend for result in results)
-        agree = "agrees" if len(results) == 1 else "agree"
-        console.print(f"All checks passed: {names} {agree} with the arbiter.")

@@ -173,10 +173,37 @@ def loader_checks(subject: Subject, seed: int = 0) -> Iterator[Outcome]:
         )
         split = "training" if is_train else "test"
         yield _hold_batches(subject, f"batches, {split}", batches, dataset, augs, is_train, seed)
+    native = subject.backend.loaders.load_native
     for workers in (0, 1, 2):
-        batches = subject.backend.loaders.load_native(dataset, (), 8, True, seed, workers)
+        batches = native(dataset, (), 8, True, seed, workers)
         check = f"native order, {workers} workers"
         yield _hold_batches(subject, check, batches, dataset, (), True, seed)
+    batches = native(dataset, (), 8, False, seed, 0)
+    yield _hold_batches(subject, "native order, test", batches, dataset, (), False, seed)
+    yield _native_flips(subject, dataset, seed)
+
+
+def _native_flips(subject: Subject, dataset: Dataset, seed: int) -> Outcome:
+    """The native pipeline augments: each image comes as it is or mirrored, and some come either way."""
+    flip = gallery()["left-right flip"]
+    batches = subject.backend.loaders.load_native(dataset, flip, 8, True, seed, 0)
+    found = np.concatenate([subject.array(X) for X, _ in batches])
+    order = np.concatenate(list(epoch_batches(len(dataset), 8, seed, 0, True)))
+    plain = np.moveaxis(dataset.images[order] / 255, -1, 1)
+    ways = (plain, plain[..., ::-1])
+    apart = (
+        [np.abs(found - way).max(axis=(1, 2, 3)) for way in ways]
+        if len(found) == len(plain)
+        else []
+    )
+    got = {"nearest of both": np.min(apart, axis=0)} if apart else {}
+    flipped = float(np.argmin(apart, axis=0).mean()) if apart else 0.0
+    got["some of either"] = np.array(float(not 0 < flipped < 1))
+
+    def wanted(_: Conventions) -> Arrays:
+        return {"nearest of both": np.zeros(len(plain)), "some of either": np.array(0.0)}
+
+    return subject.hold("native flips", got, wanted, in_full_range, parts=())
 
 
 def _hold_batches(
@@ -189,14 +216,14 @@ def _hold_batches(
     seed: int,
 ) -> Outcome:
     """Hold images and labels of two epochs; a label that is wrong counts as 1."""
-    got: dict[str, Array] = {}
+    got: dict[str, Array] = {"number of batches": np.array(len(batches))}
     for epoch in range(2):
         for i, (X, y) in enumerate(batches):
             place = f"epoch {epoch}, batch {i}"
             got[f"{place}, y"], got[f"{place}, X"] = subject.array(y), subject.array(X)
 
     def wanted(conventions: Conventions) -> Arrays:
-        found: dict[str, Array] = {}
+        found: dict[str, Array] = {"number of batches": np.array(3)}
         for epoch in range(2):
             order = epoch_batches(len(dataset), 8, seed, epoch, is_train)
             for i, indices in enumerate(order):

@@ -84,19 +84,25 @@ def effects(only: Sequence[str] = ()) -> Iterator[Effect]:
     """Measure the known differences, or those of these names, one after another: some ten seconds each."""
     aligned = {name: _train(make, ALIGNED) for name, make in OPTIMIZERS.items()}
     if not only:
-        yield from _rounding(aligned["Adam"])
+        for name, runs in (("Adam", 3), ("SGD", 2)):
+            yield from _rounding(name, runs, aligned[name])
     for known in KNOWN_DIFFERENCES:
         if known.name not in (only or NAMES):
             continue
         optimizer = "SGD" if known.field in SHOWS_IN_SGD else "Adam"
-        native = _train(OPTIMIZERS[optimizer], known.conventions())
+        make = OPTIMIZERS[optimizer]
+        in_levels = (
+            known.field == "rounding"
+        )  # which shows in levels alone, so both are rounded to them
+        native = _train(make, known.conventions(), in_levels=in_levels)
+        base = _train(make, ALIGNED, in_levels=True) if in_levels else aligned[optimizer]
         yield _effect(
             known.name,
             known.native_to,
             known.meaning,
             optimizer,
             _on_one_operation(known),
-            aligned[optimizer],
+            base,
             native,
         )
     for name, native_to, meaning, draw in INITIALISATIONS:
@@ -138,21 +144,25 @@ def _effect(
     )
 
 
-def _rounding(aligned: Trained) -> Iterator[Effect]:
-    """Yield the yardstick: three trainings in float32, from weights perturbed by one rounding."""
-    for run in range(3):
+def _rounding(optimizer: str, runs: int, aligned: Trained) -> Iterator[Effect]:
+    """Yield the yardstick: trainings in float32, from weights perturbed by one rounding."""
+    for run in range(runs):
         start = perturbed({n: w.astype(np.float32) for n, w in initial_weights(10).items()}, run)
-        native = _train(OPTIMIZERS["Adam"], ALIGNED, start, "float32")
-        what = f"rounding alone, run {run + 1}"
+        native = _train(OPTIMIZERS[optimizer], ALIGNED, start, "float32")
+        what = f"rounding alone, {optimizer}, run {run + 1}"
         meaning = "no difference: float32, from weights perturbed by one rounding"
-        yield _effect(what, "every framework", meaning, "Adam", "1e-7", aligned, native)
+        yield _effect(what, "every framework", meaning, optimizer, "1e-7", aligned, native)
 
 
 # --- Training --------------------------------------------------------------------------------------------------------
 
 
 def _train(
-    make: Make, conventions: Conventions, start: Weights | None = None, kind: str = "float64"
+    make: Make,
+    conventions: Conventions,
+    start: Weights | None = None,
+    kind: str = "float64",
+    in_levels: bool = False,
 ) -> Trained:
     """Train the arbiter on augmented pictures of shapes, then evaluate it on others."""
     weights = {n: w.astype(kind) for n, w in (start or initial_weights(10)).items()}
@@ -162,7 +172,7 @@ def _train(
     for i in range(NUM_STEPS):
         if isinstance(optimizer, SGD) and i == NUM_STEPS // 2:
             optimizer.lr /= 10
-        batch = _batch(i, conventions, kind)
+        batch = _batch(i, conventions, kind, in_levels)
         step = train_step(weights, batch.X, batch.y, optimizer, conventions)
         weights = step.weights
         losses.append(step.loss / BATCH)
@@ -172,13 +182,13 @@ def _train(
     return Trained(first, losses, float(cross_entropy(y_hat, y)[0].mean()))
 
 
-def _batch(i: int, conventions: Conventions, kind: str) -> Batch:
-    """Return the i-th batch, flipped, jittered and cropped."""
+def _batch(i: int, conventions: Conventions, kind: str, in_levels: bool) -> Batch:
+    """Return the i-th batch, flipped, jittered and cropped, and rounded to levels if that is asked for."""
     indices = i * BATCH + np.arange(BATCH)
     X, y = images_and_labels(indices)
     decisions = decide(AUGMENTATIONS, indices, 0, 0, (X.shape[2], X.shape[3]))
     X = transforms.augment(X, decisions, conventions)
-    if conventions.rounding != ALIGNED.rounding:  # shows in levels alone
+    if in_levels:
         X = transforms.to_levels(X, conventions) / 255
     return Batch(X.astype(kind), y)
 
@@ -207,7 +217,7 @@ def _on_images(conventions: Conventions) -> str:
             255.0 * transforms.augment(images / 255, decisions, c) for c in (ALIGNED, conventions)
         )
         if conventions.rounding != ALIGNED.rounding:
-            native = transforms.to_levels(native / 255, conventions).astype(np.float64)
+            aligned, native = np.rint(aligned), np.floor(native)
         found[name] = np.abs(native - aligned)
     name = max(found, key=lambda name: found[name].mean())
     return f"{name}: {found[name].mean():.1f} levels on average, {found[name].max():.0f} at most"
@@ -323,7 +333,8 @@ declare otherwise; *native* is what the framework in the first column does.
 Written by `python run.py differences --output docs/differences.md`. Measured on the arbiter, in NumPy and float64,
 which computes both ways: ResNet-18 on 16 x 16 crops of the embedded shapes, flipped and jittered, 30 batches of 8, with
 Adam at 3e-4, or where only SGD shows the difference with SGD at .02, momentum .9 and decay 5e-4 (the rate falls to a
-tenth half way). That each native way is the framework's own is proved by tests/test_differences.py.
+tenth half way). That each native way is the framework's own is proved by tests/test_differences.py; the sum of losses
+is the book's code.
 
 - *First step*: how far the first step ends from the aligned one, as a share of that step: in the parameters, and in
   BatchNorm's running statistics.
@@ -341,6 +352,8 @@ def run(command: Differences) -> None:
         raise UserError(
             f"no known difference is called '{unknown[0]}': choose from {', '.join(NAMES)}"
         )
+    if command.only and command.output:
+        raise UserError("--output writes the whole page: leave out --only")
     console = make_console()
     found = []
     for effect in effects(command.only):

@@ -64,7 +64,9 @@ def losses(around: Envelope, results: Sequence[Results]) -> Figure:
     )
     axis.plot(steps, true, color="0.5", linewidth=1, label="arbiter, float64")
     for result, style in zip(results, BACKEND_STYLES, strict=False):
-        axis.plot(steps, result.losses, label=result.backend, **style)
+        axis.plot(
+            steps[: len(result.losses)], result.losses[: len(steps)], label=result.backend, **style
+        )
     axis.set(xlabel="step", ylabel="mean loss of the batch", xlim=(0.5, len(steps) + 0.5))
     axis.legend(fontsize="small", loc="upper right")
     return figure

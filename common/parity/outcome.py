@@ -1,6 +1,6 @@
 """What a check finds: differences by place, held to a tolerance, and the likely cause where they are too large."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -162,8 +162,3 @@ def _apart(got: Array | None, wanted: Array, scale: float) -> float:
 def largest(values: Array) -> float:
     """Return the largest absolute value; nan if any is not a number."""
     return float(np.abs(values).max(initial=0.0))
-
-
-def worst(outcomes: Iterable[Outcome]) -> Outcome:
-    """Return the outcome that comes closest to its limit, or is furthest beyond it."""
-    return max(outcomes, key=lambda o: o.largest.value / (o.tolerance.limit or 1e-300))

@@ -12,7 +12,7 @@ from common.parity import figures
 from common.parity.data_checks import true_pictures
 from common.parity.free_running import Envelope
 from common.parity.outcome import Outcome
-from common.parity.results import Results
+from common.parity.results import Results, number, side_by_side
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,7 +60,7 @@ def write_report(
         "<h2>Tolerances</h2>",
         "<p>Each is the largest difference that was measured between correct backends and the arbiter, times a "
         "margin. Unless the reason says otherwise, a difference is a share of the largest value of its tensor.</p>",
-        _tolerances(results[0].outcomes),
+        _tolerances([first for first, _ in side_by_side(results)]),
     ]
     body = "\n".join(parts)
     write_text(
@@ -72,18 +72,19 @@ def write_report(
 
 
 def _verdict(results: Sequence[Results]) -> str:
-    failures = [f"{r.backend}: {o.sentence()}" for r in results for o in r.failures]
-    if failures:
-        causes, each = (
-            "".join(f"<li>{escape(line)}</li>" for line in lines)
-            for lines in ([line for r in results for line in r.diagnosis()], failures)
-        )
-        return (
-            f"<div class='verdict failed'>{len(failures)} checks failed.<ul>{causes}</ul>"
-            f"<details><summary>Each of them</summary><ul>{each}</ul></details></div>"
-        )
-    count = sum(len(result.outcomes) for result in results)
-    return f"<div class='verdict'>All {count} checks passed.</div>"
+    if all(result.passed for result in results):
+        count = sum(len(result.outcomes) for result in results)
+        return f"<div class='verdict'>All {count} checks passed.</div>"
+    causes = [line for result in results for line in result.diagnosis()]
+    each = [f"{r.backend}: {o.sentence()}" for r in results for o in r.failures]
+    return (
+        f"<div class='verdict failed'>{len(each)} checks failed.{_list(causes)}"
+        f"<details><summary>Each of them</summary>{_list(each)}</details></div>"
+    )
+
+
+def _list(lines: Sequence[str]) -> str:
+    return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
 
 
 def _conditions(results: Sequence[Results], seed: int) -> str:
@@ -102,16 +103,11 @@ def _conditions(results: Sequence[Results], seed: int) -> str:
 def _table(results: Sequence[Results]) -> str:
     heads = "".join(f"<th class='number'>{escape(r.backend)}</th>" for r in results)
     rows = []
-    for outcomes in zip(*(result.outcomes for result in results), strict=True):
-        first = outcomes[0]
-        cells = "".join(
-            f"<td class='number{'' if o.passed else ' failed'}' title='{escape(o.largest.place, quote=True)}'>"
-            f"{_number(o.largest.value)}</td>"
-            for o in outcomes
-        )
+    for first, outcomes in side_by_side(results):
+        cells = "".join(_cell(outcome) for outcome in outcomes)
         rows.append(
             f"<tr><td>{escape(first.check)}</td><td>{first.kind}</td>"
-            f"<td class='number'>{_number(first.tolerance.limit)}</td>{cells}</tr>"
+            f"<td class='number'>{number(first.tolerance.limit)}</td>{cells}</tr>"
         )
     return (
         "<div class='scroll'><table><thead><tr><th>check</th><th>in</th><th class='number'>tolerance</th>"
@@ -120,17 +116,25 @@ def _table(results: Sequence[Results]) -> str:
     )
 
 
-def _number(value: float) -> str:
-    return "0" if value == 0 else f"{value:.1e}"
-
-
-def _find(result: Results, check: str, kind: str) -> Outcome:
-    (outcome,) = [o for o in result.outcomes if (o.check, o.kind) == (check, kind)]
-    return outcome
+def _cell(outcome: Outcome | None) -> str:
+    if outcome is None:
+        return "<td class='number'>-</td>"
+    return (
+        f"<td class='number{'' if outcome.passed else ' failed'}' title='{escape(outcome.largest.place)}'>"
+        f"{number(outcome.largest.value)}</td>"
+    )
 
 
 def _growth(results: Sequence[Results], check: str, kind: str, xlabel: str, names: bool) -> str:
-    found = {result.backend: _find(result, check, kind) for result in results}
+    """Draw a check place by place, for the backends that have had it."""
+    found = {
+        result.backend: outcome
+        for result in results
+        for outcome in result.outcomes
+        if (outcome.check, outcome.kind) == (check, kind)
+    }
+    if not found:
+        return ""
     limit = next(iter(found.values())).tolerance.limit
     series = {backend: outcome.differences for backend, outcome in found.items()}
     figure = figures.growth(series, limit, xlabel, names)
@@ -164,7 +168,7 @@ def _by_step(results: Sequence[Results], around: Envelope | None) -> list[str]:
 
 def _tolerances(outcomes: Sequence[Outcome]) -> str:
     rows = "".join(
-        f"<tr><td>{escape(o.check)}</td><td>{o.kind}</td><td class='number'>{_number(o.tolerance.measured)}</td>"
+        f"<tr><td>{escape(o.check)}</td><td>{o.kind}</td><td class='number'>{number(o.tolerance.measured)}</td>"
         f"<td class='number'>{o.tolerance.margin:g}</td><td>{escape(o.tolerance.reason)}</td></tr>"
         for o in outcomes
     )

@@ -1,7 +1,7 @@
 """What the checks of one backend leave, as JSON and pictures, so that its process can end before the report is made."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,12 @@ class Results:
     outcomes: tuple[Outcome, ...]
     losses: tuple[float, ...] = ()
     pictures: Pictures = field(default_factory=dict)
+    error: str = ""  # what broke the checks off, if anything did
+
+    @property
+    def passed(self) -> bool:
+        """Tell whether all checks were made, and passed."""
+        return not self.error and not self.failures
 
     @property
     def failures(self) -> list[Outcome]:
@@ -32,16 +38,32 @@ class Results:
 
     def diagnosis(self) -> list[str]:
         """Return the failures by cause: how many checks each explains, and the first of them."""
-        by_cause: dict[str, list[Outcome]] = {}
+        by_cause: dict[str | None, list[Outcome]] = {}
         for outcome in self.failures:
-            by_cause.setdefault(outcome.cause or "", []).append(outcome)
+            by_cause.setdefault(outcome.cause, []).append(outcome)
         count = len(self.outcomes)
-        return [
+        lines = [
             f"{self.backend}: {len(failed)} of {count} checks failed"
-            + (f", explained by {cause}" if cause else ", explained by no known difference")
+            + ("" if cause is None else f", explained by {cause or 'no known difference'}")
             + f". The first: {failed[0].where()}"
             for cause, failed in by_cause.items()
         ]
+        if self.error:
+            lines.append(f"{self.backend}: broke off after {count} checks: {self.error}")
+        return lines
+
+
+def side_by_side(results: Sequence[Results]) -> list[tuple[Outcome, list[Outcome | None]]]:
+    """Return each check that any backend has had: an outcome that describes it, and each backend's, None where none."""
+    found = [{(o.check, o.kind): o for o in result.outcomes} for result in results]
+    checks = dict.fromkeys(key for outcomes in found for key in outcomes)
+    rows = [[outcomes.get(key) for outcomes in found] for key in checks]
+    return [(next(o for o in row if o is not None), row) for row in rows]
+
+
+def number(value: float) -> str:
+    """Return a difference as it is shown."""
+    return "0" if value == 0 else f"{value:.1e}"
 
 
 def save_results(folder: Path, results: Results) -> None:
@@ -50,7 +72,11 @@ def save_results(folder: Path, results: Results) -> None:
     del content["pictures"]
     for plain, outcome in zip(content["outcomes"], results.outcomes, strict=True):
         plain |= {"passed": outcome.passed, "limit": outcome.tolerance.limit}
-    write_text(folder / "outcomes.json", json.dumps(content, indent=1) + "\n")
+        for difference in plain["differences"]:
+            if not np.isfinite(difference["value"]):  # which JSON has no number for
+                difference["value"] = str(difference["value"])
+    text = json.dumps(content, indent=1, allow_nan=False)
+    write_text(folder / "outcomes.json", text + "\n")
     with written_whole(folder / "pictures.npz") as temporary:
         np.savez_compressed(temporary, **results.pictures)
 
@@ -67,6 +93,7 @@ def load_results(folder: Path) -> Results:
         tuple(_outcome(plain) for plain in content["outcomes"]),
         tuple(content["losses"]),
         pictures,
+        content["error"],
     )
 
 
@@ -74,7 +101,7 @@ def _outcome(plain: Mapping[str, Any]) -> Outcome:
     return Outcome(
         plain["check"],
         plain["kind"],
-        tuple(Difference(**difference) for difference in plain["differences"]),
+        tuple(Difference(d["place"], float(d["value"])) for d in plain["differences"]),
         Tolerance(**plain["tolerance"]),
         plain["cause"],
     )

@@ -1,7 +1,7 @@
 """A backend under check, spoken to in NumPy: images (n, 3, height, width), canonical weights."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -107,7 +107,7 @@ class Subject:
         self.backend.weights.set_weights(net, self.cast(weights))
         if state.steps:
             slots = {slot: self.cast(arrays) for slot, arrays in state.slots.items()}
-            self.backend.probes.set_state(net, trainer, State(state.steps, slots))
+            self.backend.probes.set_state(net, trainer, replace(state, slots=slots))
 
 
 @lru_cache(maxsize=1)

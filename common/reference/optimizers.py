@@ -17,10 +17,11 @@ Arrays = Mapping[str, Array]
 
 @dataclass
 class State:
-    """``steps`` taken, and each slot's arrays by canonical name."""
+    """``steps`` taken, each slot's arrays by canonical name, and the learning rate of the last step, if it is known."""
 
     steps: int = 0
     slots: dict[str, dict[str, Array]] = field(default_factory=dict)
+    lr: float | None = None
 
 
 @dataclass
@@ -32,28 +33,35 @@ class SGD:
     weight_decay: float = 0.0
     conventions: Conventions = ALIGNED
     state: State = field(default_factory=State)
-    _baked_lr: float | None = None  # the learning rate that the buffers hold, where it goes inside
 
     def step(self, weights: Arrays, gradients: Arrays) -> dict[str, Array]:
         """Return the new parameters, named as ``gradients`` are, and keep the new state."""
         old = self.state.slots.get("momentum", {})
-        rescale = self._rescale()
-        buffers, new = {}, {}
+        buffers = {}
         for name, g in gradients.items():
-            w, lr, mu, decay = _numbers(weights[name], self.lr, self.momentum, self.weight_decay)
+            mu, decay = _numbers(g, self.momentum * self._rescale(), self.weight_decay)
             if self.conventions.weight_decay == "coupled":
-                g = g + decay * w
-            else:
-                w = w - lr * decay * w
-            buffers[name] = mu * rescale * old[name] + g if name in old else g
-            new[name] = w - lr * buffers[name]
-        self.state = State(self.state.steps + 1, {"momentum": buffers})
-        return new
+                g = g + decay * weights[name]
+            buffers[name] = mu * old[name] + g if name in old else g
+        self.state = State(self.state.steps + 1, {"momentum": buffers}, self.lr)
+        return self.moved(weights, self.state)
 
     def _rescale(self) -> float:
         """Return what a change of the learning rate does to the buffer where the rate goes inside."""
-        before, self._baked_lr = self._baked_lr or self.lr, self.lr
-        return before / self.lr if self.conventions.momentum_rate == "inside" else 1.0
+        if self.conventions.momentum_rate == "outside" or self.state.lr is None:
+            return 1.0
+        return self.state.lr / self.lr
+
+    def moved(self, weights: Arrays, state: State) -> dict[str, Array]:
+        """Return the parameters after a step that has left ``state``."""
+        new: dict[str, Array] = {}
+        for name, b in state.slots["momentum"].items():
+            w = weights[name]
+            lr, decay = _numbers(w, self.lr, self.weight_decay)
+            if self.conventions.weight_decay == "decoupled":
+                w = w - lr * decay * w
+            new[name] = w - lr * b
+        return new
 
 
 @dataclass
@@ -62,37 +70,35 @@ class Adam:
 
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
-    epsilon: float | None = None  # None: that of the conventions
-    weight_decay: float = 0.0
     conventions: Conventions = ALIGNED
     state: State = field(default_factory=State)
 
     def step(self, weights: Arrays, gradients: Arrays) -> dict[str, Array]:
         """Return the new parameters, named as ``gradients`` are, and keep the new state."""
-        steps = self.state.steps + 1
-        beta1, beta2 = self.betas
-        correct1, correct2 = 1 - beta1**steps, 1 - beta2**steps  # for moments that start at 0
-        epsilon = self.conventions.adam_epsilon if self.epsilon is None else self.epsilon
+        first, second = ({**self.state.slots.get(slot, {})} for slot in ("first", "second"))
+        for name, g in gradients.items():
+            b1, b2 = _numbers(g, *self.betas)
+            first[name] = b1 * first.get(name, 0 * g) + (1 - b1) * g
+            second[name] = b2 * second.get(name, 0 * g) + (1 - b2) * g * g
+        slots = {"first": first, "second": second}
+        self.state = State(self.state.steps + 1, slots, self.lr)
+        return self.moved(weights, self.state)
+
+    def moved(self, weights: Arrays, state: State) -> dict[str, Array]:
+        """Return the parameters after a step that has left ``state``."""
+        # The moments start at 0, and are corrected for that.
+        correct1, correct2 = (1 - beta**state.steps for beta in self.betas)
+        epsilon = self.conventions.adam_epsilon
         if self.conventions.adam_epsilon_place == "inside":
             epsilon = epsilon / np.sqrt(correct2)
-        first, second, new = {}, {}, {}
-        for name, g in gradients.items():
-            w = weights[name]
-            if self.conventions.weight_decay == "coupled":
-                g = g + w.dtype.type(self.weight_decay) * w
-            else:
-                w = w * w.dtype.type(1 - self.lr * self.weight_decay)
-            m, v = (self.state.slots.get(slot, {}).get(name) for slot in ("first", "second"))
-            b1, b2, rate, root, eps = _numbers(
-                g, beta1, beta2, self.lr / correct1, np.sqrt(correct2), epsilon
-            )[1:]
-            first[name] = (1 - b1) * g if m is None else b1 * m + (1 - b1) * g
-            second[name] = (1 - b2) * g * g if v is None else b2 * v + (1 - b2) * g * g
-            new[name] = w - rate * first[name] / (np.sqrt(second[name]) / root + eps)
-        self.state = State(steps, {"first": first, "second": second})
+        new: dict[str, Array] = {}
+        for name, m in state.slots["first"].items():
+            w, v = weights[name], state.slots["second"][name]
+            rate, root, eps = _numbers(w, self.lr / correct1, np.sqrt(correct2), epsilon)
+            new[name] = w - rate * m / (np.sqrt(v) / root + eps)
         return new
 
 
 def _numbers(array: Array, *numbers: float) -> tuple[Array, ...]:
-    """Return ``array``, and the numbers in its type."""
-    return (array, *(array.dtype.type(number) for number in numbers))
+    """Return numbers in the type of an array."""
+    return tuple(array.dtype.type(number) for number in numbers)
