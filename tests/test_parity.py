@@ -123,7 +123,15 @@ KNOWN: dict[str, tuple[Checks, set[str]]] = {
 }
 
 
-@pytest.mark.parametrize("name", KNOWN)
+def each(table: dict[str, tuple[Any, ...]]) -> list[Any]:
+    """The names of mistakes as parameters; those that take steps, some seconds each, are slow."""
+    return [
+        pytest.param(name, marks=pytest.mark.slow) if steps in row else name
+        for name, row in table.items()
+    ]
+
+
+@pytest.mark.parametrize("name", each(KNOWN))
 def test_a_known_difference_is_rejected_and_named_as_the_cause(name):
     (known,) = [difference for difference in KNOWN_DIFFERENCES if difference.name == name]
     checks, wanted = KNOWN[name]
@@ -431,7 +439,7 @@ OTHER_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
 }
 
 
-@pytest.mark.parametrize("name", OTHER_MISTAKES)
+@pytest.mark.parametrize("name", each(OTHER_MISTAKES))
 def test_another_mistake_is_rejected(name):
     make, checks, wanted = OTHER_MISTAKES[name]
     assert set(rejected(checks(make(numpy_backend())))) == wanted
@@ -466,6 +474,7 @@ MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_in_any_backend_is_rejected(backend, name):
@@ -562,7 +571,7 @@ THOUSANDTHS: dict[str, tuple[Callable[[], Backend], Checks, set[str]]] = {
 }
 
 
-@pytest.mark.parametrize("name", THOUSANDTHS)
+@pytest.mark.parametrize("name", each(THOUSANDTHS))
 def test_a_thousandth_too_much_is_rejected(name):
     make, checks, wanted = THOUSANDTHS[name]
     found = rejected(checks(make()))

@@ -75,6 +75,7 @@ def mixed(folder: Path) -> subprocess.CompletedProcess[str]:
     return run(folder, "broken,right,wrong", "mixed")
 
 
+@pytest.mark.slow
 def test_backends_that_agree_end_with_0(folder, mixed):
     process = run(folder, "copied", "agreed")
     assert process.returncode == 0, process.stderr
@@ -83,6 +84,7 @@ def test_backends_that_agree_end_with_0(folder, mixed):
     assert "All 54 checks passed." in (folder / "agreed" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_wrong_backend_ends_with_1_and_its_layer_and_cause_are_named(folder, mixed):
     assert mixed.returncode == 1
     assert "FAILED" in mixed.stdout
@@ -97,6 +99,7 @@ def test_a_wrong_backend_ends_with_1_and_its_layer_and_cause_are_named(folder, m
     assert "explained by BatchNorm&#x27;s epsilon" in report
 
 
+@pytest.mark.slow
 def test_a_backend_whose_process_breaks_is_a_failure_and_the_others_are_reported(mixed):
     assert mixed.returncode == 1
     assert "the framework does not import" in mixed.stderr
@@ -104,6 +107,7 @@ def test_a_backend_whose_process_breaks_is_a_failure_and_the_others_are_reported
     assert re.search(r"logits, evaluation +float64 +[0-9.e-]+ +- +0 ", mixed.stdout)
 
 
+@pytest.mark.slow
 def test_the_report_is_one_file_that_asks_no_other_host(folder, mixed):
     report = (folder / "mixed" / "report.html").read_text()
     assert "broken: broke off" in report
@@ -111,6 +115,7 @@ def test_the_report_is_one_file_that_asks_no_other_host(folder, mixed):
     assert not re.search(r"(src|href)=['\"](?!data:)", report)
 
 
+@pytest.mark.slow
 def test_what_a_backend_leaves_is_read_back_as_it_was(folder, mixed):
     content = json.loads((folder / "mixed" / "right" / "outcomes.json").read_text())
     assert all(outcome["passed"] for outcome in content["outcomes"])
@@ -157,6 +162,7 @@ def test_numbers_that_json_does_not_know_are_kept(tmp_path):
     assert [d.value for d in back.differences[1:]] == [np.inf, 0.5]
 
 
+@pytest.mark.slow
 def test_pictures_of_another_shape_or_without_numbers_do_not_break_the_report(
     folder, mixed, tmp_path
 ):

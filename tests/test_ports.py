@@ -496,6 +496,7 @@ def test_a_network_in_place_of_a_function_is_refused():
 # The examples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "frameworks"),
     [("own_port", ("mxnet", "pytorch")), ("own_port_keras", ("mxnet", "tensorflow"))],
