@@ -9,8 +9,17 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from common.errors import UserError
 from common.params_file import read_params, write_params
-from common.weights import Weights, check_weights, weight_shapes
+from common.weights import (
+    Entry,
+    Weights,
+    check_entries,
+    check_weights,
+    renamed,
+    shown,
+    weight_shapes,
+)
 
 # Canonical name: position in the network.
 POSITIONS = {
@@ -23,7 +32,7 @@ POSITIONS = {
     "fc": "8",
 }
 SCALE = {"weight": "gamma", "bias": "beta"}  # of BatchNorm
-COUNTED = re.compile(r"(?:arg:|aux:)?(?:.*_)?([a-z]+)([0-9]{1,9})_([a-z_]+)")
+COUNTED = re.compile(r"(?:arg:|aux:)?(.*_)?([a-z]+)([0-9]{1,9})_([a-z_]+)")
 KINDS = {"conv": "conv", "batchnorm": "bn", "dense": "fc"}
 
 
@@ -33,9 +42,14 @@ def load_params(path: Path) -> Weights:
     It may be from `save_parameters`, `export` or the older `save_params`, with MXNet's NumPy interface or without.
     Raises UserError for any other file.
     """
-    arrays = read_params(path)
-    canonical = canonical_names(arrays)
-    return check_weights({canonical.get(n, n): array for n, array in arrays.items()}, str(path))
+    names: dict[str, str] = {}
+
+    def check(entries: dict[str, Entry]) -> None:
+        names.update(canonical_names(entries, str(path)))
+        check_entries({names[name]: entry for name, entry in entries.items()}, str(path))
+
+    arrays = read_params(path, check)
+    return check_weights({names[name]: array for name, array in arrays.items()}, str(path))
 
 
 def save_params(path: Path, weights: Weights) -> None:
@@ -57,25 +71,36 @@ def counted_by_position(names: Iterable[str]) -> bool:
     return any(name in names for name in map(gluon_name, weight_shapes(1)))
 
 
-def canonical_names(names: Iterable[str]) -> dict[str, str]:
-    """Return the canonical names of Gluon's; names of other networks are left out."""
+def canonical_names(names: Iterable[str], source: str) -> dict[str, str]:
+    """Return the canonical name for each of Gluon's; names of other networks stay as they are.
+
+    Raises UserError, naming ``source``, where two names would become one or belong to two networks.
+    """
     names = list(names)
     if counted_by_position(names):
-        return {gluon_name(name): name for name in weight_shapes(1)}
-    return _canonical_of_counted(names)
+        return renamed(names, {gluon_name(name): name for name in weight_shapes(1)}, source)
+    return renamed(names, _canonical_of_counted(names, source), source)
 
 
-def _canonical_of_counted(names: Iterable[str]) -> dict[str, str]:
+def _canonical_of_counted(names: Iterable[str], source: str) -> dict[str, str]:
     """Return the canonical names for those of `export` and `save_params`.
 
-    The numbers grow in the order in which layers are made, which is the canonical one; they start anywhere.
+    The numbers grow in the order in which layers are made, which is the canonical one; they start anywhere. That holds
+    within one prefix, as each has a count of its own.
     """
     matches = {name: COUNTED.fullmatch(name) for name in names}
-    found = {
-        name: (KINDS[match[1]], int(match[2]), match[3])
-        for name, match in matches.items()
-        if match and match[1] in KINDS
-    }
+    found: dict[str, tuple[str, int, str]] = {}
+    prefixes: dict[str, str] = {}  # and a name that has it
+    for name, match in matches.items():
+        if match and match[2] in KINDS:
+            found[name] = KINDS[match[2]], int(match[3]), match[4]
+            prefixes.setdefault(match[1] or "", name)
+    if len(prefixes) > 1:
+        one, other = list(prefixes.values())[:2]
+        raise UserError(
+            f"{source}: {shown(one)} and {shown(other)} have different prefixes, so that the order of their layers "
+            "is not known: save the network with save_parameters"
+        )
     layers = dict.fromkeys(n.rpartition(".")[0] for n in weight_shapes(1))
     canonical: dict[tuple[str, int], str] = {}
     for kind in KINDS.values():
