@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from common.errors import UserError
 from common.files import check_folder, written_whole
-from common.gluon_file import load_params, save_params
+from common.gluon_file import is_proven_by_mxnet, load_params, save_params
 from common.interface import Backend
 from common.keras_file import add_metadata, load_keras_with_metadata
 from common.weights import Weights, check_values, load_weights, save_weights, shown
@@ -223,6 +223,10 @@ def _prove(
         raise UserError(
             f"not converted: these did not come back as they were: {changed or 'metadata'}"
         )
+    lines = [f"read back: all {len(weights)} arrays are the same to the bit"]
+    if not any(kind.backend in backends for kind in kinds):
+        # NumPy would compute the same arrays twice.
+        return [*lines, "not proven by a framework: none that could load either file is here"]
     images, what = proof_images(weights["conv.weight"].shape[1])
     runs = [
         logits(path, kind, weights, images, backends)
@@ -234,13 +238,26 @@ def _prove(
         f"largest difference of the logits {difference:.2g}, largest logit {largest:.4g}, "
         f"tolerance {TOLERANCE * largest:.2g}"
     )
-    if not difference <= TOLERANCE * largest:  # also where one is not a number
-        raise UserError(f"not converted: the two files are not the same network: {measured}")
-    lines = [
-        f"read back: all {len(weights)} arrays are the same to the bit",
-        f"computed {NUM_IMAGES} images of {what}: {first_by}, then {second_by}",
+    who = f"{first_by}, then {second_by}"
+    overflown = [by for y_hat, by in runs if not np.isfinite(y_hat).all()]
+    if overflown:
+        raise UserError(
+            f"not converted: the logits are not all finite in {' and '.join(overflown)}, so that nothing can be "
+            "proven: the weights are too large for float32, or the networks are not the same"
+        )
+    if difference > TOLERANCE * largest:
+        raise UserError(
+            f"not converted: the networks ({who}) do not agree closely enough: {measured}"
+        )
+    lines += [
+        f"computed {NUM_IMAGES} images of {what}: {who}",
         measured,
     ]
+    if kinds[0].suffix == ".params" and "mxnet" in backends and not is_proven_by_mxnet(paths[0]):
+        lines.append(
+            f"not proven by MXNet: which layer each name of {paths[0]} belongs to; `export` writes the graph that "
+            "would tell, NAME-symbol.json beside NAME-0000.params"
+        )
     if np.ptp(first, axis=0).max() <= TOLERANCE * largest:
         lines.append(
             "these weights give every image the same logits, as a network does that has not been trained or whose "

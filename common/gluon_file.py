@@ -5,12 +5,14 @@ Gluon's layouts are the canonical ones; its names differ. `save_parameters` coun
 a kind through the process: `arg:conv7_weight`.
 """
 
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from common.errors import UserError
-from common.params_file import read_params, write_params
+from common.params_file import read_names, read_params, write_params
 from common.weights import (
     Entry,
     Weights,
@@ -33,6 +35,22 @@ POSITIONS = {
 }
 SCALE = {"weight": "gamma", "bias": "beta"}  # of BatchNorm
 COUNTED = re.compile(r"(?:arg:|aux:)?(.*_)?([a-z]+)([0-9]{1,9})_([a-z_]+)")
+MOST_GRAPH = 1_000_000  # bytes; that of this network has 60,000
+MOST_WINDOW = 16
+# What MXNet's two interfaces make of the layers; no other operator is run.
+OPERATORS = {
+    "null",  # an input
+    "Convolution",
+    "BatchNorm",
+    "Activation",
+    "relu",
+    "_npx_relu",
+    "Pooling",
+    "Flatten",
+    "FullyConnected",
+    "elemwise_add",
+    "_npi_add",
+}
 KINDS = {"conv": "conv", "batchnorm": "bn", "dense": "fc"}
 
 
@@ -50,6 +68,67 @@ def load_params(path: Path) -> Weights:
 
     arrays = read_params(path, check)
     return check_weights({names[name]: array for name, array in arrays.items()}, str(path))
+
+
+def graph_beside(path: Path) -> Path | None:
+    """Return where `export` has put the graph of a `.params` file, None where the file's name is not as it gives them.
+
+    `net-0000.params` goes with `net-symbol.json`.
+    """
+    match = re.fullmatch(r"(.*)-[0-9]{4,}\.params", path.name)
+    return path.with_name(f"{match[1]}-symbol.json") if match else None
+
+
+def is_proven_by_mxnet(path: Path) -> bool:
+    """Tell whether MXNet itself places the weights of a `.params` file: by position, or by the graph of `export`."""
+    graph = graph_beside(path)
+    return counted_by_position(read_names(path)) or (graph is not None and graph.is_file())
+
+
+def read_graph(path: Path) -> str:
+    """Return the graph of a network from `export`, as JSON, having found in it nothing but what ResNet-18 is made of.
+
+    MXNet's own loader trusts what a file says. Raises UserError for any other file.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(MOST_GRAPH + 1)
+        graph = json.loads(text)
+        nodes = graph["nodes"]
+        lawful = len(text) <= MOST_GRAPH and all(
+            _is_lawful(node, number) for number, node in enumerate(nodes)
+        )
+        heads = [[int(index), 0, 0] for index, *_ in graph["heads"]]
+        lawful = lawful and len(heads) == 1 and 0 <= heads[0][0] < len(nodes)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        lawful = False
+    if not lawful:
+        raise UserError(
+            f"{path} is not the graph of a ResNet-18 from export, or is damaged; without it the weights beside it are "
+            "converted unproven"
+        )
+    arguments = [number for number, node in enumerate(nodes) if node["op"] == "null"]
+    attrs = graph.get("attrs", {})
+    kept = {"nodes": nodes, "arg_nodes": arguments, "heads": heads, "attrs": attrs}
+    return json.dumps(kept)
+
+
+def _is_lawful(node: Any, number: int) -> bool:
+    """Tell whether a node computes what ResNet-18 does, from nodes before it, with windows of its size."""
+    windows = [
+        node.get("attrs", {}).get(name, "") for name in ("kernel", "pad", "stride", "dilate")
+    ]
+    return (
+        node.keys() <= {"op", "name", "attrs", "inputs"}
+        and node["op"] in OPERATORS
+        and isinstance(node["name"], str)
+        and all(isinstance(text, str) for text in node.get("attrs", {}).values())
+        and all(0 <= source < number for source, *_ in node["inputs"])
+        and all(output == 0 for _, output, *_ in node["inputs"])
+        and all(int(size) <= MOST_WINDOW for text in windows for size in re.findall(r"\d+", text))
+    )
 
 
 def save_params(path: Path, weights: Weights) -> None:
