@@ -6,19 +6,21 @@ own means: what both networks then say of the same images decides whether the fi
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import UserError
+from common.errors import UserError, UserNotice
 from common.files import check_folder, written_whole
 from common.gluon_file import is_proven_by_mxnet, load_params, save_params
 from common.interface import Backend
 from common.keras_file import add_metadata, load_keras_with_metadata
-from common.weights import Weights, check_values, load_weights, save_weights, shown
+from common.weights import Weights, check_values, few, load_weights, save_weights, shown
 
 Backends = Mapping[str, Backend]
 
@@ -46,6 +48,12 @@ class Stored:
     def in_channels(self) -> int:
         return self.weights["conv.weight"].shape[1]
 
+    @property
+    def reader(self) -> str:
+        """The backend whose framework had to read the file, '' where NumPy could."""
+        kind = kind_of(self.path)
+        return kind.backend if kind.to_read else ""
+
     def check_data(self, name: str, classes: Sequence[str]) -> None:
         """Raise UserError, saying what each has, unless the weights are for RGB images of these classes."""
         if self.in_channels != 3:
@@ -59,7 +67,7 @@ class Stored:
         own = self._classes()
         if own is not None and own != list(classes):
             raise UserError(
-                f"{self.path} knows the classes {', '.join(map(shown, own))}; {name} has {', '.join(classes)}"
+                f"{self.path} knows the classes {few(own, 10)}; {name} has {few(classes, 10)}"
             )
 
     def _classes(self) -> list[str] | None:
@@ -106,26 +114,39 @@ def kind_of(path: Path) -> Kind:
 def check_source(path: Path) -> Kind:
     """Return the kind of a file of weights. Raises UserError where it cannot be one or cannot be opened."""
     kind = kind_of(path)
-    if path.is_dir():
-        raise UserError(f"{path} is a folder: give a file of weights")
-    if not path.is_file():
-        raise UserError(f"no weights at {path}")
-    if not os.access(path, os.R_OK):
-        raise UserError(f"cannot read {path}: no permission")
+    with _lawful(path):
+        if path.is_dir():
+            raise UserError(f"{path} is a folder: give a file of weights")
+        if not path.is_file():
+            raise UserError(f"no weights at {path}")
+        if not os.access(path, os.R_OK):
+            raise UserError(f"cannot read {path}: no permission")
     return kind
+
+
+@contextmanager
+def _lawful(path: Path) -> Iterator[None]:
+    """Turn what the file system says of the name itself, as of one too long or a circle of links, into a UserError."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # RuntimeError: of a circle
+        why = error.strerror if isinstance(error, OSError) else "it is a circle of links"
+        raise UserError(f"{shown(str(path))} cannot be used: {why}; choose another name") from error
 
 
 def check_paths(source: Path, target: Path, force: bool) -> tuple[Kind, Kind]:
     """Return the kinds of both files. Raises UserError where they cannot be converted, before anything is loaded."""
     kinds = check_source(source), kind_of(target)
-    if target.is_dir():
-        raise UserError(f"{target} is a folder: give the name of a file")
-    if os.path.lexists(target):
-        if target.exists() and source.samefile(target):
-            raise UserError(f"{source} and {target} are the same file: choose another name")
-        if not force:
-            raise UserError(f"{target} is there already: choose another name, or add --force")
-    check_folder(target.parent, f"cannot write {target}", "choose another folder")
+    with _lawful(target):
+        if target.is_dir():
+            raise UserError(f"{target} is a folder: give the name of a file")
+        if os.path.lexists(target):
+            if target.exists() and source.samefile(target):
+                raise UserError(f"{source} and {target} are the same file: choose another name")
+            if not force:
+                raise UserError(f"{target} is there already: choose another name, or add --force")
+        folder = target.resolve().parent
+        check_folder(folder, f"cannot write {target}", "choose another folder")
     return kinds
 
 
@@ -196,7 +217,8 @@ def convert(source: Path, target: Path, backends: Backends, force: bool = False)
         f"{source}: {len(weights)} arrays, {sum(w.size for w in weights.values()):,} values, "
         f"{classes} classes, {channels} channels"
     )
-    with written_whole(target) as temporary:
+    # A link stays one: what it leads to is replaced.
+    with written_whole(target.resolve()) as temporary:
         kept = _write(temporary, kinds[1], weights, metadata, backends)
         lines = _prove((source, temporary), kinds, weights, metadata if kept else {}, backends)
     for line in lines:
@@ -293,7 +315,9 @@ def logits(
         rows = [reference.logits(weights, image[None].astype(np.float64)) for image in images]
         return np.concatenate(rows), "NumPy"
     device = backend.devices.cpu()
-    net = backend.trainer.prepare(backend.weights.load_net(path), [device])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserNotice)  # it was said when the file was read
+        net = backend.trainer.prepare(backend.weights.load_net(path), [device])
     if backend.devices.image_layout == "NHWC":
         images = np.ascontiguousarray(np.moveaxis(images, 1, -1))
     y_hat = backend.trainer.predict(net, backend.devices.from_numpy(images, device))

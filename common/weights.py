@@ -188,10 +188,10 @@ def renamed(names: Iterable[str], canonical: Mapping[str, str], source: str) -> 
     return {name: new for new, name in found.items()}
 
 
-def few(names: Sequence[str]) -> str:
-    """Return the first three names, and how many more there are."""
-    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
-    return ", ".join(map(shown, names[:3])) + more
+def few(names: Sequence[str], most: int = 3) -> str:
+    """Return the first names as a terminal can show them, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(map(shown, names[:most])) + more
 
 
 def shown(name: str) -> str:

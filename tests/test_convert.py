@@ -384,6 +384,19 @@ def test_backends_are_loaded_in_the_order_that_a_process_allows(monkeypatch):
     assert order == ["pytorch", "mxnet", "tensorflow"]
 
 
+def test_a_broken_framework_that_only_the_proof_wants_is_left_out(monkeypatch):
+    def load(name: str) -> str:
+        if name == "mxnet":
+            raise ImportError("libsomething.so: no such file\nand more")
+        return name
+
+    monkeypatch.setattr(backends, "load", load)
+    with pytest.warns(UserNotice, match=r"mxnet is left out, .*: libsomething\.so: no such file$"):
+        assert list(backends.load_several(["pytorch"], ["mxnet"])) == ["pytorch"]
+    with pytest.raises(ImportError):
+        backends.load_several(["mxnet"])
+
+
 def test_an_unknown_backend_is_refused_among_several():
     with pytest.raises(UserError, match="unknown backend 'caffe'"):
         backends.load_several(["caffe"])
@@ -448,6 +461,59 @@ def test_a_folder_without_permission_is_refused(weights, tmp_path, capsys):
     (tmp_path / "locked").mkdir(mode=0o500)
     out = tmp_path / "locked" / "out.params"
     assert "no permission in" in refused(capsys, "convert", tmp_path / "in.safetensors", out)
+
+
+def test_names_that_no_file_can_have_are_refused(weights, tmp_path, capsys):
+    source = tmp_path / "in.safetensors"
+    save_weights(source, weights, {})
+    (tmp_path / "circle.params").symlink_to(tmp_path / "circle.params")
+    long = tmp_path / ("x" * 300 + ".params")
+    assert "cannot be used" in refused(capsys, "convert", source, long)
+    assert "cannot be used" in refused(capsys, "convert", long, tmp_path / "out.params")
+    circle = tmp_path / "circle.params"
+    assert "circle.params" in refused(capsys, "convert", source, circle, "--force")
+
+
+def test_a_failed_conversion_leaves_no_folder(weights, tmp_path, monkeypatch):
+    save_weights(tmp_path / "in.safetensors", weights, {})
+    (tmp_path / "there").mkdir()
+
+    def fail(*arguments):
+        raise UserError("no proof")
+
+    monkeypatch.setattr(convert, "_prove", fail)
+    for out in ("new/newer/out.params", "there/new/out.params"):
+        with pytest.raises(UserError, match="no proof"):
+            convert.convert(tmp_path / "in.safetensors", tmp_path / out, {})
+    assert sorted(file.name for file in tmp_path.rglob("*")) == ["in.safetensors", "there"]
+
+
+def test_force_replaces_what_a_link_leads_to(weights, tmp_path):
+    save_weights(tmp_path / "in.safetensors", weights, {})
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "real.params").write_bytes(b"before")
+    link = tmp_path / "out.params"
+    link.symlink_to(tmp_path / "elsewhere" / "real.params")
+    convert.convert(tmp_path / "in.safetensors", link, {}, force=True)
+    assert link.is_symlink()
+    found = convert.read_stored(tmp_path / "elsewhere" / "real.params", {}).weights
+    assert same(found, weights)
+
+
+def test_rounding_is_noticed_once(loaded, weights, tmp_path, few_images, recwarn):
+    arrays = {gluon_name(name): weight + 1e-12 for name, weight in weights.items()}
+    write_params(
+        tmp_path / "in.params", {name: a.astype(np.float64) + 1e-12 for name, a in arrays.items()}
+    )
+    convert.convert(tmp_path / "in.params", tmp_path / "out.safetensors", loaded)
+    assert sum("rounded to float32" in str(warning.message) for warning in recwarn) == 1
+
+
+def test_many_classes_are_cut(weights):
+    names = [f"c{i}" for i in range(500)]
+    stored = convert.Stored(Path("x.safetensors"), weights, {"classes": json.dumps(names)})
+    with pytest.raises(UserError, match=r"c9 and 490 more; shapes has a, b, c$"):
+        stored.check_data("shapes", ["a", "b", "c"])
 
 
 def test_force_replaces_what_is_there(weights, tmp_path, few_images):
