@@ -840,6 +840,9 @@ def spoil_h5(path: Path, how: str, elsewhere: Path) -> None:
             file.create_group("a/" * 40)
         elif how == "type":
             group["0"] = np.dtype("f4")
+        elif how == "mistaken":
+            group["0"] = kernel
+            file["fc.bias"] = np.ones(3, np.float32)
         elif how == "metadata":
             group["0"] = kernel
             file.attrs["metadata"] = [1, 2]
@@ -861,6 +864,7 @@ def spoil_h5(path: Path, how: str, elsewhere: Path) -> None:
         ("twice", "is there twice"),
         ("deep", "deeper than"),
         ("type", "neither a group nor an array"),
+        ("mistaken", r"fc\.bias and layers/dense/vars/1, which both stand for fc\.bias"),
         ("metadata", "damaged"),
     ],
 )
@@ -873,6 +877,26 @@ def test_an_h5_file_that_reaches_out_or_lies_is_refused(loaded, files, tmp_path,
             read(path)
         assert "odd.weights.h5" in str(error.value)
         assert "\n" not in str(error.value)
+
+
+def test_arrays_of_an_h5_file_that_share_their_values_are_refused(loaded, tmp_path):
+    import h5py
+
+    path, values = tmp_path / "shared.weights.h5", np.ones(10_000, np.float32)
+    with h5py.File(path, "w") as file:
+        file["first"] = values
+        for i in range(50):
+            file.create_dataset(f"other{i}", values.shape, values.dtype)  # without a place
+        file.flush()
+        place = struct.pack("<Q", file["first"].id.get_offset())
+    size = struct.pack("<Q", values.nbytes)
+    content = path.read_bytes()
+    assert content.count(b"\xff" * 8 + size) == 50
+    path.write_bytes(content.replace(b"\xff" * 8 + size, place + size))
+    with h5py.File(path) as file:
+        assert all((file[f"other{i}"][()] == values).all() for i in range(50))
+    with pytest.raises(UserError, match="claims more values than the file has"):
+        loaded["tensorflow"].weights.load_file(path)
 
 
 def test_values_that_no_network_computes_with_are_not_converted(weights, tmp_path, capsys):
