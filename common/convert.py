@@ -20,7 +20,15 @@ from common.files import check_folder, written_whole
 from common.gluon_file import is_proven_by_mxnet, load_params, save_params
 from common.interface import Backend
 from common.keras_file import add_metadata, load_keras_with_metadata
-from common.weights import Weights, check_values, few, load_weights, save_weights, shown
+from common.weights import (
+    Weights,
+    check_values,
+    few,
+    load_weights,
+    network_sizes,
+    save_weights,
+    shown,
+)
 
 Backends = Mapping[str, Backend]
 
@@ -42,11 +50,11 @@ class Stored:
 
     @property
     def num_classes(self) -> int:
-        return self.weights["fc.bias"].size
+        return network_sizes(self.weights)[0]
 
     @property
     def in_channels(self) -> int:
-        return self.weights["conv.weight"].shape[1]
+        return network_sizes(self.weights)[1]
 
     @property
     def reader(self) -> str:
@@ -212,7 +220,7 @@ def convert(source: Path, target: Path, backends: Backends, force: bool = False)
     """
     kinds = check_paths(source, target, force)
     weights, metadata = read_weights(source, kinds[0], backends)
-    classes, channels = weights["fc.bias"].size, weights["conv.weight"].shape[1]
+    classes, channels = network_sizes(weights)
     print(
         f"{source}: {len(weights)} arrays, {sum(w.size for w in weights.values()):,} values, "
         f"{classes} classes, {channels} channels"
@@ -249,7 +257,7 @@ def _prove(
     if not any(kind.backend in backends for kind in kinds):
         # NumPy would compute the same arrays twice.
         return [*lines, "not proven by a framework: none that could load either file is here"]
-    images, what = proof_images(weights["conv.weight"].shape[1])
+    images, what = proof_images(network_sizes(weights)[1])
     runs = [
         logits(path, kind, weights, images, backends)
         for path, kind in zip(paths, kinds, strict=True)

@@ -71,6 +71,11 @@ def num_parameters(weights: Mapping[str, NDArray[np.floating[Any]]]) -> int:
     return sum(weight.size for name, weight in weights.items() if not is_buffer(name))
 
 
+def network_sizes(weights: Mapping[str, NDArray[Any]]) -> tuple[int, int]:
+    """Return the number of classes and of input channels, which is what ``resnet18`` takes."""
+    return weights["fc.bias"].size, weights["conv.weight"].shape[1]
+
+
 def initial_weights(num_classes: int, in_channels: int = 3, seed: int = 0) -> Weights:
     """Draw the weights that every backend starts from.
 

@@ -23,7 +23,13 @@ from common.gluon_file import (
     save_params,
 )
 from common.params_file import read_params
-from common.weights import Weights, check_weights, is_buffer, weight_shapes
+from common.weights import (
+    Weights,
+    check_weights,
+    is_buffer,
+    network_sizes,
+    weight_shapes,
+)
 
 from .resnet import resnet18
 
@@ -108,7 +114,7 @@ def load_net(path: Path):
         graph = graph_beside(path)
         if graph is not None and graph.is_file():
             return _load_graph(graph, arrays, weights)
-    net = resnet18(weights["fc.bias"].size, weights["conv.weight"].shape[1])
+    net = resnet18(*network_sizes(weights))
     if not counted_by_position(arrays):
         set_weights(net, weights)
         return net
@@ -133,10 +139,11 @@ def _load_graph(graph: Path, arrays, weights: Weights):
             symbol = load_json(read_graph(graph))
             net = mx.gluon.SymbolBlock(symbol, inputs)
         # Now: else what does not fit is an error of the first batch.
-        image = (1, weights["conv.weight"].shape[1], 32, 32)
+        num_classes, in_channels = network_sizes(weights)
+        image = (1, in_channels, 32, 32)
         shapes = {name: a.shape for name, a in own.items()}
         _, outputs, _ = symbol.infer_shape(data=image, **shapes)
-        if outputs != [(1, weights["fc.bias"].size)]:
+        if outputs != [(1, num_classes)]:
             raise ValueError(f"the output has shape {outputs}")
         for name, parameter in net.collect_params().items():
             parameter.shape = own[name].shape

@@ -15,7 +15,14 @@ import torch
 
 from common.errors import UserError
 from common.files import written_whole
-from common.weights import Entry, Weights, check_entries, check_weights, shown
+from common.weights import (
+    Entry,
+    Weights,
+    check_entries,
+    check_weights,
+    network_sizes,
+    shown,
+)
 
 from .resnet import resnet18
 
@@ -138,7 +145,7 @@ def load_net(path: Path):
     Here: with `load_state_dict`. Raises UserError as `load_file` does.
     """
     weights = load_file(path)
-    net = resnet18(weights["fc.bias"].size, weights["conv.weight"].shape[1])
+    net = resnet18(*network_sizes(weights))
     # Not strict: counters of batches may be missing; the rest is there.
     net.load_state_dict(_state(path), strict=False)
     return net
