@@ -81,8 +81,8 @@ def load_several(
     """Import several backends in the one order that a process allows.
 
     It is that of FRAMEWORKS, as PyTorch cannot follow TensorFlow. What is
-    only wanted, and cannot be had, is left out with a notice. Raises
-    UserError as `load` does.
+    only wanted, and cannot be had or is broken, is left out with a notice.
+    Raises for what is needed as `load` does.
     """
     loaded = {}
     order = [*FRAMEWORKS, *needed]  # an unknown name comes last
@@ -93,6 +93,12 @@ def load_several(
             if name in needed:
                 raise
             warnings.warn(UserNotice(str(error)), stacklevel=2)
+        except Exception as error:  # a broken framework raises anything
+            if name in needed:
+                raise
+            why = (str(error).splitlines() or [type(error).__name__])[0]
+            notice = f"backend {name} is left out, as its import fails: {why}"
+            warnings.warn(UserNotice(notice), stacklevel=2)
     return loaded
 
 

@@ -292,7 +292,10 @@ def _to_image(backend: Backend, X: Any) -> Images:
 
 
 def _train_and_record(session: Session) -> None:
-    """Train once, and leave metrics, curves and weights in the run folder."""
+    """Train once, and leave metrics, curves and weights in the run folder.
+
+    Start-up and memory are None where another framework was imported to read the file of weights.
+    """
     folder, config = session.folder, session.config
     trained = train(session, config)
     plotting.save_curves(folder.path / "curves.png", trained.curves, _title(session, config))
@@ -302,9 +305,11 @@ def _train_and_record(session: Session) -> None:
         "classes": json.dumps(session.data.train.classes),
     }
     save_weights(folder.path / "weights.safetensors", trained.weights, metadata)
+    # Start-up and memory are the framework's own only where no second one had to read the weights.
+    alone = session.weights is None or session.weights.reader in ("", config.backend)
     used = {
-        "startup_seconds": session.startup_seconds,
-        "peak_memory_mib": environment.peak_memory_mib(),
+        "startup_seconds": session.startup_seconds if alone else None,
+        "peak_memory_mib": environment.peak_memory_mib() if alone else None,
     }
     folder.write_json("summary.json", asdict(trained.summary) | used)
 

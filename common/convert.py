@@ -6,19 +6,29 @@ own means: what both networks then say of the same images decides whether the fi
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import UserError
+from common.errors import UserError, UserNotice
 from common.files import check_folder, written_whole
-from common.gluon_file import load_params, save_params
+from common.gluon_file import is_proven_by_mxnet, load_params, save_params
 from common.interface import Backend
 from common.keras_file import add_metadata, load_keras_with_metadata
-from common.weights import Weights, check_values, load_weights, save_weights, shown
+from common.weights import (
+    Weights,
+    check_values,
+    few,
+    load_weights,
+    network_sizes,
+    save_weights,
+    shown,
+)
 
 Backends = Mapping[str, Backend]
 
@@ -40,11 +50,17 @@ class Stored:
 
     @property
     def num_classes(self) -> int:
-        return self.weights["fc.bias"].size
+        return network_sizes(self.weights)[0]
 
     @property
     def in_channels(self) -> int:
-        return self.weights["conv.weight"].shape[1]
+        return network_sizes(self.weights)[1]
+
+    @property
+    def reader(self) -> str:
+        """The backend whose framework had to read the file, '' where NumPy could."""
+        kind = kind_of(self.path)
+        return kind.backend if kind.to_read else ""
 
     def check_data(self, name: str, classes: Sequence[str]) -> None:
         """Raise UserError, saying what each has, unless the weights are for RGB images of these classes."""
@@ -59,7 +75,7 @@ class Stored:
         own = self._classes()
         if own is not None and own != list(classes):
             raise UserError(
-                f"{self.path} knows the classes {', '.join(map(shown, own))}; {name} has {', '.join(classes)}"
+                f"{self.path} knows the classes {few(own, 10)}; {name} has {few(classes, 10)}"
             )
 
     def _classes(self) -> list[str] | None:
@@ -106,26 +122,39 @@ def kind_of(path: Path) -> Kind:
 def check_source(path: Path) -> Kind:
     """Return the kind of a file of weights. Raises UserError where it cannot be one or cannot be opened."""
     kind = kind_of(path)
-    if path.is_dir():
-        raise UserError(f"{path} is a folder: give a file of weights")
-    if not path.is_file():
-        raise UserError(f"no weights at {path}")
-    if not os.access(path, os.R_OK):
-        raise UserError(f"cannot read {path}: no permission")
+    with _lawful(path):
+        if path.is_dir():
+            raise UserError(f"{path} is a folder: give a file of weights")
+        if not path.is_file():
+            raise UserError(f"no weights at {path}")
+        if not os.access(path, os.R_OK):
+            raise UserError(f"cannot read {path}: no permission")
     return kind
+
+
+@contextmanager
+def _lawful(path: Path) -> Iterator[None]:
+    """Turn what the file system says of the name itself, as of one too long or a circle of links, into a UserError."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # RuntimeError: of a circle
+        why = error.strerror if isinstance(error, OSError) else "it is a circle of links"
+        raise UserError(f"{shown(str(path))} cannot be used: {why}; choose another name") from error
 
 
 def check_paths(source: Path, target: Path, force: bool) -> tuple[Kind, Kind]:
     """Return the kinds of both files. Raises UserError where they cannot be converted, before anything is loaded."""
     kinds = check_source(source), kind_of(target)
-    if target.is_dir():
-        raise UserError(f"{target} is a folder: give the name of a file")
-    if os.path.lexists(target):
-        if target.exists() and source.samefile(target):
-            raise UserError(f"{source} and {target} are the same file: choose another name")
-        if not force:
-            raise UserError(f"{target} is there already: choose another name, or add --force")
-    check_folder(target.parent, f"cannot write {target}", "choose another folder")
+    with _lawful(target):
+        if target.is_dir():
+            raise UserError(f"{target} is a folder: give the name of a file")
+        if os.path.lexists(target):
+            if target.exists() and source.samefile(target):
+                raise UserError(f"{source} and {target} are the same file: choose another name")
+            if not force:
+                raise UserError(f"{target} is there already: choose another name, or add --force")
+        folder = target.resolve().parent
+        check_folder(folder, f"cannot write {target}", "choose another folder")
     return kinds
 
 
@@ -191,12 +220,13 @@ def convert(source: Path, target: Path, backends: Backends, force: bool = False)
     """
     kinds = check_paths(source, target, force)
     weights, metadata = read_weights(source, kinds[0], backends)
-    classes, channels = weights["fc.bias"].size, weights["conv.weight"].shape[1]
+    classes, channels = network_sizes(weights)
     print(
         f"{source}: {len(weights)} arrays, {sum(w.size for w in weights.values()):,} values, "
         f"{classes} classes, {channels} channels"
     )
-    with written_whole(target) as temporary:
+    # A link stays one: what it leads to is replaced.
+    with written_whole(target.resolve()) as temporary:
         kept = _write(temporary, kinds[1], weights, metadata, backends)
         lines = _prove((source, temporary), kinds, weights, metadata if kept else {}, backends)
     for line in lines:
@@ -223,7 +253,11 @@ def _prove(
         raise UserError(
             f"not converted: these did not come back as they were: {changed or 'metadata'}"
         )
-    images, what = proof_images(weights["conv.weight"].shape[1])
+    lines = [f"read back: all {len(weights)} arrays are the same to the bit"]
+    if not any(kind.backend in backends for kind in kinds):
+        # NumPy would compute the same arrays twice.
+        return [*lines, "not proven by a framework: none that could load either file is here"]
+    images, what = proof_images(network_sizes(weights)[1])
     runs = [
         logits(path, kind, weights, images, backends)
         for path, kind in zip(paths, kinds, strict=True)
@@ -234,13 +268,26 @@ def _prove(
         f"largest difference of the logits {difference:.2g}, largest logit {largest:.4g}, "
         f"tolerance {TOLERANCE * largest:.2g}"
     )
-    if not difference <= TOLERANCE * largest:  # also where one is not a number
-        raise UserError(f"not converted: the two files are not the same network: {measured}")
-    lines = [
-        f"read back: all {len(weights)} arrays are the same to the bit",
-        f"computed {NUM_IMAGES} images of {what}: {first_by}, then {second_by}",
+    who = f"{first_by}, then {second_by}"
+    overflown = [by for y_hat, by in runs if not np.isfinite(y_hat).all()]
+    if overflown:
+        raise UserError(
+            f"not converted: the logits are not all finite in {' and '.join(overflown)}, so that nothing can be "
+            "proven: the weights are too large for float32, or the networks are not the same"
+        )
+    if difference > TOLERANCE * largest:
+        raise UserError(
+            f"not converted: the networks ({who}) do not agree closely enough: {measured}"
+        )
+    lines += [
+        f"computed {NUM_IMAGES} images of {what}: {who}",
         measured,
     ]
+    if kinds[0].suffix == ".params" and "mxnet" in backends and not is_proven_by_mxnet(paths[0]):
+        lines.append(
+            f"not proven by MXNet: which layer each name of {paths[0]} belongs to; `export` writes the graph that "
+            "would tell, NAME-symbol.json beside NAME-0000.params"
+        )
     if np.ptp(first, axis=0).max() <= TOLERANCE * largest:
         lines.append(
             "these weights give every image the same logits, as a network does that has not been trained or whose "
@@ -276,7 +323,9 @@ def logits(
         rows = [reference.logits(weights, image[None].astype(np.float64)) for image in images]
         return np.concatenate(rows), "NumPy"
     device = backend.devices.cpu()
-    net = backend.trainer.prepare(backend.weights.load_net(path), [device])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserNotice)  # it was said when the file was read
+        net = backend.trainer.prepare(backend.weights.load_net(path), [device])
     if backend.devices.image_layout == "NHWC":
         images = np.ascontiguousarray(np.moveaxis(images, 1, -1))
     y_hat = backend.trainer.predict(net, backend.devices.from_numpy(images, device))

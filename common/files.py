@@ -14,17 +14,23 @@ def written_whole(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` to write to; rename it when the block ends well, else remove it.
 
     The temporary name keeps the suffix, which tells some writers the format. Raises UserError when the disk is full
-    or the folder cannot be written.
+    or the folder cannot be written. Folders that were made for the file go as it does.
     """
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    missing: list[Path] = []
     try:
         with writing(path):
+            # The innermost first.
+            missing = [folder for folder in path.parents if not folder.exists()]
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             temporary.replace(path)
-    finally:
+    except BaseException:
         with suppress(OSError):  # what went wrong above is the news
             temporary.unlink(missing_ok=True)
+            for folder in missing:
+                folder.rmdir()
+        raise
 
 
 @contextmanager

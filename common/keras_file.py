@@ -15,7 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import UserError
-from common.weights import Weights, check_weights, weight_shapes
+from common.weights import (
+    Entry,
+    Weights,
+    check_entries,
+    check_weights,
+    renamed,
+    weight_shapes,
+)
 
 # What h5py raises for files that are damaged or something else.
 UNREADABLE = (OSError, KeyError, ValueError, IndexError, RuntimeError, AttributeError, TypeError)
@@ -73,10 +80,12 @@ def load_keras_with_metadata(path: Path) -> tuple[Weights, dict[str, str]]:
             datasets = dict(_datasets(h5py, file, "", path, set()))
             for name, dataset in datasets.items():
                 _check_dataset(dataset, name, path, size)
-            arrays = {
-                canonical.get(name, name): from_keras(dataset[()])
-                for name, dataset in datasets.items()
-            }
+            # Each by itself fits; together they do not where they share their place.
+            if sum(dataset.id.get_storage_size() for dataset in datasets.values()) > size:
+                raise UserError(f"{path} claims more values than the file has")
+            names = renamed(datasets, canonical, str(path))
+            check_entries({names[n]: _entry(dataset) for n, dataset in datasets.items()}, str(path))
+            arrays = {names[n]: from_keras(dataset[()]) for n, dataset in datasets.items()}
             metadata = _metadata(file)
     except UNREADABLE as error:
         raise UserError(
@@ -128,6 +137,12 @@ def _check_dataset(dataset: Any, name: str, path: Path, size: int) -> None:
     stored = dataset.id.get_storage_size()
     if dataset.chunks is not None or dataset.nbytes != stored or stored > size:
         raise UserError(f"{path}: {name} is compressed, or claims more values than the file has")
+
+
+def _entry(dataset: Any) -> Entry:
+    shape = dataset.shape
+    turned = (shape[3], shape[2], shape[0], shape[1]) if len(shape) == 4 else shape[::-1]
+    return Entry(turned, dataset.dtype)
 
 
 def add_metadata(path: Path, metadata: Mapping[str, str]) -> bool:

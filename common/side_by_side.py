@@ -38,7 +38,8 @@ FAIRNESS = {
 EXPLANATION = (
     "One after another, each in a process of its own. The book's timer leaves out loading and evaluation, "
     "the wall clock nothing. Start-up lasts until the framework is imported. "
-    "Memory is the most that the process held at once, without worker processes."
+    "Memory is the most that the process held at once, without worker processes. "
+    "Both are unknown (-) where another framework had to read the weights."
 )
 OTHER_DEVICES = "Not all on the same kind of device: their speeds do not compare."
 
@@ -177,7 +178,7 @@ def _training_table(console: Console, results: Results) -> Table:
     first = next(iter(results.values()))
     table = _table(console, f"after epoch {len(first['epochs'])}")
     for name in results:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     table.add_row("version", *(next(iter(r["versions"].values())) for r in results.values()))
     for setting in SETTINGS:
         values = [result[setting] for result in results.values()]
@@ -193,7 +194,7 @@ def _augmentation_table(console: Console, command: Command, results: Results) ->
     """List what each backend gained by augmentation: the mean of the seeds, the lowest and the highest."""
     table = _table(console, f"{command.seeds} seed{'' if command.seeds == 1 else 's'}")
     for title in ("augment", "train accuracy", "test accuracy"):
-        table.add_column(title)
+        table.add_column(title, overflow="fold")
     for name, by_augmentation in results.items():
         for augment, accuracies in by_augmentation.items():
             table.add_row(
@@ -210,7 +211,7 @@ def _table(console: Console, corner: str) -> Table:
     # Plain columns where the output goes to a file.
     style = box.SIMPLE_HEAD if console.is_terminal else None
     table = Table(box=style, pad_edge=False, show_edge=False)
-    table.add_column(corner)
+    table.add_column(corner, overflow="fold")
     return table
 
 

@@ -5,8 +5,10 @@ layers as (outputs, inputs), float32. Each backend's ``weights.py`` brings its o
 a file written by one backend is read by every other.
 """
 
+import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,11 @@ def num_parameters(weights: Mapping[str, NDArray[np.floating[Any]]]) -> int:
     return sum(weight.size for name, weight in weights.items() if not is_buffer(name))
 
 
+def network_sizes(weights: Mapping[str, NDArray[Any]]) -> tuple[int, int]:
+    """Return the number of classes and of input channels, which is what ``resnet18`` takes."""
+    return weights["fc.bias"].size, weights["conv.weight"].shape[1]
+
+
 def initial_weights(num_classes: int, in_channels: int = 3, seed: int = 0) -> Weights:
     """Draw the weights that every backend starts from.
 
@@ -94,50 +101,102 @@ def _initial(name: str, shape: Shape, rng: np.random.Generator) -> NDArray[np.fl
 def check_weights(weights: Mapping[str, NDArray[Any]], source: str) -> Weights:
     """Return ``weights`` from input to output, as float32.
 
-    Raises UserError, naming ``source`` and every name and shape that is not as it should be, unless they are
-    ResNet-18's. Warns where values of more than 32 bits are rounded.
+    Raises UserError as `check_entries` does. Warns where values of more than 32 bits are rounded.
     """
-    shapes = weight_shapes(_size(weights, "fc.weight", 0, 2), _size(weights, "conv.weight", 1, 4))
-    if not shapes.keys() & weights.keys():
+    check_entries({n: Entry(w.shape, w.dtype) for n, w in weights.items()}, source)
+    return _as_float32({name: weights[name] for name in weight_shapes(1)}, source)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the index of a file says of an array, before any value is read."""
+
+    shape: Shape  # in the canonical layout
+    dtype: np.dtype[Any]
+
+
+def check_entries(entries: Mapping[str, Entry], source: str) -> None:
+    """Raise UserError, naming ``source``, unless names, shapes and types are those of ResNet-18.
+
+    All that is not as it should be is listed, up to `MOST_FAULTS` lines; beyond, ten of each kind.
+    """
+    shapes = weight_shapes(_size(entries, "fc.weight", 0, 2), _size(entries, "conv.weight", 1, 4))
+    what = f"{source} does not hold the weights of this project's ResNet-18"
+    if not shapes.keys() & entries.keys():
         raise UserError(
-            f"{source} does not hold the weights of this project's ResNet-18: none of its {len(weights):,} names is "
-            f"known, the first are {', '.join(map(shown, list(weights)[:3]))}"
+            f"{what}: none of its {len(entries):,} names is known, the first are "
+            f"{', '.join(map(shown, list(entries)[:3]))}"
         )
-    wrong = [f"{name} is missing" for name in shapes if name not in weights]
-    wrong += [f"{shown(name)} is not wanted" for name in weights if name not in shapes]
-    for name, shape in shapes.items():
-        if name in weights:
-            wrong += _faults(name, weights[name], shape)
-    if wrong:
-        what = f"{source} does not hold the weights of this project's ResNet-18"
-        listed = "".join(f"\n  {line}" for line in wrong)
-        raise UserError(
-            f"{what}: {wrong[0] if len(wrong) == 1 else f'{len(wrong):,} faults{listed}'}"
-        )
-    return _as_float32({name: weights[name] for name in shapes}, source)
+    wrong = [
+        [f"{name} is missing" for name in shapes if name not in entries],
+        [f"{shown(name)} is not wanted" for name in entries if name not in shapes],
+        [
+            fault
+            for name in shapes
+            if name in entries
+            for fault in _faults(name, entries[name], shapes[name])
+        ],
+    ]
+    if any(wrong):
+        raise UserError(f"{what}: {_listed(wrong)}")
+
+
+def _listed(kinds: Sequence[Sequence[str]]) -> str:
+    """Return one fault alone, or a line for each: all, or of more than `MOST_FAULTS` the first ten of each kind."""
+    lines = [line for kind in kinds for line in kind]
+    if len(lines) == 1:
+        return lines[0]
+    count = len(lines)
+    if count > MOST_FAULTS:
+        lines = [line for kind in kinds for line in kind[:10]]
+        lines.append(f"and {count - len(lines):,} more")
+    return f"{count:,} faults" + "".join(f"\n  {line}" for line in lines)
 
 
 ANY = -1  # a size that is not known
+MOST_FAULTS = 30  # that are all listed: a file may have any number
 
 
-def _size(weights: Mapping[str, NDArray[Any]], name: str, axis: int, axes: int) -> int:
+def _size(entries: Mapping[str, Entry], name: str, axis: int, axes: int) -> int:
     """Return the size of an axis that is not the same in all networks, ANY where it cannot be told."""
-    known = name in weights and weights[name].ndim == axes
-    return weights[name].shape[axis] if known else ANY
+    known = name in entries and len(entries[name].shape) == axes
+    return entries[name].shape[axis] if known else ANY
 
 
-def _faults(name: str, weight: NDArray[Any], shape: Shape) -> list[str]:
-    fits = weight.ndim == len(shape) and all(
-        right in (ANY, size) for size, right in zip(weight.shape, shape, strict=True)
+def _faults(name: str, entry: Entry, shape: Shape) -> list[str]:
+    fits = len(entry.shape) == len(shape) and all(
+        right in (ANY, size) for size, right in zip(entry.shape, shape, strict=True)
     )
     if not fits:
         wanted = str(shape).replace(str(ANY), "any")
-        return [f"{name} has shape {weight.shape}, not {wanted}"]
-    if weight.size == 0:
+        return [f"{name} has shape {entry.shape}, not {wanted}"]
+    if 0 in entry.shape:
         return [f"{name} has no values"]
-    if not np.issubdtype(weight.dtype, np.floating):
-        return [f"{name} holds {weight.dtype}, not floating-point numbers"]
+    if not np.issubdtype(entry.dtype, np.floating):
+        return [f"{name} holds {entry.dtype}, not floating-point numbers"]
     return []
+
+
+def renamed(names: Iterable[str], canonical: Mapping[str, str], source: str) -> dict[str, str]:
+    """Return the canonical name for each name of a file, or the name itself where it has none.
+
+    Raises UserError, naming ``source`` and both, where two would become one: the last would win in silence.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        other = found.setdefault(canonical.get(name, name), name)
+        if other != name:
+            raise UserError(
+                f"{source} holds {shown(other)} and {shown(name)}, which both stand for "
+                f"{shown(canonical.get(name, name))}: save one network alone"
+            )
+    return {name: new for new, name in found.items()}
+
+
+def few(names: Sequence[str], most: int = 3) -> str:
+    """Return the first names as a terminal can show them, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(map(shown, names[:most])) + more
 
 
 def shown(name: str) -> str:
@@ -155,7 +214,7 @@ def _as_float32(weights: Mapping[str, NDArray[Any]], source: str) -> Weights:
         if weight.dtype.itemsize > 4 and not np.array_equal(result[name], weight, equal_nan=True)
     ]
     if rounded:
-        notice = f"{source} holds more than 32 bits, rounded to float32, in {', '.join(rounded)}"
+        notice = f"{source} holds more than 32 bits, rounded to float32, in {few(rounded)}"
         warnings.warn(UserNotice(notice), stacklevel=3)
     return result
 
@@ -170,7 +229,7 @@ def check_values(weights: Weights, source: str) -> None:
     if wrong:
         raise UserError(
             f"{source} holds values that a network cannot compute with (not finite, or a variance below 0) in "
-            f"{', '.join(wrong)}"
+            f"{few(wrong)}"
         )
 
 
@@ -191,8 +250,44 @@ def load_weights(path: Path) -> tuple[Weights, dict[str, str]]:
         raise UserError(f"no weights at {path}")
     try:
         with safe_open(path, framework="numpy") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            check_entries(
+                {name: _entry(name, part, path) for name, part in slices.items()}, str(path)
+            )
+            weights = {
+                name: _bfloat16(path, name) if part.get_dtype() == BF16 else file.get_tensor(name)
+                for name, part in slices.items()
+            }
             metadata = file.metadata() or {}
     except (SafetensorError, TypeError, ValueError, OSError) as error:
         raise UserError(f"{path} is not a safetensors file, or is damaged: {error}") from error
     return check_weights(weights, str(path)), metadata
+
+
+# Types of safetensors: NumPy's. Others are no weights; NumPy has no bfloat16, which becomes float32.
+BF16 = "BF16"
+NUMPY_TYPES: dict[str, np.dtype[Any]] = {
+    BF16: np.dtype(np.float32),
+    **{f"F{bits}": np.dtype(f"f{bits // 8}") for bits in (16, 32, 64)},
+    **{f"I{bits}": np.dtype(f"i{bits // 8}") for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": np.dtype(f"u{bits // 8}") for bits in (8, 16, 32, 64)},
+    "BOOL": np.dtype(np.bool_),
+}
+
+
+def _entry(name: str, part: Any, path: Path) -> Entry:
+    kind = part.get_dtype()
+    if kind not in NUMPY_TYPES:
+        raise UserError(f"{path}: {shown(name)} holds {kind}: save it as F32")
+    return Entry(tuple(part.get_shape()), NUMPY_TYPES[kind])
+
+
+def _bfloat16(path: Path, name: str) -> NDArray[np.float32]:
+    """Return an array of bfloat16, the upper half of float32, from a file whose header has been found lawful."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(length))[name]
+        begin, end = entry["data_offsets"]
+        file.seek(8 + length + begin)
+        halves = np.frombuffer(file.read(end - begin), "<u2")
+    return (halves.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])

@@ -18,6 +18,7 @@ from common.augmentation import parse_augmentations
 from common.chapters import Session, Trained
 from common.cli import Command
 from common.config import AdamConfig, TrainConfig
+from common.convert import Stored
 from common.datasets import Data
 from common.interface import Backend
 from common.metrics import TrainingSummary
@@ -138,6 +139,21 @@ def test_the_native_pipeline_takes_the_workers_it_is_given(session, backend, wor
 def metrics_of(session: Session) -> list[dict]:
     lines = (session.folder.path / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize(("name", "own"), [("x.pth", False), ("x.params", True)])
+def test_start_up_and_memory_are_unknown_where_another_framework_read_the_weights(
+    session, monkeypatch, name, own
+):
+    trained = Trained(SUMMARY, [], {}, {"weight": np.zeros(1, np.float32)})
+    monkeypatch.setattr(chapters, "train", lambda *arguments: trained)
+    monkeypatch.setattr(chapters.plotting, "save_curves", mock.Mock())
+    monkeypatch.setattr(chapters.environment, "peak_memory_mib", lambda: 123.5)
+    stored = Stored(Path(name), {}, {})
+    chapters._train_and_record(replace(session, weights=stored, startup_seconds=1.5))
+    summary = json.loads((session.folder.path / "summary.json").read_text())
+    found = summary["startup_seconds"], summary["peak_memory_mib"]
+    assert found == ((1.5, 123.5) if own else (None, None))
 
 
 def test_a_training_leaves_its_own_summary_metrics_curves_and_weights(session, monkeypatch):

@@ -420,7 +420,7 @@ def test_several_devices_keep_the_optimizer_s_state_from_epoch_to_epoch(tab):
 # --- Old checkpoints -------------------------------------------------------------------------------------------------
 
 
-def book_s_net():
+def book_s_net(num_classes=10):
     """The book's network in its own structure, layers without input channels: what old checkpoints come from."""
     from mxnet import npx
     from mxnet.gluon import nn
@@ -446,7 +446,7 @@ def book_s_net():
         stage = nn.HybridSequential()
         stage.add(Residual(channels, i > 0, 2 if i else 1), Residual(channels))
         net.add(stage)
-    net.add(nn.GlobalAvgPool2D(), nn.Dense(10))
+    net.add(nn.GlobalAvgPool2D(), nn.Dense(num_classes))
     return net
 
 

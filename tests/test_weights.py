@@ -1,5 +1,7 @@
 """Canonical weights: what every backend starts from, and the files that carry them."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -138,6 +140,57 @@ def test_weights_come_as_float32_and_rounding_is_noticed():
     assert all(w.dtype == np.float32 and (w == half[name]).all() for name, w in exact.items())
     with pytest.warns(UserNotice, match=r"x holds more than 32 bits, .* in fc\.bias$"):
         check_weights(weights | {"fc.bias": np.full(3, 0.1)}, "x")
+    many = {name: w.astype(np.float64) + 1e-12 for name, w in weights.items()}
+    with pytest.warns(UserNotice, match=r"in conv.weight, conv.bias, bn.weight and \d+ more$"):
+        check_weights(many, "x")
+
+
+def test_of_more_than_thirty_faults_ten_of_each_kind_are_listed():
+    more = {f"more{i}": np.ones(1, np.float32) for i in range(1000)}
+    with pytest.raises(UserError, match="1,000 faults") as error:
+        check_weights(initial_weights(3) | more, "x")
+    lines = str(error.value).splitlines()
+    assert len(lines) == 12
+    assert lines[-1] == "  and 990 more"
+
+
+def test_another_network_is_refused_before_its_values_are_read(tmp_path, monkeypatch):
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "other.safetensors"
+    save_file(initial_weights(3) | {"more": np.ones(1, np.float32)}, path)
+
+    def read(*arguments):
+        raise AssertionError("values were read")
+
+    monkeypatch.setattr("common.weights.check_weights", read)
+    with pytest.raises(UserError, match="more is not wanted"):
+        load_weights(path)
+
+
+def test_bfloat16_becomes_float32_and_other_types_are_named(tmp_path):
+    weights = {name: w.view(np.uint32) >> 16 for name, w in initial_weights(3).items()}
+    header, values = {}, b""
+    for name, upper in weights.items():
+        half = upper.astype("<u2").tobytes()
+        place = [len(values), len(values) + len(half)]
+        header[name] = {"dtype": "BF16", "shape": upper.shape, "data_offsets": place}
+        values += half
+    path = tmp_path / "half.safetensors"
+
+    def write():
+        text = json.dumps(header).encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text + values)
+
+    write()
+    loaded, _ = load_weights(path)
+    assert all(
+        (loaded[name].view(np.uint32) == upper << 16).all() for name, upper in weights.items()
+    )
+    header["fc.bias"] |= {"dtype": "F8_E4M3", "shape": [6]}
+    write()
+    with pytest.raises(UserError, match=r"fc\.bias holds F8_E4M3: save it as F32"):
+        load_weights(path)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -1e-3])

@@ -5,21 +5,31 @@ network: `3.0.bn1.gamma` is the canonical `resnet_block1.0.bn1.weight`. They
 are in common.gluon_file, for machines without MXNet too.
 """
 
+import warnings
 from pathlib import Path
 
 import mxnet as mx
 import numpy as onp
 from mxnet import np, npx
+from mxnet.symbol.numpy._symbol import load_json
 
 from common.errors import UserError
 from common.gluon_file import (
     counted_by_position,
     gluon_name,
+    graph_beside,
     load_params,
+    read_graph,
     save_params,
 )
 from common.params_file import read_params
-from common.weights import Weights, check_weights, is_buffer, weight_shapes
+from common.weights import (
+    Weights,
+    check_weights,
+    is_buffer,
+    network_sizes,
+    weight_shapes,
+)
 
 from .resnet import resnet18
 
@@ -95,16 +105,53 @@ def load_net(path: Path):
     """Return a `resnet18` that the framework has filled from such a file.
 
     Here: with `load_parameters`. Differs: Gluon reads `export`'s file only
-    with the graph that belongs to it, so for such names it is `set_weights`.
-    Raises UserError as `load_file` does.
+    with the graph that belongs to it, and what it then returns is a
+    `SymbolBlock`; without a graph the names are ours to place, which is
+    `set_weights` and proves nothing. Raises UserError as `load_file` does.
     """
     weights = load_file(path)  # which refuses what Gluon would trust
-    net = resnet18(weights["fc.bias"].size, weights["conv.weight"].shape[1])
-    if not counted_by_position(read_params(path)):
+    if not counted_by_position(arrays := read_params(path)):
+        graph = graph_beside(path)
+        if graph is not None and graph.is_file():
+            return _load_graph(graph, arrays, weights)
+    net = resnet18(*network_sizes(weights))
+    if not counted_by_position(arrays):
         set_weights(net, weights)
         return net
     try:
         net.load_parameters(str(path), cast_dtype=True)
     except mx.MXNetError as error:
         raise UserError(f"MXNet cannot read {path}") from error
+    return net
+
+
+def _load_graph(graph: Path, arrays, weights: Weights):
+    """Return the network of `export`: its graph, and the arrays it names.
+
+    As `SymbolBlock.imports`, which reads with the NumPy interface only what
+    was written with it.
+    """
+    inputs = [mx.symbol.var("data").as_np_ndarray()]
+    own = {name.partition(":")[2] or name: a for name, a in arrays.items()}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the type of data is not told
+            symbol = load_json(read_graph(graph))
+            net = mx.gluon.SymbolBlock(symbol, inputs)
+        # Now: else what does not fit is an error of the first batch.
+        num_classes, in_channels = network_sizes(weights)
+        image = (1, in_channels, 32, 32)
+        shapes = {name: a.shape for name, a in own.items()}
+        _, outputs, _ = symbol.infer_shape(data=image, **shapes)
+        if outputs != [(1, num_classes)]:
+            raise ValueError(f"the output has shape {outputs}")
+        for name, parameter in net.collect_params().items():
+            parameter.shape = own[name].shape
+            parameter.initialize(ctx=mx.cpu())
+            parameter.set_data(np.array(own[name], dtype=parameter.dtype))
+    except (mx.MXNetError, KeyError, AssertionError, ValueError) as error:
+        raise UserError(
+            f"MXNet cannot build the network of {graph} with the weights "
+            "beside it"
+        ) from error
     return net

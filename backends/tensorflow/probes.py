@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from common.keras_file import from_keras, to_keras
 from common.reference import Conventions, State
+from common.weights import network_sizes
 
 from .resnet import Residual, resnet18
 from .weights import _variables, get_weights, set_weights
@@ -23,15 +24,11 @@ def in_float64(net):
     copy.
     """
     weights = get_weights(net)
-    num_classes, in_channels = (
-        weights["fc.bias"].size,
-        weights["conv.weight"].shape[1],
-    )
     floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
     try:
-        copy = resnet18(num_classes, in_channels)
+        copy = resnet18(*network_sizes(weights))
     finally:
         keras.config.set_floatx(floatx)
         keras.config.set_dtype_policy(policy)

@@ -11,7 +11,12 @@ from tempfile import TemporaryDirectory
 from common.errors import UserError
 from common.files import written_whole
 from common.keras_file import UNREADABLE, from_keras, load_keras, to_keras
-from common.weights import Weights, check_weights, weight_shapes
+from common.weights import (
+    Weights,
+    check_weights,
+    network_sizes,
+    weight_shapes,
+)
 
 from .resnet import resnet18
 
@@ -77,7 +82,7 @@ def save_file(path: Path, weights: Weights) -> None:
     Here: `.weights.h5`, for `load_weights` of this network.
     """
     weights = check_weights(weights, "what is to be saved")
-    net = resnet18(weights["fc.bias"].size, weights["conv.weight"].shape[1])
+    net = resnet18(*network_sizes(weights))
     set_weights(net, weights)
     with TemporaryDirectory() as folder, written_whole(path) as temporary:
         file = Path(folder) / "net.weights.h5"  # Keras wants this ending
@@ -101,7 +106,7 @@ def load_net(path: Path):
     Here: with `load_weights`. Raises UserError as `load_file` does.
     """
     weights = load_file(path)  # which refuses what Keras would follow
-    net = resnet18(weights["fc.bias"].size, weights["conv.weight"].shape[1])
+    net = resnet18(*network_sizes(weights))
     with TemporaryDirectory() as folder:
         file = Path(folder) / "net.weights.h5"  # Keras wants this ending
         shutil.copyfile(path, file)
