@@ -139,7 +139,7 @@ def _lawful(path: Path) -> Iterator[None]:
         yield
     except (OSError, RuntimeError) as error:  # RuntimeError: of a circle
         why = error.strerror if isinstance(error, OSError) else "it is a circle of links"
-        raise UserError(f"{shown(str(path))} cannot be used: {why}; choose another name") from error
+        raise UserError(f"{shown(path.name)} cannot be used: {why}; choose another name") from error
 
 
 def check_paths(source: Path, target: Path, force: bool) -> tuple[Kind, Kind]:

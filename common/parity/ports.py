@@ -133,8 +133,8 @@ def compare_ports(
 
     ``original`` and ``port`` each take a copy of ``inputs`` (an array in the original's layout, or anything that holds
     arrays) and return what `compare_arrays` takes; the other arguments are explained there. With ``probe``, where the
-    first diverging layer is smaller than the input, ``port`` is called again on shifted inputs (eight times for images of two axes), to
-    find a padding that differs at stride 2: switch it off where a call is expensive or changes the port.
+    first diverging layer is smaller than the input, ``port`` is called again on shifted inputs (eight times for images
+    of two axes) to find a padding that differs at stride 2: switch it off where a call is costly or changes the port.
     Raises ValueError for misuse.
     """
     for side, function in (("original", original), ("port", port)):
