@@ -635,7 +635,7 @@ def rows() -> list[str]:
         "a thousandth too large": {name: wanted for name, (_, _, wanted) in THOUSANDTHS.items()},
     }
     return [
-        f"| {name} | {kind} | {', '.join(sorted(wanted))} |"
+        f"| {name} | {kind} | {'; '.join(sorted(wanted))} |"
         for kind, table in tables.items()
         for name, wanted in table.items()
     ]
