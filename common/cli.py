@@ -289,7 +289,7 @@ def _add_parity(parser: argparse.ArgumentParser, backends: Sequence[str]) -> Non
     add(
         "--quick",
         action="store_true",
-        help="small images and few steps: seconds instead of minutes",
+        help="small images and few steps: less than a minute a backend",
     )
     add("--seed", type=int, default=0, metavar="N", help="of weights and images (default: 0)")
     add("--output", type=Path, metavar="DIR", help="the folder of the report (default: a new one)")

@@ -167,7 +167,7 @@ def test_tensorflow_resizes_without_antialiasing(tensorflow):
 def test_pytorchs_running_variance_is_unbiased_and_its_momentum_one_minus_ours(pytorch):
     layer = pytorch.nn.BatchNorm2d(4)
     assert 1 - layer.momentum == ALIGNED.bn_momentum
-    assert layer.momentum == known("BatchNorm's momentum, swapped").value
+    assert layer.momentum == known("BatchNorm's momentum swapped").value
     X = np.random.default_rng(0).normal(2, 3, (2, 4, 3, 3))
     layer.double()(pytorch.tensor(X))
     np.testing.assert_allclose(layer.running_var, 0.9 + 0.1 * X.var((0, 2, 3), ddof=1))

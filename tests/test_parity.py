@@ -103,7 +103,7 @@ KNOWN: dict[str, tuple[Checks, set[str]]] = {
     "padding": (model, FORWARD | {"gradients", "evaluation accuracy"}),
     "BatchNorm's epsilon": (model, FORWARD | {"gradients", "evaluation accuracy"}),
     "BatchNorm's momentum": (steps, {"locked SGD: buffers", "locked Adam: buffers"}),
-    "BatchNorm's momentum, swapped": (steps, {"locked SGD: buffers", "locked Adam: buffers"}),
+    "BatchNorm's momentum swapped": (steps, {"locked SGD: buffers", "locked Adam: buffers"}),
     "biased running variance": (steps, {"locked SGD: buffers", "locked Adam: buffers"}),
     "sum of losses": (
         steps,

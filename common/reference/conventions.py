@@ -95,7 +95,7 @@ KNOWN_DIFFERENCES = (
         "a step keeps .99 of the running statistics, where the others keep .9",
     ),
     Difference(
-        "BatchNorm's momentum, swapped",
+        "BatchNorm's momentum swapped",
         "bn_momentum",
         0.1,
         "a port that copies the number",
