@@ -16,7 +16,6 @@ from common.parity.data_checks import level_checks, loader_checks, transform_che
 from common.parity.model_checks import model_checks
 from common.parity.outcome import Difference, Outcome, Tolerance
 from common.parity.subject import Subject
-from common.parity.suite import Extent, run_checks
 from common.reference import ALIGNED, KNOWN_DIFFERENCES, Conventions, gradients, resnet
 
 SIZE = 8  # pixels a side: the smallest that the network takes
@@ -71,13 +70,6 @@ def test_every_backend_agrees_with_the_arbiter(backend, checks):
     outcomes = list(checks(backend))
     assert [outcome.sentence() for outcome in outcomes if not outcome.passed] == []
     assert len(outcomes) >= 6
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_every_backend_passes_all_checks_at_the_chapter_s_size(backend):
-    outcomes = list(run_checks(backend, Extent()))
-    assert [outcome.sentence() for outcome in outcomes if not outcome.passed] == []
 
 
 @pytest.mark.parametrize("checks", [data, model, model_in_float32, steps])

@@ -259,15 +259,3 @@ def test_an_optimiser_that_stands_still_leaves_the_envelope(around):
     adam = backend.trainer.adam
     wrong = changed(backend, "trainer", adam=lambda net, lr=1e-3: adam(net, 1e-12))
     assert not outcome_of(wrong, around)[0].passed
-
-
-@pytest.fixture(scope="module")
-def full_envelope() -> Envelope:
-    return envelope(command.FREE_STEPS)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_every_backend_trains_freely_within_the_envelope(backend, full_envelope):
-    outcome, _ = outcome_of(backend, full_envelope)
-    assert outcome.passed, outcome.sentence()
