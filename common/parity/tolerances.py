@@ -57,7 +57,7 @@ TOLERANCES = {
     ("gradients", "float32"): Tolerance(1.9e-2, 3, RELU_FLIPS),
     # Steps from the arbiter's state.
     ("locked SGD: loss", "float64"): Tolerance(3.1e-15, 20, SUMS),
-    ("locked SGD: weights", "float64"): Tolerance(3.4e-12, 20, SUMS),
+    ("locked SGD: weights", "float64"): Tolerance(4.8e-12, 15, SUMS),
     ("locked SGD: buffers", "float64"): Tolerance(2.4e-7, 4, MXNET_FLOATS),
     ("locked Adam: loss", "float64"): Tolerance(3.8e-15, 20, SUMS),
     ("locked Adam: weights", "float64"): Tolerance(
@@ -79,9 +79,9 @@ TOLERANCES = {
     ("locked SGD: update", "float64"): Tolerance(
         1e-12, 10, "none was measured; room for one rounding of a weight that hardly moves"
     ),
-    ("locked Adam: update", "float64"): Tolerance(6.0e-8, 10, MXNET_FLOATS),
+    ("locked Adam: update", "float64"): Tolerance(7.0e-8, 10, MXNET_FLOATS),
     ("locked SGD: update", "float32"): Tolerance(
-        1.3e-3, 4, "one rounding of a weight that hardly moves"
+        1.4e-3, 4, "one rounding of a weight that hardly moves"
     ),
     ("locked Adam: update", "float32"): Tolerance(
         5.0e-4, 4, "one rounding of a weight that hardly moves"
