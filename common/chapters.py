@@ -24,7 +24,7 @@ from common.datasets import Data, Dataset, load_data
 from common.datasets.images import read_image
 from common.errors import UserError
 from common.interface import Backend, DataIter, Device, Net
-from common.metrics import Timer, TrainingSummary
+from common.metrics import Timer, TrainingSummary, spread
 from common.progress import Points, TrainingProgress
 from common.records import Metrics, RunFolder, check_output
 from common.sampling import decide, epoch_order
@@ -441,4 +441,4 @@ def _report_comparison(session: Session, runs: dict[str, list[Trained]]) -> None
 def _spread(values: NDArray[np.float64]) -> str:
     if len(values) == 1:
         return f"{values[0]:.3f} (1 seed)"
-    return f"{values.mean():.3f} ({values.min():.3f} to {values.max():.3f}, {len(values)} seeds)"
+    return spread(values.tolist(), f", {len(values)} seeds")

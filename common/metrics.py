@@ -1,8 +1,14 @@
 """The book's Timer and Accumulator, and the closing lines of a training."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+
+def spread(values: Sequence[float], note: str = "") -> str:
+    """Return the mean of several runs' values and in brackets the lowest, the highest and a note, as printed."""
+    return f"{sum(values) / len(values):.3f} ({min(values):.3f} to {max(values):.3f}{note})"
 
 
 class Timer:

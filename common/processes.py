@@ -8,18 +8,20 @@ from contextlib import contextmanager, suppress
 
 # On a terminal, Ctrl-C reaches the child too; where it has not ended after so long, it has had no signal of its own.
 SECONDS_TO_END = 3.0
+INTERRUPTED = 130  # what run.py ends with after Ctrl-C
 
 
 def run_process(words: Sequence[str]) -> int:
     """Run a command that writes where this process writes, and return its exit code, -N for signal N.
 
-    However this process is stopped, short of being killed, the child ends first.
+    However this process is stopped, short of being killed, the child ends first. Raises KeyboardInterrupt where the
+    child was interrupted, as what started it then is too.
     """
     sys.stdout.flush()
     with _termination_as_exit():
         process = subprocess.Popen(words)
         try:
-            return process.wait()
+            code = process.wait()
         except KeyboardInterrupt:
             _interrupt(process)
             raise
@@ -27,6 +29,9 @@ def run_process(words: Sequence[str]) -> int:
             if process.poll() is None:
                 process.kill()
                 process.wait()
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
+    return code
 
 
 def _interrupt(process: "subprocess.Popen[bytes]") -> None:

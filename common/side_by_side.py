@@ -19,13 +19,13 @@ from common import plotting
 from common.chapters import make_console
 from common.cli import Command
 from common.errors import UserError
+from common.metrics import spread
 from common.processes import run_process
 from common.records import RunFolder
 
 Results = dict[str, dict[str, Any]]  # of each backend
 
 COMMANDS = ("train", "compare", "augment")
-INTERRUPTED = 130  # what run.py ends with after Ctrl-C
 
 
 SAME = "Same data, seed, initial weights and batches, "
@@ -69,8 +69,6 @@ def run(
             # The last of two options holds.
             own = ["--backend", name, "--output", str(folder.path / name)]
             code = run_process([sys.executable, str(script), *arguments, *own])
-            if code == INTERRUPTED:
-                raise KeyboardInterrupt
             if code:
                 print(f"error: {name} {_failure(code)}; {_kept(finished, folder)}", file=sys.stderr)
                 return code if code > 0 else 128 - code
@@ -198,13 +196,9 @@ def _augmentation_table(console: Console, command: Command, results: Results) ->
     for name, by_augmentation in results.items():
         for augment, accuracies in by_augmentation.items():
             table.add_row(
-                name, augment, *(_spread(accuracies[which]) for which in ("train_acc", "test_acc"))
+                name, augment, *(spread(accuracies[which]) for which in ("train_acc", "test_acc"))
             )
     return table
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{sum(values) / len(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
 def _table(console: Console, corner: str) -> Table:

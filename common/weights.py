@@ -199,6 +199,15 @@ def few(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(map(shown, names[:most])) + more
 
 
+def require_fit(shapes: Mapping[str, Shape], weights: Weights) -> None:
+    """Raise ValueError unless ``weights`` have the names and shapes of a network, which are ``shapes``."""
+    if wrong := sorted(shapes.keys() ^ weights.keys()):
+        raise ValueError(f"weights missing or not wanted: {wrong}")
+    for name, shape in shapes.items():
+        if weights[name].shape != shape:
+            raise ValueError(f"{name} has shape {weights[name].shape}, not {shape}")
+
+
 def shown(name: str) -> str:
     """Return a name from a file as a terminal can show it."""
     short = name if len(name) <= 80 else f"{name[:77]}..."

@@ -379,10 +379,10 @@ def test_weights_are_those_after_the_step_although_mxnet_computes_behind_python_
     devices = [tab.devices.cpu()]
     net = tab.trainer.prepare(tab.resnet.resnet18(10), devices)
     # Weights come first as they stand, and reading them waits for the step; here buffers come first.
-    parameters = tab.weights._parameters
+    parameters = tab.weights.parameters_by_name
     monkeypatch.setattr(
         tab.weights,
-        "_parameters",
+        "parameters_by_name",
         lambda net: dict(sorted(parameters(net).items(), key=lambda item: not is_buffer(item[0]))),
     )
     X, y = mx.np.random.uniform(size=(8, 3, 32, 32)), mx.np.zeros(8, dtype="int64")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from common.interface import Backend
+from common.parity.subject import weights_at_work
 from common.reference import forward
 from common.weights import (
     Weights,
@@ -98,21 +99,14 @@ def test_the_shortcut_is_a_plain_sum(backend, rng):
     np.testing.assert_allclose(silent[0], silent[1], atol=1e-6)  # the images no longer matter
 
 
-def weights_all_at_work(rng: np.random.Generator) -> Weights:
-    """Weights of which none is 0 or 1, with variances so small that BatchNorm's epsilon counts."""
-    weights = initial_weights(10)
-    for name, weight in weights.items():
-        if name.endswith("running_var"):
-            weights[name] = rng.uniform(0.02, 0.1, weight.shape).astype(np.float32)
-        elif weight.ndim == 1:
-            low, high = (0.1, 0.3) if name.endswith("weight") else (-0.1, 0.1)
-            weights[name] = rng.uniform(low, high, weight.shape).astype(np.float32)
-    return weights
+def single_weights() -> Weights:
+    """Weights of which none is 0 or 1, in float32."""
+    return {name: weight.astype(np.float32) for name, weight in weights_at_work().items()}
 
 
 @pytest.mark.parametrize("training", [False, True])
 def test_logits_are_those_of_the_book_s_network_in_numpy(backend, rng, training):
-    weights = weights_all_at_work(rng)
+    weights = single_weights()
     images = rng.integers(0, 256, (8, 10, 7, 3), dtype=np.uint8)  # even and odd sides at stride 2
     expected = forward(weights, np.moveaxis(images / 255, -1, 1), training).logits
     result = logits(backend, network(backend, weights), images, training)
@@ -121,7 +115,7 @@ def test_logits_are_those_of_the_book_s_network_in_numpy(backend, rng, training)
 
 def test_a_step_moves_the_running_statistics_by_a_tenth(backend, rng):
     """The new variance may be that of the batch or the unbiased one: the frameworks differ there."""
-    weights = weights_all_at_work(rng)
+    weights = single_weights()
     images = rng.integers(0, 256, (8, 10, 7, 3), dtype=np.uint8)
     passed = forward(weights, np.moveaxis(images / 255, -1, 1), training=True)
     net = network(backend, weights)

@@ -9,7 +9,7 @@ from common.gluon_file import POSITIONS
 from common.reference import Conventions, State
 
 from .trainer import predict
-from .weights import _parameters
+from .weights import parameters_by_name
 
 # Differs: what goes into the running variance, and where Adam adds epsilon.
 CONVENTIONS = Conventions(bn_variance="biased", adam_epsilon_place="inside")
@@ -76,7 +76,7 @@ def gradients(net, X, y, loss):
 def _trained(net):
     return {
         name: parameter
-        for name, parameter in _parameters(net).items()
+        for name, parameter in parameters_by_name(net).items()
         if parameter.grad_req != "null"
     }
 

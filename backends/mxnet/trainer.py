@@ -1,5 +1,7 @@
 """The chapter-13 trainer in Gluon: one batch, all epochs, evaluation."""
 
+from itertools import accumulate
+
 import mxnet as mx
 from mxnet import autograd, gluon, npx
 
@@ -10,6 +12,7 @@ from common.metrics import (
     reporting_points,
 )
 from common.plotting import Animator
+from common.splitting import part_sizes
 
 from .resnet import in_bfloat16, in_float32
 
@@ -117,8 +120,7 @@ def split_batch(X, y, devices):
     Gluon's `split_and_load` wants parts of one size, or gives the last
     device all that is left over.
     """
-    size, larger = divmod(len(y), len(devices))
-    starts = [i * size + min(i, larger) for i in range(len(devices) + 1)]
+    starts = [0, *accumulate(part_sizes(len(y), len(devices)))]
     return tuple(
         [
             whole[start:stop].as_in_ctx(device)

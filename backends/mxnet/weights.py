@@ -28,6 +28,7 @@ from common.weights import (
     check_weights,
     is_buffer,
     network_sizes,
+    require_fit,
     weight_shapes,
 )
 
@@ -41,11 +42,11 @@ def get_weights(net) -> Weights:
     npx.waitall()
     return {
         name: _value(name, parameter)
-        for name, parameter in _parameters(net).items()
+        for name, parameter in parameters_by_name(net).items()
     }
 
 
-def _parameters(net):
+def parameters_by_name(net):
     """Return the parameters of a `resnet18` by their canonical names."""
     own = net._collect_params_with_prefix()  # as save_parameters names them
     if not {"0.weight", "8.bias"} <= own.keys():
@@ -68,15 +69,8 @@ def set_weights(net, weights: Weights) -> None:
 
     Raises ValueError where names or shapes are not those of the network.
     """
-    parameters = _parameters(net)
-    if wrong := sorted(parameters.keys() ^ weights.keys()):
-        raise ValueError(f"weights missing or not wanted: {wrong}")
-    for name, parameter in parameters.items():
-        if parameter.shape != weights[name].shape:
-            raise ValueError(
-                f"{name} has shape {weights[name].shape}, "
-                f"not {parameter.shape}"
-            )
+    parameters = parameters_by_name(net)
+    require_fit({name: p.shape for name, p in parameters.items()}, weights)
     for name, parameter in parameters.items():
         parameter.set_data(np.array(weights[name], dtype=parameter.dtype))
 

@@ -26,10 +26,7 @@ def in_float64(net):
 
 
 def activations(net, X, training=False):
-    """Return the output of every layer on a batch, by canonical name.
-
-    Also of those that `training` moves BatchNorm's statistics for.
-    """
+    """Return the output of every layer on a batch, by canonical name."""
     outputs = {}
 
     def keep_as(name):
@@ -74,6 +71,7 @@ def get_state(net, trainer):
     state = State()
     for name, parameter in _parameters(net).items():
         own = trainer.state.get(parameter, {})
+        # Differs: PyTorch's SGD does not count its steps.
         state.steps = int(own.get("step", 0))
         for slot, key in SLOTS.items():
             if own.get(key) is not None:

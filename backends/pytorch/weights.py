@@ -21,6 +21,7 @@ from common.weights import (
     check_entries,
     check_weights,
     network_sizes,
+    require_fit,
     shown,
 )
 
@@ -68,11 +69,11 @@ def get_weights(net) -> Weights:
     """Return the weights and buffers of a `resnet18` in canonical form."""
     return {
         name: tensor.detach().cpu().contiguous().numpy().copy()
-        for name, tensor in _tensors(net).items()
+        for name, tensor in tensors_by_name(net).items()
     }
 
 
-def _tensors(net):
+def tensors_by_name(net):
     """Return weights and buffers of a network, also of a prepared one."""
     return {
         WRAPPERS.sub("", name, count=1): tensor
@@ -86,15 +87,8 @@ def set_weights(net, weights: Weights) -> None:
 
     Raises ValueError where names or shapes are not those of the network.
     """
-    tensors = _tensors(net)
-    if wrong := sorted(tensors.keys() ^ weights.keys()):
-        raise ValueError(f"weights missing or not wanted: {wrong}")
-    for name in tensors:
-        if tensors[name].shape != weights[name].shape:
-            raise ValueError(
-                f"{name} has shape {weights[name].shape}, "
-                f"not {tuple(tensors[name].shape)}"
-            )
+    tensors = tensors_by_name(net)
+    require_fit({name: tuple(t.shape) for name, t in tensors.items()}, weights)
     with torch.no_grad():
         for name in tensors:
             tensors[name].copy_(torch.from_numpy(weights[name]))

@@ -11,7 +11,7 @@ from common.reference import Conventions, State
 from common.weights import network_sizes
 
 from .resnet import Residual, resnet18
-from .weights import _variables, get_weights, set_weights
+from .weights import get_weights, set_weights, variables_by_name
 
 # Differs: where Adam adds epsilon.
 CONVENTIONS = Conventions(adam_epsilon_place="inside")
@@ -97,7 +97,7 @@ def gradients(net, X, y, loss):
 def _trained(net):
     return {
         name: variable
-        for name, variable in _variables(net).items()
+        for name, variable in variables_by_name(net).items()
         if variable.trainable
     }
 

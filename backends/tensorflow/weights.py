@@ -15,6 +15,7 @@ from common.weights import (
     Weights,
     check_weights,
     network_sizes,
+    require_fit,
     weight_shapes,
 )
 
@@ -34,18 +35,18 @@ def get_weights(net) -> Weights:
     """Return the weights and buffers of a `resnet18` in canonical form."""
     return {
         name: from_keras(variable.numpy())
-        for name, variable in _variables(net).items()
+        for name, variable in variables_by_name(net).items()
     }
 
 
-def _variables(net):
+def variables_by_name(net):
     """Return the variables of a `resnet18` by their canonical names."""
-    num_classes = net.get_layer("fc").units
-    in_channels = net.get_layer("conv").kernel.shape[2]
-    return {
-        name: _variable(net, name)
-        for name in weight_shapes(num_classes, in_channels)
-    }
+    return {name: _variable(net, name) for name in weight_shapes(*_sizes(net))}
+
+
+def _sizes(net):
+    """Return the numbers of classes and of input channels."""
+    return net.get_layer("fc").units, net.get_layer("conv").kernel.shape[2]
 
 
 def _variable(net, name):
@@ -61,17 +62,8 @@ def set_weights(net, weights: Weights) -> None:
 
     Raises ValueError where names or shapes are not those of the network.
     """
-    variables = _variables(net)
-    if wrong := sorted(variables.keys() ^ weights.keys()):
-        raise ValueError(f"weights missing or not wanted: {wrong}")
-    shapes = weight_shapes(
-        variables["fc.bias"].shape[0], variables["conv.weight"].shape[2]
-    )
-    for name, shape in shapes.items():
-        if weights[name].shape != shape:
-            raise ValueError(
-                f"{name} has shape {weights[name].shape}, not {shape}"
-            )
+    variables = variables_by_name(net)
+    require_fit(weight_shapes(*_sizes(net)), weights)
     for name, variable in variables.items():
         variable.assign(to_keras(weights[name]))
 

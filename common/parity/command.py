@@ -26,10 +26,10 @@ from common.parity.report import write_report
 from common.parity.results import (
     Pictures,
     Results,
+    by_check,
     load_results,
     number,
     save_results,
-    side_by_side,
 )
 from common.parity.subject import Subject
 from common.parity.suite import Extent, run_checks
@@ -40,7 +40,6 @@ from common.reference import ALIGNED, KNOWN_DIFFERENCES
 FREE_STEPS = 30
 QUICK = Extent(model_size=8, step_size=8, locked_steps=4, free_steps=4, float32_steps=2)
 FAILED = 1  # the exit code where backends disagree with the arbiter
-INTERRUPTED = 130
 
 
 def check_backend(backend: Backend, command: Parity, folder: Path) -> None:
@@ -124,8 +123,6 @@ def _check_in_process(
     own = ["--backend", name, "--seed", str(command.seed), "--into", str(folder / name)]
     quick = ["--quick"] if command.quick else []
     code = run_process([sys.executable, str(script), "parity", *own, *quick])
-    if code == INTERRUPTED:
-        raise KeyboardInterrupt
     if code:
         versions = environment.versions(tuple(packages))
         return Results(name, versions, (), (), error=f"its process ended with exit code {code}")
@@ -184,7 +181,7 @@ def table(console: Console, results: Sequence[Results]) -> Table:
     shown.add_column("tolerance", justify="right")
     for result in results:
         shown.add_column(result.backend, justify="right", overflow="fold")
-    for first, outcomes in side_by_side(results):
+    for first, outcomes in by_check(results):
         numbers = [
             "-" if o is None else number(o.largest.value) + ("" if o.passed else " FAILED")
             for o in outcomes

@@ -12,7 +12,7 @@ from common.parity import figures
 from common.parity.data_checks import true_pictures
 from common.parity.free_running import Envelope
 from common.parity.outcome import Outcome
-from common.parity.results import Results, number, side_by_side
+from common.parity.results import Results, by_check, number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,7 +60,7 @@ def write_report(
         "<h2>Tolerances</h2>",
         "<p>Each is the largest difference that was measured between correct backends and the arbiter, times a "
         "margin. Unless the reason says otherwise, a difference is a share of the largest value of its tensor.</p>",
-        _tolerances([first for first, _ in side_by_side(results)]),
+        _tolerances([first for first, _ in by_check(results)]),
     ]
     body = "\n".join(parts)
     write_text(
@@ -103,7 +103,7 @@ def _conditions(results: Sequence[Results], seed: int) -> str:
 def _table(results: Sequence[Results]) -> str:
     heads = "".join(f"<th class='number'>{escape(r.backend)}</th>" for r in results)
     rows = []
-    for first, outcomes in side_by_side(results):
+    for first, outcomes in by_check(results):
         cells = "".join(_cell(outcome) for outcome in outcomes)
         rows.append(
             f"<tr><td>{escape(first.check)}</td><td>{first.kind}</td>"

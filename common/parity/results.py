@@ -53,7 +53,7 @@ class Results:
         return lines
 
 
-def side_by_side(results: Sequence[Results]) -> list[tuple[Outcome, list[Outcome | None]]]:
+def by_check(results: Sequence[Results]) -> list[tuple[Outcome, list[Outcome | None]]]:
     """Return each check that any backend has had: an outcome that describes it, and each backend's, None where none."""
     found = [{(o.check, o.kind): o for o in result.outcomes} for result in results]
     checks = dict.fromkeys(key for outcomes in found for key in outcomes)

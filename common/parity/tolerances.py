@@ -47,7 +47,7 @@ TOLERANCES = {
     ("logits, training", "float64"): Tolerance(1.2e-14, 20, SUMS),
     ("activations, evaluation", "float64"): Tolerance(5.4e-15, 20, SUMS),
     ("activations, training", "float64"): Tolerance(4.8e-14, 20, SUMS),
-    ("loss", "float64"): Tolerance(1.3e-16, 10, SUMS),
+    ("loss", "float64"): Tolerance(1.1e-16, 10, "none was measured; room for one rounding"),
     ("gradients", "float64"): Tolerance(4.4e-14, 20, SUMS),
     ("logits, evaluation", "float32"): Tolerance(3.4e-6, 5, SUMS),
     ("logits, training", "float32"): Tolerance(5.4e-6, 5, SUMS),
@@ -73,7 +73,7 @@ TOLERANCES = {
     ),
     ("locked Adam: buffers", "float32"): Tolerance(6.9e-6, 5, SUMS),
     ("locked SGD: state", "float64"): Tolerance(2.9e-13, 20, SUMS),
-    ("locked Adam: state", "float64"): Tolerance(3.7e-13, 20, SUMS),
+    ("locked Adam: state", "float64"): Tolerance(5.2e-13, 20, SUMS),
     ("locked SGD: state", "float32"): Tolerance(5.8e-2, 3, RELU_FLIPS),
     ("locked Adam: state", "float32"): Tolerance(2.3e-2, 3, RELU_FLIPS),
     ("locked SGD: update", "float64"): Tolerance(

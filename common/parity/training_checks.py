@@ -43,6 +43,9 @@ class Recipe:
     arbiter: Callable[[Conventions], SGD | Adam]
     trainer: Callable[[Subject, Net], Trainer]
     drop: int
+    amplifies_noise: (
+        bool  # whether it turns a gradient that is only rounding noise into a full step
+    )
 
     def lr_at(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""
@@ -58,6 +61,7 @@ def sgd(drop: int) -> Recipe:
         lambda conventions: SGD(lr, momentum, decay, conventions),
         lambda subject, net: subject.backend.trainer.sgd(net, lr, momentum, decay),
         drop,
+        amplifies_noise=False,
     )
 
 
@@ -70,6 +74,7 @@ def adam(drop: int) -> Recipe:
         lambda conventions: Adam(lr, betas, conventions=conventions),
         lambda subject, net: subject.backend.trainer.adam(net, lr, betas),
         drop,
+        amplifies_noise=True,
     )
 
 
@@ -150,8 +155,8 @@ def _hold_parts(
         arbiter.lr = take(conventions).state.lr or arbiter.lr
         return arbiter.moved(before, got.state)
 
-    # Biases whose gradient is only rounding noise: SGD in float64 still moves them by their decay.
-    exact = recipe.name == "SGD" and kind == "float64"
+    # Biases whose gradient is only rounding noise: in float64, what does not amplify it moves them by their decay.
+    exact = not recipe.amplifies_noise and kind == "float64"
     weights = {
         name: weight
         for name, weight in got.weights.items()

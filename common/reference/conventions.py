@@ -6,7 +6,7 @@ tries each one to name the likely cause of a divergence, the mutants table plant
 be rejected, and docs/differences.md shows what each one does to a training.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -43,6 +43,19 @@ class Conventions:
 
 
 ALIGNED = Conventions()
+# What each field shows in: what the network computes, what a training step leaves, or images.
+PARTS = {
+    "network": ("padding", "bn_epsilon", "objective"),
+    "training": (
+        "bn_momentum",
+        "bn_variance",
+        "adam_epsilon",
+        "adam_epsilon_place",
+        "momentum_rate",
+        "weight_decay",
+    ),
+    "transforms": ("brightness", "contrast", "saturation", "hue", "antialias", "rounding"),
+}
 
 
 @dataclass(frozen=True)
@@ -58,10 +71,7 @@ class Difference:
     @property
     def part(self) -> str:
         """Return what the difference shows in: "network", "training" or "transforms"."""
-        names = [field.name for field in fields(Conventions)]
-        if names.index(self.field) < names.index("bn_momentum"):
-            return "network"
-        return "training" if names.index(self.field) < names.index("brightness") else "transforms"
+        return next(part for part, names in PARTS.items() if self.field in names)
 
     def conventions(self, base: Conventions = ALIGNED) -> Conventions:
         """Return ``base`` with this difference in it."""
