@@ -1,4 +1,4 @@
-"""The chapter's augmentations as plain values, before any framework makes an operation of them.
+"""The chapters' augmentations as plain values, before any framework makes an operation of them.
 
 A backend turns each value into its own one-liner (`transforms.native`) or into operations on whole batches whose
 random parameters `common.sampling` has already drawn (`transforms.augment`). The meaning is the book's: brightness
@@ -53,7 +53,27 @@ class ColorJitter:
     hue: float = 0.0
 
 
-Augmentation = RandomFlipLeftRight | RandomFlipTopBottom | RandomResizedCrop | ColorJitter
+@dataclass(frozen=True)
+class Resize:
+    """Resize the whole image to ``size`` = (height, width) pixels, bilinear and antialiased."""
+
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """Take ``mean`` from each channel (red, green, blue, in 0..1) and divide by ``std``; what comes out is no image.
+
+    The last of a list, if it is in it at all.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+Augmentation = (
+    RandomFlipLeftRight | RandomFlipTopBottom | RandomResizedCrop | ColorJitter | Resize | Normalize
+)
 
 # The operations of the chapter, by the names that --augment takes, in the order in which the book shows them.
 OPERATIONS = ("flip", "flip_top_bottom", "crop", "brightness", "hue", "jitter")
@@ -100,3 +120,28 @@ def gallery(crop_size: tuple[int, int] = (200, 200)) -> dict[str, Sequence[Augme
         "colour jitter": [jitter],
         "flip, jitter and crop": [flip, jitter, crop],
     }
+
+
+# Mean and standard deviation of CIFAR-10's channels as the chapter gives them (14.13.2); the deviations are means over
+# images, known to many programs, and smaller than those over all pixels (.247, .243, .262).
+CIFAR10_NORMALIZE = Normalize((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+
+
+def kaggle_train_augs(size: tuple[int, int]) -> tuple[Augmentation, ...]:
+    """Return the Kaggle chapter's augmentations (14.13.2) for images of ``size``: 40 and 32 pixels in the book.
+
+    The image is enlarged by a quarter, a square of 64 to 100 % of that is cut out and resized to ``size``, and it is
+    mirrored one time in two.
+    """
+    height, width = size
+    return (
+        Resize((round(1.25 * height), round(1.25 * width))),
+        RandomResizedCrop(size, scale=(0.64, 1.0), ratio=(1.0, 1.0)),
+        RandomFlipLeftRight(),
+        CIFAR10_NORMALIZE,
+    )
+
+
+def kaggle_test_augs() -> tuple[Augmentation, ...]:
+    """Return what the Kaggle chapter does to images that are not trained on: they are normalized."""
+    return (CIFAR10_NORMALIZE,)

@@ -81,6 +81,9 @@ class Transforms(Protocol):
     def color_jitter(
         self, X: Tensor, factors: NDArray[np.float32], order: NDArray[np.int64]
     ) -> Tensor: ...
+    def normalize(
+        self, X: Tensor, mean: NDArray[np.float32], std: NDArray[np.float32]
+    ) -> Tensor: ...
 
 
 class Loaders(Protocol):

@@ -15,9 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 from common.augmentation import (
     Augmentation,
     ColorJitter,
+    Normalize,
     RandomFlipLeftRight,
     RandomFlipTopBottom,
     RandomResizedCrop,
+    Resize,
 )
 from common.resampling import box_weights
 
@@ -109,7 +111,15 @@ class Jitters:
     order: Indices
 
 
-Decision = FlipsLeftRight | FlipsTopBottom | Crops | Jitters
+@dataclass(frozen=True)
+class Normalizes:
+    """``mean`` and ``std``: float32 (3,), what to take from each channel and then divide it by; alike for all images."""
+
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+
+
+Decision = FlipsLeftRight | FlipsTopBottom | Crops | Jitters | Normalizes
 
 
 def decide(
@@ -138,6 +148,14 @@ def decide(
                 image_size = size
             case ColorJitter():
                 decisions.append(_jitters(augmentation, seed, counters))
+            case Resize(size):
+                whole = np.tile(np.array([0, 0, *image_size]), (len(indices), 1))
+                decisions.append(crops(whole, image_size, size))
+                image_size = size
+            case Normalize(mean, std):
+                if position != len(augmentations) - 1:
+                    raise ValueError("Normalize comes last: what it makes is no image")
+                decisions.append(Normalizes(np.array(mean, np.float32), np.array(std, np.float32)))
     return decisions
 
 
