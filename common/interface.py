@@ -1,4 +1,4 @@
-"""The contract: one Protocol per file of a backend, and the record that holds the seven files together.
+"""The contract: one Protocol per file of a backend, and the record that holds the eight files together.
 
 A backend's files are modules of plain functions, as in the book; a module satisfies a Protocol when it has functions of
 these names and arguments. mypy checks that where each backend builds its `Backend`; tests/test_interface.py also holds
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from common.augmentation import Augmentation
 from common.datasets import Dataset
-from common.metrics import TrainingSummary
+from common.metrics import KaggleSummary, Timer, TrainingSummary
 from common.reference import Conventions, State
 from common.sampling import Decision
 from common.weights import Weights
@@ -164,6 +164,17 @@ class Trainers(Protocol):
         trainer: Trainer,
         devices: list[Device],
     ) -> tuple[Tensor, Tensor]: ...
+    def train_epoch(
+        self,
+        net: Net,
+        train_iter: DataIter,
+        loss: Loss,
+        trainer: Trainer,
+        devices: list[Device],
+        epoch: int,
+        timer: Timer,
+        animator: AnimatorLike,
+    ) -> tuple[float, float, int]: ...
     def train_ch13(
         self,
         net: Net,
@@ -175,6 +186,25 @@ class Trainers(Protocol):
         devices: list[Device],
         animator: AnimatorLike | None = None,
     ) -> TrainingSummary: ...
+
+
+class Kaggle(Protocol):
+    """The training of the Kaggle chapter, and what it predicts with."""
+
+    def train(
+        self,
+        net: Net,
+        train_iter: DataIter,
+        valid_iter: DataIter | None,
+        num_epochs: int,
+        lr: float,
+        wd: float,
+        devices: list[Device],
+        lr_period: int,
+        lr_decay: float,
+        animator: AnimatorLike | None = None,
+    ) -> KaggleSummary: ...
+    def predict_labels(self, net: Net, test_iter: DataIter) -> NDArray[np.int64]: ...
 
 
 class Probes(Protocol):
@@ -193,7 +223,7 @@ class Probes(Protocol):
 
 @dataclass(frozen=True)
 class Backend:
-    """One framework's implementation: its name, the packages whose versions a run records, and its seven files."""
+    """One framework's implementation: its name, the packages whose versions a run records, and its eight files."""
 
     name: str
     packages: tuple[str, ...]
@@ -203,4 +233,5 @@ class Backend:
     resnet: ResNet
     weights: WeightFiles
     trainer: Trainers
+    kaggle: Kaggle
     probes: Probes

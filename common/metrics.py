@@ -95,7 +95,34 @@ class TrainingSummary:
     def __str__(self) -> str:
         return (
             f"loss {self.loss:.3f}, train acc {self.train_acc:.3f}, test acc {self.test_acc:.3f}\n"
-            f"{self.examples / self.step_seconds:.1f} examples/sec on {self.devices}\n"
-            f"{self.examples / self.seconds:.1f} examples/sec by the wall clock, "
-            f"loading and evaluation included ({self.seconds:.1f} s)"
+            f"{_speeds(self)}"
         )
+
+
+@dataclass(frozen=True)
+class KaggleSummary:
+    """What a training of the Kaggle chapter ended with, as in `TrainingSummary`.
+
+    ``valid_acc`` is None where the network has learnt from all labelled images.
+    """
+
+    loss: float
+    train_acc: float
+    valid_acc: float | None
+    examples: int
+    step_seconds: float
+    seconds: float
+    devices: str
+
+    def __str__(self) -> str:
+        valid = "" if self.valid_acc is None else f", valid acc {self.valid_acc:.3f}"
+        return f"train loss {self.loss:.3f}, train acc {self.train_acc:.3f}{valid}\n{_speeds(self)}"
+
+
+def _speeds(summary: TrainingSummary | KaggleSummary) -> str:
+    """Return the two lines of speed: by the book's timer, and by the wall clock."""
+    return (
+        f"{summary.examples / summary.step_seconds:.1f} examples/sec on {summary.devices}\n"
+        f"{summary.examples / summary.seconds:.1f} examples/sec by the wall clock, "
+        f"loading and evaluation included ({summary.seconds:.1f} s)"
+    )

@@ -113,7 +113,7 @@ class Jitters:
 
 @dataclass(frozen=True)
 class Normalizes:
-    """``mean`` and ``std``: float32 (3,), what to take from each channel and then divide it by; alike for all images."""
+    """``mean`` and ``std``: float32 (3,), what to take from each channel and then to divide it by; for all images."""
 
     mean: NDArray[np.float32]
     std: NDArray[np.float32]

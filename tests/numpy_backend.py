@@ -122,6 +122,7 @@ def numpy_backend(conventions: Conventions = ALIGNED, declared: Conventions = AL
             evaluate_accuracy_gpu=evaluate_accuracy_gpu,
             train_batch_ch13=train_batch_ch13,
         ),
+        kaggle=SimpleNamespace(),
         probes=SimpleNamespace(
             CONVENTIONS=declared,
             in_float64=in_float64,

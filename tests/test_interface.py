@@ -18,6 +18,7 @@ FILES = {
     "resnet": "ResNet",
     "weights": "WeightFiles",
     "trainer": "Trainers",
+    "kaggle": "Kaggle",
     "probes": "Probes",
 }
 # What the book's cells pass to one tab's function alone: an argument more at the end, and its default.

@@ -13,6 +13,7 @@ from common.interface import Backend
 
 from . import (
     devices,
+    kaggle,
     loaders,
     probes,
     resnet,
@@ -61,6 +62,7 @@ BACKEND = Backend(
     resnet,
     weights,
     trainer,
+    kaggle,
     probes,
 )
 

@@ -240,6 +240,36 @@ def _zero_gradients(net, device):
             parameter.data(device)._fresh_grad = True
 
 
+def train_epoch(
+    net, train_iter, loss, trainer, devices, epoch, timer, animator
+):
+    """Train for one epoch; return the mean loss, the accuracy, the examples.
+
+    About five times it reports loss and accuracy so far to `animator`; only
+    then are the metrics read.
+    """
+    num_batches, previous = len(train_iter), None
+    reports = reporting_points(num_batches)
+    # Sum of losses, number of correct predictions, number of examples
+    metric = Accumulator(3)
+    for i, (features, labels) in enumerate(train_iter, start=1):
+        timer.start()
+        l, acc = train_batch_ch13(
+            net, features, labels, loss, trainer, devices
+        )
+        metric.add(l, acc, len(labels))
+        previous = _keep_up(previous, l)
+        if i in reports:
+            train_loss = metric[0] / metric[2]
+            train_acc = metric[1] / metric[2]
+        timer.stop()
+        if i in reports:
+            x = epoch + i / num_batches
+            animator.add(x, (train_loss, train_acc, None))
+    _average_buffers(net)
+    return train_loss, train_acc, int(metric[2])
+
+
 def train_ch13(
     net,
     train_iter,
@@ -256,7 +286,7 @@ def train_ch13(
     plot; only then are the metrics read. Prints the chapter's closing lines
     and returns them as a TrainingSummary.
     """
-    timer, total, num_batches = Timer(), Timer(), len(train_iter)
+    timer, total = Timer(), Timer()
     if animator is None:
         animator = Animator(
             xlabel="epoch",
@@ -264,29 +294,14 @@ def train_ch13(
             ylim=[0, 1],
             legend=["train loss", "train acc", "test acc"],
         )
-    reports = reporting_points(num_batches)
-    examples, previous = 0, None
+    examples = 0
     for epoch in range(num_epochs):
-        # Sum of losses, number of correct predictions, number of examples
-        metric = Accumulator(3)
-        for i, (features, labels) in enumerate(train_iter, start=1):
-            timer.start()
-            l, acc = train_batch_ch13(
-                net, features, labels, loss, trainer, devices
-            )
-            metric.add(l, acc, len(labels))
-            previous = _keep_up(previous, l)
-            if i in reports:
-                train_loss = metric[0] / metric[2]
-                train_acc = metric[1] / metric[2]
-            timer.stop()
-            if i in reports:
-                x = epoch + i / num_batches
-                animator.add(x, (train_loss, train_acc, None))
-        _average_buffers(net)
+        train_loss, train_acc, count = train_epoch(
+            net, train_iter, loss, trainer, devices, epoch, timer, animator
+        )
         test_acc = evaluate_accuracy_gpus(net, test_iter)
         animator.add(epoch + 1, (None, None, test_acc))
-        examples += int(metric[2])
+        examples += count
     summary = TrainingSummary(
         train_loss,
         train_acc,

@@ -12,6 +12,7 @@ from common.interface import Backend
 
 from . import (
     devices,
+    kaggle,
     loaders,
     probes,
     resnet,
@@ -58,6 +59,7 @@ BACKEND = Backend(
     resnet,
     weights,
     trainer,
+    kaggle,
     probes,
 )
 

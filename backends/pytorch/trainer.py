@@ -131,6 +131,34 @@ def train_batch_ch13(net, X, y, loss, trainer, devices):
     return l.detach().sum(), accuracy(pred, y)
 
 
+def train_epoch(
+    net, train_iter, loss, trainer, devices, epoch, timer, animator
+):
+    """Train for one epoch; return the mean loss, the accuracy, the examples.
+
+    About five times it reports loss and accuracy so far to `animator`; only
+    then does the host wait for the device.
+    """
+    num_batches = len(train_iter)
+    reports = reporting_points(num_batches)
+    # Sum of losses, number of correct predictions, number of examples
+    metric = Accumulator(3)
+    for i, (features, labels) in enumerate(train_iter, start=1):
+        timer.start()
+        l, acc = train_batch_ch13(
+            net, features, labels, loss, trainer, devices
+        )
+        metric.add(l, acc, len(labels))
+        if i in reports:
+            train_loss = metric[0] / metric[2]
+            train_acc = metric[1] / metric[2]
+        timer.stop()
+        if i in reports:
+            x = epoch + i / num_batches
+            animator.add(x, (train_loss, train_acc, None))
+    return train_loss, train_acc, int(metric[2])
+
+
 def train_ch13(
     net,
     train_iter,
@@ -147,7 +175,7 @@ def train_ch13(
     plot; only then does the host wait for the device. Prints the chapter's
     closing lines and returns them as a TrainingSummary.
     """
-    timer, total, num_batches = Timer(), Timer(), len(train_iter)
+    timer, total = Timer(), Timer()
     if animator is None:
         animator = Animator(
             xlabel="epoch",
@@ -155,30 +183,17 @@ def train_ch13(
             ylim=[0, 1],
             legend=["train loss", "train acc", "test acc"],
         )
-    reports = reporting_points(num_batches)
     examples = 0
     net = net.to(devices[0])
     if len(devices) > 1:
         net = nn.DataParallel(net, device_ids=devices)
     for epoch in range(num_epochs):
-        # Sum of losses, number of correct predictions, number of examples
-        metric = Accumulator(3)
-        for i, (features, labels) in enumerate(train_iter, start=1):
-            timer.start()
-            l, acc = train_batch_ch13(
-                net, features, labels, loss, trainer, devices
-            )
-            metric.add(l, acc, len(labels))
-            if i in reports:
-                train_loss = metric[0] / metric[2]
-                train_acc = metric[1] / metric[2]
-            timer.stop()
-            if i in reports:
-                x = epoch + i / num_batches
-                animator.add(x, (train_loss, train_acc, None))
+        train_loss, train_acc, count = train_epoch(
+            net, train_iter, loss, trainer, devices, epoch, timer, animator
+        )
         test_acc = evaluate_accuracy_gpu(net, test_iter)
         animator.add(epoch + 1, (None, None, test_acc))
-        examples += int(metric[2])
+        examples += count
     summary = TrainingSummary(
         train_loss,
         train_acc,

@@ -16,6 +16,7 @@ from common.interface import Backend
 
 from . import (
     devices,
+    kaggle,
     loaders,
     probes,
     resnet,
@@ -62,6 +63,7 @@ BACKEND = Backend(
     resnet,
     weights,
     trainer,
+    kaggle,
     probes,
 )
 
