@@ -4,8 +4,6 @@ What a reader compares between frameworks is in the backends. What the chapter d
 show the augmentations, train, and compare training with and without them.
 """
 
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +16,7 @@ from rich.console import Console
 from common import environment, plotting
 from common.augmentation import Augmentation, gallery, parse_augmentations
 from common.cli import Command
-from common.config import PRESETS, TrainConfig, plain
+from common.config import PRESETS, TrainConfig
 from common.convert import Stored
 from common.datasets import Data, Dataset, load_data
 from common.datasets.images import read_image
@@ -27,6 +25,18 @@ from common.interface import Backend, DataIter, Device, Net
 from common.metrics import Timer, TrainingSummary, spread
 from common.progress import Points, TrainingProgress
 from common.records import Metrics, RunFolder, check_output
+from common.running import (
+    counted,
+    describe_backend,
+    describe_machine,
+    describe_pipeline,
+    load_batches,
+    make_console,
+    make_network,
+    print_block,
+    record,
+    weights_metadata,
+)
 from common.sampling import decide, epoch_order
 from common.weights import Weights, initial_weights, save_weights
 
@@ -84,18 +94,9 @@ def run(
             _show(session)
             _train_and_record(session)
     except KeyboardInterrupt as interrupt:
-        epochs = _number(len(folder.metrics), "finished epoch")
+        epochs = counted(len(folder.metrics), "finished epoch")
         raise KeyboardInterrupt(f"interrupted: {epochs}, kept in {folder.path}") from interrupt
     session.console.print(f"results in {folder.path}", soft_wrap=True)
-
-
-def make_console() -> Console:
-    """Return the console that everything is printed on: what it is given is text, never markup."""
-    return Console(highlight=False, markup=False, emoji=False, force_terminal=sys.stdout.isatty())
-
-
-def _number(n: int, word: str) -> str:
-    return f"{n:,} {word}" + ("" if n == 1 else "s")
 
 
 def _begin(command: Command, backend: Backend, weights: Stored | None) -> Session:
@@ -116,9 +117,12 @@ def _begin(command: Command, backend: Backend, weights: Stored | None) -> Sessio
     folder = RunFolder(config.output, f"{config.backend}-{command.name}")
     session = Session(backend, config, devices, data, image, folder, console, weights)
     description = _describe(session, command)
-    for name, value in description.items():
-        console.print(f"{name:>12}  {value}", soft_wrap=True)
-    folder.write_json("config.json", _record(session, command, description))
+    print_block(console, description)
+    seeds = {"seeds": [config.seed + i for i in range(command.seeds)]}
+    classes = data.train.classes
+    folder.write_json(
+        "config.json", record(command.name, backend, config, classes, description) | seeds
+    )
     return session
 
 
@@ -156,13 +160,12 @@ def _check_batches(train: Dataset, batch_size: int) -> None:
 def _describe(session: Session, command: Command) -> dict[str, str]:
     """Return the block that a run begins with, name by name."""
     config, data, backend = session.config, session.data, session.backend
-    versions = environment.versions(backend.packages)
     height, width = data.train.images.shape[1:3]
     description = {
         "chapter": "image augmentation" + PARTS.get(command.name, ""),
-        "backend": f"{backend.name} ({', '.join(f'{p} {versions[p]}' for p in backend.packages)})",
-        "data": f"{config.data.name}: {_number(len(data.train), 'training image')}, "
-        f"{_number(len(data.test), 'test image')}, {height} x {width}, "
+        "backend": describe_backend(backend),
+        "data": f"{config.data.name}: {counted(len(data.train), 'training image')}, "
+        f"{counted(len(data.test), 'test image')}, {height} x {width}, "
         f"{len(data.train.classes)} class" + ("" if len(data.train.classes) == 1 else "es"),
     }
     if config.weights is not None:
@@ -173,21 +176,14 @@ def _describe(session: Session, command: Command) -> dict[str, str]:
         adam = config.adam
         description |= {
             "preset": config.preset + ("" if _as_preset(config) else ", with changes"),
-            "training": f"ResNet-18, batch {config.batch_size}, {_number(config.num_epochs, 'epoch')}, "
+            "training": f"ResNet-18, batch {config.batch_size}, {counted(config.num_epochs, 'epoch')}, "
             f"Adam lr {adam.lr:g}, betas {adam.betas[0]:g} {adam.betas[1]:g}, eps {adam.eps:g}",
             "augment": config.augment,
         }
-    settings = environment.in_force(backend.name)
-    description |= {
-        "pipeline": config.pipeline
-        + ("" if config.pipeline == "batched" else f", {_workers(session)} workers"),
-    }
+    description["pipeline"] = describe_pipeline(backend, config)
     if command.name != "evaluate":
         description["seed"] = ", ".join(str(config.seed + i) for i in range(command.seeds))
-    description |= {
-        **backend.devices.describe(session.devices, config.precision, config.compile),
-        "environment": ", ".join(f"{name} {value}" for name, value in settings.items()),
-    }
+    description |= describe_machine(backend, config, session.devices)
     return description | {"output": str(session.folder.path)}
 
 
@@ -203,23 +199,6 @@ def _as_preset(config: TrainConfig) -> bool:
     }
     data = replace(config.data, data_dir=preset.data.data_dir)
     return replace(config, backend=preset.backend, data=data, **where) == preset
-
-
-def _workers(session: Session) -> int:
-    workers = session.config.workers
-    return session.backend.loaders.get_dataloader_workers() if workers is None else workers
-
-
-def _record(session: Session, command: Command, description: dict[str, str]) -> dict[str, Any]:
-    return {
-        "command": command.name,
-        "config": plain(session.config),
-        "seeds": [session.config.seed + i for i in range(command.seeds)],
-        "classes": list(session.data.train.classes),
-        "versions": environment.versions(session.backend.packages),
-        "hardware": environment.hardware(),
-        "description": description,
-    }
 
 
 # --- Showing ---------------------------------------------------------------------------------------------------------
@@ -243,7 +222,7 @@ def _show(session: Session) -> None:
         [train.images[i] for i in first],
         4,
         8,
-        f"the first {_number(len(first), 'training image')} of {session.data.name}",
+        f"the first {counted(len(first), 'training image')} of {session.data.name}",
         scale=0.8,
         names=[train.classes[train.labels[i]] for i in first],
     )
@@ -299,11 +278,14 @@ def _train_and_record(session: Session) -> None:
     folder, config = session.folder, session.config
     trained = train(session, config)
     plotting.save_curves(folder.path / "curves.png", trained.curves, _title(session, config))
-    metadata = {
-        "backend": config.backend,
-        "data": session.data.name,
-        "classes": json.dumps(session.data.train.classes),
-    }
+    stored, train_set = session.weights, session.data.train
+    metadata = weights_metadata(
+        session.backend,
+        session.data.name,
+        train_set.classes,
+        train_set.images.shape[1],
+        stored.normalize if stored else None,
+    )
     save_weights(folder.path / "weights.safetensors", trained.weights, metadata)
     # Start-up and memory are the framework's own only where no second one had to read the weights.
     alone = session.weights is None or session.weights.reader in ("", config.backend)
@@ -362,27 +344,22 @@ def train(session: Session, config: TrainConfig, title: str = "") -> Trained:
 
 def _network(session: Session, seed: int) -> Net:
     """Return the network with the weights of the file, or those of the seed, ready for the devices."""
-    backend, config = session.backend, session.config
     num_classes = len(session.data.train.classes)
     stored = session.weights
     weights = stored.weights if stored else initial_weights(num_classes, seed=seed)
-    net = backend.resnet.resnet18(num_classes)
-    backend.weights.set_weights(net, weights)
-    return backend.trainer.prepare(net, session.devices, config.precision, config.compile)
+    return make_network(session.backend, session.config, session.devices, num_classes, weights)
 
 
 def _load(session: Session, config: TrainConfig, dataset: Dataset, is_train: bool) -> DataIter:
-    """Return the batches of a split through the chosen pipeline; only training images are augmented."""
+    """Return the batches of a split; only training images are augmented.
+
+    All are normalized where the network of ``--weights`` has learnt from normalized images.
+    """
     size = dataset.images.shape[1], dataset.images.shape[2]
-    augs = parse_augmentations(config.augment, size) if is_train else ()
-    loaders = session.backend.loaders
-    if config.pipeline == "native":
-        return loaders.load_native(
-            dataset, augs, config.batch_size, is_train, config.seed, _workers(session)
-        )
-    return loaders.load_batched(
-        dataset, augs, config.batch_size, is_train, config.seed, session.devices[0]
-    )
+    augs: Sequence[Augmentation] = parse_augmentations(config.augment, size) if is_train else ()
+    if session.weights is not None and (normalize := session.weights.normalize):
+        augs = (*augs, normalize)
+    return load_batches(session.backend, config, dataset, augs, is_train, session.devices[0])
 
 
 # --- Evaluating ------------------------------------------------------------------------------------------------------
@@ -396,7 +373,7 @@ def _evaluate(session: Session) -> None:
     timer = Timer()
     accuracy = session.backend.trainer.evaluate_accuracy_gpu(net, test_iter)
     summary = {"test_acc": accuracy, "examples": len(test), "seconds": timer.stop()}
-    session.console.print(f"test acc {accuracy:.3f} on {_number(len(test), 'image')}")
+    session.console.print(f"test acc {accuracy:.3f} on {counted(len(test), 'image')}")
     session.folder.write_json("summary.json", summary)
 
 
@@ -433,7 +410,7 @@ def _report_comparison(session: Session, runs: dict[str, list[Trained]]) -> None
         augment: np.array([[m["test_acc"] for m in t.metrics] for t in trained])
         for augment, trained in runs.items()
     }
-    seeds = _number(len(next(iter(runs.values()))), "seed")
+    seeds = counted(len(next(iter(runs.values()))), "seed")
     title = f"{session.data.name}, {session.config.backend}: mean, lowest and highest of {seeds}"
     plotting.save_comparison(session.folder.path / "comparison.png", accuracies, title)
 

@@ -11,10 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.augmentation import Normalize
 from common.errors import UserError, UserNotice
 from common.files import check_folder, written_whole
 from common.gluon_file import is_proven_by_mxnet, load_params, save_params
@@ -32,6 +34,7 @@ from common.weights import (
 
 Backends = Mapping[str, Backend]
 
+MOST_IMAGE_SIZE = 4096  # pixels; what claims more is no file of ours
 NUM_IMAGES = 16
 # The largest difference of two frameworks' logits, as a share of the largest logit. Measured on the images below, with
 # ten networks drawn at random (buffers too) and a trained one, between any two of PyTorch 2.15, MXNet 1.9.1,
@@ -72,23 +75,51 @@ class Stored:
             raise UserError(
                 f"{self.path} tells {self.num_classes} classes apart; {name} has {len(classes)}"
             )
-        own = self._classes()
+        own = self.classes
         if own is not None and own != list(classes):
             raise UserError(
                 f"{self.path} knows the classes {few(own, 10)}; {name} has {few(classes, 10)}"
             )
 
-    def _classes(self) -> list[str] | None:
-        """Return the names of the classes where the metadata have them."""
-        if "classes" not in self.metadata:
+    @property
+    def classes(self) -> list[str] | None:
+        """The names of the classes where the metadata have them. Raises UserError where they are none."""
+        classes = self._metadata("classes")
+        if classes is None:
             return None
-        try:
-            classes = json.loads(self.metadata["classes"])
-        except (ValueError, RecursionError):
-            classes = None
         if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
             raise UserError(f"{self.path}: its metadata hold no list of classes")
         return classes
+
+    @property
+    def image_size(self) -> int | None:
+        """The side in pixels of the images that the network has learnt from, where the metadata have it."""
+        size = self._metadata("image_size")
+        if size is not None and (not isinstance(size, int) or not 8 <= size <= MOST_IMAGE_SIZE):
+            raise UserError(f"{self.path}: its metadata hold no size of images")
+        return size
+
+    @property
+    def normalize(self) -> Normalize | None:
+        """What was done to the images before the network, None where it is nothing, as the metadata say."""
+        numbers = self._metadata("normalize")
+        if numbers is None:
+            return None
+        try:
+            array = np.array(numbers, np.float64)
+        except (TypeError, ValueError):
+            array = np.empty(0)
+        if array.shape != (2, 3) or not np.isfinite(array).all() or array[1].min() <= 0:
+            raise UserError(f"{self.path}: its metadata hold no mean and standard deviation")
+        mean, std = array.tolist()
+        return Normalize(tuple(mean), tuple(std))
+
+    def _metadata(self, name: str) -> Any:
+        """Return an entry of the metadata, None where it is not there or, as no value of ours is, not JSON."""
+        try:
+            return json.loads(self.metadata.get(name, "null"))
+        except (ValueError, RecursionError):
+            raise UserError(f"{self.path}: its metadata hold no {name}") from None
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,17 @@ from common.interface import DataIter
 Epoch = dict[str, Any]
 Points = list[tuple[float, float]]
 
-LEGEND = ("train loss", "train acc", "test acc")
+TRAINED = ("train loss", "train acc")
 TRAINING_COST, EVALUATION_COST = 3, 1  # forward passes: a backward costs about two
 SECONDS_BETWEEN_LINES = 30.0  # where there is no bar
 
 
 class TrainingProgress:
-    """Watch `train_ch13` from outside: be its animator, and count the batches that its loaders hand out.
+    """Watch a training from outside: be its animator, and count the batches that its loaders hand out.
 
-    ``points`` collects the curves, by the names of `LEGEND`. ``on_epoch`` is called with the metrics of each finished
-    epoch; ``title`` stands before each line. Raises UserError when the loss is no longer a number.
+    ``held_out`` is what the accuracy is called that ends an epoch, None where nothing is held out. ``points`` collects
+    the curves by name. ``on_epoch`` is called with the metrics of each finished epoch; ``title`` stands before each
+    line. Raises UserError when the loss is no longer a number.
     """
 
     def __init__(
@@ -34,11 +35,14 @@ class TrainingProgress:
         num_examples: tuple[int, int],
         on_epoch: Callable[[Epoch], None],
         title: str = "",
+        held_out: str | None = "test acc",
     ) -> None:
+        self.held_out = held_out
         self.console, self.num_epochs, self.on_epoch = console, num_epochs, on_epoch
         self.title = f"{title} " if title else ""
         self.num_train = num_examples[0]
-        self.points: dict[str, Points] = {name: [] for name in LEGEND}
+        self.legend = TRAINED if held_out is None else (*TRAINED, held_out)
+        self.points: dict[str, Points] = {name: [] for name in self.legend}
         self.epoch = 1
         self.began = self.spoke = time.perf_counter()
         self.seen = 0  # training examples of this epoch
@@ -82,33 +86,37 @@ class TrainingProgress:
         self.bar.update(self.task, advance=examples * cost, status=f"{status}{self._losses()}")
 
     def add(self, x: float, y: Sequence[float | None]) -> None:
-        """Take a point of the curves from `train_ch13`; the test accuracy ends an epoch."""
-        for name, value in zip(LEGEND, y, strict=True):
+        """Take a point of the curves; the last of an epoch is of what was held out, if anything was."""
+        for name, value in zip(self.legend, y, strict=False):
             if value is not None and not math.isfinite(value):
                 raise UserError(
                     f"the {name} is {value} after {x:.2f} epochs: training diverged; try a smaller --lr"
                 )
             if value is not None:
                 self.points[name].append((x, value))
-        if y[-1] is not None:
+        if self.held_out is None and x == self.epoch:
+            self._end_epoch(None)
+        elif y[-1] is not None:
             self._end_epoch(y[-1])
         elif x < self.epoch and self._silent_for() > SECONDS_BETWEEN_LINES:
             rate = (x - self.epoch + 1) * self.num_train / (time.perf_counter() - self.began)
             self._say(f"{self._where(x)}{self._losses()}  {rate:.1f} images/s")
 
-    def _end_epoch(self, test_acc: float) -> None:
+    def _end_epoch(self, accuracy: float | None) -> None:
         seconds = time.perf_counter() - self.began
+        held_out = {} if self.held_out is None else {self.held_out.replace(" ", "_"): accuracy}
         metrics = {
             "epoch": self.epoch,
             "train_loss": self.points["train loss"][-1][1],
             "train_acc": self.points["train acc"][-1][1],
-            "test_acc": test_acc,
+            **held_out,
             "seconds": round(seconds, 3),
             "images_per_second": round(self.num_train / seconds, 1),
         }
         self._say(
-            f"{self._where()}{self._losses()}  test acc {test_acc:.3f}"
-            f"  {self.num_train / seconds:.1f} images/s  {seconds:.1f} s"
+            f"{self._where()}{self._losses()}"
+            + ("" if accuracy is None else f"  {self.held_out} {accuracy:.3f}")
+            + f"  {self.num_train / seconds:.1f} images/s  {seconds:.1f} s"
         )
         self.epoch, self.seen, self.began = self.epoch + 1, 0, time.perf_counter()
         self.bar.update(self.task, description=self._where())
@@ -136,6 +144,50 @@ class TrainingProgress:
             return ""
         loss, acc = self.points["train loss"][-1][1], self.points["train acc"][-1][1]
         return f"  loss {loss:.3f}  train acc {acc:.3f}"
+
+
+class CountingProgress:
+    """Count images as they are done: a bar with the time left on a terminal, elsewhere a line from time to time."""
+
+    def __init__(self, console: Console, what: str, total: int) -> None:
+        self.console, self.what, self.total, self.done = console, what, total, 0
+        self.began = self.spoke = time.perf_counter()
+        self.bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=16),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left  {task.fields[status]}", markup=False),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task(what, total=total, status="")
+
+    def __enter__(self) -> "CountingProgress":
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bar.stop()
+
+    def add(self, images: int) -> None:
+        """Count ``images`` more as done."""
+        self.done += images
+        now = time.perf_counter()
+        rate = self.done / max(now - self.began, 1e-9)
+        self.bar.update(self.task, advance=images, status=f"{rate:,.0f} images/s")
+        if not self.console.is_terminal and now - self.spoke > SECONDS_BETWEEN_LINES:
+            left = (self.total - self.done) / rate
+            self.console.print(
+                f"{self.what} {self.done:,} of {self.total:,}  {rate:,.0f} images/s  {left:,.0f} s left",
+                soft_wrap=True,
+            )
+            self.spoke = now
 
 
 class _Watched:

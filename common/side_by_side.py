@@ -16,12 +16,12 @@ from rich.console import Console
 from rich.table import Table
 
 from common import plotting
-from common.chapters import make_console
 from common.cli import Command
 from common.errors import UserError
 from common.metrics import spread
 from common.processes import run_process
 from common.records import RunFolder
+from common.running import make_console
 
 Results = dict[str, dict[str, Any]]  # of each backend
 

@@ -128,7 +128,8 @@ def test_wrong_options_are_refused_in_one_line_that_names_them(options, message)
 def test_an_unknown_command_is_refused_by_name():
     with pytest.raises(
         UserError,
-        match="unknown command 'trian': choose train, augment, evaluate, convert, parity or differences",
+        match="unknown command 'trian': choose train, augment, evaluate, kaggle, check-submission, predict, "
+        "convert, parity or differences",
     ):
         parse("trian --backend pytorch")
 

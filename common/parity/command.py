@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 
 from common import environment
-from common.chapters import make_console
 from common.cli import Parity
 from common.errors import UserError
 from common.files import write_text
@@ -36,6 +35,7 @@ from common.parity.suite import Extent, run_checks
 from common.processes import run_process
 from common.records import RunFolder
 from common.reference import ALIGNED, KNOWN_DIFFERENCES
+from common.running import make_console
 
 FREE_STEPS = 30
 QUICK = Extent(model_size=8, step_size=8, locked_steps=4, free_steps=4, float32_steps=2)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.chapters import make_console
 from common.cli import Differences
 from common.errors import UserError
 from common.files import write_text
@@ -31,6 +30,7 @@ from common.reference import (
 )
 from common.reference.layers import Array, cross_entropy
 from common.reference.resnet import before_batch_norm
+from common.running import make_console
 from common.sampling import decide
 from common.weights import Weights, initial_weights, is_buffer, weight_shapes
 

@@ -1,0 +1,123 @@
+"""What both chapters do around a training: say what will run, make the network and its batches, record the run."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from common import environment
+from common.augmentation import Augmentation, Normalize
+from common.config import RunConfig, plain
+from common.datasets import Dataset
+from common.interface import Backend, DataIter, Device, Net
+from common.weights import Weights
+
+
+def make_console() -> Console:
+    """Return the console that everything is printed on: what it is given is text, never markup."""
+    return Console(highlight=False, markup=False, emoji=False, force_terminal=sys.stdout.isatty())
+
+
+def counted(n: int, word: str, plural: str = "") -> str:
+    """Return ``n`` with its word, in the plural where it is due."""
+    return f"{n:,} {word if n == 1 else plural or word + 's'}"
+
+
+def print_block(console: Console, description: Mapping[str, str]) -> None:
+    """Print what a run begins with, a line for each name."""
+    for name, value in description.items():
+        console.print(f"{name:>12}  {value}", soft_wrap=True)
+
+
+def describe_backend(backend: Backend) -> str:
+    """Return the backend's name and the versions of its packages."""
+    versions = environment.versions(backend.packages)
+    return f"{backend.name} ({', '.join(f'{p} {versions[p]}' for p in backend.packages)})"
+
+
+def describe_pipeline(backend: Backend, config: RunConfig) -> str:
+    """Return the pipeline, and of the native one the workers."""
+    workers = "" if config.pipeline == "batched" else f", {workers_of(backend, config)} workers"
+    return config.pipeline + workers
+
+
+def describe_machine(backend: Backend, config: RunConfig, devices: list[Device]) -> dict[str, str]:
+    """Return what computes, and the environment settings that are in force."""
+    settings = environment.in_force(backend.name)
+    return {
+        **backend.devices.describe(devices, config.precision, config.compile),
+        "environment": ", ".join(f"{name} {value}" for name, value in settings.items()),
+    }
+
+
+def workers_of(backend: Backend, config: RunConfig) -> int:
+    """Return how many processes the native loader takes."""
+    workers = config.workers
+    return backend.loaders.get_dataloader_workers() if workers is None else workers
+
+
+def record(
+    command: str,
+    backend: Backend,
+    config: RunConfig,
+    classes: Sequence[str],
+    description: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return what ``config.json`` says of every run."""
+    return {
+        "command": command,
+        "config": plain(config),
+        "classes": list(classes),
+        "versions": environment.versions(backend.packages),
+        "hardware": environment.hardware(),
+        "description": dict(description),
+    }
+
+
+def make_network(
+    backend: Backend, config: RunConfig, devices: list[Device], num_classes: int, weights: Weights
+) -> Net:
+    """Return the book's ResNet-18 with these weights, ready for the devices."""
+    net = backend.resnet.resnet18(num_classes)
+    backend.weights.set_weights(net, weights)
+    return backend.trainer.prepare(net, devices, config.precision, config.compile)
+
+
+def load_batches(
+    backend: Backend,
+    config: RunConfig,
+    dataset: Dataset,
+    augs: Sequence[Augmentation],
+    is_train: bool,
+    device: Device,
+) -> DataIter:
+    """Return the batches of a split through the chosen pipeline."""
+    if config.pipeline == "native":
+        workers = workers_of(backend, config)
+        return backend.loaders.load_native(
+            dataset, augs, config.batch_size, is_train, config.seed, workers
+        )
+    return backend.loaders.load_batched(
+        dataset, augs, config.batch_size, is_train, config.seed, device
+    )
+
+
+def weights_metadata(
+    backend: Backend,
+    data: str,
+    classes: Sequence[str],
+    image_size: int,
+    normalize: Normalize | None = None,
+) -> dict[str, str]:
+    """Return what a file of weights says of itself, so that any backend can classify images with it."""
+    found = {
+        "backend": backend.name,
+        "data": data,
+        "classes": json.dumps(list(classes)),
+        "image_size": str(image_size),
+    }
+    if normalize is not None:
+        found["normalize"] = json.dumps([normalize.mean, normalize.std])
+    return found
