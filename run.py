@@ -12,7 +12,6 @@ from common import cli
 from common.errors import UserError, UserNotice
 
 if TYPE_CHECKING:  # NumPy comes with them, and --help should not wait for that
-    from common.config import TrainConfig
     from common.convert import Stored
     from common.interface import Backend
 
@@ -37,24 +36,22 @@ def _convert(command: cli.Convert) -> int:
     return 0
 
 
-def _load(config: "TrainConfig") -> tuple["Backend", "Stored | None"]:
-    """Load the backend of a run, and read the file of weights that it is given."""
-    if config.weights is None:
-        return backends.load(config.backend), None
+def _load_with_weights(name: str, weights: Path) -> tuple["Backend", "Stored"]:
+    """Load a backend, and read a file of weights with the one that can."""
     from common import convert
 
-    kind = convert.check_source(config.weights)
+    kind = convert.check_source(weights)
     readers = [kind.backend] if kind.to_read else []
     if kind.to_read and not backends.installed(kind.backend):
         raise UserError(
-            f"{config.weights} can only be read by {kind.backend}, which is not installed here: where it is, "
-            f"python run.py convert {config.weights} weights.safetensors makes a file that every backend reads"
+            f"{weights} can only be read by {kind.backend}, which is not installed here: where it is, "
+            f"python run.py convert {weights} weights.safetensors makes a file that every backend reads"
         )
-    loaded = backends.load_several([config.backend, *readers])
-    return loaded[config.backend], convert.read_stored(config.weights, loaded)
+    loaded = backends.load_several([name, *readers])
+    return loaded[name], convert.read_stored(weights, loaded)
 
 
-def _run_each(command: cli.Command, names: list[str], arguments: list[str]) -> int:
+def _run_each(command: cli.Command | cli.Kaggle, names: list[str], arguments: list[str]) -> int:
     """Run the command on several backends, and return the exit code."""
     backends.require(names)
     from common import side_by_side
@@ -88,17 +85,42 @@ def _differences(command: cli.Differences) -> int:
     return 0
 
 
-def _chapter(command: cli.Command, arguments: list[str]) -> int:
-    """Run a command of the chapter, on one backend or on several in turn; return the exit code."""
+def _chapter(command: cli.Command | cli.Kaggle, arguments: list[str]) -> int:
+    """Run a command of a chapter, on one backend or on several in turn; return the exit code."""
     names = cli.backend_names(command.config.backend, list(backends.FRAMEWORKS))
     if len(names) > 1:
         return _run_each(command, names, arguments)
-    backend, weights = _load(command.config)
+    weights = None
+    if isinstance(command, cli.Command) and command.config.weights is not None:
+        backend, weights = _load_with_weights(names[0], command.config.weights)
+    else:
+        backend = backends.load(names[0])
     startup_seconds = time.perf_counter() - _began
-    from common import chapters  # only now: it needs what load has found to be there
+    # Only now: they need what load has found to be there.
+    if isinstance(command, cli.Kaggle):
+        from common import kaggle_chapter
 
-    chapters.run(command, backend, startup_seconds, weights)
+        kaggle_chapter.run(command, backend, startup_seconds)
+    else:
+        from common import chapters
+
+        chapters.run(command, backend, startup_seconds, weights)
     return 0
+
+
+def _check_submission(command: cli.CheckSubmission) -> int:
+    from common.datasets import submission
+
+    print(submission.check_submission(command.submission, command.data_dir))
+    return 0
+
+
+def _predict(command: cli.Predict) -> int:
+    """Classify image files, and return the exit code."""
+    backend, weights = _load_with_weights(command.backend, command.weights)
+    from common import predict
+
+    return predict.run(command, backend, weights)
 
 
 def _run(arguments: list[str]) -> int:
@@ -110,7 +132,11 @@ def _run(arguments: list[str]) -> int:
             return _parity(command)
         case cli.Differences():
             return _differences(command)
-        case cli.Command():
+        case cli.CheckSubmission():
+            return _check_submission(command)
+        case cli.Predict():
+            return _predict(command)
+        case cli.Command() | cli.Kaggle():
             return _chapter(command, arguments)
 
 

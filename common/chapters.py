@@ -26,6 +26,7 @@ from common.metrics import Timer, TrainingSummary, spread
 from common.progress import Points, TrainingProgress
 from common.records import Metrics, RunFolder, check_output
 from common.running import (
+    check_batch_size,
     counted,
     describe_backend,
     describe_machine,
@@ -139,21 +140,12 @@ def _load_data(config: TrainConfig) -> Data:
 
 def _check_batches(train: Dataset, batch_size: int) -> None:
     num_examples = len(train)
-    if batch_size > num_examples:
-        raise UserError(
-            f"--batch-size {batch_size} is larger than the {num_examples} training images"
-        )
+    check_batch_size(num_examples, batch_size, max(train.images.shape[1:3]))
     num_batches = -(-num_examples // batch_size)
     if num_batches < 5:
         raise UserError(
             f"--batch-size {batch_size} makes only {num_batches} batches of {num_examples} images, and the chapter "
             f"reports five times an epoch: use --batch-size {max(num_examples // 5, 1)} or less, or more images"
-        )
-    # ResNet-18 shrinks an image eight times: from 8 pixels, one position is left to take statistics over.
-    if max(train.images.shape[1:3]) <= 8 and (num_examples - 1) % batch_size == 0:
-        raise UserError(
-            f"--batch-size {batch_size} leaves a batch of one image, and BatchNorm cannot learn from one of 8 x 8: "
-            "choose another --batch-size or a larger --image-size"
         )
 
 

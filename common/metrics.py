@@ -1,9 +1,12 @@
-"""The book's Timer and Accumulator, and the closing lines of a training."""
+"""The book's Timer and Accumulator, the closing lines of a training, and what was taken for what."""
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 def spread(values: Sequence[float], note: str = "") -> str:
@@ -117,6 +120,53 @@ class KaggleSummary:
     def __str__(self) -> str:
         valid = "" if self.valid_acc is None else f", valid acc {self.valid_acc:.3f}"
         return f"train loss {self.loss:.3f}, train acc {self.train_acc:.3f}{valid}\n{_speeds(self)}"
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How often images of each class were taken for each.
+
+    ``counts`` is int64 (classes, classes): rows are what they are, columns what they were taken for.
+    """
+
+    classes: tuple[str, ...]
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls,
+        labels: NDArray[np.int64],
+        predicted: NDArray[np.int64],
+        classes: Sequence[str],
+    ) -> "Confusion":
+        """Count the pairs of label and predicted label, each int64 (n,), positions in ``classes``."""
+        if labels.shape != predicted.shape:
+            raise ValueError(f"{labels.shape} labels and {predicted.shape} predictions")
+        n = len(classes)
+        counts = np.bincount(labels * n + predicted, minlength=n * n).reshape(n, n)
+        return cls(tuple(classes), counts)
+
+    @property
+    def accuracy(self) -> float:
+        """The share of all images that were recognised."""
+        return float(np.trace(self.counts) / self.counts.sum())
+
+    @property
+    def accuracies(self) -> NDArray[np.float64]:
+        """The share of each class's images that were recognised, nan where it has none."""
+        totals = self.counts.sum(axis=1)
+        return np.divide(
+            np.diag(self.counts), totals, out=np.full(len(totals), np.nan), where=totals > 0
+        )
+
+    def plain(self) -> dict[str, Any]:
+        """Return the accuracies and the counts as JSON can hold them."""
+        by_class = [None if np.isnan(a) else float(a) for a in self.accuracies]
+        return {
+            "accuracy": self.accuracy,
+            "per_class": dict(zip(self.classes, by_class, strict=True)),
+            "confusion": self.counts.tolist(),
+        }
 
 
 def _speeds(summary: TrainingSummary | KaggleSummary) -> str:

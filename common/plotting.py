@@ -16,7 +16,10 @@ from common.files import written_whole
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from common.metrics import Confusion
+
 Images = NDArray[np.uint8]
+MOST_NUMBERED = 30  # classes whose counts can be read in a picture
 STYLES = ("-", "m--", "g-.", "r:")  # the book's, one a curve
 # One a backend. The colours are Okabe and Ito's, told apart by colour-blind eyes; dashes and markers need no colour.
 # Where curves meet, the wide line below and the hollow markers above all stay in sight.
@@ -204,6 +207,36 @@ def save_curves(
     accuracies.set(ylabel="accuracy", ylim=(0, 1.02))
     for axis in (losses, accuracies):
         _by_epoch(axis)
+    save_figure(path, figure)
+
+
+def save_confusion(path: Path, confusion: "Confusion", title: str) -> None:
+    """Write how often images of each class were taken for each; the accuracy stands beside the class."""
+    from matplotlib.figure import Figure
+
+    n = len(confusion.classes)
+    side = min(max(0.42 * n + 1.6, 4.0), 20.0)  # inches
+    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+    axis = figure.subplots()
+    totals = confusion.counts.sum(axis=1, keepdims=True)
+    shares = confusion.counts / np.maximum(totals, 1)
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if n <= MOST_NUMBERED:
+        for (i, j), count in np.ndenumerate(confusion.counts):
+            if count:
+                colour = "white" if shares[i, j] > 0.5 else "black"
+                axis.text(j, i, f"{count}", ha="center", va="center", color=colour, fontsize=7)
+    names = [
+        f"{name}  {accuracy:.2f}"
+        for name, accuracy in zip(confusion.classes, confusion.accuracies, strict=True)
+    ]
+    size = 8 if n <= MOST_NUMBERED else 4
+    axis.set_xticks(range(n), confusion.classes, rotation=90, fontsize=size, parse_math=False)
+    axis.set_yticks(range(n), names, fontsize=size, parse_math=False)
+    axis.set(xlabel="taken for", ylabel="class and accuracy")
+    axis.set_title(
+        f"{title}: accuracy {confusion.accuracy:.3f}", fontsize="medium", parse_math=False
+    )
     save_figure(path, figure)
 
 

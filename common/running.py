@@ -11,6 +11,7 @@ from common import environment
 from common.augmentation import Augmentation, Normalize
 from common.config import RunConfig, plain
 from common.datasets import Dataset
+from common.errors import UserError
 from common.interface import Backend, DataIter, Device, Net
 from common.weights import Weights
 
@@ -56,6 +57,20 @@ def workers_of(backend: Backend, config: RunConfig) -> int:
     """Return how many processes the native loader takes."""
     workers = config.workers
     return backend.loaders.get_dataloader_workers() if workers is None else workers
+
+
+def check_batch_size(num_examples: int, batch_size: int, image_size: int) -> None:
+    """Raise UserError for batches that cannot be trained on."""
+    if batch_size > num_examples:
+        raise UserError(
+            f"--batch-size {batch_size} is larger than the {num_examples} training images"
+        )
+    # ResNet-18 shrinks an image eight times: from 8 pixels, one position is left to take statistics over.
+    if image_size <= 8 and (num_examples - 1) % batch_size == 0:
+        raise UserError(
+            f"--batch-size {batch_size} leaves a batch of one image, and BatchNorm cannot learn from one of 8 x 8: "
+            "choose another --batch-size or a larger --image-size"
+        )
 
 
 def record(

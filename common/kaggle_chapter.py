@@ -1,0 +1,370 @@
+"""The Kaggle chapter, written once against the contract: from raw image files to a submission (14.13).
+
+What a reader compares between frameworks, the training and the predicting, is in the backends. The story is here:
+sort the files, train and validate, train again on all labelled images, predict the test set, write the submission.
+"""
+
+import gc
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from common import environment, plotting
+from common.augmentation import CIFAR10_NORMALIZE, kaggle_test_augs, kaggle_train_augs
+from common.chapters import draw
+from common.cli import Kaggle
+from common.config import KAGGLE_PRESETS, SHAPES_LABELLED, SHAPES_TEST, KaggleConfig
+from common.datasets import Dataset
+from common.datasets.decoding import image_chunks
+from common.datasets.kaggle import Organised, load_split, organise, test_images
+from common.datasets.kaggle_shapes import write_kaggle_shapes
+from common.datasets.submission import check_submission, write_submission
+from common.interface import Backend, DataIter, Device, Net
+from common.metrics import Confusion, KaggleSummary, Timer
+from common.progress import CountingProgress, TrainingProgress
+from common.records import Metrics, RunFolder, check_output
+from common.running import (
+    check_batch_size,
+    counted,
+    describe_backend,
+    describe_machine,
+    describe_pipeline,
+    load_batches,
+    make_console,
+    make_network,
+    print_block,
+    record,
+    weights_metadata,
+)
+from common.weights import initial_weights, save_weights
+
+EMBEDDED = Path("data/kaggle-shapes")
+STREAMED = 1024  # test images that are decoded and predicted together, about
+MOST_LINES = 20  # classes that are printed one by one; of more, the ten hardest are
+SHEET = (4, 8)  # rows and columns of pictures
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the chapter needs: the backend, its devices, the competition's files and where results go."""
+
+    backend: Backend
+    config: KaggleConfig
+    devices: list[Device]
+    data_dir: Path
+    files: Organised
+    folder: RunFolder
+    console: Console
+    startup_seconds: float | None = None  # until the framework was loaded
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels that all images are brought to."""
+        return self.config.image_size, self.config.image_size
+
+
+def run(command: Kaggle, backend: Backend, startup_seconds: float | None = None) -> None:
+    """Run the chapter; ``startup_seconds``, which loading the backend took, is recorded.
+
+    Raises UserError for what the user can put right. Ctrl-C passes on as a KeyboardInterrupt that says what was kept.
+    """
+    session = replace(_begin(command, backend), startup_seconds=startup_seconds)
+    folder, console = session.folder, session.console
+    try:
+        console.print(f"\n1. train on {_images(session, 'train')}, validate on the rest")
+        validation = _validate(session)
+        console.print(f"\n2. train anew on {_images(session, 'train_valid')}")
+        net, training = _retrain(session)
+        console.print(f"\n3. predict {_images(session, 'test')}")
+        test = _predict_and_submit(session, net)
+    except KeyboardInterrupt as interrupt:
+        epochs = counted(len(folder.metrics), "finished epoch")
+        raise KeyboardInterrupt(f"interrupted: {epochs}, kept in {folder.path}") from interrupt
+    used = {
+        "startup_seconds": startup_seconds,
+        "peak_memory_mib": environment.peak_memory_mib(),
+    }
+    parts = {"validation": validation, "training": asdict(training), "test": test}
+    folder.write_json("summary.json", parts | used)
+    console.print(f"results in {folder.path}", soft_wrap=True)
+
+
+# --- Beginning -------------------------------------------------------------------------------------------------------
+
+
+def _begin(command: Kaggle, backend: Backend) -> Session:
+    """Check what can be checked, sort the files, look at all of them, then say what will run."""
+    config, console = command.config, make_console()
+    devices = backend.devices.get_devices(config.device)
+    # Reading settings raises for those that cannot work, before anything is written.
+    backend.devices.describe(devices, config.precision, config.compile)
+    check_output(config.output)
+    if config.data_dir is None:
+        write_kaggle_shapes(EMBEDDED, SHAPES_LABELLED, SHAPES_TEST)
+    data_dir = config.data_dir or EMBEDDED
+    files = organise(data_dir, config.valid_ratio)
+    check_batch_size(files.train, config.batch_size, config.image_size)
+    check_batch_size(files.train_valid, config.batch_size, config.image_size)
+    _check_test_images(data_dir, config, console)
+    folder = RunFolder(config.output, f"{config.backend}-{command.name}")
+    session = Session(backend, config, devices, data_dir, files, folder, console)
+    description = _describe(session)
+    print_block(console, description)
+    folder.write_json(
+        "config.json", record(command.name, backend, config, files.classes, description)
+    )
+    return session
+
+
+def _check_test_images(data_dir: Path, config: KaggleConfig, console: Console) -> None:
+    """Raise UserError if a test image cannot be read: better now than after both trainings."""
+    folder, names = test_images(data_dir)
+    chunks = image_chunks(folder, names, config.image_size, STREAMED, config.workers)
+    with CountingProgress(console, "checking test images", len(names)) as progress:
+        for chunk, _ in chunks:
+            progress.add(len(chunk))
+
+
+def _describe(session: Session) -> dict[str, str]:
+    """Return the block that the run begins with, name by name."""
+    config, files, backend = session.config, session.files, session.backend
+    height, width = session.image_size
+    embedded = "" if config.data_dir else ", the embedded shapes as a competition"
+    return {
+        "chapter": "Kaggle CIFAR-10",
+        "backend": describe_backend(backend),
+        "data": f"{session.data_dir}{embedded}: {_images(session, 'train_valid')}, {_images(session, 'test')}, "
+        f"{height} x {width}, {counted(len(files.classes), 'class', 'classes')}",
+        "sorted": f"{session.data_dir / 'train_valid_test'}: {files.train:,} to train on, {files.valid:,} to validate "
+        f"({files.per_class} a class); {files.placed}",
+        "preset": config.preset + ("" if _as_preset(config) else ", with changes"),
+        "training": f"ResNet-18, batch {config.batch_size}, twice {counted(config.num_epochs, 'epoch')}, "
+        f"SGD lr {config.lr:g}, times {config.lr_decay:g} every {counted(config.lr_period, 'epoch')}, "
+        f"momentum 0.9, weight decay {config.wd:g}",
+        "augment": f"resize to {round(1.25 * height)}, crop to {height}, flip, normalize",
+        "pipeline": describe_pipeline(backend, config),
+        "seed": str(config.seed),
+        **describe_machine(backend, config, session.devices),
+        "output": str(session.folder.path),
+    }
+
+
+def _as_preset(config: KaggleConfig) -> bool:
+    """Tell whether what is trained is what the preset says."""
+    preset = KAGGLE_PRESETS[config.preset]
+    where: dict[str, Any] = {
+        "output": None,
+        "device": "auto",
+        "workers": None,
+        "seed": 0,
+        "data_dir": None,
+    }
+    return replace(config, backend=preset.backend, **where) == preset
+
+
+def _images(session: Session, split: str) -> str:
+    """Return how many images a split has, in words."""
+    files = session.files
+    if split == "train_valid":
+        return f"all {counted(files.train_valid, 'labelled image')}"
+    if split == "test":
+        return counted(files.test, "test image")
+    return counted(files.train, "image")
+
+
+# --- Training --------------------------------------------------------------------------------------------------------
+
+
+def _validate(session: Session) -> dict[str, Any]:
+    """Train on a part of the labelled images and validate on the others; return what it came to."""
+    train, valid = _load_split(session, "train"), _load_split(session, "valid")
+    _draw_augmentations(session, train)
+    valid_iter = _test_batches(session, valid)
+    net, summary = _train(session, "train", train, valid_iter, len(valid))
+    predicted = session.backend.kaggle.predict_labels(net, valid_iter)
+    confusion = Confusion.of(valid.labels, predicted, valid.classes)
+    _print_classes(session.console, confusion)
+    plotting.save_confusion(session.folder.path / "validation.png", confusion, _title(session))
+    return asdict(summary) | confusion.plain()
+
+
+def _retrain(session: Session) -> tuple[Net, KaggleSummary]:
+    """Train from the same initial weights on all labelled images, and keep the weights."""
+    dataset = _load_split(session, "train_valid")
+    net, summary = _train(session, "train_valid", dataset, None, 0)
+    metadata = weights_metadata(
+        session.backend,
+        session.data_dir.name,
+        session.files.classes,
+        session.config.image_size,
+        CIFAR10_NORMALIZE,
+    )
+    weights = session.backend.weights.get_weights(net)
+    save_weights(session.folder.path / "weights.safetensors", weights, metadata)
+    return net, summary
+
+
+def _load_split(session: Session, split: str) -> Dataset:
+    config = session.config
+    return load_split(
+        session.data_dir, split, session.files.classes, config.image_size, config.workers
+    )
+
+
+def _test_batches(session: Session, dataset: Dataset) -> DataIter:
+    """Return batches of images that are normalized, and else left as they are."""
+    backend, device = session.backend, session.devices[0]
+    return load_batches(backend, session.config, dataset, kaggle_test_augs(), False, device)
+
+
+def _train(
+    session: Session, split: str, dataset: Dataset, valid_iter: DataIter | None, num_valid: int
+) -> tuple[Net, KaggleSummary]:
+    """Train the book's network from the weights and batches of the seed; each epoch's metrics go to the run folder."""
+    backend, config, devices = session.backend, session.config, session.devices
+    gc.collect()  # the network and the images of the training before
+    backend.devices.set_seed(config.seed)
+    num_classes = len(dataset.classes)
+    weights = initial_weights(num_classes, seed=config.seed)
+    net = make_network(backend, config, devices, num_classes, weights)
+    augs = kaggle_train_augs(session.image_size)
+    train_iter = load_batches(backend, config, dataset, augs, True, devices[0])
+
+    def keep(epoch: Metrics) -> None:
+        lr = config.lr * config.lr_decay ** ((epoch["epoch"] - 1) // config.lr_period)
+        session.folder.add_metrics({"split": split, "lr": lr, **epoch})
+
+    progress = TrainingProgress(
+        session.console,
+        config.num_epochs,
+        (len(dataset), num_valid),
+        keep,
+        held_out="valid acc" if valid_iter is not None else None,
+    )
+    try:
+        with progress:
+            summary = backend.kaggle.train(
+                net,
+                progress.training(train_iter),
+                None if valid_iter is None else progress.evaluation(valid_iter),
+                config.num_epochs,
+                config.lr,
+                config.wd,
+                devices,
+                config.lr_period,
+                config.lr_decay,
+                progress,
+            )
+    finally:
+        if any(progress.points.values()):
+            path = session.folder.path / f"curves-{split}.png"
+            plotting.save_curves(path, progress.points, f"{_title(session)}, {split}")
+    return net, summary
+
+
+def _title(session: Session) -> str:
+    return f"{session.data_dir.name}, {session.config.backend}"
+
+
+def _draw_augmentations(session: Session, dataset: Dataset) -> None:
+    """Draw what the network sees of the first images: each as it is, then augmented seven times."""
+    rows, columns = SHEET
+    augs = kaggle_train_augs(session.image_size)[:-1]  # what is normalized is no picture
+    pictures = []
+    for image in dataset.images[:: max(len(dataset) // rows, 1)][:rows]:
+        drawn = draw(session.backend, image, augs, columns - 1, session.config, session.devices[0])
+        pictures += [image, *drawn]
+    plotting.save_sheet(
+        session.folder.path / "augmented-images.png",
+        pictures,
+        len(pictures) // columns,
+        columns,
+        f"images of {session.data_dir.name} as they are (left) and augmented",
+        scale=0.8,
+    )
+
+
+def _print_classes(console: Console, confusion: Confusion) -> None:
+    """Print the accuracy of each class, of many classes the hardest."""
+    order = np.arange(len(confusion.classes))
+    if len(order) > MOST_LINES:
+        order = np.argsort(confusion.accuracies, kind="stable")[: MOST_LINES // 2]
+        console.print(f"the {len(order)} hardest of {len(confusion.classes)} classes:")
+    width = max(len(confusion.classes[i]) for i in order)
+    for i in order:
+        right, total = confusion.counts[i, i], confusion.counts[i].sum()
+        name, accuracy = confusion.classes[i], confusion.accuracies[i]
+        console.print(f"  {name:<{width}}  valid acc {accuracy:.3f}  {right} of {total}")
+
+
+# --- The test set ----------------------------------------------------------------------------------------------------
+
+
+def _predict_and_submit(session: Session, net: Net) -> dict[str, Any]:
+    """Predict the labels of the test images and write the submission; return what it came to."""
+    files, console = session.files, session.console
+    folder, names = test_images(session.data_dir)
+    timer = Timer()
+    labels = _predict(session, net, folder, names)
+    seconds = timer.stop()
+    path = session.folder.path / "submission.csv"
+    write_submission(path, [Path(name).stem for name in names], labels, files.classes)
+    report = check_submission(path, session.data_dir)
+    console.print(
+        f"wrote {path}: {counted(report.rows, 'row')} in {seconds:.1f} s, "
+        f"{len(names) / seconds:,.0f} images/s",
+        soft_wrap=True,
+    )
+    found: dict[str, Any] = {
+        "images": len(names),
+        "seconds": seconds,
+        "per_class": dict(report.rows_by_class),
+    }
+    if report.score is not None:
+        console.print(
+            f"score {report.score:.3f}: the labels of these test images are known", soft_wrap=True
+        )
+        found["score"] = report.score
+    return found
+
+
+def _predict(session: Session, net: Net, folder: Path, names: list[str]) -> NDArray[np.int64]:
+    """Return the label of each test image.
+
+    The next images are decoded while the network computes; only some are in memory at any time. They go through the
+    batched pipeline always: there is nothing to draw, and it starts no workers anew for each chunk.
+    """
+    config = session.config
+    size = config.batch_size * max(STREAMED // config.batch_size, 1)
+    batched = replace(session, config=replace(config, pipeline="batched"))
+    labels: list[NDArray[np.int64]] = []
+    with CountingProgress(session.console, "predicting", len(names)) as progress:
+        for _, images in image_chunks(folder, names, config.image_size, size, config.workers):
+            unknown = np.zeros(len(images), np.int64)
+            dataset = Dataset(images, unknown, session.files.classes)
+            predicted = session.backend.kaggle.predict_labels(net, _test_batches(batched, dataset))
+            if not labels:
+                _draw_predictions(session, images, predicted)
+            labels.append(predicted)
+            progress.add(len(images))
+    return np.concatenate(labels)
+
+
+def _draw_predictions(
+    session: Session, images: NDArray[np.uint8], labels: NDArray[np.int64]
+) -> None:
+    rows, columns = SHEET
+    shown = list(images[: rows * columns])
+    plotting.save_sheet(
+        session.folder.path / "predictions.png",
+        shown,
+        -(-len(shown) // columns),
+        columns,
+        f"the first test images of {session.data_dir.name} and their predicted classes",
+        scale=0.8,
+        names=[session.files.classes[label] for label in labels[: len(shown)]],
+    )
