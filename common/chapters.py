@@ -16,7 +16,7 @@ from rich.console import Console
 from common import environment, plotting
 from common.augmentation import Augmentation, gallery, parse_augmentations
 from common.cli import Command
-from common.config import PRESETS, TrainConfig
+from common.config import PRESETS, RunConfig, TrainConfig
 from common.convert import Stored
 from common.datasets import Data, Dataset, load_data
 from common.datasets.images import read_image
@@ -236,7 +236,7 @@ def draw(
     image: Images,
     augmentations: Sequence[Augmentation],
     times: int,
-    config: TrainConfig,
+    config: RunConfig,
     device: Device,
 ) -> list[Images]:
     """Augment one image, uint8 (height, width, 3), several times, as the chapter's `apply` does."""

@@ -11,21 +11,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from common import plotting
-from common.cli import Command
+from common import kaggle_side_by_side, plotting
+from common.cli import Command, Kaggle
 from common.errors import UserError
 from common.metrics import spread
 from common.processes import run_process
 from common.records import RunFolder
 from common.running import make_console
+from common.side_by_side_tables import SETTINGS, new_table, read_json
 
 Results = dict[str, dict[str, Any]]  # of each backend
 
-COMMANDS = ("train", "compare", "augment")
+COMMANDS = ("train", "compare", "augment", "kaggle")
 
 
 SAME = "Same data, seed, initial weights and batches, "
@@ -45,7 +45,7 @@ OTHER_DEVICES = "Not all on the same kind of device: their speeds do not compare
 
 
 def run(
-    command: Command,
+    command: Command | Kaggle,
     frameworks: Mapping[str, Sequence[str]],
     script: Path,
     arguments: Sequence[str],
@@ -73,7 +73,10 @@ def run(
                 print(f"error: {name} {_failure(code)}; {_kept(finished, folder)}", file=sys.stderr)
                 return code if code > 0 else 128 - code
             finished.append(name)
-        _report(console, command, frameworks, folder, arguments)
+        if isinstance(command, Kaggle):
+            kaggle_side_by_side.report(console, command, frameworks, folder, arguments)
+        else:
+            _report(console, command, frameworks, folder, arguments)
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(f"interrupted: {_kept(finished, folder)}") from interrupt
     finally:
@@ -114,7 +117,7 @@ def _report(
     console.print()
     if command.name == "compare":
         results: Results = {
-            name: _read(folder.path / name / "comparison.json") for name in frameworks
+            name: read_json(folder.path / name / "comparison.json") for name in frameworks
         }
         console.print(_augmentation_table(console, command, results))
         notes = [fairness]
@@ -134,14 +137,9 @@ def _report(
     folder.write_json("comparison.json", content | {"backends": results})
 
 
-def _read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
-
-
 def _training(folder: Path, packages: Sequence[str]) -> dict[str, Any]:
     """Return what one training left, under the names of ``comparison.json``."""
-    config, summary = _read(folder / "config.json"), _read(folder / "summary.json")
+    config, summary = read_json(folder / "config.json"), read_json(folder / "summary.json")
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return {
         "versions": {package: config["versions"][package] for package in packages},
@@ -157,8 +155,6 @@ def _training(folder: Path, packages: Sequence[str]) -> dict[str, Any]:
     }
 
 
-# Of the block that a run begins with: what may differ between backends, and is shown where it does.
-SETTINGS = ("device", "threads", "precision", "compile")
 # Row of the table: the number's name, and how it is written.
 ROWS = {
     "loss": ("loss", "{:.3f}"),
@@ -174,7 +170,7 @@ ROWS = {
 def _training_table(console: Console, results: Results) -> Table:
     """Lay the trainings side by side, a column for each backend."""
     first = next(iter(results.values()))
-    table = _table(console, f"after epoch {len(first['epochs'])}")
+    table = new_table(console, f"after epoch {len(first['epochs'])}")
     for name in results:
         table.add_column(name, justify="right", overflow="fold")
     table.add_row("version", *(next(iter(r["versions"].values())) for r in results.values()))
@@ -190,7 +186,7 @@ def _training_table(console: Console, results: Results) -> Table:
 
 def _augmentation_table(console: Console, command: Command, results: Results) -> Table:
     """List what each backend gained by augmentation: the mean of the seeds, the lowest and the highest."""
-    table = _table(console, f"{command.seeds} seed{'' if command.seeds == 1 else 's'}")
+    table = new_table(console, f"{command.seeds} seed{'' if command.seeds == 1 else 's'}")
     for title in ("augment", "train accuracy", "test accuracy"):
         table.add_column(title, overflow="fold")
     for name, by_augmentation in results.items():
@@ -198,14 +194,6 @@ def _augmentation_table(console: Console, command: Command, results: Results) ->
             table.add_row(
                 name, augment, *(spread(accuracies[which]) for which in ("train_acc", "test_acc"))
             )
-    return table
-
-
-def _table(console: Console, corner: str) -> Table:
-    # Plain columns where the output goes to a file.
-    style = box.SIMPLE_HEAD if console.is_terminal else None
-    table = Table(box=style, pad_edge=False, show_edge=False)
-    table.add_column(corner, overflow="fold")
     return table
 
 
