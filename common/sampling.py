@@ -20,6 +20,7 @@ from common.augmentation import (
     RandomFlipTopBottom,
     RandomResizedCrop,
     Resize,
+    split_normalize,
 )
 from common.resampling import box_weights
 
@@ -132,8 +133,10 @@ def decide(
     """Draw the parameters of every augmentation for the examples ``indices`` of one epoch.
 
     ``image_size`` is (height, width) in pixels before the first augmentation. The decisions come in the order of
-    ``augmentations``, one each, with the examples along the first axis.
+    ``augmentations``, one each, with the examples along the first axis. Raises ValueError where a Normalize is not the
+    last of them.
     """
+    split_normalize(augmentations)
     decisions: list[Decision] = []
     for position, augmentation in enumerate(augmentations):
         counters = (AUGMENT, epoch, indices, position)
@@ -153,8 +156,6 @@ def decide(
                 decisions.append(crops(whole, image_size, size))
                 image_size = size
             case Normalize(mean, std):
-                if position != len(augmentations) - 1:
-                    raise ValueError("Normalize comes last: what it makes is no image")
                 decisions.append(Normalizes(np.array(mean, np.float32), np.array(std, np.float32)))
     return decisions
 

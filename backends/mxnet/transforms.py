@@ -4,21 +4,24 @@ The native ones draw inside Gluon, one image at a time. The batched ones
 draw nothing: common.sampling has decided, and each operation takes its
 parameters for the whole batch. They take uint8 in 0..255 or floats in 0..1,
 of shape (n, 3, height, width), and return the same kind; uint8 results are
-rounded to the nearest level.
+rounded to the nearest level, and what is normalized is floats.
 """
 
 import warnings
 
 import numpy as onp
-from mxnet import np
+from mxnet import image, np
 from mxnet.gluon import Block, nn
 from mxnet.gluon.data.vision import transforms
+from PIL import Image
 
 from common.augmentation import (
     ColorJitter,
     RandomFlipLeftRight,
     RandomFlipTopBottom,
     RandomResizedCrop,
+    Resize,
+    split_normalize,
 )
 from common.datasets.images import as_rgb
 from common.errors import UserNotice
@@ -31,6 +34,7 @@ from common.sampling import (
     FlipsLeftRight,
     FlipsTopBottom,
     Jitters,
+    Normalizes,
 )
 
 # Upstream, src/operator/image/image_random-inl.h: `gray =` for `gray +=`.
@@ -45,10 +49,12 @@ def native(augs):
     """Return the framework's own transforms, ending in ToTensor.
 
     They take an uint8 image (height, width, 3) or a PIL image, and return
-    floats in 0..1 in the framework's layout. Differs: colours are cut off to
-    whole levels after each change, the saturation is wrong
-    (`SATURATION_IS_WRONG`), and crops are resized without antialiasing.
+    floats in the framework's layout: in 0..1, or normalized after that.
+    Differs: colours are cut off to whole levels after each change, the
+    saturation is wrong (`SATURATION_IS_WRONG`), and what is shrunk is shrunk
+    by Pillow, as Gluon does not antialias.
     """
+    images, normalize = split_normalize(augs)
 
     def one_liner(aug):
         match aug:
@@ -56,10 +62,8 @@ def native(augs):
                 return _RandomFlip(transforms.RandomFlipLeftRight(), 1, p)
             case RandomFlipTopBottom(p):
                 return _RandomFlip(transforms.RandomFlipTopBottom(), 0, p)
-            case RandomResizedCrop((height, width), scale, ratio):
-                return transforms.RandomResizedCrop(
-                    (width, height), scale, ratio
-                )
+            case RandomResizedCrop(size, scale, ratio):
+                return _RandomResizedCrop(size, scale, ratio)
             case ColorJitter(0, 0, 0, 0):
                 return nn.Lambda(lambda x: x)  # Gluon's leaves it unwritten
             case ColorJitter(brightness, contrast, saturation, hue):
@@ -68,13 +72,16 @@ def native(augs):
                 return transforms.RandomColorJitter(
                     brightness, contrast, saturation, hue
                 )
+            case Resize(size):
+                return _Resize(size)
         raise TypeError(f"no native transform for {aug}")
 
     return transforms.Compose(
         [
             nn.Lambda(_to_ndarray),
-            *(one_liner(aug) for aug in augs),
+            *(one_liner(aug) for aug in images),
             transforms.ToTensor(),
+            *(transforms.Normalize(aug.mean, aug.std) for aug in normalize),
         ]
     )
 
@@ -102,6 +109,47 @@ class _RandomFlip(Block):
         return np.where(flips, np.flip(x, self.axis), x)
 
 
+class _Resize(Block):
+    """Gluon's resize where it is right: where neither side shrinks.
+
+    Differs: where one does, upstream skips pixels. There Pillow resizes,
+    antialiased as in the other backends.
+    """
+
+    def __init__(self, size):
+        super().__init__()
+        self.height, self.width = size
+        self.resize = transforms.Resize((self.width, self.height))
+
+    def forward(self, x):
+        height, width, _ = x.shape
+        if height <= self.height and width <= self.width:
+            return self.resize(x)
+        picture = Image.fromarray(x.asnumpy())
+        picture = picture.resize(
+            (self.width, self.height), Image.Resampling.BILINEAR
+        )
+        return _to_ndarray(picture)
+
+
+class _RandomResizedCrop(Block):
+    """The box that Gluon's crop draws, from Python's `random`, resized anew.
+
+    Differs: mx.image resizes it too, without antialiasing; that is dropped.
+    """
+
+    def __init__(self, size, scale, ratio):
+        super().__init__()
+        height, width = size
+        self.arguments = (width, height), scale, ratio
+        self.resize = _Resize(size)
+
+    def forward(self, x):
+        _, box = image.random_size_crop(x, *self.arguments)
+        left, top, width, height = box
+        return self.resize(x[top : top + height, left : left + width])
+
+
 def from_images(images, device):
     """Return uint8 images (n, height, width, 3) as a batch on the device."""
     batch = np.array(images, dtype=onp.uint8, ctx=device)
@@ -119,7 +167,10 @@ def to_float(X):
 
 
 def augment(X, decisions):
-    """Apply decisions to a batch, in order; returns the kind it was given."""
+    """Apply decisions to a batch, in order; returns the kind it was given.
+
+    What is normalized, though, stays floats.
+    """
     Y = X
     for decision in decisions:
         match decision:
@@ -131,6 +182,8 @@ def augment(X, decisions):
                 Y = crop_resize(to_float(Y), rows, columns)
             case Jitters(factors, order):
                 Y = color_jitter(to_float(Y), factors, order)
+            case Normalizes(mean, std):  # the last of all
+                return normalize(Y, mean, std)
             case _:
                 raise TypeError(f"no batched operation for {decision}")
     return _like(X, Y)
@@ -226,6 +279,17 @@ def color_jitter(X, factors, order):
             if len(chosen):
                 Y[chosen] = adjust(Y[chosen], factors[chosen, kind])
     return _like(X, Y)
+
+
+def normalize(X, mean, std):
+    """Take `mean` from each channel and divide it by `std`, both (3,).
+
+    Returns floats, also of levels: they are no longer in 0..1.
+    """
+    Y = to_float(X)
+    mean = np.array(mean[:, None, None], dtype=Y.dtype, ctx=Y.ctx)
+    std = np.array(std[:, None, None], dtype=Y.dtype, ctx=Y.ctx)
+    return (Y - mean) / std
 
 
 def _blend(Y, base, factors):

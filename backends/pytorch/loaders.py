@@ -79,8 +79,8 @@ class _Examples(Dataset):
 def load_batched(dataset, augs, batch_size, is_train, seed=0, device=None):
     """Return batches that are augmented whole, on the device.
 
-    X is float32 in 0..1 in the framework's layout, y int64. The images stay
-    on the device as uint8.
+    X is float32 in the framework's layout, in 0..1 or normalized; y int64.
+    The images stay on the device as uint8.
     """
     return _Batches(dataset, augs, batch_size, is_train, seed, device)
 

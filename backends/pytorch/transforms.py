@@ -4,7 +4,7 @@ The native ones draw inside torchvision, one image at a time. The batched ones
 draw nothing: common.sampling has decided, and each operation takes its
 parameters for the whole batch. They take uint8 in 0..255 or floats in 0..1,
 of shape (n, 3, height, width), and return the same kind; uint8 results are
-rounded to the nearest level.
+rounded to the nearest level, and what is normalized is floats.
 """
 
 import numpy as np
@@ -15,6 +15,8 @@ from common.augmentation import (
     RandomFlipLeftRight,
     RandomFlipTopBottom,
     RandomResizedCrop,
+    Resize,
+    split_normalize,
 )
 from common.datasets.images import as_rgb
 from common.sampling import (
@@ -26,6 +28,7 @@ from common.sampling import (
     FlipsLeftRight,
     FlipsTopBottom,
     Jitters,
+    Normalizes,
 )
 
 GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, as in Pillow
@@ -35,8 +38,9 @@ def native(augs):
     """Return the framework's own transforms, ending in ToTensor.
 
     They take an uint8 image (height, width, 3) or a PIL image, and return
-    floats in 0..1 in the framework's layout.
+    floats in the framework's layout: in 0..1, or normalized after that.
     """
+    images, normalize = split_normalize(augs)
     # Here and not above: the import takes seconds that batches do not need.
     from torchvision import transforms
 
@@ -52,14 +56,17 @@ def native(augs):
                 return transforms.ColorJitter(
                     brightness, contrast, saturation, hue
                 )
+            case Resize(size):
+                return transforms.Resize(size)
         raise TypeError(f"no native transform for {aug}")
 
     return transforms.Compose(
         [
             as_rgb,
             transforms.ToPILImage(),
-            *(one_liner(aug) for aug in augs),
+            *(one_liner(aug) for aug in images),
             transforms.ToTensor(),
+            *(transforms.Normalize(aug.mean, aug.std) for aug in normalize),
         ]
     )
 
@@ -81,7 +88,10 @@ def to_float(X):
 
 
 def augment(X, decisions):
-    """Apply decisions to a batch, in order; returns the kind it was given."""
+    """Apply decisions to a batch, in order; returns the kind it was given.
+
+    What is normalized, though, stays floats.
+    """
     Y = X
     for decision in decisions:
         match decision:
@@ -93,6 +103,8 @@ def augment(X, decisions):
                 Y = crop_resize(to_float(Y), rows, columns)
             case Jitters(factors, order):
                 Y = color_jitter(to_float(Y), factors, order)
+            case Normalizes(mean, std):  # the last of all
+                return normalize(Y, mean, std)
             case _:
                 raise TypeError(f"no batched operation for {decision}")
     return _like(X, Y)
@@ -188,6 +200,17 @@ def color_jitter(X, factors, order):
             if len(chosen):
                 Y[chosen] = adjust(Y[chosen], factors[chosen, kind])
     return _like(X, Y)
+
+
+def normalize(X, mean, std):
+    """Take `mean` from each channel and divide it by `std`, both (3,).
+
+    Returns floats, also of levels: they are no longer in 0..1.
+    """
+    Y = to_float(X)
+    mean = torch.as_tensor(mean, dtype=Y.dtype, device=Y.device)
+    std = torch.as_tensor(std, dtype=Y.dtype, device=Y.device)
+    return (Y - mean[:, None, None]) / std[:, None, None]
 
 
 def _blend(Y, base, factors):

@@ -72,9 +72,9 @@ class _NativeBatches:
 def load_batched(dataset, augs, batch_size, is_train, seed=0, device=None):
     """Return batches that are augmented whole, on the device.
 
-    X is float32 in 0..1 in the framework's layout, y int64. Differs: the
-    images stay with the host, as uint8, and each batch is copied: TensorFlow
-    has no `gather` of uint8 on a GPU.
+    X is float32 in the framework's layout, in 0..1 or normalized; y int64.
+    Differs: the images stay with the host, as uint8, and each batch is copied:
+    TensorFlow has no `gather` of uint8 on a GPU.
     """
     return _Batches(dataset, augs, batch_size, is_train, seed, device)
 
