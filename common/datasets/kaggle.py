@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TypeAlias
 
-from common.datasets.folder import image_extensions, is_image
+from common.datasets.images import image_extensions, is_image
 from common.errors import UserError
 from common.files import written_whole
 
