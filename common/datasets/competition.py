@@ -32,7 +32,7 @@ def list_images(path: Path) -> ImageFolder:
     and a link that leads nowhere.
     """
     if not path.is_dir():
-        return ImageFolder(path, problems=[f"there is no {path}: {_unpack(path)}"])
+        return ImageFolder(path, problems=[f"there is no {path}: {unpack(path)}"])
     folder = ImageFolder(path)
     dangling: list[str] = []
     try:
@@ -45,7 +45,7 @@ def list_images(path: Path) -> ImageFolder:
     except OSError as error:
         problem = f"cannot list {path} ({error.strerror}): check its permissions"
         return ImageFolder(path, problems=[problem])
-    folder.names.sort(key=lambda name: (natural(image_id(name)), name))
+    folder.names.sort(key=lambda name: natural(image_id(name)))
     folder.problems.extend(_folder_problems(folder, dangling))
     return folder
 
@@ -56,7 +56,7 @@ def _folder_problems(folder: ImageFolder, dangling: list[str]) -> Iterator[str]:
     if dangling:
         yield f"{folder.path} has links that lead nowhere, {counted(dangling)}: remove them"
     if not folder.names and not dangling:
-        yield f"{folder.path} has no images: {_unpack(folder.path)}"
+        yield f"{folder.path} has no images: {unpack(folder.path)}"
 
 
 def _neighbours(names: list[str]) -> Iterator[tuple[str, str]]:
@@ -68,17 +68,28 @@ def _neighbours(names: list[str]) -> Iterator[tuple[str, str]]:
         before = after
 
 
-def _unpack(path: Path) -> str:
+def unpack(path: Path) -> str:
     """Say what to do where a folder's images are missing: most often an archive lies beside it."""
     if (path / path.name).is_dir():
         return f"move what is in {path / path.name} up into it"
-    beside = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
-    archives = [file.name for file in beside if file.suffix.lower() in ARCHIVES]
     # train.7z for train/; else the one archive that Kaggle makes of all.
-    own = [name for name in archives if name.partition(".")[0] == path.name]
-    if own or archives:
-        return f"unpack {', '.join((own or archives)[:3])}, which is not unpacked yet, there"
+    if archives := archives_of(path) or archives_beside(path):
+        return f"unpack {', '.join(archives[:3])}, in the same folder"
     return "unpack the competition's files there"
+
+
+def archives_of(path: Path) -> list[str]:
+    """Return the archives beside ``path`` that bear its name: train.7z, trainLabels.csv.zip."""
+    names = archives_beside(path)
+    return [name for name in names if os.path.splitext(name)[0] in (path.name, path.stem)]  # noqa: PTH122
+
+
+def archives_beside(path: Path) -> list[str]:
+    try:
+        names = os.listdir(path.parent)  # noqa: PTH208
+    except OSError:
+        return []
+    return sorted(name for name in names if name.lower().endswith(ARCHIVES))
 
 
 def match_problems(images: ImageFolder, labels: Mapping[str, str]) -> Iterator[str]:

@@ -8,15 +8,17 @@ def image_id(name: str) -> str:
     return os.path.splitext(name)[0]  # noqa: PTH122 - for 300,000 names, without a Path for each
 
 
-def natural(name: str) -> tuple[bool, int, str, str]:
+def natural(name: str) -> str:
     """Return what orders ids as numbers where they are numbers (2 before 10), before any others.
 
-    Digits are compared by their number first, which a number of any length allows.
+    One string, which is a third of what a tuple of its parts takes: how many digits, then they.
     """
     if name.isdecimal() and name.isascii():
         digits = name.lstrip("0")
-        return (False, len(digits), digits, name)
-    return (True, 0, name, name)
+        return (
+            f"0{len(digits):04}{digits}" if digits == name else f"0{len(digits):04}{digits} {name}"
+        )
+    return f"1{name}"
 
 
 def is_file_name(name: str) -> bool:

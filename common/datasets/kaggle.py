@@ -17,7 +17,14 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from common.datasets import Dataset
-from common.datasets.competition import ImageFolder, list_images, match_problems, notice_ignored
+from common.datasets.competition import (
+    ImageFolder,
+    archives_beside,
+    archives_of,
+    list_images,
+    match_problems,
+    notice_ignored,
+)
 from common.datasets.decoding import read_images
 from common.datasets.ids import image_id
 from common.datasets.label_csv import LabelFile, read_label_file
@@ -148,8 +155,11 @@ def reorg_cifar10_data(data_dir: AnyPath, valid_ratio: float) -> Reorganized:
 
 def _survey(root: Path) -> tuple[LabelFile, ImageFolder, ImageFolder]:
     """Look through the competition's files, and raise all that is wrong as one UserError."""
+    if root.is_file():
+        raise UserError(f"{root} is a file: unpack it, and give the folder")
     if not root.is_dir():
-        raise UserError(f"there is no folder {root}: unpack the competition's files there")
+        what = archives_of(root) or ["the competition's files"]
+        raise UserError(f"there is no folder {root}: unpack {what[0]} there")
     file = _labels(root / "trainLabels.csv")
     train, test = list_images(root / "train"), list_images(root / "test")
     match = match_problems(train, file.labels)
@@ -158,7 +168,10 @@ def _survey(root: Path) -> tuple[LabelFile, ImageFolder, ImageFolder]:
 
 
 def _labels(path: Path) -> LabelFile:
-    return read_label_file(path, "put a whole copy of the competition's trainLabels.csv there")
+    way_out = "put a whole copy of the competition's trainLabels.csv there"
+    if not path.exists() and (archives := archives_of(path) or archives_beside(path)):
+        way_out = f"unpack {', '.join(archives[:3])}, in the same folder"
+    return read_label_file(path, way_out)
 
 
 def _check_ratio(valid_ratio: float) -> None:

@@ -1,13 +1,13 @@
 """Files of ``id,label``: the competition's labels and what is submitted to it."""
 
 import csv
+import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from common.datasets.ids import is_file_name
 from common.datasets.problems import counted, listed
-from common.files import written_whole
 
 HEADER = ("id", "label")
 
@@ -67,12 +67,10 @@ def _problems(
         yield f"{path} has ids that come twice, {counted(twice)}: keep one row of each"
 
 
-def write_label_file(path: Path, rows: Iterable[tuple[str, str]]) -> None:
-    """Write rows ``id,label`` below that header, whole or not at all; lines end as on Unix."""
-    with (
-        written_whole(path) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(HEADER)
-        writer.writerows(rows)
+def as_csv(rows: Iterable[tuple[str, str]]) -> bytes:
+    """Return rows ``id,label`` below that header, in UTF-8; lines end as on Unix."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(HEADER)
+    writer.writerows(rows)
+    return file.getvalue().encode("utf-8", "surrogateescape")  # the bytes of any file's name

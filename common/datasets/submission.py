@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from common.datasets.competition import list_images
 from common.datasets.ids import image_id, natural
-from common.datasets.label_csv import HEADER, LabelFile, read_label_file, write_label_file
+from common.datasets.label_csv import HEADER, LabelFile, as_csv, read_label_file
 from common.datasets.problems import counted, listed, raise_problems
 from common.errors import UserError
+from common.files import written_whole
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 
@@ -78,7 +79,9 @@ def write_submission(
         problems.append("there are no ids: predict the test images first")
     raise_problems(f"what is to be written to {path}", problems)
     order = sorted(range(len(ids)), key=lambda place: natural(ids[place]))
-    write_label_file(Path(path), ((ids[place], names[place]) for place in order))
+    rows = as_csv((ids[place], names[place]) for place in order)
+    with written_whole(Path(path)) as temporary:
+        temporary.write_bytes(rows)
 
 
 def _names(
