@@ -8,6 +8,8 @@ from pathlib import Path
 
 from common.errors import UserError
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
@@ -39,7 +41,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in DISK_FULL:
             raise UserError(
                 f"the disk is full: {path} was not written; free some space or choose another folder"
             ) from error

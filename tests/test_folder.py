@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from common.datasets import balanced_subset, folder, load_data
-from common.datasets.folder import image_extensions, load_folder
-from common.datasets.images import to_square
+from common.datasets import balanced_subset, decoding, folder, load_data
+from common.datasets.folder import load_folder
+from common.datasets.images import image_extensions, to_square
 from common.errors import UserError
 
 GREEN, WHITE = (0, 128, 0), (255, 255, 255)
@@ -279,13 +279,13 @@ def test_balanced_subset_is_even_sorted_and_nested():
 
 def decoded_counts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
-    decode = folder._decode_one
+    decode = decoding.decode_into
 
-    def counting(path: Path, size: int) -> bytes | str:
-        seen.append(path.name)
-        return decode(path, size)
+    def counting(out: np.ndarray, path: str) -> str | None:
+        seen.append(Path(path).name)
+        return decode(out, path)
 
-    monkeypatch.setattr(folder, "_decode_one", counting)
+    monkeypatch.setattr(decoding, "decode_into", counting)
     return seen
 
 
@@ -470,10 +470,10 @@ def test_cache_that_cannot_be_written_is_named(data: Path):
 
 
 def test_interrupted_decoding_leaves_nothing(data: Path, monkeypatch: pytest.MonkeyPatch):
-    def interrupted(*_: object) -> bytes:
+    def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(folder, "_decode_one", interrupted)
+    monkeypatch.setattr(decoding, "decode_into", interrupted)
     with pytest.raises(KeyboardInterrupt):
         load(data)
     assert left_over(data) == []

@@ -8,13 +8,8 @@ their extension are ignored; links are followed.
 import hashlib
 import json
 import os
-import sys
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,16 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.datasets import Data, Dataset, balanced_subset
-from common.datasets.images import to_square
-from common.environment import cores
+from common.datasets.bars import job_bar
+from common.datasets.decoding import (
+    Decoded,
+    check_image_size,
+    decode_in_order,
+    sensible_workers,
+)
+from common.datasets.images import is_image
 from common.errors import UserError
 from common.files import writing, written_whole
 
-# What Pillow lists as images but cannot decode by itself: containers, and programs (PostScript).
-NOT_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 FORMAT = 1  # of the cache; to be raised when `to_square` gives other pixels than before
-SMALL_FILE = 4096  # mean bytes of a file up to which threads bring nothing (measured)
-_CHUNK = 16  # images to a task: handing them over one by one costs as much as decoding them
 _UNKNOWN_MEMORY = 4 << 30  # bytes taken as free where the system does not say
 
 
@@ -72,8 +69,7 @@ def load_folder(
     in one split only or has nothing to train on, an image that cannot be read, and a cache that
     cannot be written.
     """
-    if image_size < 1:
-        raise UserError(f"an image size of {image_size} pixels is too small: take 1 or more")
+    check_image_size(image_size)
     train, test = _list_split(path, "train"), _list_split(path, "test")
     _check_classes(path, train, test)
     classes = tuple(train)
@@ -83,22 +79,6 @@ def load_folder(
         job = _Job(path / split, files, image_size, workers, progress)
         splits.append(Dataset(_cached(job, cache_dir), labels, classes))
     return Data(path.resolve().name, *splits)
-
-
-@cache
-def image_extensions() -> frozenset[str]:
-    """Return the extensions of image files that Pillow can decode: lower case, with the dot."""
-    from PIL import Image
-
-    Image.preinit()  # the common kinds first: `open` asks them in this order, 30 more come below
-    known = Image.registered_extensions()
-    return frozenset(e for e, kind in known.items() if kind in Image.OPEN.keys() - NOT_IMAGES)
-
-
-def is_image(name: str) -> bool:
-    """Return whether a file called ``name`` is an image by its extension, and not hidden."""
-    _, dot, extension = name.rpartition(".")
-    return not name.startswith(".") and dot + extension.lower() in image_extensions()
 
 
 def _list_split(path: Path, split: str) -> dict[str, list[ImageFile]]:
@@ -283,12 +263,10 @@ def _decode_to(path: Path, job: _Job) -> None:
         header = {"descr": "|u1", "fortran_order": False, "shape": job.shape}
         # typed in NumPy 2, not in NumPy 1
         np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call, unused-ignore]
-        for decoded in _decoded(job):
-            for image in decoded:
-                if isinstance(image, str):
-                    unreadable.append(image)
-                elif not unreadable:
-                    file.write(image)
+        for images, problems in _decoded(job):
+            unreadable += problems
+            if not unreadable:
+                file.write(images.data)
         file.flush()
         os.fsync(file.fileno())
     if unreadable:
@@ -296,56 +274,15 @@ def _decode_to(path: Path, job: _Job) -> None:
         raise UserError(f"cannot read the image {unreadable[0]}{more}: replace or remove it")
 
 
-def _decoded(job: _Job) -> Iterator[list[bytes | str]]:
+def _decoded(job: _Job) -> Iterator[Decoded]:
     """Yield the images in order, a few at a time, with a progress bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    hidden = not (job.progress and sys.stderr.isatty())
-    chunks = [job.files[i : i + _CHUNK] for i in range(0, len(job.files), _CHUNK)]
-    with Progress(console=Console(stderr=True), transient=True, disable=hidden) as bar:
-        task = bar.add_task(f"decoding {job.root}", total=len(job.files))
-        for decoded in _in_threads(job, chunks):
-            yield decoded
-            bar.advance(task, len(decoded))
-
-
-def _in_threads(job: _Job, chunks: list[list[ImageFile]]) -> Iterator[list[bytes | str]]:
+    paths = [os.path.join(job.root, file.name) for file in job.files]  # noqa: PTH118 - quicker
     workers = _sensible_workers(job.files) if job.workers is None else job.workers
-    if workers <= 1:
-        for chunk in chunks:
-            yield _decode(job, chunk)
-        return
-    waiting: deque[Future[list[bytes | str]]] = deque()
-    rest = iter(chunks)
-    with ThreadPoolExecutor(workers) as pool:
-        # Only some way ahead: results that wait to be written would fill the memory.
-        waiting.extend(pool.submit(_decode, job, chunk) for chunk in islice(rest, 4 * workers))
-        while waiting:
-            yield waiting.popleft().result()
-            waiting.extend(pool.submit(_decode, job, chunk) for chunk in islice(rest, 1))
+    with job_bar(f"decoding {job.root}", len(paths), job.progress) as advance:
+        for decoded in decode_in_order(paths, job.image_size, workers):
+            yield decoded
+            advance(len(decoded.images))
 
 
 def _sensible_workers(files: list[ImageFile]) -> int:
-    """Return one for small files: decoding them is mostly Python, where threads only queue up."""
-    mean = sum(file.size for file in files) / max(1, len(files))
-    return 1 if mean <= SMALL_FILE else cores()
-
-
-def _decode(job: _Job, files: list[ImageFile]) -> list[bytes | str]:
-    """Return each image's bytes, or instead of them what to say of one that cannot be read."""
-    return [_decode_one(job.root / file.name, job.image_size) for file in files]
-
-
-def _decode_one(path: Path, image_size: int) -> bytes | str:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return to_square(image, image_size).tobytes()
-    except MemoryError:
-        raise
-    except Exception as error:  # damaged files make Pillow's decoders raise almost anything
-        reason = str(error).partition("\n")[0].replace(str(path), "it")
-        return f"{path} ({reason or type(error).__name__})"
+    return sensible_workers(sum(file.size for file in files) / max(1, len(files)))

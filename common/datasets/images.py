@@ -1,5 +1,6 @@
 """One image file, of any size and kind, as pixels."""
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,25 @@ from common.errors import UserError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+# What Pillow lists as images but cannot decode by itself: containers, and programs (PostScript).
+NOT_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 ORIENTATION = 0x0112  # the EXIF tag that says how the camera was held
+
+
+@cache
+def image_extensions() -> frozenset[str]:
+    """Return the extensions of image files that Pillow can decode: lower case, with the dot."""
+    from PIL import Image
+
+    Image.preinit()  # the common kinds first: `open` asks them in this order, 30 more come below
+    known = Image.registered_extensions()
+    return frozenset(e for e, kind in known.items() if kind in Image.OPEN.keys() - NOT_IMAGES)
+
+
+def is_image(name: str) -> bool:
+    """Return whether a file called ``name`` is an image by its extension, and not hidden."""
+    _, dot, extension = name.rpartition(".")
+    return not name.startswith(".") and dot + extension.lower() in image_extensions()
 
 
 def read_image(path: Path, longest_side: int) -> NDArray[np.uint8]:

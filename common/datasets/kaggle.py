@@ -2,57 +2,84 @@
 
 The book's names and results, made repeatable: whatever was there before, after any of these
 functions has ended the folders hold what the labels and the ratio say, and at no moment, not even
-of an interrupted run, is an image in both ``train/`` and ``valid/``. Images are hard links to the
+of an interrupted run, is an image in both ``train/`` and ``valid/``. Images are links to the
 originals where the file system allows it, so they cost no space; do not edit them in place.
 """
 
-import csv
 import math
 import os
-import shutil
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
-from common.datasets.folder import image_extensions, is_image
+import numpy as np
+
+from common.datasets import Dataset
+from common.datasets.competition import (
+    ImageFolder,
+    archives_beside,
+    archives_of,
+    list_images,
+    match_problems,
+    notice_ignored,
+)
+from common.datasets.decoding import read_images
+from common.datasets.ids import image_id
+from common.datasets.label_csv import LabelFile, read_label_file
+from common.datasets.placing import Placed, Plan, arrange, is_same, link_or_copy
+from common.datasets.problems import counted, raise_problems
 from common.errors import UserError
 from common.files import written_whole
 
 AnyPath: TypeAlias = str | os.PathLike[str]
+Split: TypeAlias = Literal["train", "valid", "train_valid"]
+
+SORTED = "train_valid_test"
+UNKNOWN = "unknown"  # the class of the test images
+
+
+@dataclass(frozen=True)
+class Reorganized:
+    """What `reorg_cifar10_data` made: the images of each split, and how their files were put."""
+
+    classes: tuple[str, ...]  # sorted
+    num_train: int
+    num_valid: int
+    num_train_valid: int
+    num_test: int
+    valid_per_class: int
+    placed: Placed
+
+    def __str__(self) -> str:
+        return (
+            f"{self.num_train:,} train, {self.num_valid:,} valid ({self.valid_per_class:,} of each "
+            f"of {len(self.classes)} classes), {self.num_train_valid:,} train_valid and "
+            f"{self.num_test:,} test images: {self.placed}"
+        )
+
+
+class Unlabelled(NamedTuple):
+    """The test images in the order of their ids, as numbers where they are numbers."""
+
+    folder: Path
+    names: list[str]  # of the files
+
+    @property
+    def ids(self) -> list[str]:
+        return [image_id(name) for name in self.names]
 
 
 def read_csv_labels(fname: AnyPath) -> dict[str, str]:
     """Return the label of each image id: from a csv with a header line and rows ``id,label``.
 
-    Raises UserError for a file that is not there, rows of another form, ids that come twice, and
-    names that cannot be a file's.
+    Raises one UserError for all that is wrong: a file that is not there, a missing header, rows of
+    another form, names that cannot be a file's, and ids that come twice.
     """
-    path = Path(fname)
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.reader(file))[1:]
-    except FileNotFoundError as error:
-        raise UserError(
-            f"there is no {path}: put the competition's trainLabels.csv there"
-        ) from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cannot read {path} as a csv ({error}): put a whole copy there") from error
-    labels: dict[str, str] = {}
-    twice: list[str] = []
-    for number, row in enumerate(rows, start=2):
-        if not any(field.strip() for field in row):
-            continue
-        if len(row) != 2 or not all(_is_file_name(field.strip()) for field in row):
-            raise UserError(f"{path}, row {number}: expected 'id,label', found '{','.join(row)}'")
-        name, label = (field.strip() for field in row)
-        if name in labels:
-            twice.append(name)
-        labels[name] = label
-    if twice:
-        raise UserError(f"{path} has ids that come twice, {_counted(twice)}: keep one row of each")
-    if not labels:
-        raise UserError(f"{path} has no labels: put a whole copy of trainLabels.csv there")
-    return labels
+    file = _labels(Path(fname))
+    raise_problems(str(fname), file.problems)
+    return file.labels
 
 
 def copyfile(filename: AnyPath, target_dir: AnyPath) -> None:
@@ -61,16 +88,12 @@ def copyfile(filename: AnyPath, target_dir: AnyPath) -> None:
     The folder is made if it is not there; a file of that name is replaced, never written into.
     Raises UserError when the disk is full or the folder cannot be written.
     """
-    source = Path(filename).resolve()  # a link to a relative link would lead elsewhere
-    target = Path(target_dir) / Path(filename).name
-    if _is_copy(source, target):
+    source, target = Path(filename), Path(target_dir) / Path(filename).name
+    if is_same(str(source), str(target)):
         return
     with written_whole(target) as temporary:
         temporary.unlink(missing_ok=True)  # left by a process that was killed
-        try:
-            temporary.hardlink_to(source)
-        except (OSError, NotImplementedError):  # another disk, or a file system without links
-            shutil.copy2(source, temporary)
+        link_or_copy(source, temporary)
 
 
 def reorg_train_valid(data_dir: AnyPath, labels: dict[str, str], valid_ratio: float) -> int:
@@ -80,113 +103,133 @@ def reorg_train_valid(data_dir: AnyPath, labels: dict[str, str], valid_ratio: fl
     ``valid_ratio`` of the rarest class, rounded down, but at least one; ``train/`` the others,
     ``train_valid/`` all. Returns that number of validation images per class.
 
-    Raises UserError when images and labels do not match one to one, or for a ratio outside 0..1.
+    Raises one UserError for all that is wrong: images and labels that do not match one to one, two
+    images of one id, classes of one image, links that lead nowhere; and for a ratio outside 0..1.
+    Other files are ignored, with a `UserNotice`.
     """
-    if not 0 <= valid_ratio < 1:
-        raise UserError(f"a validation share of {valid_ratio} is not possible: take 0 to below 1")
-    images = _images_by_id(Path(data_dir) / "train")
-    _check_match(images, labels)
-    rarest = min(Counter(labels.values()).values())
-    per_class = max(1, math.floor(rarest * valid_ratio))
-    plan: dict[Path, Path] = {}
-    taken: Counter[str] = Counter()
-    for name in sorted(images, key=_natural):
-        label, source = labels[name], images[name]
-        split = "valid" if taken[label] < per_class else "train"
-        taken[label] += 1
-        for folder in ("train_valid", split):
-            plan[Path(folder, label, source.name)] = source
-    _arrange(Path(data_dir) / "train_valid_test", ("train_valid", "train", "valid"), plan)
+    _check_ratio(valid_ratio)
+    images = list_images(Path(data_dir) / "train")
+    raise_problems(str(images.path), [*images.problems, *match_problems(images, labels)])
+    notice_ignored(images)
+    plan, per_class = _split(images, labels, valid_ratio)
+    arrange(images.path, Path(data_dir) / SORTED, plan)
     return per_class
 
 
 def reorg_test(data_dir: AnyPath) -> None:
     """Put the images of ``test/`` into ``train_valid_test/test/unknown/``.
 
-    Raises UserError when there are none, or two of the same id.
+    Raises UserError when there are none, two of the same id, or links that lead nowhere. Other
+    files are ignored, with a `UserNotice`.
     """
-    images = _images_by_id(Path(data_dir) / "test")
-    plan = {Path("test", "unknown", source.name): source for source in images.values()}
-    _arrange(Path(data_dir) / "train_valid_test", ("test",), plan)
+    images = list_images(Path(data_dir) / "test")
+    raise_problems(str(images.path), images.problems)
+    notice_ignored(images)
+    arrange(images.path, Path(data_dir) / SORTED, {"test": {UNKNOWN: images.names}})
 
 
-def reorg_cifar10_data(data_dir: AnyPath, valid_ratio: float) -> None:
+def reorg_cifar10_data(data_dir: AnyPath, valid_ratio: float) -> Reorganized:
     """Sort the competition's files: ``trainLabels.csv``, ``train/`` and ``test/`` of ``data_dir``.
 
-    Raises UserError as `read_csv_labels`, `reorg_train_valid` and `reorg_test` do.
+    Raises one UserError for all that `read_csv_labels`, `reorg_train_valid` and `reorg_test` find
+    wrong, before anything is changed.
     """
-    labels = read_csv_labels(Path(data_dir) / "trainLabels.csv")
-    reorg_train_valid(data_dir, labels, valid_ratio)
-    reorg_test(data_dir)
+    _check_ratio(valid_ratio)
+    root = Path(data_dir)
+    file, train, test = _survey(root)
+    notice_ignored(train, test)
+    plan, per_class = _split(train, file.labels, valid_ratio)
+    placed = arrange(train.path, root / SORTED, plan)
+    placed += arrange(test.path, root / SORTED, {"test": {UNKNOWN: test.names}})
+    sizes = {split: sum(map(len, classes.values())) for split, classes in plan.items()}
+    return Reorganized(
+        classes=tuple(sorted(plan["train_valid"])),
+        num_train=sizes["train"],
+        num_valid=sizes["valid"],
+        num_train_valid=sizes["train_valid"],
+        num_test=len(test.names),
+        valid_per_class=per_class,
+        placed=placed,
+    )
 
 
-def _images_by_id(folder: Path) -> dict[str, Path]:
-    """Return the images in ``folder`` by their id, which is the name without its extension."""
-    if not folder.is_dir():
-        raise UserError(f"there is no {folder}: unpack the competition's files there")
-    images: dict[str, Path] = {}
-    twice: list[str] = []
-    for path in sorted(folder.iterdir()):
-        if is_image(path.name) and path.is_file():
-            if path.stem in images:
-                twice.append(path.stem)
-            images[path.stem] = path
-    if twice:
-        raise UserError(f"{folder} has two images for the ids {_counted(twice)}: keep one of each")
-    if not images:
-        raise UserError(f"{folder} has no images: unpack the competition's files there")
-    return images
+def _survey(root: Path) -> tuple[LabelFile, ImageFolder, ImageFolder]:
+    """Look through the competition's files, and raise all that is wrong as one UserError."""
+    if root.is_file():
+        raise UserError(f"{root} is a file: unpack it, and give the folder")
+    if not root.is_dir():
+        what = archives_of(root) or ["the competition's files"]
+        raise UserError(f"there is no folder {root}: unpack {what[0]} there")
+    file = _labels(root / "trainLabels.csv")
+    train, test = list_images(root / "train"), list_images(root / "test")
+    match = match_problems(train, file.labels)
+    raise_problems(str(root), [*file.problems, *train.problems, *match, *test.problems])
+    return file, train, test
 
 
-def _check_match(images: dict[str, Path], labels: dict[str, str]) -> None:
-    parts = []
-    if unlabelled := [name for name in images if name not in labels]:
-        parts.append(f"images without a label: {_counted(unlabelled)}")
-    if missing := [name for name in labels if name not in images]:
-        parts.append(f"labels without an image: {_counted(missing)}")
-    if parts:
-        raise UserError(f"train/ and its labels do not match, {'; '.join(parts)}: complete them")
+def _labels(path: Path) -> LabelFile:
+    way_out = "put a whole copy of the competition's trainLabels.csv there"
+    if not path.exists() and (archives := archives_of(path) or archives_beside(path)):
+        way_out = f"unpack {', '.join(archives[:3])}, in the same folder"
+    return read_label_file(path, way_out)
 
 
-def _counted(names: list[str]) -> str:
-    """Name the first five and say how many there are."""
-    shown = sorted(set(names), key=_natural)
-    more = ", ..." if len(shown) > 5 else ""
-    return f"{', '.join(shown[:5])}{more} ({len(shown)} in all)"
+def _check_ratio(valid_ratio: float) -> None:
+    if not 0 <= valid_ratio < 1:
+        raise UserError(f"a validation share of {valid_ratio} is not possible: take 0 to below 1")
 
 
-def _natural(name: str) -> tuple[bool, int, str]:
-    """Order ids as numbers where they are numbers, before any others."""
-    number = int(name) if name.isdecimal() and name.isascii() else -1
-    return (number < 0, number, name)
+def _split(images: ImageFolder, labels: Mapping[str, str], valid_ratio: float) -> tuple[Plan, int]:
+    """Return which files go where, and the number of validation images per class."""
+    per_class = max(1, math.floor(min(Counter(labels.values()).values()) * valid_ratio))
+    classes: dict[str, list[str]] = {}
+    for name in images.names:
+        classes.setdefault(labels[image_id(name)], []).append(name)
+    plan = {
+        "train_valid": classes,
+        "train": {label: names[per_class:] for label, names in classes.items()},
+        "valid": {label: names[:per_class] for label, names in classes.items()},
+    }
+    return plan, per_class
 
 
-def _is_file_name(name: str) -> bool:
-    return name not in ("", ".", "..") and not any(mark in name for mark in "/\\\0")
+# ---- What was sorted
 
 
-def _arrange(root: Path, splits: tuple[str, ...], plan: dict[Path, Path]) -> None:
-    """Make the images in ``root``'s ``splits`` those of ``plan``, {path below root: original}.
+def load_split(
+    data_dir: AnyPath,
+    split: Split,
+    classes: Sequence[str],
+    image_size: int = 32,
+    workers: int | None = None,
+) -> Dataset:
+    """Return a sorted split: uint8 (n, image_size, image_size, 3), labels as positions in ``classes``.
 
-    First all that is wrong goes, then what is missing comes: so that no image is ever in two
-    splits. Only images and empty class folders are removed.
+    In the order of the classes, then of the ids. ``workers`` as in `read_images`. Raises UserError
+    where the folder of a class is missing or has no images, for a class that ``classes`` lacks,
+    and for images that cannot be read.
     """
-    for split in splits:
-        for old in sorted((root / split).glob("*/*")):
-            # Hidden ones too: torchvision would train on what a killed process left behind.
-            if old.suffix.lower() in image_extensions() and old.relative_to(root) not in plan:
-                old.unlink()
-        for folder in sorted((root / split).glob("*/")):
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
-    for place, source in plan.items():
-        copyfile(source, (root / place).parent)
+    root = Path(data_dir) / SORTED / split
+    found = {path.name for path in root.iterdir() if path.is_dir()} if root.is_dir() else set()
+    problems = []
+    if missing := [name for name in classes if name not in found]:
+        problems.append(f"{root} has no folder for {counted(missing)}: sort the files first")
+    if unknown := [name for name in found if name not in classes]:
+        problems.append(f"{root} has {counted(unknown)}, which are no classes: sort the files anew")
+    raise_problems(str(root), problems)
+    folders = [list_images(root / name) for name in classes]
+    raise_problems(str(root), [problem for folder in folders for problem in folder.problems])
+    paths = [f"{folder.path}/{name}" for folder in folders for name in folder.names]
+    labels = np.repeat(np.arange(len(classes)), [len(folder.names) for folder in folders])
+    images = read_images(paths, image_size, workers, title=f"decoding {root}")
+    return Dataset(images, labels.astype(np.int64), tuple(classes))
 
 
-def _is_copy(source: Path, target: Path) -> bool:
-    if not target.exists():
-        return False
-    if target.samefile(source):
-        return True
-    old, new = target.stat(), source.stat()
-    return (old.st_size, old.st_mtime_ns) == (new.st_size, new.st_mtime_ns)
+def list_test_images(data_dir: AnyPath) -> Unlabelled:
+    """Return the sorted test images, of ``train_valid_test/test/unknown/``.
+
+    Raises UserError where there are none, or two of the same id.
+    """
+    images = list_images(Path(data_dir) / SORTED / "test" / UNKNOWN)
+    raise_problems(str(images.path), images.problems)
+    return Unlabelled(images.path, images.names)

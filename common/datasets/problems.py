@@ -1,0 +1,33 @@
+"""Everything that is wrong said at once: what is counted, the first five named, all in one error."""
+
+from collections.abc import Iterable
+
+from common.datasets.ids import natural
+from common.errors import UserError
+
+SHOWN = 5
+
+
+def counted(names: Iterable[str]) -> str:
+    """Name the first five in the order of ids, and say how many there are; each counts once."""
+    return listed(sorted(set(names), key=natural))
+
+
+def listed(items: list[str]) -> str:
+    """Name the first five as they come, and say how many there are."""
+    more = ", ..." if len(items) > SHOWN else ""
+    return f"{', '.join(map(one_line, items[:SHOWN]))}{more} ({len(items)} in all)"
+
+
+def one_line(text: str) -> str:
+    """Return ``text`` with its line breaks and the like spelled out, and not endlessly long."""
+    text = text if len(text) <= 80 else f"{text[:77]}..."
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def raise_problems(where: str, problems: list[str]) -> None:
+    """Raise one UserError that says all ``problems``, each with its way out; none is none."""
+    if len(problems) == 1:
+        raise UserError(problems[0])
+    if problems:
+        raise UserError(f"{where} has {len(problems)} problems: {'; '.join(problems)}")

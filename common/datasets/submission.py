@@ -1,0 +1,180 @@
+"""What is handed in to Kaggle: ``submission.csv``, written, read, checked and, where it can be, scored.
+
+A line ``id,label`` for each test image, with the names of the classes.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.datasets.competition import list_images
+from common.datasets.ids import image_id, natural
+from common.datasets.label_csv import HEADER, LabelFile, as_csv, read_label_file
+from common.datasets.problems import counted, listed, raise_problems
+from common.errors import UserError
+from common.files import written_whole
+
+AnyPath: TypeAlias = str | os.PathLike[str]
+
+TEST_LABELS = "testLabels.csv"  # where the answers are known; Kaggle gives none
+
+
+@dataclass(frozen=True)
+class Score:
+    """How many of the ids whose label is known have it."""
+
+    correct: int
+    count: int
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.count
+
+
+@dataclass(frozen=True)
+class SubmissionReport:
+    """What a submission that Kaggle would accept holds."""
+
+    rows: int
+    rows_per_class: dict[str, int]  # of every class, in sorted order; 0 where none was predicted
+    notes: tuple[str, ...]  # what is unusual, and accepted
+    score: Score | None  # None where no label of a test image is known
+
+    def __str__(self) -> str:
+        per_class = ", ".join(f"{name} {count:,}" for name, count in self.rows_per_class.items())
+        text = f"{self.rows:,} rows: {per_class}"
+        if self.score:
+            text += f"; accuracy {self.score.accuracy:.3f} on {self.score.count:,} known labels"
+        return "; ".join([text, *self.notes])
+
+
+def write_submission(
+    path: AnyPath,
+    ids: Sequence[str],
+    labels: Sequence[str] | NDArray[np.integer[Any]],
+    classes: Sequence[str],
+) -> None:
+    """Write one row for each id, in the order of the ids as numbers; whole or not at all.
+
+    ``labels`` are names of ``classes``, or positions in it. Raises UserError, before anything is
+    written, for another number of labels than ids, ids that come twice and labels that are no
+    classes; and as `common.files.written_whole` does.
+    """
+    names = _names(labels, classes)
+    problems = []
+    if len(ids) != len(names):
+        problems.append(f"{len(ids):,} ids and {len(names):,} labels: give each id one")
+    if twice := [name for name, count in Counter(ids).items() if count > 1]:
+        problems.append(f"ids that come twice, {counted(twice)}: give each once")
+    if unknown := set(names) - set(classes):
+        problems.append(f"labels that are no classes, {counted(unknown)}: take names of classes")
+    if not len(ids):
+        problems.append("there are no ids: predict the test images first")
+    raise_problems(f"what is to be written to {path}", problems)
+    order = sorted(range(len(ids)), key=lambda place: natural(ids[place]))
+    rows = as_csv((ids[place], names[place]) for place in order)
+    with written_whole(Path(path)) as temporary:
+        temporary.write_bytes(rows)
+
+
+def _names(
+    labels: Sequence[str] | NDArray[np.integer[Any]], classes: Sequence[str]
+) -> Sequence[str]:
+    """Return labels as names; a position outside of the classes as a name that none has."""
+    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
+        return list(map(str, labels))
+    known = range(len(classes))
+    return [classes[label] if label in known else f"position {label}" for label in labels.tolist()]
+
+
+def read_submission(path: AnyPath) -> dict[str, str]:
+    """Return the label of each id. Raises one UserError for all that is wrong with the file."""
+    file = _read(Path(path))
+    raise_problems(str(path), [*file.problems, *_header_problems(file)])
+    return file.labels
+
+
+def check_submission(path: AnyPath, data_dir: AnyPath) -> SubmissionReport:
+    """Check a submission against the competition's ``test/`` and the classes of ``trainLabels.csv``.
+
+    Raises one UserError for all that is wrong: another header than ``id,label``, rows of another
+    form, ids that come twice, images of ``test/`` without a row and rows without an image, and
+    labels that are no classes; also where ``test/`` or ``trainLabels.csv`` cannot be read.
+    Where ``testLabels.csv`` lies there, for all images or some, the report holds the accuracy.
+    """
+    root = Path(data_dir)
+    images = list_images(root / "test")
+    known = read_label_file(root / "trainLabels.csv", "put a whole copy of it there")
+    answers = _answers(root)
+    raise_problems(str(root), [*images.problems, *known.problems, *answers.problems])
+    classes = sorted(set(known.labels.values()))
+    file = _read(Path(path))
+    problems = [*file.problems, *_header_problems(file)]
+    if file.labels:
+        problems += _id_problems(file, {image_id(name) for name in images.names})
+        problems += _class_problems(file, set(classes))
+    raise_problems(str(path), problems)
+    counts = Counter(file.labels.values())
+    return SubmissionReport(
+        rows=len(file.labels),
+        rows_per_class={name: counts[name] for name in classes},
+        notes=tuple(_notes(file)),
+        score=score(file.labels, answers.labels) if answers.labels else None,
+    )
+
+
+def score(submission: Mapping[str, str], labels: Mapping[str, str]) -> Score:
+    """Compare a submission with the labels that are known, each ``{id: label}``.
+
+    Ids that only one of the two has do not count. Raises UserError where they share none.
+    """
+    shared = [name for name in labels if name in submission]
+    if not shared:
+        raise UserError("no id of the submission has a known label: take labels of the same images")
+    return Score(sum(submission[name] == labels[name] for name in shared), len(shared))
+
+
+def _read(path: Path) -> LabelFile:
+    return read_label_file(path, "give a file of rows id,label")
+
+
+def _answers(root: Path) -> LabelFile:
+    path = root / TEST_LABELS
+    if not path.exists():
+        return LabelFile((), {}, [])
+    return read_label_file(path, "put a whole copy there, or none")
+
+
+def _header_problems(file: LabelFile) -> Iterator[str]:
+    if file.header and not file.header[0].isdecimal() and file.header != HEADER:
+        yield f"the header is '{','.join(file.header)}': it must be 'id,label'"
+
+
+def _id_problems(file: LabelFile, images: set[str]) -> Iterator[str]:
+    missing = images - file.labels.keys()
+    unknown = file.labels.keys() - images
+    if missing or unknown:
+        yield f"{len(file.labels):,} ids for {len(images):,} images of test/: give each image one row"
+    if missing:
+        yield f"images of test/ without a row: {counted(missing)}; predict them too"
+    if unknown:
+        yield f"ids without an image in test/: {counted(unknown)}; remove them"
+
+
+def _class_problems(file: LabelFile, classes: set[str]) -> Iterator[str]:
+    if bad := [name for name, label in file.labels.items() if label not in classes]:
+        rows = [f"'{file.labels[name]}' of id {name}" for name in sorted(bad, key=natural)]
+        yield f"labels that are no class of trainLabels.csv: {listed(rows)}; correct them"
+
+
+def _notes(file: LabelFile) -> Iterator[str]:
+    keys = [natural(name) for name in file.labels]
+    if any(later < earlier for earlier, later in pairwise(keys)):
+        yield "the ids are out of order, which Kaggle accepts"
