@@ -20,7 +20,14 @@ from common.cli import Kaggle
 from common.config import KAGGLE_PRESETS, SHAPES_LABELLED, SHAPES_TEST, KaggleConfig
 from common.datasets import Dataset
 from common.datasets.decoding import image_chunks
-from common.datasets.kaggle import Organised, load_split, organise, test_images
+from common.datasets.kaggle import (
+    Reorganized,
+    Split,
+    Unlabelled,
+    list_test_images,
+    load_split,
+    reorg_cifar10_data,
+)
 from common.datasets.kaggle_shapes import write_kaggle_shapes
 from common.datasets.submission import check_submission, write_submission
 from common.interface import Backend, DataIter, Device, Net
@@ -56,7 +63,8 @@ class Session:
     config: KaggleConfig
     devices: list[Device]
     data_dir: Path
-    files: Organised
+    files: Reorganized
+    test: Unlabelled
     folder: RunFolder
     console: Console
     startup_seconds: float | None = None  # until the framework was loaded
@@ -106,12 +114,13 @@ def _begin(command: Kaggle, backend: Backend) -> Session:
     if config.data_dir is None:
         write_kaggle_shapes(EMBEDDED, SHAPES_LABELLED, SHAPES_TEST)
     data_dir = config.data_dir or EMBEDDED
-    files = organise(data_dir, config.valid_ratio)
-    check_batch_size(files.train, config.batch_size, config.image_size)
-    check_batch_size(files.train_valid, config.batch_size, config.image_size)
-    _check_test_images(data_dir, config, console)
+    files = reorg_cifar10_data(data_dir, config.valid_ratio)
+    check_batch_size(files.num_train, config.batch_size, config.image_size)
+    check_batch_size(files.num_train_valid, config.batch_size, config.image_size)
+    test = list_test_images(data_dir)
+    _check_test_images(test, config, console)
     folder = RunFolder(config.output, f"{config.backend}-{command.name}")
-    session = Session(backend, config, devices, data_dir, files, folder, console)
+    session = Session(backend, config, devices, data_dir, files, test, folder, console)
     description = _describe(session)
     print_block(console, description)
     folder.write_json(
@@ -120,11 +129,10 @@ def _begin(command: Kaggle, backend: Backend) -> Session:
     return session
 
 
-def _check_test_images(data_dir: Path, config: KaggleConfig, console: Console) -> None:
+def _check_test_images(test: Unlabelled, config: KaggleConfig, console: Console) -> None:
     """Raise UserError if a test image cannot be read: better now than after both trainings."""
-    folder, names = test_images(data_dir)
-    chunks = image_chunks(folder, names, config.image_size, STREAMED, config.workers)
-    with CountingProgress(console, "checking test images", len(names)) as progress:
+    chunks = image_chunks(test.folder, test.names, config.image_size, STREAMED, config.workers)
+    with CountingProgress(console, "checking test images", len(test.names)) as progress:
         for chunk, _ in chunks:
             progress.add(len(chunk))
 
@@ -139,8 +147,8 @@ def _describe(session: Session) -> dict[str, str]:
         "backend": describe_backend(backend),
         "data": f"{session.data_dir}{embedded}: {_images(session, 'train_valid')}, {_images(session, 'test')}, "
         f"{height} x {width}, {counted(len(files.classes), 'class', 'classes')}",
-        "sorted": f"{session.data_dir / 'train_valid_test'}: {files.train:,} to train on, {files.valid:,} to validate "
-        f"({files.per_class} a class); {files.placed}",
+        "sorted": f"{session.data_dir / 'train_valid_test'}: {files.num_train:,} to train on, {files.num_valid:,} to "
+        f"validate ({files.valid_per_class} of each class); {files.placed}",
         "preset": config.preset + ("" if _as_preset(config) else ", with changes"),
         "training": f"ResNet-18, batch {config.batch_size}, twice {counted(config.num_epochs, 'epoch')}, "
         f"SGD lr {config.lr:g}, times {config.lr_decay:g} every {counted(config.lr_period, 'epoch')}, "
@@ -170,10 +178,10 @@ def _images(session: Session, split: str) -> str:
     """Return how many images a split has, in words."""
     files = session.files
     if split == "train_valid":
-        return f"all {counted(files.train_valid, 'labelled image')}"
+        return f"all {counted(files.num_train_valid, 'labelled image')}"
     if split == "test":
-        return counted(files.test, "test image")
-    return counted(files.train, "image")
+        return counted(files.num_test, "test image")
+    return counted(files.num_train, "image")
 
 
 # --- Training --------------------------------------------------------------------------------------------------------
@@ -208,7 +216,7 @@ def _retrain(session: Session) -> tuple[Net, KaggleSummary]:
     return net, summary
 
 
-def _load_split(session: Session, split: str) -> Dataset:
+def _load_split(session: Session, split: Split) -> Dataset:
     config = session.config
     return load_split(
         session.data_dir, split, session.files.classes, config.image_size, config.workers
@@ -306,44 +314,43 @@ def _print_classes(console: Console, confusion: Confusion) -> None:
 
 def _predict_and_submit(session: Session, net: Net) -> dict[str, Any]:
     """Predict the labels of the test images and write the submission; return what it came to."""
-    files, console = session.files, session.console
-    folder, names = test_images(session.data_dir)
+    test, console = session.test, session.console
     timer = Timer()
-    labels = _predict(session, net, folder, names)
+    labels = _predict(session, net)
     seconds = timer.stop()
     path = session.folder.path / "submission.csv"
-    write_submission(path, [Path(name).stem for name in names], labels, files.classes)
+    write_submission(path, test.ids, labels, session.files.classes)
     report = check_submission(path, session.data_dir)
     console.print(
         f"wrote {path}: {counted(report.rows, 'row')} in {seconds:.1f} s, "
-        f"{len(names) / seconds:,.0f} images/s",
+        f"{len(labels) / seconds:,.0f} images/s",
         soft_wrap=True,
     )
     found: dict[str, Any] = {
-        "images": len(names),
+        "images": len(labels),
         "seconds": seconds,
-        "per_class": dict(report.rows_by_class),
+        "per_class": report.rows_per_class,
     }
     if report.score is not None:
-        console.print(
-            f"score {report.score:.3f}: the labels of these test images are known", soft_wrap=True
-        )
-        found["score"] = report.score
+        accuracy, known = report.score.accuracy, counted(report.score.count, "test image")
+        console.print(f"score {accuracy:.3f} on the {known} whose labels are known", soft_wrap=True)
+        found["score"] = accuracy
     return found
 
 
-def _predict(session: Session, net: Net, folder: Path, names: list[str]) -> NDArray[np.int64]:
+def _predict(session: Session, net: Net) -> NDArray[np.int64]:
     """Return the label of each test image.
 
     The next images are decoded while the network computes; only some are in memory at any time. They go through the
     batched pipeline always: there is nothing to draw, and it starts no workers anew for each chunk.
     """
-    config = session.config
+    config, test = session.config, session.test
     size = config.batch_size * max(STREAMED // config.batch_size, 1)
     batched = replace(session, config=replace(config, pipeline="batched"))
     labels: list[NDArray[np.int64]] = []
-    with CountingProgress(session.console, "predicting", len(names)) as progress:
-        for _, images in image_chunks(folder, names, config.image_size, size, config.workers):
+    chunks = image_chunks(test.folder, test.names, config.image_size, size, config.workers)
+    with CountingProgress(session.console, "predicting", len(test.names)) as progress:
+        for _, images in chunks:
             unknown = np.zeros(len(images), np.int64)
             dataset = Dataset(images, unknown, session.files.classes)
             predicted = session.backend.kaggle.predict_labels(net, _test_batches(batched, dataset))

@@ -14,8 +14,7 @@ from rich.table import Table
 from common import plotting
 from common.cli import Kaggle
 from common.datasets.decoding import read_images
-from common.datasets.ids import image_id
-from common.datasets.kaggle import test_images
+from common.datasets.kaggle import list_test_images
 from common.datasets.submission import read_submission
 from common.kaggle_chapter import EMBEDDED, MOST_LINES, SHEET
 from common.records import RunFolder
@@ -190,10 +189,10 @@ def _draw_curves(path: Path, results: Results, data: str, command: Kaggle) -> No
 def _draw_disagreements(
     path: Path, data_dir: Path, labels: Labels, disagree: Sequence[str]
 ) -> None:
-    folder, names = test_images(data_dir)
-    files = {image_id(name): name for name in names}
+    test = list_test_images(data_dir)
+    files = dict(zip(test.ids, test.names, strict=True))
     shown = disagree[:MOST_SHOWN]
-    images: NDArray[np.uint8] = read_images([folder / files[name] for name in shown], 64)
+    images: NDArray[np.uint8] = read_images([test.folder / files[name] for name in shown], 64)
     columns = min(SHEET[1], len(shown))
     opinions = ["\n".join(found[name] for found in labels.values()) for name in shown]
     title = (
