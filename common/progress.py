@@ -73,11 +73,18 @@ class TrainingProgress:
 
     def training(self, data_iter: DataIter) -> DataIter:
         """Return ``data_iter``, watched; its batches count as training."""
-        return _Watched(data_iter, lambda examples: self._advance(examples, TRAINING_COST))
+        return _Watched(
+            data_iter, lambda examples: self._advance(examples, TRAINING_COST), self._begin_epoch
+        )
 
     def evaluation(self, data_iter: DataIter) -> DataIter:
         """Return ``data_iter``, watched; its batches count as evaluation."""
         return _Watched(data_iter, lambda examples: self._advance(examples, EVALUATION_COST))
+
+    def _begin_epoch(self) -> None:
+        """Start the clock of the first epoch: making the optimizer, which may import for seconds, is no part of it."""
+        if self.epoch == 1:
+            self.began = time.perf_counter()
 
     def _advance(self, examples: int, cost: int) -> None:
         if cost == TRAINING_COST:
@@ -193,13 +200,19 @@ class CountingProgress:
 class _Watched:
     """A loader that reports the examples of each batch once the batch has been used."""
 
-    def __init__(self, data_iter: DataIter, used: Callable[[int], None]) -> None:
-        self.data_iter, self.used = data_iter, used
+    def __init__(
+        self,
+        data_iter: DataIter,
+        used: Callable[[int], None],
+        begin: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.data_iter, self.used, self.begin = data_iter, used, begin
 
     def __len__(self) -> int:
         return len(self.data_iter)
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        self.begin()
         for X, y in self.data_iter:
             yield X, y
             self.used(len(y))
