@@ -1,5 +1,6 @@
 """Decoding ahead of the consumer: the order, how far ahead, what is said of bad files, and that threads end."""
 
+import io
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from common.datasets import decoding
+from common.datasets.bars import job_bar
 from common.datasets.decoding import image_chunks, read_images
 from common.errors import UserError
 
@@ -67,6 +69,32 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(decoding, "decode_into", counting)
     return seen
+
+
+# ---- Shown
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_bar_is_drawn_on_a_terminal_and_wiped(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    with job_bar("sorting [/a]", 10) as advance:
+        advance(5)
+    assert "sorting [/a]" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\x1b[2K"), "the line is erased"
+
+
+def test_no_bar_is_drawn_where_it_is_not_wanted_or_there_is_no_terminal(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for file, progress in ((Terminal(), False), (io.StringIO(), True)):
+        monkeypatch.setattr(sys, "stderr", file)
+        read_images([images / "5.png"], 8, progress=progress)
+        assert file.getvalue() == ""
 
 
 # ---- A split as one array

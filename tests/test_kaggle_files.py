@@ -621,7 +621,23 @@ def test_a_damaged_training_image_is_named_when_it_is_read(pictures: Path):
     reorg_cifar10_data(pictures, 0.34)
     text = refused(load_split, pictures, "train", ("even", "odd"))
     assert "odd/5.png" in text
-    assert "(1 in all)" in text
+    assert "(1 in all); put whole copies into train/ and sort the files again" in text
+
+
+def test_a_damaged_test_image_is_named_when_it_is_read(pictures: Path):
+    (pictures / "test/5.png").write_bytes(b"no image")
+    reorg_test(pictures)
+    files = list_test_images(pictures)
+    text = refused(list, files.chunks(8, 3))
+    assert "unknown/5.png" in text
+    assert "(1 in all); put whole copies into test/ and sort the files again" in text
+
+
+def test_test_images_are_streamed_in_the_order_of_their_ids(pictures: Path):
+    chunks = list(list_test_images(pictures).chunks(8, 4))
+    assert [name for names, _ in chunks for name in names] == [f"{i}.png" for i in range(1, 12)]
+    values = np.concatenate([pixels[:, 0, 0, 0] for _, pixels in chunks])
+    assert values.tolist() == list(range(101, 112))
 
 
 def test_test_images_are_listed_in_the_order_of_numbers(pictures: Path):

@@ -199,7 +199,7 @@ def test_a_competition_without_labels_or_test_images_is_one_error(submission: Pa
 
 
 def test_the_accuracy_is_told_where_the_answers_are_known(data: Path, submission: Path):
-    answers = LABELS[:9] + ["cat", "cat", "cat"]  # 10 to 12 are dog, eel, cat
+    answers = [*LABELS[:9], "cat", "cat", "cat"]  # 10 to 12 are dog, eel, cat
     write_submission(data / "testLabels.csv", IDS, answers, CLASSES)
     report = check_submission(submission, data)
     assert report.score == Score(10, 12)
