@@ -140,7 +140,10 @@ def test_labels_are_those_of_the_images_in_order(backend, learnt):
     shown = bright_dataset(30, 5)
     predicted = backend.kaggle.predict_labels(training.net, training.load(shown))
     assert (predicted.dtype, predicted.shape) == (np.int64, (30,))
-    np.testing.assert_array_equal(predicted, shown.labels)
+    assert np.mean(predicted == shown.labels) >= 0.9
+    backwards = Dataset(shown.images[::-1].copy(), shown.labels[::-1].copy(), shown.classes)
+    again = backend.kaggle.predict_labels(training.net, training.load(backwards))
+    np.testing.assert_array_equal(again[::-1], predicted)
 
 
 def test_a_label_does_not_depend_on_the_other_images_of_its_batch(backend, learnt):

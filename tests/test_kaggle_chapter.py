@@ -1,0 +1,324 @@
+"""The Kaggle chapter, whole: real processes on a small competition, from its files to a checked submission."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import bright_dataset, load_or_skip
+from PIL import Image
+from safetensors.numpy import load_file
+
+import backends
+from common import cli, kaggle_chapter
+from common.config import KAGGLE_PRESETS, KaggleConfig, plain
+from common.errors import UserError
+from common.weights import initial_weights
+
+SMALL = {"--epochs": 4, "--batch-size": 8, "--lr": 0.005, "--image-size": 8, "--device": "cpu"}
+SETTINGS = [word for option, value in SMALL.items() for word in (option, str(value))]
+
+
+def write_competition(root: Path, num_train: int = 80, num_test: int = 21) -> Path:
+    """Write images of two classes, ids with gaps, the answers beside them."""
+    train, test = bright_dataset(num_train, 0), bright_dataset(num_test, 1)
+    for split, dataset, csv_name, step in (
+        ("train", train, "trainLabels.csv", 3),
+        ("test", test, "testLabels.csv", 7),
+    ):
+        (root / split).mkdir(parents=True)
+        rows = ["id,label"]
+        for i, (image, label) in enumerate(zip(dataset.images, dataset.labels, strict=True), 1):
+            Image.fromarray(image).save(root / split / f"{step * i}.png")
+            rows.append(f"{step * i},{dataset.classes[label]}")
+        (root / csv_name).write_text("\n".join(rows) + "\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def competition(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_competition(tmp_path_factory.mktemp("competition") / "bright")
+
+
+def run(arguments: list[str], capsys=None) -> None:
+    command = cli.parse(arguments, list(backends.FRAMEWORKS))
+    assert isinstance(command, cli.Kaggle)
+    kaggle_chapter.run(command, backends.load(command.config.backend), 1.5)
+
+
+@pytest.fixture(scope="module", params=list(backends.FRAMEWORKS))
+def finished(request, competition, tmp_path_factory) -> tuple[str, Path]:
+    """The backend's name and its finished run."""
+    load_or_skip(request.param)
+    out = tmp_path_factory.mktemp("runs") / "run"
+    arguments = ["--backend", request.param, "--data-dir", str(competition), "--output", str(out)]
+    run(["kaggle", *arguments, *SETTINGS])
+    return request.param, out
+
+
+def rows_of(path: Path) -> list[list[str]]:
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_a_run_leaves_its_record_pictures_weights_and_submission(finished):
+    _, out = finished
+    assert {path.name for path in out.iterdir()} == {
+        "augmented-images.png",
+        "config.json",
+        "curves-train.png",
+        "curves-train_valid.png",
+        "metrics.jsonl",
+        "predictions.png",
+        "submission.csv",
+        "summary.json",
+        "validation.png",
+        "weights.safetensors",
+    }
+
+
+def test_the_submission_has_the_ids_of_the_files_in_the_order_of_numbers(finished):
+    """The book pairs predictions with 1, 2, 3, ... by position, whatever the files are called."""
+    rows = rows_of(finished[1] / "submission.csv")
+    assert rows[0] == ["id", "label"]
+    assert [int(name) for name, _ in rows[1:]] == [7 * i for i in range(1, 22)]
+
+
+def test_the_test_set_is_predicted_by_a_network_that_has_learnt(finished, competition):
+    submission = dict(rows_of(finished[1] / "submission.csv")[1:])
+    answers = dict(rows_of(competition / "testLabels.csv")[1:])
+    right = [submission[name] == label for name, label in answers.items()]
+    summary = json.loads((finished[1] / "summary.json").read_text())
+    assert summary["test"]["score"] == pytest.approx(np.mean(right))
+    assert np.mean(right) >= 0.9
+
+
+def test_every_validation_image_counts_in_its_class(finished):
+    validation = json.loads((finished[1] / "summary.json").read_text())["validation"]
+    confusion = np.array(validation["confusion"])
+    # A tenth of the rarest class's 40 images, of each of both.
+    np.testing.assert_array_equal(confusion.sum(axis=1), [4, 4])
+    assert list(validation["per_class"]) == ["bright", "dark"]
+    assert validation["accuracy"] == pytest.approx(np.trace(confusion) / 8)
+    assert validation["valid_acc"] == pytest.approx(validation["accuracy"])
+
+
+def test_each_epoch_of_both_trainings_has_its_line_and_its_learning_rate(finished):
+    lines = [json.loads(line) for line in (finished[1] / "metrics.jsonl").read_text().splitlines()]
+    assert [(m["split"], m["epoch"]) for m in lines] == [
+        (split, epoch) for split in ("train", "train_valid") for epoch in (1, 2, 3, 4)
+    ]
+    assert [m["lr"] for m in lines[:4]] == [0.005] * 4
+    assert all("valid_acc" in m for m in lines[:4])
+    assert not any("valid_acc" in m for m in lines[4:])
+
+
+def test_both_trainings_see_all_of_their_images_in_each_epoch(finished):
+    summary = json.loads((finished[1] / "summary.json").read_text())
+    assert summary["validation"]["examples"] == 4 * 72
+    assert summary["training"]["examples"] == 4 * 80
+
+
+def test_the_second_training_starts_from_the_weights_of_the_seed_again(
+    competition, tmp_path, monkeypatch
+):
+    backend, given = load_or_skip("pytorch"), []
+    set_weights = backend.weights.set_weights
+
+    def keep(net, weights):
+        given.append({name: weight.copy() for name, weight in weights.items()})
+        set_weights(net, weights)
+
+    monkeypatch.setattr(backend.weights, "set_weights", keep)
+    arguments = ["--backend", "pytorch", "--data-dir", str(competition), *SETTINGS, "--seed", "3"]
+    run(["kaggle", *arguments, "--epochs", "1", "--output", str(tmp_path / "out")])
+    assert len(given) == 2
+    for name, weight in initial_weights(2, seed=3).items():
+        np.testing.assert_array_equal(given[0][name], weight)
+        np.testing.assert_array_equal(given[1][name], weight)
+
+
+def test_the_weights_say_all_that_classifying_images_needs(finished):
+    from safetensors import safe_open
+
+    path = finished[1] / "weights.safetensors"
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+    assert json.loads(metadata["classes"]) == ["bright", "dark"]
+    assert metadata["image_size"] == "8"
+    mean, std = json.loads(metadata["normalize"])
+    assert mean == [0.4914, 0.4822, 0.4465]
+    assert std == [0.2023, 0.1994, 0.2010]
+    assert load_file(path)["fc.weight"].shape[0] == 2
+
+
+def test_what_is_printed_names_the_steps_and_the_classes(competition, tmp_path, capsys):
+    load_or_skip("pytorch")
+    arguments = ["--backend", "pytorch", "--data-dir", str(competition), *SETTINGS]
+    run(["kaggle", *arguments, "--epochs", "1", "--output", str(tmp_path / "out")])
+    out = capsys.readouterr().out
+    for words in (
+        "chapter  Kaggle CIFAR-10",
+        "72 to train on, 8 to validate (4 of each class)",
+        "preset  demo, with changes",
+        "1. train on 72 images, validate on the rest",
+        "  bright  valid acc ",
+        " of 4\n",
+        "2. train anew on all 80 labelled images",
+        "3. predict 21 test images",
+        "21 rows",
+        "on the 21 test images whose labels are known",
+        f"results in {tmp_path / 'out'}",
+    ):
+        assert words in out
+
+
+def test_the_same_seed_gives_the_same_submission_and_metrics(competition, tmp_path):
+    load_or_skip("pytorch")
+    found = []
+    for name in ("a", "b"):
+        out = tmp_path / name
+        arguments = ["--backend", "pytorch", "--data-dir", str(competition), *SETTINGS]
+        run(["kaggle", *arguments, "--epochs", "1", "--output", str(out)])
+        metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        losses = [m["train_loss"] for m in metrics]
+        found.append((losses, (out / "submission.csv").read_bytes()))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("name", backends.FRAMEWORKS)
+def test_the_native_pipeline_runs_the_chapter_too(name, competition, tmp_path):
+    load_or_skip(name)
+    out = tmp_path / "out"
+    arguments = ["--backend", name, "--data-dir", str(competition), *SETTINGS, "--epochs", "1"]
+    native = ["--pipeline", "native", "--workers", "1"]
+    run(["kaggle", *arguments, *native, "--output", str(out)])
+    assert len(rows_of(out / "submission.csv")) == 22
+
+
+def test_an_unreadable_test_image_is_named_before_anything_is_trained(competition, tmp_path):
+    load_or_skip("pytorch")
+    root = tmp_path / "spoilt"
+    shutil.copytree(competition, root)
+    (root / "test" / "14.png").write_bytes(b"no image")
+    out = ["--output", str(tmp_path / "out")]
+    with pytest.raises(UserError, match=r"14\.png"):
+        run(["kaggle", "--backend", "pytorch", "--data-dir", str(root), *SETTINGS, *out])
+    assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_keeps_the_epochs_so_far_and_says_where(competition, tmp_path, monkeypatch):
+    backend = load_or_skip("pytorch")
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(backend.kaggle, "predict_labels", interrupted)
+    out = tmp_path / "out"
+    arguments = ["--backend", "pytorch", "--data-dir", str(competition), *SETTINGS]
+    with pytest.raises(KeyboardInterrupt, match=f"1 finished epoch, kept in {out}"):
+        run(["kaggle", *arguments, "--epochs", "1", "--output", str(out)])
+    assert (out / "metrics.jsonl").exists()
+    assert not (out / "submission.csv").exists()
+
+
+# --- Settings --------------------------------------------------------------------------------------------------------
+
+
+def kaggle(text: str) -> KaggleConfig:
+    command = cli.parse(["kaggle", *text.split()], ["pytorch"])
+    assert isinstance(command, cli.Kaggle)
+    return command.config
+
+
+def test_the_demo_has_the_book_s_numbers_for_the_mean_of_the_losses():
+    config = kaggle("--backend pytorch --data-dir d")
+    assert config.preset == "demo"
+    assert (config.num_epochs, config.batch_size, config.valid_ratio) == (20, 32, 0.1)
+    assert (config.lr, config.wd, config.lr_period, config.lr_decay) == (0.02, 5e-4, 4, 0.9)
+
+
+def test_the_book_preset_has_the_numbers_of_the_exercise():
+    config = kaggle("--backend pytorch --data-dir d --preset book")
+    assert (config.num_epochs, config.batch_size) == (100, 128)
+    assert (config.lr, config.wd, config.lr_period, config.lr_decay) == (0.1, 5e-4, 50, 0.1)
+
+
+def test_without_a_folder_the_embedded_pictures_are_taken():
+    config = kaggle("--backend pytorch")
+    assert (config.preset, config.data_dir) == ("quick", None)
+    assert config == kaggle("--backend pytorch --preset quick")
+
+
+@pytest.mark.parametrize("preset", ["demo", "book"])
+def test_a_preset_without_its_data_says_how_to_get_them(preset):
+    with pytest.raises(UserError, match=r"--data-dir FOLDER"):
+        kaggle(f"--backend pytorch --preset {preset}")
+
+
+def test_every_hyperparameter_is_an_option():
+    config = kaggle(
+        "--backend pytorch --data-dir d --valid-ratio 0.25 --image-size 48 --epochs 3 --lr 0.5 --lr-period 2 "
+        "--lr-decay 0.5 --wd 0.001 --batch-size 8 --precision bf16 --compile --pipeline native --workers 0 "
+        "--device cpu --output o --seed 7"
+    )
+    assert plain(config) == {
+        "backend": "pytorch",
+        "preset": "demo",
+        "data_dir": "d",
+        "valid_ratio": 0.25,
+        "image_size": 48,
+        "num_epochs": 3,
+        "lr": 0.5,
+        "lr_period": 2,
+        "lr_decay": 0.5,
+        "wd": 0.001,
+        "batch_size": 8,
+        "precision": "bf16",
+        "compile": True,
+        "pipeline": "native",
+        "workers": 0,
+        "device": "cpu",
+        "output": "o",
+        "seed": 7,
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--valid-ratio 1", "--valid-ratio 1"),
+        ("--lr 0", "--lr 0"),
+        ("--wd -1", "--wd -1"),
+        ("--lr-period 0", "--lr-period 0"),
+        ("--lr-decay 0", "--lr-decay 0"),
+        ("--lr-decay 2", "--lr-decay 2"),
+        ("--image-size 4", "--image-size 4"),
+        ("--batch-size 0", "--batch-size 0"),
+        ("--preset none", "--preset"),
+        ("--augment flip", "--augment"),
+    ],
+)
+def test_wrong_options_are_refused_in_one_line_that_names_them(options, message):
+    with pytest.raises(UserError) as error:
+        kaggle(f"--backend pytorch --data-dir d {options}")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_batch_larger_than_the_images_is_refused_before_anything_is_written(
+    competition, tmp_path
+):
+    load_or_skip("pytorch")
+    arguments = ["--backend", "pytorch", "--data-dir", str(competition), *SETTINGS]
+    with pytest.raises(UserError, match="--batch-size 73 is larger than the 72 training images"):
+        run(["kaggle", *arguments, "--batch-size", "73", "--output", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_presets_say_what_they_are_called():
+    assert {name: config.preset for name, config in KAGGLE_PRESETS.items()} == {
+        name: name for name in KAGGLE_PRESETS
+    }
