@@ -4,6 +4,7 @@ The parity checks are themselves checked with it: as it is it must pass all of t
 rejected by the checks that are meant for it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from common.interface import Backend
 from common.reference import ALIGNED, SGD, Adam, Conventions, layers, resnet, transforms
 from common.reference.training import gradients
-from common.sampling import decide, epoch_batches
+from common.sampling import Normalizes, decide, epoch_batches
 from common.weights import initial_weights
 
 
@@ -29,9 +30,9 @@ class Net:
 
 
 class Batches:
-    def __init__(self, dataset, augs, batch_size, is_train, seed, conventions):
+    def __init__(self, dataset, augs, batch_size, is_train, seed, augment):
         self.dataset, self.augs, self.batch_size = dataset, augs, batch_size
-        self.is_train, self.seed, self.conventions = is_train, seed, conventions
+        self.is_train, self.seed, self.augment = is_train, seed, augment
         self.epoch = 0
 
     def __len__(self):
@@ -44,23 +45,35 @@ class Batches:
         for indices in epoch_batches(n, self.batch_size, self.seed, epoch, self.is_train):
             X = np.moveaxis(self.dataset.images[indices] / np.float32(255), -1, 1)
             decisions = decide(self.augs, indices, self.seed, epoch, size)
-            X = transforms.augment(X, decisions, self.conventions)
-            yield X.astype(np.float32), self.dataset.labels[indices]
+            yield self.augment(X, decisions).astype(np.float32), self.dataset.labels[indices]
 
 
-def numpy_backend(conventions: Conventions = ALIGNED, declared: Conventions = ALIGNED) -> Backend:
-    """Return a backend that computes by ``conventions`` and says that it computes by ``declared``."""
+def numpy_backend(
+    conventions: Conventions = ALIGNED,
+    declared: Conventions = ALIGNED,
+    augment_floats: Callable[..., Any] = transforms.augment,
+) -> Backend:
+    """Return a backend that computes by ``conventions`` and says that it computes by ``declared``.
+
+    ``augment_floats`` stands in for the arbiter's `transforms.augment`.
+    """
+
+    def augmented(X, decisions):
+        return augment_floats(X, decisions, conventions)
 
     def augment(X, decisions):
-        floats = X / 255 if X.dtype == np.uint8 else X
-        Y = transforms.augment(floats, decisions, conventions)
-        return transforms.to_levels(Y, conventions) if X.dtype == np.uint8 else Y.astype(X.dtype)
+        Y = augmented(X / 255 if X.dtype == np.uint8 else X, decisions)
+        if X.dtype != np.uint8:
+            return Y.astype(X.dtype)
+        if any(isinstance(decision, Normalizes) for decision in decisions):
+            return Y.astype(np.float32)
+        return transforms.to_levels(Y, conventions)
 
     def load_batched(dataset, augs, batch_size, is_train, seed=0, device=None):
-        return Batches(dataset, augs, batch_size, is_train, seed, conventions)
+        return Batches(dataset, augs, batch_size, is_train, seed, augmented)
 
     def load_native(dataset, augs, batch_size, is_train, seed=0, num_workers=0):
-        return Batches(dataset, augs, batch_size, is_train, seed, conventions)
+        return Batches(dataset, augs, batch_size, is_train, seed, augmented)
 
     def resnet18(num_classes, in_channels=3):
         return Net(initial_weights(num_classes, in_channels))

@@ -9,14 +9,29 @@ import numpy as np
 import pytest
 from numpy_backend import changed, numpy_backend
 
+from common.augmentation import kaggle_test_augs
 from common.interface import Backend
 from common.parity import training_checks as training
 from common.parity.command import declared
-from common.parity.data_checks import level_checks, loader_checks, transform_checks
+from common.parity.data_checks import (
+    level_checks,
+    loader_checks,
+    operation_pictures,
+    transform_checks,
+    true_pictures,
+)
 from common.parity.model_checks import model_checks
 from common.parity.outcome import Difference, Outcome, Tolerance
 from common.parity.subject import Subject
-from common.reference import ALIGNED, KNOWN_DIFFERENCES, Conventions, gradients, resnet
+from common.reference import (
+    ALIGNED,
+    KNOWN_DIFFERENCES,
+    Conventions,
+    gradients,
+    resnet,
+    transforms,
+)
+from common.sampling import Normalizes, decide
 
 SIZE = 8  # pixels a side: the smallest that the network takes
 
@@ -89,6 +104,9 @@ FORWARD = {
 IN_TRAINING = {"logits, training", "activations, training"}
 LEVELS = {"transforms of levels, largest", "transforms of levels, mean"}
 TRANSFORMS = {"transforms", *LEVELS, "batches, training"}
+KAGGLE_CROPS = {"transforms", "Kaggle batches, training"}
+KAGGLE_NATIVE = "native Kaggle batches, test"
+NORMALIZED = {*KAGGLE_CROPS, "Kaggle batches, test", KAGGLE_NATIVE}
 
 # Known difference: the checks that reject a backend that has it and does not say so.
 KNOWN: dict[str, tuple[Checks, set[str]]] = {
@@ -110,7 +128,7 @@ KNOWN: dict[str, tuple[Checks, set[str]]] = {
     "saturation of HSV": (data, TRANSFORMS),
     "saturation with wrong grey": (data, TRANSFORMS),
     "hue in 8 bits": (data, TRANSFORMS),
-    "no antialiasing": (data, TRANSFORMS),
+    "no antialiasing": (data, TRANSFORMS | KAGGLE_CROPS),
     "levels rounded down": (data, {"transforms of levels, mean"}),
 }
 
@@ -374,6 +392,37 @@ class Short:
         return iter(self.batches)
 
 
+def normalizing(wrong: Callable[[Any, Any, Any], Any]) -> Callable[[Backend], Backend]:
+    """What makes a backend normalize otherwise: a function of images, means and deviations (3, 1, 1)."""
+
+    def augment(X, decisions, conventions):
+        *images, last = decisions or [None]
+        if not isinstance(last, Normalizes):
+            return transforms.augment(X, decisions, conventions)
+        X = transforms.augment(X, images, conventions)
+        return wrong(X, last.mean[:, None, None], last.std[:, None, None])
+
+    return lambda _: numpy_backend(augment_floats=augment)
+
+
+def with_aliased_kaggle_crops(_: Backend) -> Backend:
+    """A backend that resizes as it should but in the Kaggle chapter's recipe, whose crops shrink by a fifth at most."""
+
+    def augment(X, decisions, conventions):
+        kaggle = any(isinstance(decision, Normalizes) for decision in decisions)
+        return transforms.augment(X, decisions, Conventions(antialias=False) if kaggle else ALIGNED)
+
+    return numpy_backend(augment_floats=augment)
+
+
+def with_normalized_levels(backend: Backend) -> Backend:
+    """A backend that gives uint8 for uint8, also of what it has normalized."""
+    right = backend.transforms.augment
+    return changed(
+        backend, "transforms", augment=lambda X, decisions: right(X, decisions).astype(X.dtype)
+    )
+
+
 def steps_in_float32(backend: Backend) -> Iterator[Outcome]:
     subject = Subject(backend, "float32")
     for recipe in (training.sgd(1), training.adam(1)):
@@ -416,13 +465,40 @@ OTHER_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
         model,
         {"evaluation accuracy"},
     ),
-    "native: no augmentation": (loading(plain=True), data, {"native flips"}),
-    "native: a shuffled test set": (loading(shuffles=True), data, {"native order, test"}),
+    "native: no augmentation": (loading(plain=True), data, {"native flips", KAGGLE_NATIVE}),
+    "native: a shuffled test set": (
+        loading(shuffles=True),
+        data,
+        {"native order, test", KAGGLE_NATIVE},
+    ),
     "native: a wrong number of batches": (
         loading(short=True),
         data,
-        NATIVE_ORDER | {"native order, test"},
+        NATIVE_ORDER | {"native order, test", KAGGLE_NATIVE},
     ),
+    "the mean is not subtracted": (normalizing(lambda X, mean, std: X / std), data, NORMALIZED),
+    "mean and deviation swapped": (
+        normalizing(lambda X, mean, std: (X - std) / mean),
+        data,
+        NORMALIZED,
+    ),
+    "means and deviations from blue to red": (
+        normalizing(lambda X, mean, std: (X - mean[::-1]) / std[::-1]),
+        data,
+        NORMALIZED,
+    ),
+    "divided by the variance": (
+        normalizing(lambda X, mean, std: (X - mean) / std**2),
+        data,
+        NORMALIZED,
+    ),
+    "levels 0..255 normalized": (
+        normalizing(lambda X, mean, std: (255 * X - mean) / std),
+        data,
+        NORMALIZED,
+    ),
+    "normalized and made levels again": (with_normalized_levels, data, {"transforms"}),
+    "no antialiasing in the Kaggle recipe alone": (with_aliased_kaggle_crops, data, KAGGLE_CROPS),
     "steps in float32 a hundredth too long": (
         with_longer_steps,
         steps_in_float32,
@@ -613,6 +689,18 @@ def test_each_backend_declares_what_is_known_of_it_and_no_more(backend):
 def test_nothing_to_compare_is_not_a_pass():
     with pytest.raises(ValueError, match="nothing"):
         outcome()
+
+
+def test_the_reports_pictures_are_images_and_none_is_normalized():
+    found, true = operation_pictures(Subject(numpy_backend(), "float32")), true_pictures()
+    assert list(found) == list(true)
+    assert "resize" in found
+    for picture in (*found.values(), *true.values()):
+        assert picture.shape in ((3, 100, 100), (3, 80, 80))
+        assert picture.min() >= 0
+        assert picture.max() <= 1 + 1e-6
+    X = np.full((1, 3, 2, 2), 0.1)
+    assert transforms.augment(X, decide(kaggle_test_augs(), np.arange(1), 0, 0, (2, 2))).min() < 0
 
 
 # --- The page --------------------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def test_backends_that_agree_end_with_0(folder, mixed):
     assert process.returncode == 0, process.stderr
     assert "All checks passed: numpy agrees with the arbiter." in process.stdout
     assert "absent: not installed, left out" in process.stdout
-    assert "All 54 checks passed." in (folder / "agreed" / "report.html").read_text()
+    assert "All 57 checks passed." in (folder / "agreed" / "report.html").read_text()
 
 
 @pytest.mark.slow
@@ -90,7 +90,7 @@ def test_a_wrong_backend_ends_with_1_and_its_layer_and_cause_are_named(folder, m
     assert "FAILED" in mixed.stdout
     (line,) = [line for line in mixed.stdout.splitlines() if "explained by" in line]
     assert re.fullmatch(
-        r"numpy: \d+ of 54 checks failed, explained by BatchNorm's epsilon \(.*\)\. The first: "
+        r"numpy: \d+ of 57 checks failed, explained by BatchNorm's epsilon \(.*\)\. The first: "
         r"activations, evaluation, float64: first off at bn, by .* where .* is allowed",
         line,
     )
@@ -121,7 +121,7 @@ def test_what_a_backend_leaves_is_read_back_as_it_was(folder, mixed):
     assert all(outcome["passed"] for outcome in content["outcomes"])
     results = load_results(folder / "mixed" / "right")
     assert results.backend == "numpy"
-    assert len(results.outcomes) == 54
+    assert len(results.outcomes) == 57
     assert results.failures == []
     assert results.pictures["hue"].shape == (3, 100, 100)
     save_results(folder / "again", results)

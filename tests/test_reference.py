@@ -25,6 +25,7 @@ from common.reference import (
 from common.reference.layers import Array
 from common.reference.resnet import before_batch_norm, parameters, updated_buffers
 from common.resampling import box_weights
+from common.sampling import FlipsLeftRight, Normalizes
 from common.weights import is_buffer
 
 SLOPE = 1e-6  # the step of a finite difference
@@ -351,6 +352,23 @@ def test_flips_and_orders_are_each_images_own():
         transforms.adjust_contrast(X[1:2], factors[:1, 1]), factors[:1, 0]
     )
     np.testing.assert_array_equal(second, other[0])
+
+
+MEAN, STD = np.array([0.25, 0.5, 1.0]), np.array([0.125, 0.5, 0.25])
+
+
+def test_normalizing_takes_each_channels_own_mean_and_divides_by_its_own_deviation():
+    X = np.broadcast_to(np.array([0.5, 1.0, 0.5])[:, None, None], (2, 3, 4, 5))
+    found = transforms.normalize(X, MEAN, STD)
+    np.testing.assert_array_equal(found, np.array([2.0, 1.0, -2.0])[:, None, None] + 0 * X)
+
+
+def test_what_is_normalized_is_what_the_operations_before_it_left():
+    X = np.random.default_rng(0).random((2, 3, 4, 5))
+    flips = FlipsLeftRight(np.array([True, False]))
+    found = transforms.augment(X, [flips, Normalizes(MEAN, STD)])
+    back_again = found * STD[:, None, None] + MEAN[:, None, None]
+    np.testing.assert_allclose(back_again, transforms.augment(X, [flips]), atol=1e-15)
 
 
 def test_the_defaults_are_the_aligned_conventions():

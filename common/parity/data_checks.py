@@ -5,7 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from common.augmentation import Augmentation, ColorJitter, gallery
+from common.augmentation import (
+    CIFAR10_NORMALIZE,
+    Augmentation,
+    ColorJitter,
+    Resize,
+    gallery,
+    kaggle_test_augs,
+    kaggle_train_augs,
+)
 from common.datasets import Dataset
 from common.parity.outcome import Array, Arrays, Difference, Outcome, differences
 from common.parity.subject import Subject
@@ -15,6 +23,7 @@ from common.sampling import (
     FlipsLeftRight,
     FlipsTopBottom,
     Jitters,
+    Normalizes,
     crops,
     decide,
     epoch_batches,
@@ -25,24 +34,28 @@ Case = tuple[Array, list[Decision]]  # uint8 images (n, 3, height, width), and w
 
 
 def transform_checks(subject: Subject, seed: int = 0) -> Iterator[Outcome]:
-    """Check each operation on floats and on levels: random parameters, and those at the edges."""
+    """Check each operation on floats, random parameters and those at the edges; what is normalized, from levels too."""
     found = cases(seed)
     got = {
         name: _augmented(subject, images, decisions) for name, (images, decisions) in found.items()
     }
+    normalized = [name for name, (_, decisions) in found.items() if is_normalized(decisions)]
+    for name in normalized:
+        got[f"{name}, from levels"] = _augmented(subject, *found[name], levels=True)
 
     def wanted(conventions: Conventions) -> Arrays:
-        return {
+        floats = {
             name: transforms.augment(images / 255, decisions, conventions)
             for name, (images, decisions) in found.items()
         }
+        return floats | {f"{name}, from levels": floats[name] for name in normalized}
 
     yield subject.hold("transforms", got, wanted, in_full_range, PARTS)
 
 
 def level_checks(subject: Subject, seed: int = 0) -> Iterator[Outcome]:
     """Check each operation from levels to levels: none more than one apart, and hardly any at all."""
-    found = cases(seed)
+    found = {name: case for name, case in cases(seed).items() if not is_normalized(case[1])}
     got = {
         name: _augmented(subject, images, decisions, levels=True)
         for name, (images, decisions) in found.items()
@@ -58,6 +71,11 @@ def level_checks(subject: Subject, seed: int = 0) -> Iterator[Outcome]:
 
     for name, distance in (("largest", in_full_range), ("mean", on_average)):
         yield subject.hold(f"transforms of levels, {name}", got, wanted, distance, PARTS)
+
+
+def is_normalized(decisions: Sequence[Decision]) -> bool:
+    """Tell whether these decisions leave floats of any size, and not an image."""
+    return any(isinstance(decision, Normalizes) for decision in decisions)
 
 
 def _augmented(
@@ -88,7 +106,22 @@ def cases(seed: int) -> dict[str, Case]:
     """Return images and decisions by the name of the operation: the chapter's draws, then the edges."""
     images = example_images(16, 16, seed)
     drawn = operation_decisions((16, 16), (12, 10), seed)
-    return {name: (images, decisions) for name, decisions in drawn.items()} | _edges(seed)
+    found = {name: (images, decisions) for name, decisions in drawn.items()}
+    return found | _kaggle(seed) | _edges(seed)
+
+
+def _kaggle(seed: int) -> dict[str, Case]:
+    """Return the Kaggle chapter's operations, and its recipe on images of its size."""
+    images, large = example_images(16, 16, seed), example_images(32, 32, seed)
+    indices = np.arange(8)
+    return {
+        "resize": (images, decide([Resize((20, 13))], indices, seed, 0, (16, 16))),
+        "normalize": (images, decide([CIFAR10_NORMALIZE], indices, seed, 0, (16, 16))),
+        "Kaggle recipe": (
+            large,
+            decide(kaggle_train_augs((32, 32)), indices, seed, 0, (32, 32)),
+        ),
+    }
 
 
 def operation_decisions(
@@ -161,18 +194,22 @@ def example_images(height: int, width: int, seed: int) -> Array:
 
 
 def loader_checks(subject: Subject, seed: int = 0) -> Iterator[Outcome]:
-    """Check that both pipelines give the arbiter's batches: two epochs, the last batch smaller."""
+    """Check that both pipelines give the arbiter's batches: two epochs, the last batch smaller, of either chapter."""
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (21, 16, 16, 3), dtype=np.uint8)
     dataset = Dataset(images, np.arange(21) % 10, tuple("abcdefghij"))
-    augmentations = gallery((12, 10))["flip, jitter and crop"]
-    for is_train in (True, False):
-        augs = augmentations if is_train else ()
+    recipes: dict[str, Sequence[Augmentation]] = {
+        "batches, training": gallery((12, 10))["flip, jitter and crop"],
+        "batches, test": (),
+        "Kaggle batches, training": kaggle_train_augs((16, 16)),
+        "Kaggle batches, test": kaggle_test_augs(),
+    }
+    for check, augs in recipes.items():
+        is_train = check.endswith("training")
         batches = subject.backend.loaders.load_batched(
             dataset, augs, 8, is_train, seed, subject.devices[0]
         )
-        split = "training" if is_train else "test"
-        yield _hold_batches(subject, f"batches, {split}", batches, dataset, augs, is_train, seed)
+        yield _hold_batches(subject, check, batches, dataset, augs, is_train, seed)
     native = subject.backend.loaders.load_native
     for workers in (0, 1, 2):
         batches = native(dataset, (), 8, True, seed, workers)
@@ -180,6 +217,9 @@ def loader_checks(subject: Subject, seed: int = 0) -> Iterator[Outcome]:
         yield _hold_batches(subject, check, batches, dataset, (), True, seed)
     batches = native(dataset, (), 8, False, seed, 0)
     yield _hold_batches(subject, "native order, test", batches, dataset, (), False, seed)
+    augs = kaggle_test_augs()
+    batches = native(dataset, augs, 8, False, seed, 0)
+    yield _hold_batches(subject, "native Kaggle batches, test", batches, dataset, augs, False, seed)
     yield _native_flips(subject, dataset, seed)
 
 
@@ -244,7 +284,10 @@ def _hold_batches(
 
 
 def operation_pictures(subject: Subject) -> dict[str, Array]:
-    """Return what the backend's operations make of one photograph, by operation: floats 0..1, (3, height, width)."""
+    """Return what the backend's operations make of one photograph, by operation: floats 0..1, (3, height, width).
+
+    Operations that leave pictures: not what is normalized.
+    """
     image, found = _photograph()
     return {name: _augmented(subject, image, decisions)[0] for name, decisions in found.items()}
 
@@ -270,4 +313,5 @@ def _photograph() -> tuple[Array, dict[str, list[Decision]]]:
         "top-bottom flip": [FlipsTopBottom(np.array([True]))],
     }
     drawn = {name: decide(augs, some, 0, 0, (100, 100)) for name, augs in operations.items()}
-    return image, drawn | flips
+    resize = {"resize": decide([Resize((80, 80))], some, 0, 0, (100, 100))}
+    return image, drawn | flips | resize

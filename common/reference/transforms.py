@@ -1,4 +1,4 @@
-"""The chapter's augmentations in NumPy, pixel by pixel formulas as the sources state them, in float64.
+"""The chapters' augmentations in NumPy, pixel by pixel formulas as the sources state them, in float64.
 
 Images are (n, 3, height, width), floats in 0..1; parameters come one for each image. Nothing is shared with the
 backends but the decisions: the matrices of a crop are made here again, from its box.
@@ -21,6 +21,7 @@ from common.sampling import (
     FlipsLeftRight,
     FlipsTopBottom,
     Jitters,
+    Normalizes,
 )
 
 Array = NDArray[Any]
@@ -39,6 +40,8 @@ def augment(X: Array, decisions: Sequence[Decision], conventions: Conventions = 
                 X = crop_resize(X, boxes, (rows.shape[1], columns.shape[1]), conventions)
             case Jitters(factors, order):
                 X = color_jitter(X, factors, order, conventions)
+            case Normalizes(mean, std):
+                X = normalize(X, mean, std)
     return X
 
 
@@ -135,6 +138,11 @@ def color_jitter(
             x = adjustments[kind](x, factors[i : i + 1, kind], conventions)
         images.append(x)
     return np.concatenate(images)
+
+
+def normalize(X: Array, mean: Array, std: Array) -> Array:
+    """Take ``mean`` (3,) from each channel and divide it by ``std`` (3,); what comes out is not in 0..1."""
+    return np.stack([(X[:, c] - mean[c]) / std[c] for c in range(3)], axis=1)
 
 
 def to_levels(X: Array, conventions: Conventions = ALIGNED) -> NDArray[np.uint8]:
