@@ -111,7 +111,8 @@ def _chapter(command: cli.Command | cli.Kaggle, arguments: list[str]) -> int:
 def _check_submission(command: cli.CheckSubmission) -> int:
     from common.datasets import submission
 
-    print(submission.check_submission(command.submission, command.data_dir))
+    report = submission.check_submission(command.submission, command.data_dir)
+    print(f"{command.submission} would be accepted: {report}")
     return 0
 
 

@@ -73,6 +73,8 @@ def probabilities(
 
 
 def _read(path: Path, size: int) -> NDArray[np.uint8]:
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give image files")
     if not path.is_file():
         raise UserError(f"there is no image {path}")
     image: NDArray[np.uint8] = read_images([path], size, workers=1, progress=False)[0]
