@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -198,6 +199,31 @@ def test_threads_end_when_the_iterator_is_closed(images: Path, decoded: list[str
     chunks.close()
     assert threads() == []
     assert len(decoded) < 100
+
+
+def test_what_was_begun_ahead_is_dropped_when_the_iterator_is_closed(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """One thread stands still after the first chunk of 5 tasks until the rest has been dropped: it ends its task."""
+    go_on = threading.Event()
+    seen: list[str] = []
+
+    def stands_still(out: np.ndarray, path: str) -> None:
+        seen.append(path)
+        assert len(seen) <= 80 or go_on.wait()
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            go_on.set()
+            super().shutdown(wait)
+
+    monkeypatch.setattr(decoding, "decode_into", stands_still)
+    monkeypatch.setattr(decoding, "ThreadPoolExecutor", Pool)
+    chunks = image_chunks(images, NAMES * 5, 8, 80, workers=1)
+    next(chunks)
+    chunks.close()
+    assert len(seen) <= 80 + 16
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])

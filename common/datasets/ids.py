@@ -1,11 +1,11 @@
 """The ids of a competition's images, which are the names of the files without their extensions."""
 
-import os
+_NOT_IN_NAMES = frozenset("/\\\0\r\n")
 
 
 def image_id(name: str) -> str:
     """Return the id of the image in the file called ``name``."""
-    return os.path.splitext(name)[0]  # noqa: PTH122 - for 300,000 names, without a Path for each
+    return name.rpartition(".")[0] or name
 
 
 def natural(name: str) -> str:
@@ -23,4 +23,4 @@ def natural(name: str) -> str:
 
 def is_file_name(name: str) -> bool:
     """Return whether ``name`` can be a file's in one line of a csv: no path, not empty."""
-    return name not in ("", ".", "..") and not any(mark in name for mark in "/\\\0\r\n")
+    return name not in ("", ".", "..") and _NOT_IN_NAMES.isdisjoint(name)
