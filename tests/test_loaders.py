@@ -6,11 +6,20 @@ import numpy as np
 import pytest
 from conftest import random_dataset
 
-from common.augmentation import parse_augmentations
+from common.augmentation import (
+    CIFAR10_NORMALIZE,
+    RandomResizedCrop,
+    kaggle_test_augs,
+    kaggle_train_augs,
+    parse_augmentations,
+)
+from common.datasets import Dataset
 from common.interface import Backend, DataIter
 from common.sampling import decide, epoch_order
 
 AUGS = parse_augmentations("flip,jitter,crop", (32, 32))
+KAGGLE = kaggle_train_augs((32, 32))
+recipes = pytest.mark.parametrize("augs", [AUGS, KAGGLE], ids=["jitter", "kaggle"])
 
 
 def epoch(backend: Backend, data_iter: DataIter) -> tuple[np.ndarray, np.ndarray]:
@@ -64,10 +73,11 @@ def test_the_batched_pipeline_applies_the_decisions_of_seed_epoch_and_index(back
         np.testing.assert_allclose(X, backend.devices.to_numpy(expected), atol=1e-6)
 
 
+@recipes
 @pytest.mark.parametrize("batch_size", [1, 7, 20])
-def test_the_batch_size_changes_no_augmented_pixel(backend, batch_size):
-    whole = backend.loaders.load_batched(random_dataset(20), AUGS, 20, True, seed=3)
-    parts = backend.loaders.load_batched(random_dataset(20), AUGS, batch_size, True, seed=3)
+def test_the_batch_size_changes_no_augmented_pixel(backend, batch_size, augs):
+    whole = backend.loaders.load_batched(random_dataset(20), augs, 20, True, seed=3)
+    parts = backend.loaders.load_batched(random_dataset(20), augs, batch_size, True, seed=3)
     for _ in range(2):
         X, y = epoch(backend, whole)
         other_X, other_y = epoch(backend, parts)
@@ -75,17 +85,80 @@ def test_the_batch_size_changes_no_augmented_pixel(backend, batch_size):
         np.testing.assert_array_equal(y, other_y)
 
 
-def test_the_native_pipeline_draws_the_same_with_any_number_of_workers(backend):
+@recipes
+def test_the_native_pipeline_draws_the_same_with_any_number_of_workers(backend, augs):
     runs = []
     for num_workers in (0, 1, 2, 3):
         data_iter = backend.loaders.load_native(
-            random_dataset(20), AUGS, 4, True, seed=3, num_workers=num_workers
+            random_dataset(20), augs, 4, True, seed=3, num_workers=num_workers
         )
         assert getattr(data_iter, "num_workers", num_workers) == num_workers  # if it is told at all
         runs.append([epoch(backend, data_iter)[0] for _ in range(2)])
     for run in runs[1:]:
         np.testing.assert_array_equal(run, runs[0])
     assert (runs[0][0] != runs[0][1]).any()
+
+
+def channels_last(backend: Backend, X: np.ndarray) -> np.ndarray:
+    return np.moveaxis(X, 1, -1) if backend.devices.image_layout == "NCHW" else X
+
+
+def test_both_pipelines_give_the_kaggle_recipe_the_same_shape_range_mean_and_spread(backend):
+    """Of noise, whose spread falls with each resize. That crops are antialiased is held by tests/test_transforms.py."""
+    mean, std = np.array(CIFAR10_NORMALIZE.mean), np.array(CIFAR10_NORMALIZE.std)
+    batched, native = (
+        channels_last(backend, epoch(backend, data_iter)[0])
+        for data_iter in loaders(backend, 200, KAGGLE, 50)
+    )
+    for X in (batched, native):
+        assert X.shape == (200, 32, 32, 3)
+        assert X.dtype == np.float32
+        assert (X.min((0, 1, 2)) >= -mean / std - 1e-6).all()
+        assert (X.max((0, 1, 2)) <= (1 - mean) / std + 1e-6).all()
+        assert X.min() < -2
+        assert X.max() > 2
+    # Measured over three seeds: means .0045 apart and spreads 1 %, or 4 % in TensorFlow, whose boxes are other ones.
+    np.testing.assert_allclose(native.mean((0, 1, 2)), batched.mean((0, 1, 2)), atol=0.015)
+    np.testing.assert_allclose(native.std((0, 1, 2)), batched.std((0, 1, 2)), rtol=0.07)
+
+
+def test_both_pipelines_normalize_the_kaggle_test_set_and_do_no_more(backend):
+    mean, std = np.array(CIFAR10_NORMALIZE.mean), np.array(CIFAR10_NORMALIZE.std)
+    wanted = (random_dataset(20).images / 255 - mean) / std
+    for data_iter in loaders(backend, 20, kaggle_test_augs(), is_train=False):
+        X, _ = epoch(backend, data_iter)
+        np.testing.assert_allclose(channels_last(backend, X), wanted, atol=1e-6)
+
+
+def drawn_boxes(X: np.ndarray) -> np.ndarray:
+    """The boxes (top, left, height, width) that were cut out of images whose red is 6 x row and green 6 x column.
+
+    Away from the edges a resize leaves ramps straight: value i is that at start - .5 + (i + .5) x length / 32.
+    """
+    found = []
+    inside = np.arange(8, 24)
+    for ramps in (X[..., 0].mean(2), X[..., 1].mean(1)):
+        slope, first = np.polyfit(inside, ramps[:, inside].T * 255 / 6, 1)
+        found += [first + 0.5 - slope / 2, slope * 32]
+    top, height, left, width = found
+    return np.stack([top, left, height, width], axis=1)
+
+
+def test_native_kaggle_crops_are_squares_of_32_to_40_pixels_at_all_places(backend):
+    images = np.zeros((1600, 40, 40, 3), np.uint8)
+    images[..., 0], images[..., 1] = 6 * np.arange(40)[:, None], 6 * np.arange(40)
+    dataset = Dataset(images, np.arange(1600) % 2, ("a", "b"))
+    crop = RandomResizedCrop((32, 32), scale=(0.64, 1.0), ratio=(1.0, 1.0))
+    data_iter = backend.loaders.load_native(dataset, [crop], 100, True)
+    exact = drawn_boxes(channels_last(backend, epoch(backend, data_iter)[0]))
+    boxes = np.rint(exact).astype(int)
+    assert np.abs(exact - boxes).max() < 0.4  # .27 measured, as levels are whole
+    top, left, height, width = boxes.T
+    assert (height == width).all()
+    assert set(height) == set(range(32, 41))
+    for start in (top, left):
+        for side in range(32, 41):
+            assert set(start[height == side]) == set(range(40 - side + 1)), side
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

@@ -11,7 +11,12 @@ import pytest
 from conftest import bright_dataset, load_or_skip, python, random_dataset
 
 import backends
-from common.augmentation import ColorJitter, RandomFlipLeftRight, RandomFlipTopBottom
+from common.augmentation import (
+    ColorJitter,
+    RandomFlipLeftRight,
+    RandomFlipTopBottom,
+    RandomResizedCrop,
+)
 from common.errors import UserError, UserNotice
 from common.interface import Backend
 from common.weights import initial_weights, is_buffer
@@ -201,6 +206,38 @@ def test_a_native_jitter_of_nothing_changes_nothing(tab, rng):
     for _ in range(10):
         result = np.rint(transform(image).asnumpy().transpose(1, 2, 0) * 255)
         np.testing.assert_array_equal(result, image)
+
+
+@pytest.mark.parametrize(
+    ("scale", "ratio", "shape"),
+    [
+        ((0.64, 1.0), (1, 1), (40, 40)),
+        ((0.1, 1.0), (0.5, 2.0), (31, 44)),
+        ((1, 1), (0.5, 2), (20, 100)),  # nothing fits: the middle
+    ],
+)
+def test_a_native_crop_is_gluons_own_box_from_the_same_random_numbers(tab, scale, ratio, shape):
+    """On ramps antialiasing changes nothing, away from the edges."""
+    import random
+
+    from mxnet import np as mxnp
+    from mxnet.gluon.data.vision import transforms
+
+    image = np.zeros((*shape, 3), np.uint8)
+    image[..., 0] = np.arange(shape[0])[:, None] * 255 // shape[0]
+    image[..., 1] = np.arange(shape[1]) * 255 // shape[1]
+    theirs = transforms.RandomResizedCrop((16, 12), scale, ratio)
+    ours = tab.transforms.native([RandomResizedCrop((12, 16), scale, ratio)])
+    states = []
+    for seed in range(20):
+        random.seed(seed)
+        wanted = theirs(mxnp.array(image, dtype=np.uint8)).asnumpy().astype(int)
+        states.append(random.getstate())
+        random.seed(seed)
+        found = np.rint(ours(image).asnumpy().transpose(1, 2, 0) * 255)
+        assert random.getstate() == states[-1]
+        # 1 for rounding, and 1 for the floor in the ramps.
+        assert np.abs(found - wanted)[3:-3, 3:-3].max() <= 2
 
 
 # --- Several devices -------------------------------------------------------------------------------------------------

@@ -4,11 +4,16 @@ import numpy as np
 import pytest
 
 from common.augmentation import (
+    CIFAR10_NORMALIZE,
     ColorJitter,
+    Normalize,
     RandomFlipLeftRight,
     RandomFlipTopBottom,
     RandomResizedCrop,
+    Resize,
+    kaggle_train_augs,
     operation,
+    split_normalize,
 )
 from common.sampling import (
     AUGMENT,
@@ -20,6 +25,8 @@ from common.sampling import (
     FlipsLeftRight,
     FlipsTopBottom,
     Jitters,
+    Normalizes,
+    crops,
     decide,
     epoch_order,
     random_bits,
@@ -152,6 +159,49 @@ def test_a_crop_that_never_fits_becomes_the_largest_central_box():
     assert (wide == [0, 40, 10, 20]).all()
     high = boxes(RandomResizedCrop((9, 9), (1, 1), (0.5, 2)), (100, 10), n=50)
     assert (high == [40, 0, 20, 10]).all()
+
+
+def test_a_resize_is_the_crop_of_the_whole_image_and_crops_after_it_cut_from_its_result():
+    augs = [Resize((30, 50)), RandomResizedCrop((9, 7), (0.5, 1.0), (1.0, 1.0))]
+    whole, cut = decide(augs, np.arange(200), 0, 0, (24, 20))
+    assert isinstance(whole, Crops)
+    assert isinstance(cut, Crops)
+    assert (whole.boxes == [0, 0, 24, 20]).all()
+    wanted = crops(np.array([[0, 0, 24, 20]]), (24, 20), (30, 50))
+    assert (whole.rows == wanted.rows).all()
+    assert (whole.columns == wanted.columns).all()
+    assert (cut.rows.shape[2], cut.columns.shape[2]) == (30, 50)
+    assert (cut.boxes[:, :2] + cut.boxes[:, 2:]).max(0).tolist() == [30, 50]
+
+
+def test_kaggle_crops_are_squares_of_32_to_40_pixels_at_all_places():
+    _, cut, _, _ = decide(kaggle_train_augs((32, 32)), np.arange(5000), 0, 0, (32, 32))
+    assert isinstance(cut, Crops)
+    top, left, height, width = cut.boxes.T
+    assert (height == width).all()
+    assert set(height) == set(range(32, 41))
+    for start in (top, left):
+        for side in range(32, 41):
+            assert set(start[height == side]) == set(range(40 - side + 1))
+
+
+def test_normalizing_is_decided_alike_for_all_images():
+    (decision,) = decide([CIFAR10_NORMALIZE], np.arange(5), 3, 1, (8, 8))
+    assert isinstance(decision, Normalizes)
+    assert decision.mean.dtype == decision.std.dtype == np.float32
+    np.testing.assert_allclose(decision.mean, CIFAR10_NORMALIZE.mean, rtol=1e-7)
+    np.testing.assert_allclose(decision.std, CIFAR10_NORMALIZE.std, rtol=1e-7)
+
+
+def test_normalize_is_split_off_the_end_and_refused_elsewhere():
+    flip, normalize = RandomFlipLeftRight(), Normalize((0, 0, 0), (1, 1, 1))
+    assert split_normalize([]) == ((), ())
+    assert split_normalize([flip, flip]) == ((flip, flip), ())
+    assert split_normalize([normalize]) == ((), (normalize,))
+    assert split_normalize([flip, normalize]) == ((flip,), (normalize,))
+    for wrong in ([normalize, flip], [normalize, normalize], [flip, normalize, flip]):
+        with pytest.raises(ValueError, match="Normalize comes last"):
+            split_normalize(wrong)
 
 
 def jitters(jitter: ColorJitter, n: int = 10_000) -> Jitters:

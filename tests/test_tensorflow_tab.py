@@ -9,7 +9,7 @@ import pytest
 from conftest import bright_dataset, load_or_skip, python, random_dataset
 
 import backends
-from common.augmentation import parse_augmentations
+from common.augmentation import RandomResizedCrop, parse_augmentations
 from common.errors import UserError, UserNotice
 from common.interface import Backend
 from common.sampling import decide
@@ -154,6 +154,7 @@ def test_batched_operations_give_the_same_in_graphs_and_in_dataset_map(tab, rng,
         "adjust_saturation": (factors,),
         "adjust_hue": (factors - 1,),
         "color_jitter": (jitter.factors, jitter.order),
+        "normalize": (factors[:3], factors[3:6]),
     }
     for name, parameters in cases.items():
         operation = getattr(tab.transforms, name)
@@ -165,7 +166,33 @@ def test_batched_operations_give_the_same_in_graphs_and_in_dataset_map(tab, rng,
         ):
             assert result.dtype == expected.dtype
             difference = np.abs(result.astype(float) - expected.astype(float)).max()
-            assert difference <= (1 if kind == "levels" else 2e-6), name
+            assert difference <= (1 if expected.dtype == np.uint8 else 2e-6), name
+
+
+def test_upstream_s_crops_never_reach_the_lower_or_right_edge_and_ours_do(tab):
+    """Boxes of 32 of 40 pixels: upstream's start at 0 to 7, where 8 fits too."""
+    import tensorflow as tf
+
+    image = np.zeros((40, 40, 3), np.uint8)
+    image[39, :, 0], image[:, 39, 1] = 255, 255
+    transform = tab.transforms.native([RandomResizedCrop((32, 32), (0.63, 0.65), (1, 1))])
+    starts, reached = set(), [0, 0]
+    for seed in range(200):
+        begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+            (40, 40, 3),
+            tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
+            (seed, 0),
+            min_object_covered=0.0,
+            aspect_ratio_range=(1, 1),
+            area_range=(0.63, 0.65),
+        )
+        assert size.numpy().tolist() == [32, 32, -1]
+        starts.update(begin.numpy()[:2].tolist())
+        edges = transform(image, tf.constant([seed, 0])).numpy().max((0, 1))[:2]
+        reached += edges
+    assert starts == set(range(8))
+    assert min(reached) > 8  # 22 on average, one in nine
+    assert max(reached) < 45
 
 
 def test_augment_works_in_a_graph(tab, rng):
