@@ -19,7 +19,6 @@ from common.chapters import draw
 from common.cli import Kaggle
 from common.config import KAGGLE_PRESETS, SHAPES_LABELLED, SHAPES_TEST, KaggleConfig
 from common.datasets import Dataset
-from common.datasets.decoding import image_chunks
 from common.datasets.kaggle import (
     Reorganized,
     Split,
@@ -131,7 +130,7 @@ def _begin(command: Kaggle, backend: Backend) -> Session:
 
 def _check_test_images(test: Unlabelled, config: KaggleConfig, console: Console) -> None:
     """Raise UserError if a test image cannot be read: better now than after both trainings."""
-    chunks = image_chunks(test.folder, test.names, config.image_size, STREAMED, config.workers)
+    chunks = test.chunks(config.image_size, STREAMED, config.workers)
     with CountingProgress(console, "checking test images", len(test.names)) as progress:
         for chunk, _ in chunks:
             progress.add(len(chunk))
@@ -348,7 +347,7 @@ def _predict(session: Session, net: Net) -> NDArray[np.int64]:
     size = config.batch_size * max(STREAMED // config.batch_size, 1)
     batched = replace(session, config=replace(config, pipeline="batched"))
     labels: list[NDArray[np.int64]] = []
-    chunks = image_chunks(test.folder, test.names, config.image_size, size, config.workers)
+    chunks = test.chunks(config.image_size, size, config.workers)
     with CountingProgress(session.console, "predicting", len(test.names)) as progress:
         for _, images in chunks:
             unknown = np.zeros(len(images), np.int64)
