@@ -1,9 +1,13 @@
 """The Kaggle chapter, whole: real processes on a small competition, from its files to a checked submission."""
 
 import csv
+import io
 import json
 import shutil
+from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -42,7 +46,7 @@ def competition(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_competition(tmp_path_factory.mktemp("competition") / "bright")
 
 
-def run(arguments: list[str], capsys=None) -> None:
+def run(arguments: list[str]) -> None:
     command = cli.parse(arguments, list(backends.FRAMEWORKS))
     assert isinstance(command, cli.Kaggle)
     kaggle_chapter.run(command, backends.load(command.config.backend), 1.5)
@@ -121,25 +125,6 @@ def test_both_trainings_see_all_of_their_images_in_each_epoch(finished):
     assert summary["training"]["examples"] == 4 * 80
 
 
-def test_the_second_training_starts_from_the_weights_of_the_seed_again(
-    competition, tmp_path, monkeypatch
-):
-    backend, given = load_or_skip("pytorch"), []
-    set_weights = backend.weights.set_weights
-
-    def keep(net, weights):
-        given.append({name: weight.copy() for name, weight in weights.items()})
-        set_weights(net, weights)
-
-    monkeypatch.setattr(backend.weights, "set_weights", keep)
-    arguments = ["--backend", "pytorch", "--data-dir", str(competition), *SETTINGS, "--seed", "3"]
-    run(["kaggle", *arguments, "--epochs", "1", "--output", str(tmp_path / "out")])
-    assert len(given) == 2
-    for name, weight in initial_weights(2, seed=3).items():
-        np.testing.assert_array_equal(given[0][name], weight)
-        np.testing.assert_array_equal(given[1][name], weight)
-
-
 def test_the_weights_say_all_that_classifying_images_needs(finished):
     from safetensors import safe_open
 
@@ -154,11 +139,35 @@ def test_the_weights_say_all_that_classifying_images_needs(finished):
     assert load_file(path)["fc.weight"].shape[0] == 2
 
 
-def test_what_is_printed_names_the_steps_and_the_classes(competition, tmp_path, capsys):
-    load_or_skip("pytorch")
-    arguments = ["--backend", "pytorch", "--data-dir", str(competition), *SETTINGS]
-    run(["kaggle", *arguments, "--epochs", "1", "--output", str(tmp_path / "out")])
-    out = capsys.readouterr().out
+@dataclass
+class Short:
+    """One epoch in PyTorch: the run's folder, what it printed, and the weights that its networks were given."""
+
+    out: Path
+    printed: str
+    given: list[dict[str, np.ndarray]]
+
+
+def one_epoch(competition: Path, out: Path) -> Short:
+    backend, given, printed = load_or_skip("pytorch"), [], io.StringIO()
+    set_weights = backend.weights.set_weights
+
+    def keep(net, weights):
+        given.append({name: weight.copy() for name, weight in weights.items()})
+        set_weights(net, weights)
+
+    arguments = ["--backend", "pytorch", "--data-dir", str(competition), *SETTINGS, "--seed", "3"]
+    with mock.patch.object(backend.weights, "set_weights", keep), redirect_stdout(printed):
+        run(["kaggle", *arguments, "--epochs", "1", "--output", str(out)])
+    return Short(out, printed.getvalue(), given)
+
+
+@pytest.fixture(scope="module")
+def short(competition, tmp_path_factory) -> Short:
+    return one_epoch(competition, tmp_path_factory.mktemp("short") / "out")
+
+
+def test_what_is_printed_names_the_steps_and_the_classes(short):
     for words in (
         "chapter  Kaggle CIFAR-10",
         "72 to train on, 8 to validate (4 of each class)",
@@ -170,25 +179,35 @@ def test_what_is_printed_names_the_steps_and_the_classes(competition, tmp_path, 
         "3. predict 21 test images",
         "21 rows",
         "on the 21 test images whose labels are known",
-        f"results in {tmp_path / 'out'}",
+        f"results in {short.out}",
     ):
-        assert words in out
+        assert words in short.printed
 
 
-def test_the_same_seed_gives_the_same_submission_and_metrics(competition, tmp_path):
-    load_or_skip("pytorch")
+def test_both_trainings_start_from_the_weights_of_the_seed(short):
+    assert len(short.given) == 2
+    for name, weight in initial_weights(2, seed=3).items():
+        np.testing.assert_array_equal(short.given[0][name], weight)
+        np.testing.assert_array_equal(short.given[1][name], weight)
+
+
+def test_the_same_seed_gives_the_same_submission_and_metrics(short, competition, tmp_path):
+    again = one_epoch(competition, tmp_path / "again")
     found = []
-    for name in ("a", "b"):
-        out = tmp_path / name
-        arguments = ["--backend", "pytorch", "--data-dir", str(competition), *SETTINGS]
-        run(["kaggle", *arguments, "--epochs", "1", "--output", str(out)])
+    for out in (short.out, again.out):
         metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
         losses = [m["train_loss"] for m in metrics]
         found.append((losses, (out / "submission.csv").read_bytes()))
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("name", backends.FRAMEWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "pytorch" else pytest.param(name, marks=pytest.mark.slow)
+        for name in backends.FRAMEWORKS
+    ],
+)
 def test_the_native_pipeline_runs_the_chapter_too(name, competition, tmp_path):
     load_or_skip(name)
     out = tmp_path / "out"
