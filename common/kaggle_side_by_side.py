@@ -1,6 +1,5 @@
 """The submissions of several backends laid side by side: how well each validates, and where they disagree."""
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -18,7 +17,13 @@ from common.datasets.kaggle import list_test_images
 from common.datasets.submission import read_submission
 from common.kaggle_chapter import EMBEDDED, MOST_LINES, SHEET
 from common.records import RunFolder
-from common.side_by_side_tables import SETTINGS, new_table, read_json
+from common.side_by_side_tables import (
+    add_versions,
+    curves_by_backend,
+    new_table,
+    read_json,
+    read_run,
+)
 
 Results = dict[str, dict[str, Any]]  # of each backend
 Labels = dict[str, dict[str, str]]  # of each backend: {id: label}
@@ -51,7 +56,11 @@ def report(
     arguments: Sequence[str],
 ) -> None:
     """Print validation and agreement, and write ``comparison.json``, ``backends.png`` and ``disagreements.png``."""
-    results = {name: _result(folder.path / name, packages) for name, packages in frameworks.items()}
+    results = {
+        name: read_run(folder.path / name, packages)
+        | read_json(folder.path / name / "summary.json")
+        for name, packages in frameworks.items()
+    }
     labels = {name: read_submission(folder.path / name / "submission.csv") for name in frameworks}
     console.print()
     console.print(_table(console, command, results))
@@ -107,17 +116,6 @@ def disagreements(labels: Labels) -> list[str]:
     return sorted((name for name in first if opinions[name] > 1), key=lambda name: -opinions[name])
 
 
-def _result(folder: Path, packages: Sequence[str]) -> dict[str, Any]:
-    config, summary = read_json(folder / "config.json"), read_json(folder / "summary.json")
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return {
-        "versions": {package: config["versions"][package] for package in packages},
-        **{name: config["description"].get(name, "") for name in SETTINGS},
-        **summary,
-        "epochs": [json.loads(line) for line in lines],
-    }
-
-
 def _at(result: dict[str, Any], path: Sequence[str]) -> Any:
     for name in path:
         result = result.get(name, {})
@@ -126,13 +124,7 @@ def _at(result: dict[str, Any], path: Sequence[str]) -> Any:
 
 def _table(console: Console, command: Kaggle, results: Results) -> Table:
     table = new_table(console, f"after {command.config.num_epochs} epochs")
-    for name in results:
-        table.add_column(name, justify="right", overflow="fold")
-    table.add_row("version", *(next(iter(r["versions"].values())) for r in results.values()))
-    for setting in SETTINGS:
-        values = [result[setting] for result in results.values()]
-        if len(set(values)) > 1:
-            table.add_row(setting, *values)
+    add_versions(table, results)
     for title, (path, form) in ROWS.items():
         numbers = [_at(result, path) for result in results.values()]
         if any(n is not None for n in numbers):
@@ -171,17 +163,11 @@ def _agreement_table(
 
 
 def _draw_curves(path: Path, results: Results, data: str, command: Kaggle) -> None:
-    curves = {
-        name: {
-            title: [epoch[metric] for epoch in result["epochs"] if epoch["split"] == "train"]
-            for title, metric in (
-                ("train loss", "train_loss"),
-                ("train accuracy", "train_acc"),
-                ("valid accuracy", "valid_acc"),
-            )
-        }
+    epochs = {
+        name: [epoch for epoch in result["epochs"] if epoch["split"] == "train"]
         for name, result in results.items()
     }
+    curves = curves_by_backend(epochs, "valid")
     config = command.config
     plotting.save_backends(path, curves, f"{data}, {config.pipeline} pipeline, seed {config.seed}")
 

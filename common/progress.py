@@ -20,6 +20,19 @@ TRAINING_COST, EVALUATION_COST = 3, 1  # forward passes: a backward costs about 
 SECONDS_BETWEEN_LINES = 30.0  # where there is no bar
 
 
+def _bar(console: Console) -> Progress:
+    """Return a bar with the time that is left, which goes when it is done; none where there is no terminal."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=16),
+        TimeRemainingColumn(compact=True),
+        TextColumn("left  {task.fields[status]}", markup=False),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
 class TrainingProgress:
     """Watch a training from outside: be its animator, and count the batches that its loaders hand out.
 
@@ -46,15 +59,7 @@ class TrainingProgress:
         self.epoch = 1
         self.began = self.spoke = time.perf_counter()
         self.seen = 0  # training examples of this epoch
-        self.bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=16),
-            TimeRemainingColumn(compact=True),
-            TextColumn("left  {task.fields[status]}", markup=False),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self.bar = _bar(console)
         cost = num_examples[0] * TRAINING_COST + num_examples[1] * EVALUATION_COST
         self.task = self.bar.add_task(self._where(), total=cost * num_epochs, status="")
 
@@ -159,15 +164,7 @@ class CountingProgress:
     def __init__(self, console: Console, what: str, total: int) -> None:
         self.console, self.what, self.total, self.done = console, what, total, 0
         self.began = self.spoke = time.perf_counter()
-        self.bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=16),
-            TimeRemainingColumn(compact=True),
-            TextColumn("left  {task.fields[status]}", markup=False),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self.bar = _bar(console)
         self.task = self.bar.add_task(what, total=total, status="")
 
     def __enter__(self) -> "CountingProgress":

@@ -4,7 +4,6 @@ A process for each, as PyTorch's Triton aborts one that holds TensorFlow already
 each framework's own. This process imports none of them.
 """
 
-import json
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,13 @@ from common.metrics import spread
 from common.processes import run_process
 from common.records import RunFolder
 from common.running import make_console
-from common.side_by_side_tables import SETTINGS, new_table, read_json
+from common.side_by_side_tables import (
+    add_versions,
+    curves_by_backend,
+    new_table,
+    read_json,
+    read_run,
+)
 
 Results = dict[str, dict[str, Any]]  # of each backend
 
@@ -139,11 +144,8 @@ def _report(
 
 def _training(folder: Path, packages: Sequence[str]) -> dict[str, Any]:
     """Return what one training left, under the names of ``comparison.json``."""
-    config, summary = read_json(folder / "config.json"), read_json(folder / "summary.json")
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return {
-        "versions": {package: config["versions"][package] for package in packages},
-        **{name: config["description"].get(name, "") for name in SETTINGS},
+    summary = read_json(folder / "summary.json")
+    return read_run(folder, packages) | {
         "loss": summary["loss"],
         "train_acc": summary["train_acc"],
         "test_acc": summary["test_acc"],
@@ -151,7 +153,6 @@ def _training(folder: Path, packages: Sequence[str]) -> dict[str, Any]:
         "examples_per_second": summary["examples"] / summary["seconds"],
         "startup_seconds": summary["startup_seconds"],
         "peak_memory_mib": summary["peak_memory_mib"],
-        "epochs": [json.loads(line) for line in lines],
     }
 
 
@@ -171,13 +172,7 @@ def _training_table(console: Console, results: Results) -> Table:
     """Lay the trainings side by side, a column for each backend."""
     first = next(iter(results.values()))
     table = new_table(console, f"after epoch {len(first['epochs'])}")
-    for name in results:
-        table.add_column(name, justify="right", overflow="fold")
-    table.add_row("version", *(next(iter(r["versions"].values())) for r in results.values()))
-    for setting in SETTINGS:
-        values = [result[setting] for result in results.values()]
-        if len(set(values)) > 1:
-            table.add_row(setting, *values)
+    add_versions(table, results)
     for title, (name, form) in ROWS.items():
         numbers = [result[name] for result in results.values()]
         table.add_row(title, *("-" if n is None else form.format(n) for n in numbers))
@@ -198,20 +193,10 @@ def _augmentation_table(console: Console, command: Command, results: Results) ->
 
 
 def _draw(path: Path, command: Command, results: Results) -> None:
-    curves = {
-        name: {
-            title: [epoch[metric] for epoch in result["epochs"]]
-            for title, metric in (
-                ("train loss", "train_loss"),
-                ("train accuracy", "train_acc"),
-                ("test accuracy", "test_acc"),
-            )
-        }
-        for name, result in results.items()
-    }
+    epochs = {name: result["epochs"] for name, result in results.items()}
     config = command.config
     data = Path(config.data.name).name
     title = (
         f"{data}, augmentation: {config.augment}, {config.pipeline} pipeline, seed {config.seed}"
     )
-    plotting.save_backends(path, curves, title)
+    plotting.save_backends(path, curves_by_backend(epochs, "test"), title)
