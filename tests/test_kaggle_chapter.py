@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from conftest import bright_dataset, load_or_skip
 from PIL import Image
+from safetensors import safe_open
 from safetensors.numpy import load_file
 
 import backends
 from common import cli, kaggle_chapter
 from common.config import KAGGLE_PRESETS, KaggleConfig, plain
 from common.errors import UserError
+from common.metrics import KaggleSummary
 from common.weights import initial_weights
 
 SMALL = {"--epochs": 4, "--batch-size": 8, "--lr": 0.005, "--image-size": 8, "--device": "cpu"}
@@ -141,8 +143,6 @@ def test_the_second_training_starts_from_the_weights_of_the_seed_again(
 
 
 def test_the_weights_say_all_that_classifying_images_needs(finished):
-    from safetensors import safe_open
-
     path = finished[1] / "weights.safetensors"
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata()
@@ -198,15 +198,94 @@ def test_the_native_pipeline_runs_the_chapter_too(name, competition, tmp_path):
     assert len(rows_of(out / "submission.csv")) == 22
 
 
-def test_an_unreadable_test_image_is_named_before_anything_is_trained(competition, tmp_path):
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("test/14.png", "no image", r"14\.png .*put whole copies into test/"),
+        ("train/9.png", "no image", r"9\.png .*put whole copies into train/"),
+        ("testLabels.csv", "id,label\n8,bright\n", r"testLabels\.csv has no label for any image"),
+        ("testLabels.csv", "id,label\n7\n", r"testLabels\.csv has rows of another form"),
+    ],
+)
+def test_what_a_run_would_stumble_on_later_is_named_before_anything_is_written(
+    competition, tmp_path, file, content, words
+):
     load_or_skip("pytorch")
     root = tmp_path / "spoilt"
     shutil.copytree(competition, root)
-    (root / "test" / "14.png").write_bytes(b"no image")
+    (root / file).write_text(content)
     out = ["--output", str(tmp_path / "out")]
-    with pytest.raises(UserError, match=r"14\.png"):
+    with pytest.raises(UserError, match=words):
         run(["kaggle", "--backend", "pytorch", "--data-dir", str(root), *SETTINGS, *out])
     assert not (tmp_path / "out").exists()
+
+
+def test_a_training_that_diverges_in_its_last_step_predicts_nothing(competition, tmp_path):
+    """The loss of that step is still a number; the network gives all images one class."""
+    load_or_skip("pytorch")
+    arguments = ["--backend", "pytorch", "--data-dir", str(competition), *SETTINGS]
+    one_step = ["--epochs", "1", "--batch-size", "72", "--lr", "1e30"]
+    with pytest.raises(UserError, match="training diverged; try a smaller --lr"):
+        run(["kaggle", *arguments, *one_step, "--output", str(tmp_path / "out")])
+    assert (tmp_path / "out" / "metrics.jsonl").exists()
+    assert not (tmp_path / "out" / "validation.png").exists()
+
+
+def test_a_folder_given_as_a_dot_has_its_name_and_each_epoch_its_own_learning_rate(
+    competition, tmp_path, monkeypatch
+):
+    backend, rates = load_or_skip("pytorch"), []
+    train_epoch = backend.kaggle.train_epoch
+
+    def keep(net, train_iter, loss, trainer, *others):
+        rates.append(trainer.param_groups[0]["lr"])
+        return train_epoch(net, train_iter, loss, trainer, *others)
+
+    monkeypatch.setattr(backend.kaggle, "train_epoch", keep)
+    monkeypatch.chdir(competition)
+    falling = ["--epochs", "3", "--lr-period", "1", "--lr-decay", "0.5"]
+    arguments = ["--backend", "pytorch", "--data-dir", ".", *SETTINGS, *falling]
+    run(["kaggle", *arguments, "--output", str(tmp_path / "out")])
+    with safe_open(tmp_path / "out" / "weights.safetensors", framework="numpy") as file:
+        assert file.metadata()["data"] == competition.name
+    lines = [json.loads(line) for line in (tmp_path / "out/metrics.jsonl").read_text().splitlines()]
+    assert [m["lr"] for m in lines] == rates == [0.005, 0.0025, 0.00125] * 2
+
+
+def test_test_images_in_many_chunks_are_predicted_as_in_one(finished, competition, tmp_path):
+    """And the seconds of predicting end before its picture is drawn, which may take longer."""
+    name, out = finished
+    backend, events = load_or_skip(name), []
+    shown = tmp_path / "again"
+
+    class Clock(kaggle_chapter.Timer):
+        def stop(self):
+            events.append("stop")
+            return super().stop()
+
+    draw = kaggle_chapter._draw_predictions
+
+    def drawn(session, images, labels):
+        events.append(f"draw {len(images)}")
+        draw(session, images, labels)
+
+    def trained(session):
+        net = backend.resnet.resnet18(2)
+        backend.weights.set_weights(net, load_file(out / "weights.safetensors"))
+        net = backend.trainer.prepare(net, session.devices)
+        summary = KaggleSummary(0.1, 0.9, None, 1, 1.0, 1.0, "cpu")
+        return net, summary
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kaggle_chapter, "STREAMED", 8)
+        patch.setattr(kaggle_chapter, "Timer", Clock)
+        patch.setattr(kaggle_chapter, "_draw_predictions", drawn)
+        patch.setattr(kaggle_chapter, "_validate", lambda session: {})
+        patch.setattr(kaggle_chapter, "_retrain", trained)
+        arguments = ["--backend", name, "--data-dir", str(competition), *SETTINGS]
+        run(["kaggle", *arguments, "--output", str(shown)])
+    assert (shown / "submission.csv").read_bytes() == (out / "submission.csv").read_bytes()
+    assert events == ["stop", "draw 8"]
 
 
 def test_ctrl_c_keeps_the_epochs_so_far_and_says_where(competition, tmp_path, monkeypatch):
