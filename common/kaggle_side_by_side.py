@@ -18,6 +18,7 @@ from common.datasets.kaggle import list_test_images
 from common.datasets.submission import read_submission
 from common.kaggle_chapter import EMBEDDED, MOST_LINES, SHEET
 from common.records import RunFolder
+from common.running import counted
 from common.side_by_side_tables import SETTINGS, new_table, read_json
 
 Results = dict[str, dict[str, Any]]  # of each backend
@@ -60,11 +61,12 @@ def report(
     console.print(_agreement_table(console, labels, agreement))
     everywhere = share_of_all(labels)
     disagree = disagreements(labels)
+    count = len(next(iter(labels.values())))
     console.print(
-        f"all agree on {everywhere:.1%} of {len(next(iter(labels.values()))):,} test images"
+        f"all agree on {count - len(disagree):,} of {count:,} test images, {_written(everywhere)}"
     )
     data_dir = command.config.data_dir or EMBEDDED
-    _draw_curves(folder.path / "backends.png", results, data_dir.name, command)
+    _draw_curves(folder.path / "backends.png", results, data_dir.resolve().name, command)
     if disagree:
         _draw_disagreements(folder.path / "disagreements.png", data_dir, labels, disagree)
     note = FAIRNESS[command.config.pipeline]
@@ -84,6 +86,11 @@ def report(
             ],
         },
     )
+
+
+def _written(share: float) -> str:
+    """Return a share as printed: 1.000 is all of them, never all but a few."""
+    return f"{share if share == 1 else min(share, 0.999):.3f}"
 
 
 def agreements(labels: Labels) -> dict[tuple[str, str], float]:
@@ -125,7 +132,7 @@ def _at(result: dict[str, Any], path: Sequence[str]) -> Any:
 
 
 def _table(console: Console, command: Kaggle, results: Results) -> Table:
-    table = new_table(console, f"after {command.config.num_epochs} epochs")
+    table = new_table(console, f"after {counted(command.config.num_epochs, 'epoch')}")
     for name in results:
         table.add_column(name, justify="right", overflow="fold")
     table.add_row("version", *(next(iter(r["versions"].values())) for r in results.values()))
@@ -165,8 +172,10 @@ def _agreement_table(
     for name in labels:
         table.add_column(name, justify="right")
     for a in labels:
-        shares = [1.0 if a == b else agreement.get((a, b), agreement.get((b, a))) for b in labels]
-        table.add_row(a, *(f"{share:.3f}" for share in shares))
+        shares = [
+            1.0 if a == b else agreement[(a, b) if (a, b) in agreement else (b, a)] for b in labels
+        ]
+        table.add_row(a, *map(_written, shares))
     return table
 
 

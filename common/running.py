@@ -40,8 +40,9 @@ def describe_backend(backend: Backend) -> str:
 
 def describe_pipeline(backend: Backend, config: RunConfig) -> str:
     """Return the pipeline, and of the native one the workers."""
-    workers = "" if config.pipeline == "batched" else f", {workers_of(backend, config)} workers"
-    return config.pipeline + workers
+    if config.pipeline == "batched":
+        return config.pipeline
+    return f"{config.pipeline}, {counted(workers_of(backend, config), 'worker')}"
 
 
 def describe_machine(backend: Backend, config: RunConfig, devices: list[Device]) -> dict[str, str]:

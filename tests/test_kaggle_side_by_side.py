@@ -37,6 +37,12 @@ def test_those_on_which_most_differ_come_first():
     assert disagreements(LABELS) == ["10", "2", "3"]
 
 
+def test_all_but_a_few_is_not_written_as_all():
+    assert [kaggle_side_by_side._written(share) for share in (0, 0.0016, 0.9996, 1)] == [
+        "0.000", "0.002", "0.999", "1.000",
+    ]  # fmt: skip
+
+
 def test_equal_submissions_agree_on_all():
     same = dict.fromkeys("abc", LABELS["a"])
     assert disagreements(same) == []
@@ -106,7 +112,7 @@ def test_the_table_has_validation_classes_and_agreement(reported):
         "same label a b c",
         "a 1.000 0.952 0.905",
         "b 0.952 1.000 0.952",
-        "all agree on 90.5% of 21 test images",
+        "all agree on 19 of 21 test images, 0.905",
     ):
         assert line in lines
     unknown = ("score", "peak memory")  # here, in all of them
