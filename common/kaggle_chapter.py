@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.cells import cell_len
 from rich.console import Console
 
 from common import environment, plotting
@@ -44,6 +45,7 @@ from common.running import (
     load_batches,
     make_console,
     make_network,
+    padded,
     print_block,
     record,
     weights_metadata,
@@ -52,6 +54,7 @@ from common.weights import initial_weights, save_weights, shown
 
 EMBEDDED = Path("data/kaggle-shapes")
 STREAMED = 1024  # test images that are decoded and predicted together, about
+STREAMED_BYTES = 2**26  # of large images it is fewer: four such chunks are in memory
 MOST_LINES = 20  # classes that are printed one by one; of more, the ten hardest are
 SHEET = (4, 8)  # rows and columns of pictures
 
@@ -150,7 +153,7 @@ def _check_answers(data_dir: Path, test: Unlabelled) -> None:
 
 def _check_test_images(test: Unlabelled, config: KaggleConfig, console: Console) -> None:
     """Raise UserError if a test image cannot be read."""
-    chunks = test.chunks(config.image_size, STREAMED, config.workers)
+    chunks = test.chunks(config.image_size, _chunk_size(config), config.workers)
     with CountingProgress(console, "checking test images", len(test.names)) as progress:
         for chunk, _ in chunks:
             progress.add(len(chunk))
@@ -346,12 +349,12 @@ def _print_classes(console: Console, confusion: Confusion) -> None:
         order = np.argsort(confusion.accuracies, kind="stable")[: MOST_LINES // 2]
         console.print(f"the {len(order)} hardest of {len(confusion.classes)} classes:")
     names = [shown(confusion.classes[i]) for i in order]
-    width = max(map(len, names))
+    width = max(map(cell_len, names))
     for i, name in zip(order, names, strict=True):
         right, total = confusion.counts[i, i], confusion.counts[i].sum()
         accuracy = confusion.accuracies[i]
         console.print(
-            f"  {name:<{width}}  valid acc {accuracy:.3f}  {right} of {total}", soft_wrap=True
+            f"  {padded(name, width)}  valid acc {accuracy:.3f}  {right} of {total}", soft_wrap=True
         )
 
 
@@ -385,17 +388,22 @@ def _predict_and_submit(session: Session, net: Net) -> dict[str, Any]:
     return found
 
 
+def _chunk_size(config: KaggleConfig) -> int:
+    """Return how many test images are decoded and predicted together: whole batches, at least one."""
+    most = min(STREAMED, STREAMED_BYTES // (3 * config.image_size**2))
+    return config.batch_size * max(most // config.batch_size, 1)
+
+
 def _predict(session: Session, net: Net) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """Return the label of each test image, and the first images, as many as are drawn.
 
     The next images are decoded while the network computes; only some are in memory at any time.
     """
     config, test = session.config, session.test
-    size = config.batch_size * max(STREAMED // config.batch_size, 1)
     batched = _batched(session)
     labels: list[NDArray[np.int64]] = []
     first = np.empty((0, *session.image_size, 3), np.uint8)
-    chunks = test.chunks(config.image_size, size, config.workers)
+    chunks = test.chunks(config.image_size, _chunk_size(config), config.workers)
     with CountingProgress(session.console, "predicting", len(test.names)) as progress:
         for _, images in chunks:
             unknown = np.zeros(len(images), np.int64)

@@ -202,8 +202,10 @@ def _draw_disagreements(
     files = dict(zip(test.ids, test.names, strict=True))
     shown = disagree[:MOST_SHOWN]
     images: NDArray[np.uint8] = read_images([test.folder / files[name] for name in shown], 64)
-    columns = min(SHEET[1], len(shown))
-    opinions = ["\n".join(found[name] for found in labels.values()) for name in shown]
+    columns = SHEET[1]  # of one image too: the title needs the width
+    opinions = [
+        "\n".join([f"id {name}", *(found[name] for found in labels.values())]) for name in shown
+    ]
     title = (
         f"{len(shown)} of {len(disagree)} test images with more than one label: {', '.join(labels)}"
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.cells import cell_len
 
 from common.augmentation import Augmentation
 from common.cli import Predict
@@ -15,11 +16,12 @@ from common.convert import Stored
 from common.datasets.decoding import read_images
 from common.errors import UserError, UserNotice
 from common.interface import Backend, Device, Net
-from common.running import counted, describe_backend, make_console
+from common.running import counted, describe_backend, make_console, padded
 from common.sampling import decide
 from common.weights import shown
 
 IMAGE_SIZE = 32  # of the book's images, where the file of weights says nothing
+WIDEST = 60  # columns of the images' names; a longer one pushes its line to the right, and no other
 UNREADABLE = 2  # the exit code where some images could not be read
 
 
@@ -41,7 +43,7 @@ def run(command: Predict, backend: Backend, stored: Stored) -> int:
     # The first image would wait for what is made once, as a graph.
     probabilities(backend, net, np.zeros((size, size, 3), np.uint8), augs, device)
     names = [_on_one_line(path) for path in command.images]
-    width, failed = max(map(len, names)), 0
+    width, failed = min(max(map(cell_len, names)), WIDEST), 0
     for path, name in zip(command.images, names, strict=True):
         try:
             image = _read(path, size)
@@ -54,7 +56,7 @@ def run(command: Predict, backend: Backend, stored: Stored) -> int:
         milliseconds = 1000 * (time.perf_counter() - began)
         best = np.argsort(-p, kind="stable")[: command.top]
         found = ", ".join(f"{classes[i]} {p[i]:.3f}" for i in best)
-        console.print(f"{name:<{width}}  {found}  {milliseconds:.1f} ms", soft_wrap=True)
+        console.print(f"{padded(name, width)}  {found}  {milliseconds:.1f} ms", soft_wrap=True)
     return UNREADABLE if failed else 0
 
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 
 from common import environment
@@ -24,6 +25,11 @@ def make_console() -> Console:
 def counted(n: int, word: str, plural: str = "") -> str:
     """Return ``n`` with its word, in the plural where it is due."""
     return f"{n:,} {word if n == 1 else plural or word + 's'}"
+
+
+def padded(text: str, width: int) -> str:
+    """Return ``text`` with spaces up to a width in columns of a terminal, where Chinese takes two."""
+    return text + " " * (width - cell_len(text))
 
 
 def print_block(console: Console, description: Mapping[str, str]) -> None:

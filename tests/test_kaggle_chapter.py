@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 import backends
 from common import cli, kaggle_chapter
+from common.augmentation import kaggle_test_augs, kaggle_train_augs
 from common.config import KAGGLE_PRESETS, KaggleConfig, plain
 from common.errors import UserError
 from common.metrics import KaggleSummary
@@ -188,6 +189,54 @@ def test_the_same_seed_gives_the_same_submission_and_metrics(competition, tmp_pa
     assert found[0] == found[1]
 
 
+def test_each_step_has_its_images_its_augmentations_and_the_settings_of_the_run(
+    competition, tmp_path, monkeypatch
+):
+    """Only what is trained on is shuffled and augmented; everything is normalized."""
+    backend, loaded, trained, sheets = load_or_skip("pytorch"), [], [], {}
+    load_batched = backend.loaders.load_batched
+
+    def load(dataset, augs, batch_size, is_train, seed, device):
+        loaded.append((len(dataset), tuple(augs), batch_size, is_train, seed))
+        return load_batched(dataset, augs, batch_size, is_train, seed, device)
+
+    def train(net, train_iter, valid_iter, *settings):
+        trained.append((valid_iter is None, settings[:-1]))  # the last is the animator
+        return KaggleSummary(0.5, 0.5, None, 1, 1.0, 1.0, "cpu")
+
+    def predict_labels(net, test_iter):
+        return np.arange(sum(len(y) for _, y in test_iter)) % 2
+
+    def sheet(path, images, rows, columns, title, scale, names=None):
+        sheets[path.name] = (images, names)
+
+    monkeypatch.setattr(backend.loaders, "load_batched", load)
+    monkeypatch.setattr(backend.kaggle, "train", train)
+    monkeypatch.setattr(backend.kaggle, "predict_labels", predict_labels)
+    monkeypatch.setattr(kaggle_chapter.plotting, "save_sheet", sheet)
+    monkeypatch.setattr(kaggle_chapter, "_check_logits", lambda *arguments: None)
+    arguments = ["--backend", "pytorch", "--data-dir", str(competition), *SETTINGS, "--seed", "5"]
+    settings = ["--wd", "0.25", "--lr-period", "3", "--lr-decay", "0.125"]
+    run(["kaggle", *arguments, *settings, "--output", str(tmp_path / "out")])
+    augmented, plain_augs = kaggle_train_augs((8, 8)), kaggle_test_augs()
+    assert sorted(loaded) == sorted(
+        [
+            (72, augmented, 8, True, 5),
+            (8, plain_augs, 8, False, 5),
+            (80, augmented, 8, True, 5),
+            (21, plain_augs, 8, False, 5),
+        ]
+    )
+    expected = (4, 0.005, 0.25, [backend.devices.cpu()], 3, 0.125)
+    assert trained == [(False, expected), (True, expected)]
+    images, names = sheets["predictions.png"]
+    assert names == (["bright", "dark"] * 11)[:21]
+    assert names == [label for _, label in rows_of(tmp_path / "out" / "submission.csv")[1:]]
+    for i, image in enumerate(images, start=1):
+        with Image.open(competition / "test" / f"{7 * i}.png") as whole:
+            np.testing.assert_array_equal(image, np.asarray(whole))
+
+
 @pytest.mark.parametrize("name", backends.FRAMEWORKS)
 def test_the_native_pipeline_runs_the_chapter_too(name, competition, tmp_path):
     load_or_skip(name)
@@ -325,6 +374,14 @@ def test_the_book_preset_has_the_numbers_of_the_exercise():
     assert (config.lr, config.wd, config.lr_period, config.lr_decay) == (0.1, 5e-4, 50, 0.1)
 
 
+@pytest.mark.parametrize(
+    ("size", "batch", "n"), [(32, 32, 1024), (32, 96, 960), (512, 16, 80), (4096, 7, 7)]
+)
+def test_test_images_are_streamed_in_whole_batches_few_where_they_are_large(size, batch, n):
+    config = kaggle(f"--backend pytorch --data-dir d --image-size {size} --batch-size {batch}")
+    assert kaggle_chapter._chunk_size(config) == n
+
+
 def test_without_a_folder_the_embedded_pictures_are_taken():
     config = kaggle("--backend pytorch")
     assert (config.preset, config.data_dir) == ("quick", None)
@@ -374,7 +431,8 @@ def test_every_hyperparameter_is_an_option():
         ("--lr-period 0", "--lr-period 0"),
         ("--lr-decay 0", "--lr-decay 0"),
         ("--lr-decay 2", "--lr-decay 2"),
-        ("--image-size 4", "--image-size 4"),
+        ("--image-size 4", "--image-size 4: must be from 8 to 4096 pixels"),
+        ("--image-size 4097", "--image-size 4097: must be from 8 to 4096 pixels"),
         ("--batch-size 0", "--batch-size 0"),
         ("--preset none", "--preset"),
         ("--augment flip", "--augment"),

@@ -174,6 +174,7 @@ def test_names_that_are_no_line_of_text_do_not_break_the_line(pictures, tmp_path
     assert predict.run(command, backend, stored) == 2
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 2
+    assert "   " not in out  # the name that is too long widens no other line
     for words in (r"two\nlines.png", r"\x1b[31mant", r"b\ne\ne", "[b]cow[/b]"):
         assert words in out
     assert "\x1b" not in out
@@ -246,6 +247,7 @@ def test_the_command_line_classifies_in_any_backend(weights_file, pictures, caps
         ("--backend pytorch a.png", "--weights"),
         ("--backend pytorch --weights w.pt --top 0 a.png", "--top 0"),
         ("--backend pytorch --weights w.pt --image-size 7 a.png", "--image-size 7"),
+        ("--backend pytorch --weights w.pt --image-size 5000 a.png", "--image-size 5000"),
         ("--backend caffe --weights w.pt a.png", "unknown backend 'caffe'"),
     ],
 )
