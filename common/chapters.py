@@ -172,11 +172,22 @@ def _describe(session: Session, command: Command) -> dict[str, str]:
             f"Adam lr {adam.lr:g}, betas {adam.betas[0]:g} {adam.betas[1]:g}, eps {adam.eps:g}",
             "augment": config.augment,
         }
+    if session.weights is not None and (images := _images_of(session.weights)):
+        description["images"] = images
     description["pipeline"] = describe_pipeline(backend, config)
     if command.name != "evaluate":
         description["seed"] = ", ".join(str(config.seed + i) for i in range(command.seeds))
     description |= describe_machine(backend, config, session.devices)
     return description | {"output": str(session.folder.path)}
+
+
+def _images_of(stored: Stored) -> str:
+    """Return what is done to all images for the sake of a file's network, '' where the file says that it is nothing."""
+    if stored.normalize is not None:
+        return "normalized, as those were that the weights have learnt from"
+    return (
+        "" if "classes" in stored.metadata else "not normalized: the weights do not say of theirs"
+    )
 
 
 def _as_preset(config: TrainConfig) -> bool:

@@ -5,7 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from common.config import KAGGLE_PRESETS, MOST_SEED, PRESETS, KaggleConfig, TrainConfig
+from common.config import (
+    KAGGLE_PRESETS,
+    MOST_SEED,
+    PRESETS,
+    KaggleConfig,
+    TrainConfig,
+    check_image_size,
+)
 from common.errors import UserError
 from common.options import make_parser
 
@@ -156,8 +163,8 @@ def _predict(options: dict[str, Any], backends: Sequence[str]) -> Predict:
         raise UserError("predict takes one backend: give --backend one name")
     if not 1 <= command.top <= MOST_CLASSES_SHOWN:
         raise UserError(f"--top {command.top}: must be from 1 to {MOST_CLASSES_SHOWN}")
-    if command.image_size is not None and command.image_size < 8:
-        raise UserError(f"--image-size {command.image_size}: must be 8 pixels or more")
+    if command.image_size is not None:
+        check_image_size(command.image_size)
     return command
 
 

@@ -9,6 +9,7 @@ from common.errors import UserError
 
 PRECISIONS = ("fp32", "bf16")
 PIPELINES = ("batched", "native")
+MOST_IMAGE_SIZE = 4096  # pixels; what is more fits no memory
 MOST_SEED = 2**32 - 1  # what every framework takes
 
 
@@ -37,7 +38,7 @@ class DataConfig:
     limit: tuple[int | None, int | None] = (None, None)
 
     def __post_init__(self) -> None:
-        _require(self.image_size >= 8, "--image-size", self.image_size, "8 pixels or more")
+        check_image_size(self.image_size)
         for limit in self.limit:
             _require(limit is None or limit >= 1, "--limit", limit, "1 or more")
 
@@ -98,11 +99,17 @@ class KaggleConfig(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _require(0 <= self.valid_ratio < 1, "--valid-ratio", self.valid_ratio, "from 0 to below 1")
-        _require(self.image_size >= 8, "--image-size", self.image_size, "8 pixels or more")
+        check_image_size(self.image_size)
         _require(self.lr > 0 and math.isfinite(self.lr), "--lr", self.lr, "a number above 0")
         _require(0 <= self.wd < 1, "--wd", self.wd, "from 0 to below 1")
         _require(self.lr_period >= 1, "--lr-period", self.lr_period, "1 or more")
         _require(0 < self.lr_decay <= 1, "--lr-decay", self.lr_decay, "above 0, at most 1")
+
+
+def check_image_size(pixels: int) -> None:
+    """Raise UserError for a side in pixels that ResNet-18 cannot take, or no memory can."""
+    wanted = f"from 8 to {MOST_IMAGE_SIZE} pixels"
+    _require(8 <= pixels <= MOST_IMAGE_SIZE, "--image-size", pixels, wanted)
 
 
 def _require(holds: bool, option: str, value: object, wanted: str) -> None:

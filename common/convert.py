@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.augmentation import Normalize
+from common.config import MOST_IMAGE_SIZE
 from common.errors import UserError, UserNotice
 from common.files import check_folder, written_whole
 from common.gluon_file import is_proven_by_mxnet, load_params, save_params
@@ -34,7 +35,6 @@ from common.weights import (
 
 Backends = Mapping[str, Backend]
 
-MOST_IMAGE_SIZE = 4096  # pixels; what claims more is no file of ours
 NUM_IMAGES = 16
 # The largest difference of two frameworks' logits, as a share of the largest logit. Measured on the images below, with
 # ten networks drawn at random (buffers too) and a trained one, between any two of PyTorch 2.15, MXNet 1.9.1,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.cells import cell_len
 from rich.console import Console
 
 from common import environment, plotting
@@ -25,10 +26,12 @@ from common.datasets.kaggle import (
     Unlabelled,
     list_test_images,
     load_split,
+    read_csv_labels,
     reorg_cifar10_data,
 )
 from common.datasets.kaggle_shapes import write_kaggle_shapes
-from common.datasets.submission import check_submission, write_submission
+from common.datasets.submission import TEST_LABELS, check_submission, write_submission
+from common.errors import UserError
 from common.interface import Backend, DataIter, Device, Net
 from common.metrics import Confusion, KaggleSummary, Timer
 from common.progress import CountingProgress, TrainingProgress
@@ -42,14 +45,16 @@ from common.running import (
     load_batches,
     make_console,
     make_network,
+    padded,
     print_block,
     record,
     weights_metadata,
 )
-from common.weights import initial_weights, save_weights
+from common.weights import initial_weights, save_weights, shown
 
 EMBEDDED = Path("data/kaggle-shapes")
 STREAMED = 1024  # test images that are decoded and predicted together, about
+STREAMED_BYTES = 2**26  # of large images it is fewer: four such chunks are in memory
 MOST_LINES = 20  # classes that are printed one by one; of more, the ten hardest are
 SHEET = (4, 8)  # rows and columns of pictures
 
@@ -72,6 +77,11 @@ class Session:
     def image_size(self) -> tuple[int, int]:
         """Height and width in pixels that all images are brought to."""
         return self.config.image_size, self.config.image_size
+
+    @property
+    def data_name(self) -> str:
+        """What the competition is called in pictures and in the weights: as its folder, also where that is '.'."""
+        return self.data_dir.resolve().name
 
 
 def run(command: Kaggle, backend: Backend, startup_seconds: float | None = None) -> None:
@@ -117,6 +127,9 @@ def _begin(command: Kaggle, backend: Backend) -> Session:
     check_batch_size(files.num_train, config.batch_size, config.image_size)
     check_batch_size(files.num_train_valid, config.batch_size, config.image_size)
     test = list_test_images(data_dir)
+    _check_answers(data_dir, test)
+    # What cannot be read should be said now, not after a training; and no run folder stays behind.
+    load_split(data_dir, "train_valid", files.classes, config.image_size, config.workers)
     _check_test_images(test, config, console)
     folder = RunFolder(config.output, f"{config.backend}-{command.name}")
     session = Session(backend, config, devices, data_dir, files, test, folder, console)
@@ -128,9 +141,19 @@ def _begin(command: Kaggle, backend: Backend) -> Session:
     return session
 
 
+def _check_answers(data_dir: Path, test: Unlabelled) -> None:
+    """Raise UserError for a ``testLabels.csv`` that no submission could be scored with."""
+    path = data_dir / TEST_LABELS
+    if path.exists() and not set(read_csv_labels(path)) & set(test.ids):
+        raise UserError(
+            f"{path} has no label for any image of {data_dir / 'test'}: "
+            "put the labels of these images there, or none"
+        )
+
+
 def _check_test_images(test: Unlabelled, config: KaggleConfig, console: Console) -> None:
-    """Raise UserError if a test image cannot be read: better now than after both trainings."""
-    chunks = test.chunks(config.image_size, STREAMED, config.workers)
+    """Raise UserError if a test image cannot be read."""
+    chunks = test.chunks(config.image_size, _chunk_size(config), config.workers)
     with CountingProgress(console, "checking test images", len(test.names)) as progress:
         for chunk, _ in chunks:
             progress.add(len(chunk))
@@ -205,7 +228,7 @@ def _retrain(session: Session) -> tuple[Net, KaggleSummary]:
     net, summary = _train(session, "train_valid", dataset, None, 0)
     metadata = weights_metadata(
         session.backend,
-        session.data_dir.name,
+        session.data_name,
         session.files.classes,
         session.config.image_size,
         CIFAR10_NORMALIZE,
@@ -231,7 +254,10 @@ def _test_batches(session: Session, dataset: Dataset) -> DataIter:
 def _train(
     session: Session, split: str, dataset: Dataset, valid_iter: DataIter | None, num_valid: int
 ) -> tuple[Net, KaggleSummary]:
-    """Train the book's network from the weights and batches of the seed; each epoch's metrics go to the run folder."""
+    """Train the book's network from the weights and batches of the seed; each epoch's metrics go to the run folder.
+
+    Raises UserError where training diverged.
+    """
     backend, config, devices = session.backend, session.config, session.devices
     gc.collect()  # the network and the images of the training before
     backend.devices.set_seed(config.seed)
@@ -270,11 +296,32 @@ def _train(
         if any(progress.points.values()):
             path = session.folder.path / f"curves-{split}.png"
             plotting.save_curves(path, progress.points, f"{_title(session)}, {split}")
+    _check_logits(session, net, dataset)
     return net, summary
 
 
+def _check_logits(session: Session, net: Net, dataset: Dataset) -> None:
+    """Raise UserError where the last step, which comes after the last loss, has broken the network.
+
+    It would give all images one class, and nobody would be told why.
+    """
+    n = session.config.batch_size
+    some = Dataset(dataset.images[:n], dataset.labels[:n], dataset.classes)
+    for X, _ in _test_batches(_batched(session), some):
+        logits = session.backend.devices.to_numpy(session.backend.trainer.predict(net, X))
+        if not np.isfinite(logits).all():
+            raise UserError(
+                "the network computes no numbers any more: training diverged; try a smaller --lr"
+            )
+
+
+def _batched(session: Session) -> Session:
+    """Return the session with the pipeline that starts no workers: there is nothing to draw in what is predicted."""
+    return replace(session, config=replace(session.config, pipeline="batched"))
+
+
 def _title(session: Session) -> str:
-    return f"{session.data_dir.name}, {session.config.backend}"
+    return f"{session.data_name}, {session.config.backend}"
 
 
 def _draw_augmentations(session: Session, dataset: Dataset) -> None:
@@ -290,7 +337,7 @@ def _draw_augmentations(session: Session, dataset: Dataset) -> None:
         pictures,
         len(pictures) // columns,
         columns,
-        f"images of {session.data_dir.name} as they are (left) and augmented",
+        f"images of {session.data_name} as they are (left) and augmented",
         scale=0.8,
     )
 
@@ -301,11 +348,14 @@ def _print_classes(console: Console, confusion: Confusion) -> None:
     if len(order) > MOST_LINES:
         order = np.argsort(confusion.accuracies, kind="stable")[: MOST_LINES // 2]
         console.print(f"the {len(order)} hardest of {len(confusion.classes)} classes:")
-    width = max(len(confusion.classes[i]) for i in order)
-    for i in order:
+    names = [shown(confusion.classes[i]) for i in order]
+    width = max(map(cell_len, names))
+    for i, name in zip(order, names, strict=True):
         right, total = confusion.counts[i, i], confusion.counts[i].sum()
-        name, accuracy = confusion.classes[i], confusion.accuracies[i]
-        console.print(f"  {name:<{width}}  valid acc {accuracy:.3f}  {right} of {total}")
+        accuracy = confusion.accuracies[i]
+        console.print(
+            f"  {padded(name, width)}  valid acc {accuracy:.3f}  {right} of {total}", soft_wrap=True
+        )
 
 
 # --- The test set ----------------------------------------------------------------------------------------------------
@@ -315,8 +365,9 @@ def _predict_and_submit(session: Session, net: Net) -> dict[str, Any]:
     """Predict the labels of the test images and write the submission; return what it came to."""
     test, console = session.test, session.console
     timer = Timer()
-    labels = _predict(session, net)
+    labels, first = _predict(session, net)
     seconds = timer.stop()
+    _draw_predictions(session, first, labels)
     path = session.folder.path / "submission.csv"
     write_submission(path, test.ids, labels, session.files.classes)
     report = check_submission(path, session.data_dir)
@@ -337,40 +388,45 @@ def _predict_and_submit(session: Session, net: Net) -> dict[str, Any]:
     return found
 
 
-def _predict(session: Session, net: Net) -> NDArray[np.int64]:
-    """Return the label of each test image.
+def _chunk_size(config: KaggleConfig) -> int:
+    """Return how many test images are decoded and predicted together: whole batches, at least one."""
+    most = min(STREAMED, STREAMED_BYTES // (3 * config.image_size**2))
+    return config.batch_size * max(most // config.batch_size, 1)
 
-    The next images are decoded while the network computes; only some are in memory at any time. They go through the
-    batched pipeline always: there is nothing to draw, and it starts no workers anew for each chunk.
+
+def _predict(session: Session, net: Net) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Return the label of each test image, and the first images, as many as are drawn.
+
+    The next images are decoded while the network computes; only some are in memory at any time.
     """
     config, test = session.config, session.test
-    size = config.batch_size * max(STREAMED // config.batch_size, 1)
-    batched = replace(session, config=replace(config, pipeline="batched"))
+    batched = _batched(session)
     labels: list[NDArray[np.int64]] = []
-    chunks = test.chunks(config.image_size, size, config.workers)
+    first = np.empty((0, *session.image_size, 3), np.uint8)
+    chunks = test.chunks(config.image_size, _chunk_size(config), config.workers)
     with CountingProgress(session.console, "predicting", len(test.names)) as progress:
         for _, images in chunks:
             unknown = np.zeros(len(images), np.int64)
             dataset = Dataset(images, unknown, session.files.classes)
-            predicted = session.backend.kaggle.predict_labels(net, _test_batches(batched, dataset))
-            if not labels:
-                _draw_predictions(session, images, predicted)
-            labels.append(predicted)
+            labels.append(
+                session.backend.kaggle.predict_labels(net, _test_batches(batched, dataset))
+            )
+            if len(labels) == 1:
+                first = images[: SHEET[0] * SHEET[1]].copy()  # or the whole chunk would stay
             progress.add(len(images))
-    return np.concatenate(labels)
+    return np.concatenate(labels), first
 
 
 def _draw_predictions(
     session: Session, images: NDArray[np.uint8], labels: NDArray[np.int64]
 ) -> None:
-    rows, columns = SHEET
-    shown = list(images[: rows * columns])
+    columns = SHEET[1]
     plotting.save_sheet(
         session.folder.path / "predictions.png",
-        shown,
-        -(-len(shown) // columns),
+        list(images),
+        -(-len(images) // columns),
         columns,
-        f"the first test images of {session.data_dir.name} and their predicted classes",
+        f"the first test images of {session.data_name} and their predicted classes",
         scale=0.8,
-        names=[session.files.classes[label] for label in labels[: len(shown)]],
+        names=[session.files.classes[label] for label in labels[: len(images)]],
     )

@@ -17,6 +17,7 @@ from common.datasets.kaggle import list_test_images
 from common.datasets.submission import read_submission
 from common.kaggle_chapter import EMBEDDED, MOST_LINES, SHEET
 from common.records import RunFolder
+from common.running import counted
 from common.side_by_side_tables import (
     add_versions,
     curves_by_backend,
@@ -69,11 +70,12 @@ def report(
     console.print(_agreement_table(console, labels, agreement))
     everywhere = share_of_all(labels)
     disagree = disagreements(labels)
+    count = len(next(iter(labels.values())))
     console.print(
-        f"all agree on {everywhere:.1%} of {len(next(iter(labels.values()))):,} test images"
+        f"all agree on {count - len(disagree):,} of {count:,} test images, {_written(everywhere)}"
     )
     data_dir = command.config.data_dir or EMBEDDED
-    _draw_curves(folder.path / "backends.png", results, data_dir.name, command)
+    _draw_curves(folder.path / "backends.png", results, data_dir.resolve().name, command)
     if disagree:
         _draw_disagreements(folder.path / "disagreements.png", data_dir, labels, disagree)
     note = FAIRNESS[command.config.pipeline]
@@ -93,6 +95,11 @@ def report(
             ],
         },
     )
+
+
+def _written(share: float) -> str:
+    """Return a share as printed: 1.000 is all of them, never all but a few."""
+    return f"{share if share == 1 else min(share, 0.999):.3f}"
 
 
 def agreements(labels: Labels) -> dict[tuple[str, str], float]:
@@ -123,7 +130,7 @@ def _at(result: dict[str, Any], path: Sequence[str]) -> Any:
 
 
 def _table(console: Console, command: Kaggle, results: Results) -> Table:
-    table = new_table(console, f"after {command.config.num_epochs} epochs")
+    table = new_table(console, f"after {counted(command.config.num_epochs, 'epoch')}")
     add_versions(table, results)
     for title, (path, form) in ROWS.items():
         numbers = [_at(result, path) for result in results.values()]
@@ -157,8 +164,10 @@ def _agreement_table(
     for name in labels:
         table.add_column(name, justify="right")
     for a in labels:
-        shares = [1.0 if a == b else agreement.get((a, b), agreement.get((b, a))) for b in labels]
-        table.add_row(a, *(f"{share:.3f}" for share in shares))
+        shares = [
+            1.0 if a == b else agreement[(a, b) if (a, b) in agreement else (b, a)] for b in labels
+        ]
+        table.add_row(a, *map(_written, shares))
     return table
 
 
@@ -179,8 +188,10 @@ def _draw_disagreements(
     files = dict(zip(test.ids, test.names, strict=True))
     shown = disagree[:MOST_SHOWN]
     images: NDArray[np.uint8] = read_images([test.folder / files[name] for name in shown], 64)
-    columns = min(SHEET[1], len(shown))
-    opinions = ["\n".join(found[name] for found in labels.values()) for name in shown]
+    columns = SHEET[1]  # of one image too: the title needs the width
+    opinions = [
+        "\n".join([f"id {name}", *(found[name] for found in labels.values())]) for name in shown
+    ]
     title = (
         f"{len(shown)} of {len(disagree)} test images with more than one label: {', '.join(labels)}"
     )

@@ -288,7 +288,7 @@ def _by_epoch(axis: Any, legend: str | None = None) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axis.set(xlabel="epoch")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axis.grid(alpha=0.4)
     if axis.lines:
         axis.legend(title=legend)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.cells import cell_len
 
 from common.augmentation import Augmentation
 from common.cli import Predict
@@ -15,10 +16,12 @@ from common.convert import Stored
 from common.datasets.decoding import read_images
 from common.errors import UserError, UserNotice
 from common.interface import Backend, Device, Net
-from common.running import counted, describe_backend, make_console
+from common.running import counted, describe_backend, make_console, padded
 from common.sampling import decide
+from common.weights import shown
 
 IMAGE_SIZE = 32  # of the book's images, where the file of weights says nothing
+WIDEST = 60  # columns of the images' names; a longer one pushes its line to the right, and no other
 UNREADABLE = 2  # the exit code where some images could not be read
 
 
@@ -39,8 +42,9 @@ def run(command: Predict, backend: Backend, stored: Stored) -> int:
     console.print(what, soft_wrap=True)
     # The first image would wait for what is made once, as a graph.
     probabilities(backend, net, np.zeros((size, size, 3), np.uint8), augs, device)
-    width, failed = max(len(str(path)) for path in command.images), 0
-    for path in command.images:
+    names = [_on_one_line(path) for path in command.images]
+    width, failed = min(max(map(cell_len, names)), WIDEST), 0
+    for path, name in zip(command.images, names, strict=True):
         try:
             image = _read(path, size)
         except UserError as error:
@@ -52,7 +56,7 @@ def run(command: Predict, backend: Backend, stored: Stored) -> int:
         milliseconds = 1000 * (time.perf_counter() - began)
         best = np.argsort(-p, kind="stable")[: command.top]
         found = ", ".join(f"{classes[i]} {p[i]:.3f}" for i in best)
-        console.print(f"{path!s:<{width}}  {found}  {milliseconds:.1f} ms", soft_wrap=True)
+        console.print(f"{padded(name, width)}  {found}  {milliseconds:.1f} ms", soft_wrap=True)
     return UNREADABLE if failed else 0
 
 
@@ -73,12 +77,21 @@ def probabilities(
 
 
 def _read(path: Path, size: int) -> NDArray[np.uint8]:
-    if path.is_dir():
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except OSError as error:  # as of a name that is too long
+        raise UserError(f"there is no image {shown(str(path))}: {error.strerror}") from error
+    if is_folder:
         raise UserError(f"{path} is a folder: give image files")
-    if not path.is_file():
+    if not is_file:
         raise UserError(f"there is no image {path}")
     image: NDArray[np.uint8] = read_images([path], size, workers=1, progress=False)[0]
     return image
+
+
+def _on_one_line(path: Path) -> str:
+    """Return a path as it is, and one that holds what no line can as Python writes it."""
+    return str(path) if str(path).isprintable() else ascii(str(path))
 
 
 def _classes(stored: Stored) -> list[str]:
@@ -90,12 +103,14 @@ def _classes(stored: Stored) -> list[str]:
         raise UserError(
             f"{stored.path} names {len(classes)} classes and tells {stored.num_classes} apart"
         )
-    return classes or [f"class {i}" for i in range(stored.num_classes)]
+    if classes is None:
+        return [f"class {i}" for i in range(stored.num_classes)]
+    return [shown(name) for name in classes]
 
 
 def _normalize(stored: Stored) -> tuple[Augmentation, ...]:
     """Return what is done to an image before the network; says so where the file does not say."""
-    if not stored.metadata:
+    if "classes" not in stored.metadata:  # other programs write metadata of their own
         warnings.warn(
             UserNotice(
                 f"{stored.path} says neither what its classes are called nor how its images were made: classes are "

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 
 from common import environment
@@ -26,6 +27,11 @@ def counted(n: int, word: str, plural: str = "") -> str:
     return f"{n:,} {word if n == 1 else plural or word + 's'}"
 
 
+def padded(text: str, width: int) -> str:
+    """Return ``text`` with spaces up to a width in columns of a terminal, where Chinese takes two."""
+    return text + " " * (width - cell_len(text))
+
+
 def print_block(console: Console, description: Mapping[str, str]) -> None:
     """Print what a run begins with, a line for each name."""
     for name, value in description.items():
@@ -40,8 +46,9 @@ def describe_backend(backend: Backend) -> str:
 
 def describe_pipeline(backend: Backend, config: RunConfig) -> str:
     """Return the pipeline, and of the native one the workers."""
-    workers = "" if config.pipeline == "batched" else f", {workers_of(backend, config)} workers"
-    return config.pipeline + workers
+    if config.pipeline == "batched":
+        return config.pipeline
+    return f"{config.pipeline}, {counted(workers_of(backend, config), 'worker')}"
 
 
 def describe_machine(backend: Backend, config: RunConfig, devices: list[Device]) -> dict[str, str]:

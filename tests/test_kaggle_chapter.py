@@ -13,12 +13,15 @@ import numpy as np
 import pytest
 from conftest import bright_dataset, load_or_skip
 from PIL import Image
+from safetensors import safe_open
 from safetensors.numpy import load_file
 
 import backends
 from common import cli, kaggle_chapter
+from common.augmentation import kaggle_test_augs, kaggle_train_augs
 from common.config import KAGGLE_PRESETS, KaggleConfig, plain
 from common.errors import UserError
+from common.metrics import KaggleSummary
 from common.weights import initial_weights
 
 SMALL = {"--epochs": 4, "--batch-size": 8, "--lr": 0.005, "--image-size": 8, "--device": "cpu"}
@@ -126,8 +129,6 @@ def test_both_trainings_see_all_of_their_images_in_each_epoch(finished):
 
 
 def test_the_weights_say_all_that_classifying_images_needs(finished):
-    from safetensors import safe_open
-
     path = finished[1] / "weights.safetensors"
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata()
@@ -201,6 +202,54 @@ def test_the_same_seed_gives_the_same_submission_and_metrics(short, competition,
     assert found[0] == found[1]
 
 
+def test_each_step_has_its_images_its_augmentations_and_the_settings_of_the_run(
+    competition, tmp_path, monkeypatch
+):
+    """Only what is trained on is shuffled and augmented; everything is normalized."""
+    backend, loaded, trained, sheets = load_or_skip("pytorch"), [], [], {}
+    load_batched = backend.loaders.load_batched
+
+    def load(dataset, augs, batch_size, is_train, seed, device):
+        loaded.append((len(dataset), tuple(augs), batch_size, is_train, seed))
+        return load_batched(dataset, augs, batch_size, is_train, seed, device)
+
+    def train(net, train_iter, valid_iter, *settings):
+        trained.append((valid_iter is None, settings[:-1]))  # the last is the animator
+        return KaggleSummary(0.5, 0.5, None, 1, 1.0, 1.0, "cpu")
+
+    def predict_labels(net, test_iter):
+        return np.arange(sum(len(y) for _, y in test_iter)) % 2
+
+    def sheet(path, images, rows, columns, title, scale, names=None):
+        sheets[path.name] = (images, names)
+
+    monkeypatch.setattr(backend.loaders, "load_batched", load)
+    monkeypatch.setattr(backend.kaggle, "train", train)
+    monkeypatch.setattr(backend.kaggle, "predict_labels", predict_labels)
+    monkeypatch.setattr(kaggle_chapter.plotting, "save_sheet", sheet)
+    monkeypatch.setattr(kaggle_chapter, "_check_logits", lambda *arguments: None)
+    arguments = ["--backend", "pytorch", "--data-dir", str(competition), *SETTINGS, "--seed", "5"]
+    settings = ["--wd", "0.25", "--lr-period", "3", "--lr-decay", "0.125"]
+    run(["kaggle", *arguments, *settings, "--output", str(tmp_path / "out")])
+    augmented, plain_augs = kaggle_train_augs((8, 8)), kaggle_test_augs()
+    assert sorted(loaded) == sorted(
+        [
+            (72, augmented, 8, True, 5),
+            (8, plain_augs, 8, False, 5),
+            (80, augmented, 8, True, 5),
+            (21, plain_augs, 8, False, 5),
+        ]
+    )
+    expected = (4, 0.005, 0.25, [backend.devices.cpu()], 3, 0.125)
+    assert trained == [(False, expected), (True, expected)]
+    images, names = sheets["predictions.png"]
+    assert names == (["bright", "dark"] * 11)[:21]
+    assert names == [label for _, label in rows_of(tmp_path / "out" / "submission.csv")[1:]]
+    for i, image in enumerate(images, start=1):
+        with Image.open(competition / "test" / f"{7 * i}.png") as whole:
+            np.testing.assert_array_equal(image, np.asarray(whole))
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -217,15 +266,94 @@ def test_the_native_pipeline_runs_the_chapter_too(name, competition, tmp_path):
     assert len(rows_of(out / "submission.csv")) == 22
 
 
-def test_an_unreadable_test_image_is_named_before_anything_is_trained(competition, tmp_path):
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("test/14.png", "no image", r"14\.png .*put whole copies into test/"),
+        ("train/9.png", "no image", r"9\.png .*put whole copies into train/"),
+        ("testLabels.csv", "id,label\n8,bright\n", r"testLabels\.csv has no label for any image"),
+        ("testLabels.csv", "id,label\n7\n", r"testLabels\.csv has rows of another form"),
+    ],
+)
+def test_what_a_run_would_stumble_on_later_is_named_before_anything_is_written(
+    competition, tmp_path, file, content, words
+):
     load_or_skip("pytorch")
     root = tmp_path / "spoilt"
     shutil.copytree(competition, root)
-    (root / "test" / "14.png").write_bytes(b"no image")
+    (root / file).write_text(content)
     out = ["--output", str(tmp_path / "out")]
-    with pytest.raises(UserError, match=r"14\.png"):
+    with pytest.raises(UserError, match=words):
         run(["kaggle", "--backend", "pytorch", "--data-dir", str(root), *SETTINGS, *out])
     assert not (tmp_path / "out").exists()
+
+
+def test_a_training_that_diverges_in_its_last_step_predicts_nothing(competition, tmp_path):
+    """The loss of that step is still a number; the network gives all images one class."""
+    load_or_skip("pytorch")
+    arguments = ["--backend", "pytorch", "--data-dir", str(competition), *SETTINGS]
+    one_step = ["--epochs", "1", "--batch-size", "72", "--lr", "1e30"]
+    with pytest.raises(UserError, match="training diverged; try a smaller --lr"):
+        run(["kaggle", *arguments, *one_step, "--output", str(tmp_path / "out")])
+    assert (tmp_path / "out" / "metrics.jsonl").exists()
+    assert not (tmp_path / "out" / "validation.png").exists()
+
+
+def test_a_folder_given_as_a_dot_has_its_name_and_each_epoch_its_own_learning_rate(
+    competition, tmp_path, monkeypatch
+):
+    backend, rates = load_or_skip("pytorch"), []
+    train_epoch = backend.kaggle.train_epoch
+
+    def keep(net, train_iter, loss, trainer, *others):
+        rates.append(trainer.param_groups[0]["lr"])
+        return train_epoch(net, train_iter, loss, trainer, *others)
+
+    monkeypatch.setattr(backend.kaggle, "train_epoch", keep)
+    monkeypatch.chdir(competition)
+    falling = ["--epochs", "3", "--lr-period", "1", "--lr-decay", "0.5"]
+    arguments = ["--backend", "pytorch", "--data-dir", ".", *SETTINGS, *falling]
+    run(["kaggle", *arguments, "--output", str(tmp_path / "out")])
+    with safe_open(tmp_path / "out" / "weights.safetensors", framework="numpy") as file:
+        assert file.metadata()["data"] == competition.name
+    lines = [json.loads(line) for line in (tmp_path / "out/metrics.jsonl").read_text().splitlines()]
+    assert [m["lr"] for m in lines] == rates == [0.005, 0.0025, 0.00125] * 2
+
+
+def test_test_images_in_many_chunks_are_predicted_as_in_one(finished, competition, tmp_path):
+    """And the seconds of predicting end before its picture is drawn, which may take longer."""
+    name, out = finished
+    backend, events = load_or_skip(name), []
+    shown = tmp_path / "again"
+
+    class Clock(kaggle_chapter.Timer):
+        def stop(self):
+            events.append("stop")
+            return super().stop()
+
+    draw = kaggle_chapter._draw_predictions
+
+    def drawn(session, images, labels):
+        events.append(f"draw {len(images)}")
+        draw(session, images, labels)
+
+    def trained(session):
+        net = backend.resnet.resnet18(2)
+        backend.weights.set_weights(net, load_file(out / "weights.safetensors"))
+        net = backend.trainer.prepare(net, session.devices)
+        summary = KaggleSummary(0.1, 0.9, None, 1, 1.0, 1.0, "cpu")
+        return net, summary
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kaggle_chapter, "STREAMED", 8)
+        patch.setattr(kaggle_chapter, "Timer", Clock)
+        patch.setattr(kaggle_chapter, "_draw_predictions", drawn)
+        patch.setattr(kaggle_chapter, "_validate", lambda session: {})
+        patch.setattr(kaggle_chapter, "_retrain", trained)
+        arguments = ["--backend", name, "--data-dir", str(competition), *SETTINGS]
+        run(["kaggle", *arguments, "--output", str(shown)])
+    assert (shown / "submission.csv").read_bytes() == (out / "submission.csv").read_bytes()
+    assert events == ["stop", "draw 8"]
 
 
 def test_ctrl_c_keeps_the_epochs_so_far_and_says_where(competition, tmp_path, monkeypatch):
@@ -263,6 +391,14 @@ def test_the_book_preset_has_the_numbers_of_the_exercise():
     config = kaggle("--backend pytorch --data-dir d --preset book")
     assert (config.num_epochs, config.batch_size) == (100, 128)
     assert (config.lr, config.wd, config.lr_period, config.lr_decay) == (0.1, 5e-4, 50, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("size", "batch", "n"), [(32, 32, 1024), (32, 96, 960), (512, 16, 80), (4096, 7, 7)]
+)
+def test_test_images_are_streamed_in_whole_batches_few_where_they_are_large(size, batch, n):
+    config = kaggle(f"--backend pytorch --data-dir d --image-size {size} --batch-size {batch}")
+    assert kaggle_chapter._chunk_size(config) == n
 
 
 def test_without_a_folder_the_embedded_pictures_are_taken():
@@ -314,7 +450,8 @@ def test_every_hyperparameter_is_an_option():
         ("--lr-period 0", "--lr-period 0"),
         ("--lr-decay 0", "--lr-decay 0"),
         ("--lr-decay 2", "--lr-decay 2"),
-        ("--image-size 4", "--image-size 4"),
+        ("--image-size 4", "--image-size 4: must be from 8 to 4096 pixels"),
+        ("--image-size 4097", "--image-size 4097: must be from 8 to 4096 pixels"),
         ("--batch-size 0", "--batch-size 0"),
         ("--preset none", "--preset"),
         ("--augment flip", "--augment"),

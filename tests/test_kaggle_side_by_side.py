@@ -37,6 +37,12 @@ def test_those_on_which_most_differ_come_first():
     assert disagreements(LABELS) == ["10", "2", "3"]
 
 
+def test_all_but_a_few_is_not_written_as_all():
+    assert [kaggle_side_by_side._written(share) for share in (0, 0.0016, 0.9996, 1)] == [
+        "0.000", "0.002", "0.999", "1.000",
+    ]  # fmt: skip
+
+
 def test_equal_submissions_agree_on_all():
     same = dict.fromkeys("abc", LABELS["a"])
     assert disagreements(same) == []
@@ -106,7 +112,7 @@ def test_the_table_has_validation_classes_and_agreement(reported):
         "same label a b c",
         "a 1.000 0.952 0.905",
         "b 0.952 1.000 0.952",
-        "all agree on 90.5% of 21 test images",
+        "all agree on 19 of 21 test images, 0.905",
     ):
         assert line in lines
     unknown = ("score", "peak memory")  # here, in all of them
@@ -130,6 +136,41 @@ def test_the_pictures_are_drawn(reported):
         with Image.open(reported[0] / name) as picture:
             picture.load()
             assert min(picture.size) > 100
+
+
+def test_the_picture_of_disagreements_shows_each_image_with_its_id_and_the_labels_in_order(
+    tmp_path, monkeypatch
+):
+    data_dir = write_competition(tmp_path / "bright")
+    reorg_cifar10_data(data_dir, 0.1)
+    sheets = []
+    monkeypatch.setattr(
+        kaggle_side_by_side.plotting, "save_sheet", lambda *a, **k: sheets.append((a, k))
+    )
+    labels = {"a": {"14": "cat", "7": "dog"}, "b": {"14": "cow", "7": "cat"}}
+    kaggle_side_by_side._draw_disagreements(tmp_path / "d.png", data_dir, labels, ["14", "7"])
+    (((_, images, rows, columns, title), options),) = sheets
+    for name, image in zip(["14", "7"], images, strict=True):
+        with Image.open(data_dir / "test" / f"{name}.png") as whole:
+            np.testing.assert_array_equal(image, whole.resize((64, 64), Image.Resampling.BILINEAR))
+    assert options["names"] == ["id 14\ncat\ncow", "id 7\ndog\ncat"]
+    assert (rows, columns, title) == (1, 8, "2 of 2 test images with more than one label: a, b")
+
+
+def test_the_curves_are_those_of_the_training_that_is_validated(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        kaggle_side_by_side.plotting,
+        "save_backends",
+        lambda path, curves, title: drawn.append(curves),
+    )
+    epoch = {"split": "train", "train_loss": 2.0, "train_acc": 0.25, "valid_acc": 0.5}
+    later = {"split": "train_valid", "train_loss": 1.0, "train_acc": 0.75}
+    command = cli.parse(["kaggle", "--backend", "all"], NAMES)
+    kaggle_side_by_side._draw_curves(tmp_path, {"a": {"epochs": [epoch, later]}}, "d", command)
+    assert drawn == [
+        {"a": {"train loss": [2.0], "train accuracy": [0.25], "valid accuracy": [0.5]}}
+    ]
 
 
 @pytest.mark.slow

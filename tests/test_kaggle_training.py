@@ -109,13 +109,13 @@ def test_validating_does_not_change_what_is_trained(backend):
 
 
 def test_the_learning_rate_falls_after_each_period_of_epochs(backend):
-    """Three epochs of `train` are the same steps by hand, with the rates of the schedule."""
-    training = Training(backend)
-    training.run(3, lr=LR, lr_period=2, lr_decay=0.25)
-    by_hand, trainer = Training(backend), backend.trainer
+    """Five epochs of `train` are the same steps by hand, with the rates of the schedule."""
+    training = Training(backend, n=16)
+    training.run(5, lr=LR, lr_period=2, lr_decay=0.25)
+    by_hand, trainer = Training(backend, n=16), backend.trainer
     sgd = trainer.sgd(by_hand.net, LR, 0.9, WD)
     loss = trainer.cross_entropy()
-    for lr in (LR, LR, LR / 4):
+    for lr in (LR, LR, LR / 4, LR / 4, LR / 16):
         trainer.set_learning_rate(sgd, lr)
         for X, y in by_hand.train_iter:
             trainer.train_batch_ch13(by_hand.net, X, y, loss, sgd, by_hand.devices)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import filled_weights, load_or_skip, python, random_dataset
+from conftest import filled_weights, load_or_skip, python, random_dataset, write_folder
 from PIL import Image
 
 import backends
@@ -13,9 +13,10 @@ import run
 from common import cli, predict, reference
 from common.augmentation import CIFAR10_NORMALIZE
 from common.convert import Stored, read_stored
+from common.datasets import Data, Dataset
 from common.errors import UserError, UserNotice
 from common.gluon_file import save_params
-from common.weights import save_weights
+from common.weights import Weights, save_weights
 
 CLASSES = ["ant", "bee", "cow"]
 # Softmax of logits that correct backends compute: 1e-6 of the largest apart (common.convert), which is below 20 here.
@@ -44,14 +45,19 @@ def pictures(tmp_path_factory) -> list[Path]:
     return paths
 
 
-def expected(images: np.ndarray, normalized: bool = True) -> np.ndarray:
-    """The arbiter's softmax, (n, 3)."""
+def logits(weights: Weights, images: np.ndarray, normalized: bool = True) -> np.ndarray:
+    """The arbiter's, (n, 3)."""
     X = np.moveaxis(images / 255, -1, 1)
     if normalized:
         mean, std = (np.array(v)[:, None, None] for v in (MEAN, STD))
         X = (X - mean) / std
-    logits = reference.logits(filled_weights(3), X)
-    exps = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return reference.logits(weights, X)
+
+
+def expected(images: np.ndarray, normalized: bool = True) -> np.ndarray:
+    """The arbiter's softmax, (n, 3)."""
+    y_hat = logits(filled_weights(3), images, normalized)
+    exps = np.exp(y_hat - y_hat.max(axis=1, keepdims=True))
     return exps / exps.sum(axis=1, keepdims=True)
 
 
@@ -147,6 +153,54 @@ def test_a_file_that_knows_neither_classes_nor_normalizing_says_so(pictures, tmp
     assert float(probability) == pytest.approx(p.max(), abs=TOLERANCE + 0.0005)
 
 
+def test_metadata_of_another_program_say_no_more_than_none(pictures, capsys):
+    """What is saved with safetensors.torch says {'format': 'pt'}."""
+    backend = load_or_skip("pytorch")
+    stored = Stored(Path("w.safetensors"), filled_weights(3), {"format": "pt"})
+    command = cli.Predict("pytorch", stored.path, (pictures[0],), device="cpu")
+    with pytest.warns(UserNotice, match="images are not normalized"):
+        assert predict.run(command, backend, stored) == 0
+    assert lines_of(capsys.readouterr().out)[0][1] == "class"
+
+
+def test_names_that_are_no_line_of_text_do_not_break_the_line(pictures, tmp_path, capsys):
+    backend = load_or_skip("pytorch")
+    two_lines = tmp_path / "two\nlines.png"
+    two_lines.write_bytes(pictures[0].read_bytes())
+    too_long = tmp_path / ("a" * 300 + ".png")
+    metadata = METADATA | {"classes": json.dumps(["\x1b[31mant", "b\ne\ne", "[b]cow[/b]"])}
+    stored = Stored(Path("w.safetensors"), filled_weights(3), metadata)
+    command = cli.Predict("pytorch", stored.path, (two_lines, too_long), device="cpu", top=3)
+    assert predict.run(command, backend, stored) == 2
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 2
+    assert "   " not in out  # the name that is too long widens no other line
+    for words in (r"two\nlines.png", r"\x1b[31mant", r"b\ne\ne", "[b]cow[/b]"):
+        assert words in out
+    assert "\x1b" not in out
+    assert err.startswith("error: there is no image ")
+    assert err.count("\n") == 1
+
+
+def test_evaluating_weights_that_have_learnt_from_normalized_images_normalizes(tmp_path, capsys):
+    load_or_skip("pytorch")
+    images, weights = random_dataset(24, 8, size=16).images, filled_weights(3)
+    # So that each class is the answer for some images, and another one where they are not normalized.
+    weights["fc.bias"] -= logits(weights, images).mean(axis=0).astype(np.float32)
+    labels = logits(weights, images).argmax(axis=1)
+    assert len(set(labels)) == 3
+    assert np.mean(logits(weights, images, normalized=False).argmax(axis=1) == labels) < 0.9
+    save_weights(tmp_path / "net.safetensors", weights, METADATA)
+    dataset = Dataset(images, labels, tuple(CLASSES))
+    folder = write_folder(tmp_path / "noise", Data("noise", dataset, dataset))
+    arguments = ["--backend", "pytorch", "--weights", tmp_path / "net.safetensors"]
+    data = ["--data", folder, "--image-size", "16", "--output", tmp_path / "out"]
+    assert run.main(["evaluate", "--device", "cpu", *map(str, [*arguments, *data])]) == 0
+    out = capsys.readouterr().out
+    assert "test acc 1.000 on 24 images" in out
+    assert "images  normalized" in out
+
+
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
@@ -193,6 +247,7 @@ def test_the_command_line_classifies_in_any_backend(weights_file, pictures, caps
         ("--backend pytorch a.png", "--weights"),
         ("--backend pytorch --weights w.pt --top 0 a.png", "--top 0"),
         ("--backend pytorch --weights w.pt --image-size 7 a.png", "--image-size 7"),
+        ("--backend pytorch --weights w.pt --image-size 5000 a.png", "--image-size 5000"),
         ("--backend caffe --weights w.pt a.png", "unknown backend 'caffe'"),
     ],
 )

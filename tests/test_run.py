@@ -172,6 +172,8 @@ def test_weights_of_any_framework_s_file_are_evaluated_and_trained_further(
     code, out, err = command(*base, *SMALL, "--lr", "1e-30", "--output", folder)
     assert code == 0, err
     assert f" weights  {file}, to start from; the optimizer starts fresh\n" in out
+    knows = suffix == ".weights.h5"  # the others have no place for it
+    assert ("images  not normalized: the weights do not say of theirs\n" in out) != knows
     after, _ = load_weights(folder / "weights.safetensors")
     for name in before:
         assert (np.abs(before[name] - after[name]).max() > 1e-20) == is_buffer(name), name
