@@ -6,13 +6,15 @@ import shutil
 import subprocess
 import sys
 import warnings
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from common.datasets import placing
 from common.datasets.kaggle import (
     copyfile,
     list_test_images,
@@ -117,6 +119,11 @@ def test_all_that_is_wrong_with_a_csv_is_one_error(tmp_path: Path):
     assert "row 4 '3;cat', row 5 '4;cat', row 6 '5;cat', row 7 '6;cat', row 8 '7;cat', ..." in text
     assert "(7 in all)" in text
     assert "come twice, 2 (1 in all)" in text
+
+
+def test_a_missing_header_is_seen_behind_a_byte_order_mark(tmp_path: Path):
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf1,cat\n2,dog\n")
+    assert "begins with '1,cat'" in refused(read_csv_labels, tmp_path / "a.csv")
 
 
 def test_a_row_of_many_lines_is_named_in_one(tmp_path: Path):
@@ -605,7 +612,7 @@ def test_a_second_process_waits_until_the_first_has_sorted(data: Path):
     reorg_cifar10_data(data, 0.4)
     before = tree(data)
     handle = os.open(data / "train_valid_test", os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
+    fcntl.flock(handle, fcntl.LOCK_SH)  # which others could share, if they only wanted to look
     child = sorting(data, 0.79)
     with pytest.raises(subprocess.TimeoutExpired):
         child.wait(3)
@@ -613,6 +620,65 @@ def test_a_second_process_waits_until_the_first_has_sorted(data: Path):
     os.close(handle)
     assert child.communicate() == (None, b"")
     assert len(ids(data, "valid")) == 9
+
+
+def test_where_the_file_system_has_no_locks_files_are_sorted_all_the_same(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert reorg_cifar10_data(data, 0.4).placed == Placed(hard_links=57)
+
+
+def test_a_copy_of_an_original_that_changed_in_time_alone_is_made_anew(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    refuse_with(monkeypatch, errno.EPERM, "link", "symlink")
+    reorg_cifar10_data(data, 0.4)
+    (data / "train/1.png").write_bytes(b"TRAIN 1")
+    os.utime(data / "train/1.png", (1, 1))
+    assert reorg_cifar10_data(data, 0.4).placed == Placed(kept=55, copies=2, removed=2)
+    assert tree(data)["valid/cat/1.png"] == b"TRAIN 1"
+
+
+def test_a_copy_that_is_interrupted_never_has_the_name_of_an_image(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def half(_: object, target: Path) -> None:
+        Path(target).write_bytes(b"half")
+        assert Path(target).name.startswith(".")
+        raise KeyboardInterrupt
+
+    refuse_with(monkeypatch, errno.EPERM, "link", "symlink")
+    monkeypatch.setattr(shutil, "copy2", half)
+    with pytest.raises(KeyboardInterrupt):
+        reorg_cifar10_data(data, 0.4)
+    assert tree(data) == {}
+
+
+def test_the_bar_moves_once_for_each_file_put_or_kept(data: Path, monkeypatch: pytest.MonkeyPatch):
+    moved: dict[str, list[int]] = {}
+
+    @contextmanager
+    def job_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+        moved[title] = [total]
+        yield moved[title].append
+
+    monkeypatch.setattr(placing, "job_bar", job_bar)
+    monkeypatch.setattr(placing, "_STEP", 3)
+    for _ in range(2):
+        reorg_cifar10_data(data, 0.4)
+        assert [title.rpartition("/")[2] for title in moved] == ["train", "test"]
+        assert [numbers[0] for numbers in moved.values()] == [50, 7]
+        assert [sum(numbers[1:]) for numbers in moved.values()] == [50, 7]
+    moved.clear()
+    shutil.rmtree(data / "train_valid_test")
+    reorg_cifar10_data(data, 0.4)
+    assert max(number for numbers in moved.values() for number in numbers[1:]) == 3
 
 
 def test_a_new_original_takes_the_place_of_the_old_one(data: Path):
