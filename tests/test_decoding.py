@@ -248,8 +248,11 @@ def test_threads_end_when_a_worker_fails(images: Path, monkeypatch: pytest.Monke
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
 from common.datasets import decoding
+
+# A shell that starts the tests in the background has them ignore it, and their children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def slow(out, path):
     time.sleep(0.005)

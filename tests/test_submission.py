@@ -159,6 +159,8 @@ def test_another_order_is_a_note_only(data: Path):
         ("id,label\n", "", "put the header id,label above it"),
         ("\n4,dog", "\n4", "row 5 '4' (1 in all)"),
         ("\n4,dog", "\n4,dog,", "row 5 '4,dog,' (1 in all)"),
+        ("\n4,dog", "\n4, dog", "blanks around the id or the label"),
+        ("\n4,dog", "\n4\t,dog", "part of it in a csv: 4 (1 in all)"),
         ("\n4,dog", "", "images of test/ without a row: 4 (1 in all)"),
         ("\n4,dog", "\n04,dog", "ids without an image in test/: 04 (1 in all)"),
         ("\n4,dog", "\n4,dog\n13,dog", "13 ids for 12 images of test/"),

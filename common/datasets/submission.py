@@ -112,8 +112,8 @@ def check_submission(path: AnyPath, data_dir: AnyPath) -> SubmissionReport:
     """Check a submission against the competition's ``test/`` and the classes of ``trainLabels.csv``.
 
     Raises one UserError for all that is wrong: another header than ``id,label``, rows of another
-    form, ids that come twice, images of ``test/`` without a row and rows without an image, and
-    labels that are no classes; also where ``test/`` or ``trainLabels.csv`` cannot be read.
+    form or with blanks around a field, ids that come twice, images of ``test/`` without a row and
+    rows without an image, and labels that are no classes; also where ``test/`` or ``trainLabels.csv`` cannot be read.
     Where ``testLabels.csv`` lies there, for all images or some, the report holds the accuracy.
     """
     root = Path(data_dir)
@@ -126,6 +126,7 @@ def check_submission(path: AnyPath, data_dir: AnyPath) -> SubmissionReport:
     problems = [*file.problems, *_header_problems(file)]
     if file.labels:
         problems += _id_problems(file, {image_id(name) for name in images.names})
+        problems += _padding_problems(file)
         problems += _class_problems(file, set(classes))
     raise_problems(str(path), problems)
     counts = Counter(file.labels.values())
@@ -173,6 +174,12 @@ def _id_problems(file: LabelFile, images: set[str]) -> Iterator[str]:
         yield f"images of test/ without a row: {counted(missing)}; predict them too"
     if unknown:
         yield f"ids without an image in test/: {counted(unknown)}; remove them"
+
+
+def _padding_problems(file: LabelFile) -> Iterator[str]:
+    if file.padded:
+        ids = counted(file.padded)
+        yield f"rows with blanks around the id or the label, which are part of it in a csv: {ids}; remove them"
 
 
 def _class_problems(file: LabelFile, classes: set[str]) -> Iterator[str]:
