@@ -64,11 +64,16 @@ class Resize:
 class Normalize:
     """Take ``mean`` from each channel (red, green, blue, in 0..1) and divide by ``std``; what comes out is no image.
 
-    The last of a list, if it is in it at all.
+    The last of a list, if it is in it at all. Raises ValueError for a deviation that is not above zero: what it makes
+    would be infinite, in some frameworks without a word.
     """
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if not all(deviation > 0 for deviation in self.std):
+            raise ValueError(f"Normalize divides by deviations above zero, not {self.std}")
 
 
 Augmentation = (

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -237,6 +238,24 @@ def test_threads_end_when_the_consumer_fails(images: Path, error: type[BaseExcep
     assert threads() == []
 
 
+def test_a_chunk_that_the_caller_drops_is_freed_before_the_next_but_one(images: Path):
+    kept: list[weakref.ref[np.ndarray]] = []
+    for _, pixels in image_chunks(images, NAMES, 8, 10):
+        kept.append(weakref.ref(pixels))
+        assert sum(ref() is not None for ref in kept) <= 2
+
+
+def test_memory_that_runs_out_is_not_taken_for_a_damaged_image(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fails(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(decoding, "to_square", fails)
+    with pytest.raises(MemoryError):
+        read_images([images / "5.png"], 8)
+
+
 def test_threads_end_when_a_worker_fails(images: Path, monkeypatch: pytest.MonkeyPatch):
     def fails(*_: object) -> None:
         raise MemoryError
@@ -248,8 +267,11 @@ def test_threads_end_when_a_worker_fails(images: Path, monkeypatch: pytest.Monke
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
 from common.datasets import decoding
+
+# A shell that starts the tests in the background has them ignore it, and their children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def slow(out, path):
     time.sleep(0.005)

@@ -433,6 +433,12 @@ def test_decompression_bomb_is_unreadable(data: Path):
     assert "9.tga" in message(data)
 
 
+@pytest.mark.parametrize("size", [(1, 200_000), (200_000, 1)])
+def test_a_strip_that_would_fill_the_memory_is_unreadable(data: Path, size: tuple[int, int]):
+    Image.new("1", size).save(data / "train/cat/b.png")
+    assert "b.png (it would have " in message(data, image_size=32)
+
+
 def test_link_that_leads_nowhere_is_named(data: Path):
     (data / "train/cat/8.png").symlink_to("nowhere.png")
     assert f"{data / 'train/cat/8.png'} cannot be read" in message(data)

@@ -2,11 +2,13 @@
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.datasets.ids import image_id, natural
-from common.datasets.problems import counted, listed
+from common.datasets.ids import image_id, is_file_name, is_id, natural
+from common.datasets.problems import counted, listed, raise_problems
+from common.errors import UserError
 
 
 def test_numbers_come_in_their_order_before_any_names():
@@ -37,3 +39,30 @@ def test_five_are_named_and_each_is_counted_once():
 def test_names_that_would_break_the_line_are_spelled_out():
     assert listed(["a\nb", "x" * 1000])[:10] == "a\\nb, xxxx"
     assert len(listed(["x" * 1000])) < 400
+
+
+def test_a_path_with_line_breaks_is_still_one_line_of_error():
+    with pytest.raises(UserError) as caught:
+        raise_problems("a", ["there is no x\ny's \\ 'z': make it"])
+    assert str(caught.value) == "there is no x\\ny's \\ 'z': make it"
+
+
+def test_names_are_as_long_as_file_systems_take_in_bytes():
+    assert is_file_name("x" * 255)
+    assert not is_file_name("x" * 256)
+    assert is_file_name("\u00e9" * 127)
+    assert not is_file_name("\u00e9" * 128)
+
+
+@pytest.mark.parametrize(
+    "name", ["7", "007", "-1", "1e3", "a b", "a,b", '"', "\u00e9", ".7", "con"]
+)
+def test_any_name_that_a_csv_gives_back_is_an_id(name: str):
+    assert is_id(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", " 7", "7\t", "a/b", "a\\b", "a\nb", "\0", "\udcff"]
+)
+def test_names_that_a_csv_would_change_are_no_ids(name: str):
+    assert not is_id(name)

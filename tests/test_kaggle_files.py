@@ -3,14 +3,18 @@
 import errno
 import os
 import shutil
+import subprocess
+import sys
 import warnings
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from common.datasets import placing
 from common.datasets.kaggle import (
     copyfile,
     list_test_images,
@@ -115,6 +119,11 @@ def test_all_that_is_wrong_with_a_csv_is_one_error(tmp_path: Path):
     assert "row 4 '3;cat', row 5 '4;cat', row 6 '5;cat', row 7 '6;cat', row 8 '7;cat', ..." in text
     assert "(7 in all)" in text
     assert "come twice, 2 (1 in all)" in text
+
+
+def test_a_missing_header_is_seen_behind_a_byte_order_mark(tmp_path: Path):
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf1,cat\n2,dog\n")
+    assert "begins with '1,cat'" in refused(read_csv_labels, tmp_path / "a.csv")
 
 
 def test_a_row_of_many_lines_is_named_in_one(tmp_path: Path):
@@ -337,7 +346,9 @@ def test_what_was_done_is_returned(data: Path):
     )
     assert reorg_cifar10_data(data, 0.4).placed == Placed(kept=57)
     (data / "test/7.png").unlink()
-    assert reorg_cifar10_data(data, 0.7).placed == Placed(kept=25 + 22 + 6, hard_links=3, removed=4)
+    with pytest.warns(UserNotice, match="moved to"):
+        again = reorg_cifar10_data(data, 0.7).placed
+    assert again == Placed(kept=25 + 22 + 6, hard_links=3, removed=3, set_aside=1)
 
 
 def test_a_second_run_writes_nothing(data: Path, monkeypatch: pytest.MonkeyPatch):
@@ -349,6 +360,130 @@ def test_a_second_run_writes_nothing(data: Path, monkeypatch: pytest.MonkeyPatch
     for name in ("link", "symlink", "unlink", "rename", "replace", "mkdir", "rmdir"):
         monkeypatch.setattr(os, name, changed)
     assert reorg_cifar10_data(data, 0.4).placed == Placed(kept=57)
+
+
+# ---- What is the user's own
+
+
+def test_images_of_the_user_among_the_sorted_ones_are_set_aside_and_never_lost(data: Path):
+    reorg_cifar10_data(data, 0.4)
+    wanted = tree(data)
+    sorted_files = data / "train_valid_test"
+    for name in ("train/cat/mine.png", "train/cat/._1.png", "valid/fox/mine.jpg"):
+        (sorted_files / name).parent.mkdir(exist_ok=True)
+        (sorted_files / name).write_bytes(b"mine")
+    with pytest.warns(UserNotice) as said:
+        placed = reorg_cifar10_data(data, 0.4).placed
+    assert placed == Placed(kept=57, set_aside=3)
+    assert [str(warning.message) for warning in said] == [
+        f"moved to {sorted_files / 'set_aside'}, as {data / 'train'} has no such images: "
+        "train/cat/._1.png, train/cat/mine.png, valid/fox/mine.jpg (3 in all)"
+    ]
+    aside = {f"set_aside/train/cat/{name}": b"mine" for name in ("mine.png", "._1.png")}
+    assert tree(data) == wanted | aside | {"set_aside/valid/fox/mine.jpg": b"mine"}
+    assert not (sorted_files / "valid/fox").exists()
+
+
+def test_what_is_set_aside_twice_is_kept_twice(data: Path):
+    path = data / "train_valid_test/train/cat/mine.png"
+    path.parent.mkdir(parents=True)
+    for content in (b"first", b"second", b"third"):
+        path.write_bytes(content)
+        with pytest.warns(UserNotice, match="moved to"):
+            reorg_cifar10_data(data, 0.4)
+    aside = sorted((data / "train_valid_test/set_aside/train/cat").iterdir())
+    assert [file.name for file in aside] == ["mine-2.png", "mine-3.png", "mine.png"]
+    assert [file.read_bytes() for file in aside] == [b"second", b"third", b"first"]
+
+
+def test_of_an_original_that_was_removed_the_last_copy_is_kept(data: Path):
+    reorg_cifar10_data(data, 0.4)
+    content = (data / "train/25.png").read_bytes()
+    (data / "train/25.png").unlink()
+    write_csv(data, {name: label for name, label in LABELS.items() if name != "25"})
+    with pytest.warns(UserNotice, match=r"moved to .*25.png \(1 in all\)"):
+        assert reorg_cifar10_data(data, 0.4).placed.removed == 1
+    assert [path for path in tree(data) if "25" in path] == ["set_aside/train/cat/25.png"]
+    assert tree(data)["set_aside/train/cat/25.png"] == content
+
+
+def test_links_to_images_elsewhere_are_removed_and_what_they_lead_to_is_kept(data: Path):
+    (data / "mine.png").write_bytes(b"mine")
+    folder = data / "train_valid_test/train/cat"
+    folder.mkdir(parents=True)
+    (folder / "soft.png").symlink_to(data / "mine.png")
+    (folder / "hard.png").hardlink_to(data / "mine.png")
+    (folder / "circle.png").symlink_to("circle.png")
+    assert reorg_cifar10_data(data, 0.4).placed == Placed(hard_links=57, removed=3)
+    assert (data / "mine.png").read_bytes() == b"mine"
+
+
+def test_files_that_are_no_images_stay_and_do_not_disturb(data: Path):
+    (data / "train_valid_test/train/notes").mkdir(parents=True)
+    for name in ("cat", "notes", "."):
+        (data / "train_valid_test/train" / name).mkdir(exist_ok=True)
+        (data / "train_valid_test/train" / name / "notes.txt").write_bytes(b"mine")
+    for path in (data / "train").iterdir():
+        Image.new("RGB", (4, 4)).save(path)
+    assert reorg_cifar10_data(data, 0.4).placed == Placed(hard_links=57)
+    assert len(load_split(data, "train", tuple(CLASSES), 4)) == 19
+    assert len([name for name in tree(data) if name.endswith("notes.txt")]) == 3
+
+
+@pytest.mark.parametrize("split", ["train_valid", "train/cat", "valid/fox", "test/unknown"])
+def test_links_in_the_place_of_folders_are_refused_as_they_may_lead_to_the_originals(
+    data: Path, split: str
+):
+    link = data / "train_valid_test" / split
+    link.parent.mkdir(parents=True)
+    link.symlink_to(data / "train")
+    sort = reorg_test if split.startswith("test") else reorg_cifar10_data
+    arguments = [data] if sort is reorg_test else [data, 0.4]
+    assert f"in the place of folders, {link} (1 in all)" in refused(sort, *arguments)
+    assert len(list((data / "train").iterdir())) == 25
+    assert len(list(link.parent.rglob("*"))) == 1
+
+
+@pytest.mark.parametrize("target", [".", "train", "train/deep"])
+def test_a_link_from_the_sorted_files_into_the_originals_is_refused(data: Path, target: str):
+    (data / "train/deep").mkdir()
+    (data / "train/deep/mine.png").write_bytes(b"mine")
+    (data / "train_valid_test").symlink_to(target)
+    with pytest.warns(UserNotice, match="ignored"):
+        assert "lead into each other" in refused(reorg_cifar10_data, data, 0.4)
+    assert len(list((data / "train").rglob("*"))) == 27
+    assert len(list((data / "test").rglob("*"))) == 7
+
+
+def test_originals_that_lie_in_the_sorted_files_are_refused(data: Path):
+    (data / "train_valid_test/train").mkdir(parents=True)
+    (data / "train").rename(data / "train_valid_test/train/all")
+    (data / "train").symlink_to("train_valid_test/train/all")
+    assert "lead into each other" in refused(reorg_cifar10_data, data, 0.4)
+    assert len(list((data / "train").iterdir())) == 25
+
+
+def test_the_sorted_files_may_lie_on_another_disk(
+    data: Path, tmp_path_factory: pytest.TempPathFactory
+):
+    (data / "train_valid_test").symlink_to(tmp_path_factory.mktemp("disk"))
+    assert reorg_cifar10_data(data, 0.4).placed == Placed(hard_links=57)
+    assert reorg_cifar10_data(data, 0.4).placed == Placed(kept=57)
+
+
+@pytest.mark.parametrize("name", [".", "train", "train/cat", "test/unknown"])
+def test_a_file_in_the_place_of_a_folder_is_named(data: Path, name: str):
+    path = data / "train_valid_test" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"mine")
+    assert f"{path} is no folder" in refused(reorg_cifar10_data, data, 0.4)
+    assert path.read_bytes() == b"mine"
+
+
+def test_a_folder_in_the_place_of_an_image_is_named(data: Path):
+    path = data / "train_valid_test/valid/cat/1.png"
+    path.mkdir(parents=True)
+    assert f"{path} is in the way" in refused(reorg_cifar10_data, data, 0.4)
 
 
 # ---- How files are put
@@ -446,6 +581,106 @@ def test_another_process_that_sorts_the_same_does_not_disturb(
     assert reorg_cifar10_data(data, 0.4).placed == Placed(kept=57)
 
 
+def test_an_original_that_goes_away_meanwhile_is_named_and_nothing_links_to_it(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    real = os.link
+
+    def late(source: str, target: str) -> None:
+        (data / "train/1.png").unlink(missing_ok=True)
+        real(source, target)
+
+    monkeypatch.setattr(os, "link", late)
+    assert f"{data / 'train/1.png'} is gone" in refused(reorg_cifar10_data, data, 0.4)
+    assert not [path for path in (data / "train_valid_test").rglob("*") if path.is_symlink()]
+
+
+SORT = """
+import sys
+from common.datasets.kaggle import reorg_cifar10_data
+reorg_cifar10_data(sys.argv[1], float(sys.argv[2]))
+"""
+
+
+def sorting(data: Path, ratio: float) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-c", SORT, str(data), str(ratio)]
+    return subprocess.Popen(command, cwd=Path(__file__).parent.parent, stderr=subprocess.PIPE)
+
+
+def test_a_second_process_waits_until_the_first_has_sorted(data: Path):
+    fcntl = pytest.importorskip("fcntl")
+    reorg_cifar10_data(data, 0.4)
+    before = tree(data)
+    handle = os.open(data / "train_valid_test", os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_SH)  # which others could share, if they only wanted to look
+    child = sorting(data, 0.79)
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.wait(3)
+    assert tree(data) == before
+    os.close(handle)
+    assert child.communicate() == (None, b"")
+    assert len(ids(data, "valid")) == 9
+
+
+def test_where_the_file_system_has_no_locks_files_are_sorted_all_the_same(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert reorg_cifar10_data(data, 0.4).placed == Placed(hard_links=57)
+
+
+def test_a_copy_of_an_original_that_changed_in_time_alone_is_made_anew(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    refuse_with(monkeypatch, errno.EPERM, "link", "symlink")
+    reorg_cifar10_data(data, 0.4)
+    (data / "train/1.png").write_bytes(b"TRAIN 1")
+    os.utime(data / "train/1.png", (1, 1))
+    assert reorg_cifar10_data(data, 0.4).placed == Placed(kept=55, copies=2, removed=2)
+    assert tree(data)["valid/cat/1.png"] == b"TRAIN 1"
+
+
+def test_a_copy_that_is_interrupted_never_has_the_name_of_an_image(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def half(_: object, target: Path) -> None:
+        Path(target).write_bytes(b"half")
+        assert Path(target).name.startswith(".")
+        raise KeyboardInterrupt
+
+    refuse_with(monkeypatch, errno.EPERM, "link", "symlink")
+    monkeypatch.setattr(shutil, "copy2", half)
+    with pytest.raises(KeyboardInterrupt):
+        reorg_cifar10_data(data, 0.4)
+    assert tree(data) == {}
+
+
+def test_the_bar_moves_once_for_each_file_put_or_kept(data: Path, monkeypatch: pytest.MonkeyPatch):
+    moved: dict[str, list[int]] = {}
+
+    @contextmanager
+    def job_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+        moved[title] = [total]
+        yield moved[title].append
+
+    monkeypatch.setattr(placing, "job_bar", job_bar)
+    monkeypatch.setattr(placing, "_STEP", 3)
+    for _ in range(2):
+        reorg_cifar10_data(data, 0.4)
+        assert [title.rpartition("/")[2] for title in moved] == ["train", "test"]
+        assert [numbers[0] for numbers in moved.values()] == [50, 7]
+        assert [sum(numbers[1:]) for numbers in moved.values()] == [50, 7]
+    moved.clear()
+    shutil.rmtree(data / "train_valid_test")
+    reorg_cifar10_data(data, 0.4)
+    assert max(number for numbers in moved.values() for number in numbers[1:]) == 3
+
+
 def test_a_new_original_takes_the_place_of_the_old_one(data: Path):
     reorg_cifar10_data(data, 0.4)
     (data / "train/1.png").unlink()
@@ -501,6 +736,57 @@ def test_everything_wrong_with_a_competition_is_one_error_before_anything_change
     ):
         assert part in text
     assert not (data / "train_valid_test").exists()
+
+
+def test_no_labels_are_refused(data: Path):
+    assert "there are no labels" in refused(reorg_train_valid, data, {}, 0.1)
+
+
+@pytest.mark.parametrize(
+    "pair", [("Cat", "cat"), ("\u00e9", "e\u0301"), ("STRASSE", "stra\u00dfe")]
+)
+def test_classes_that_would_be_one_folder_elsewhere_are_refused(data: Path, pair: tuple[str, str]):
+    renamed = dict(zip(("cat", "dog"), pair, strict=True))
+    labels = {name: renamed.get(label, label) for name, label in LABELS.items()}
+    text = refused(reorg_train_valid, data, labels, 0.1)
+    assert "take for one folder" in text
+    assert "(2 in all)" in text
+
+
+@pytest.mark.parametrize("label", ["x" * 256, "\u00e9" * 128])
+def test_classes_too_long_for_a_folder_are_refused_before_anything_changes(data: Path, label: str):
+    labels = {name: label if kind == "cat" else kind for name, kind in LABELS.items()}
+    write_csv(data, labels)
+    assert "another form" in refused(reorg_cifar10_data, data, 0.1)
+    assert "cannot be a folder's name" in refused(reorg_train_valid, data, labels, 0.1)
+    assert not (data / "train_valid_test").exists()
+
+
+@pytest.mark.parametrize("name", [" 7.png", "7 .png", "a\nb.png", "a\\b.png", "\udcff.png"])
+def test_images_whose_ids_a_csv_would_not_give_back_are_refused_at_once(data: Path, name: str):
+    (data / "test" / name).write_bytes(b"pixels")
+    text = refused(reorg_cifar10_data, data, 0.1)
+    assert "names that cannot be in a csv" in text
+    assert "(1 in all)" in text
+    text.encode()
+
+
+def test_a_link_in_a_circle_is_named_as_one_that_leads_nowhere(data: Path):
+    (data / "train/90.png").symlink_to("90.png")
+    assert "lead nowhere, 90.png (1 in all)" in refused(reorg_cifar10_data, data, 0.1)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "x" * 300, "a\nb"])
+def test_a_competition_of_an_impossible_name_is_not_there(tmp_path: Path, name: str):
+    assert "there is no folder" in refused(reorg_cifar10_data, tmp_path / name, 0.1)
+    assert "has no folder for cat" in refused(load_split, tmp_path / name, "train", ("cat",))
+    assert "there is no" in refused(list_test_images, tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["nowhere.png", "."])
+def test_copyfile_of_what_is_no_file_says_so(tmp_path: Path, name: str):
+    assert "there is no file" in refused(copyfile, tmp_path / name, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_class_of_one_image_is_refused_alone_too(data: Path):
@@ -571,8 +857,10 @@ def test_test_images_go_to_the_class_unknown(data: Path):
     reorg_test(data)
     assert tree(data) == {f"test/unknown/{i}.png": f"test {i}".encode() for i in range(1, 8)}
     (data / "test/7.png").unlink()
-    reorg_test(str(data))
-    assert set(tree(data)) == {f"test/unknown/{i}.png" for i in range(1, 7)}
+    with pytest.warns(UserNotice, match=r"moved to .*test/unknown/7.png \(1 in all\)"):
+        reorg_test(str(data))
+    wanted = {f"test/unknown/{i}.png" for i in range(1, 7)}
+    assert set(tree(data)) == wanted | {"set_aside/test/unknown/7.png"}, "the last copy is kept"
 
 
 # ---- Reading what was sorted

@@ -95,6 +95,15 @@ def test_mending_does_not_write_into_links_to_a_damaged_picture(tmp_path: Path):
     assert {path.read_bytes() for path in sorted_ones} == {wanted["train/3.png"]}
 
 
+def test_a_link_to_a_picture_elsewhere_becomes_a_file_of_its_own(tmp_path: Path):
+    write_kaggle_shapes(tmp_path / "k", 30, 20)
+    (tmp_path / "k/train/3.png").rename(tmp_path / "elsewhere.png")
+    (tmp_path / "k/train/3.png").symlink_to(tmp_path / "elsewhere.png")
+    assert write_kaggle_shapes(tmp_path / "k", 30, 20) == Written(49, 1, 0)
+    assert not (tmp_path / "k/train/3.png").is_symlink()
+    assert (tmp_path / "elsewhere.png").exists()
+
+
 def test_fewer_pictures_remove_those_beyond_and_nothing_else(tmp_path: Path):
     write_kaggle_shapes(tmp_path / "a", 40, 30)
     for name in ("notes.txt", "cat.png", "007.png", "9.jpg", "0.png"):

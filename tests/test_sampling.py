@@ -193,6 +193,12 @@ def test_normalizing_is_decided_alike_for_all_images():
     np.testing.assert_allclose(decision.std, CIFAR10_NORMALIZE.std, rtol=1e-7)
 
 
+@pytest.mark.parametrize("deviation", [0, -0.2, float("nan")])
+def test_normalize_refuses_to_divide_by_what_is_not_above_zero(deviation: float):
+    with pytest.raises(ValueError, match="above zero"):
+        Normalize((0, 0, 0), (1, deviation, 1))
+
+
 def test_normalize_is_split_off_the_end_and_refused_elsewhere():
     flip, normalize = RandomFlipLeftRight(), Normalize((0, 0, 0), (1, 1, 1))
     assert split_normalize([]) == ((), ())

@@ -65,6 +65,26 @@ def test_labels_may_be_positions_in_the_classes(tmp_path: Path, dtype: type):
     assert read_submission(tmp_path / "s.csv") == {"1": "eel", "2": "cat"}
 
 
+def test_positions_may_come_as_a_list_and_are_never_taken_for_names_that_are_numbers(
+    tmp_path: Path,
+):
+    write_submission(tmp_path / "s.csv", ["1", "2"], [0, np.int64(1)], ("1", "0"))
+    assert read_submission(tmp_path / "s.csv") == {"1": "1", "2": "0"}
+
+
+@pytest.mark.parametrize("label", [True, 1.0, np.float32(1), None, [1]])
+def test_what_is_neither_a_name_nor_a_position_is_refused(tmp_path: Path, label: object):
+    assert "no classes" in refused(write_submission, tmp_path / "s.csv", ["1"], [label], CLASSES)
+
+
+@pytest.mark.parametrize("name", ["", " 1", "1 ", "a/b", "1\n2", "\udcff", "x" * 256])
+def test_ids_that_would_not_come_back_are_refused(tmp_path: Path, name: str):
+    text = refused(write_submission, tmp_path / "s.csv", [name, "7"], ["cat", "cat"], CLASSES)
+    assert "cannot be in a csv" in text
+    assert "(1 in all)" in text
+    assert not (tmp_path / "s.csv").exists()
+
+
 def test_names_with_commas_and_quotes_come_back(tmp_path: Path):
     classes = ('a "b", c', "straße")
     write_submission(tmp_path / "s.csv", ["1", "2"], classes, classes)
@@ -139,6 +159,8 @@ def test_another_order_is_a_note_only(data: Path):
         ("id,label\n", "", "put the header id,label above it"),
         ("\n4,dog", "\n4", "row 5 '4' (1 in all)"),
         ("\n4,dog", "\n4,dog,", "row 5 '4,dog,' (1 in all)"),
+        ("\n4,dog", "\n4, dog", "blanks around the id or the label"),
+        ("\n4,dog", "\n4\t,dog", "part of it in a csv: 4 (1 in all)"),
         ("\n4,dog", "", "images of test/ without a row: 4 (1 in all)"),
         ("\n4,dog", "\n04,dog", "ids without an image in test/: 04 (1 in all)"),
         ("\n4,dog", "\n4,dog\n13,dog", "13 ids for 12 images of test/"),

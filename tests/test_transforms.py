@@ -470,6 +470,8 @@ def test_the_kaggle_recipe_is_the_chapter_s():
         normalize,
     )
     assert kaggle_test_augs() == (normalize,)
+    wide = kaggle_train_augs((32, 64))
+    assert wide[:2] == (Resize((40, 80)), RandomResizedCrop((32, 64), (0.64, 1.0), (1.0, 1.0)))
 
 
 def test_augmentation_lists_are_read_in_order():

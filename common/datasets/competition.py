@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from unicodedata import normalize
 
-from common.datasets.ids import image_id, is_file_name, natural
+from common.datasets.ids import image_id, is_file_name, is_id, natural
 from common.datasets.images import is_image
 from common.datasets.problems import counted, listed
 from common.errors import UserNotice
@@ -31,16 +32,17 @@ def list_images(path: Path) -> ImageFolder:
     A problem is a folder that is missing, cannot be listed or has no images, two images of one id,
     and a link that leads nowhere.
     """
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 - Path's raises for names that are too long
         return ImageFolder(path, problems=[f"there is no {path}: {unpack(path)}"])
     folder = ImageFolder(path)
     dangling: list[str] = []
     try:
         with os.scandir(path) as entries:
             for entry in entries:
-                kind = folder.names if is_image(entry.name) else folder.ignored
-                if kind is folder.names and not entry.is_file():
-                    kind = dangling if not os.path.exists(entry.path) else folder.ignored  # noqa: PTH110
+                if not is_image(entry.name) or not _leads_somewhere(entry):
+                    kind = dangling if is_image(entry.name) else folder.ignored
+                else:
+                    kind = folder.names if entry.is_file() else folder.ignored
                 kind.append(entry.name)
     except OSError as error:
         problem = f"cannot list {path} ({error.strerror}): check its permissions"
@@ -50,9 +52,16 @@ def list_images(path: Path) -> ImageFolder:
     return folder
 
 
+def _leads_somewhere(entry: "os.DirEntry[str]") -> bool:
+    """Return false for a link that leads nowhere, or in a circle, which `is_file` would raise for."""
+    return not entry.is_symlink() or os.path.exists(entry.path)  # noqa: PTH110
+
+
 def _folder_problems(folder: ImageFolder, dangling: list[str]) -> Iterator[str]:
     if twice := [name for name, other in _neighbours(folder.names) if name == other]:
         yield f"{folder.path} has two images for the ids {counted(twice)}: keep one of each"
+    if bad := [name for name in folder.names if not is_id(image_id(name))]:
+        yield f"{folder.path} has names that cannot be in a csv, {counted(bad)}: rename them"
     if dangling:
         yield f"{folder.path} has links that lead nowhere, {counted(dangling)}: remove them"
     if not folder.names and not dangling:
@@ -70,7 +79,7 @@ def _neighbours(names: list[str]) -> Iterator[tuple[str, str]]:
 
 def unpack(path: Path) -> str:
     """Say what to do where a folder's images are missing: most often an archive lies beside it."""
-    if (path / path.name).is_dir():
+    if os.path.isdir(path / path.name):  # noqa: PTH112 - as above
         return f"move what is in {path / path.name} up into it"
     # train.7z for train/; else the one archive that Kaggle makes of all.
     if archives := archives_of(path) or archives_beside(path):
@@ -96,6 +105,8 @@ def match_problems(images: ImageFolder, labels: Mapping[str, str]) -> Iterator[s
     """Yield what is wrong between the training images and their labels."""
     if bad := {label for label in labels.values() if not is_file_name(label)}:
         yield f"classes that cannot be a folder's name: {counted(bad)}; rename them"
+    if alike := _alike(set(labels.values())):
+        yield f"classes that some disks take for one folder: {listed(alike)}; make them one"
     if not images.names or not labels:
         return
     ids = set(map(image_id, images.names))
@@ -107,6 +118,13 @@ def match_problems(images: ImageFolder, labels: Mapping[str, str]) -> Iterator[s
     if alone := {label: name for name, label in labels.items() if sizes[label] == 1}:
         one = listed([f"'{label}' of id {alone[label]}" for label in sorted(alone)])
         yield f"classes of one image, which validation would take: {one}; correct the label or add images"
+
+
+def _alike(classes: set[str]) -> list[str]:
+    """Return the classes that differ only in case or in how Unicode spells their accents."""
+    folded = {name: normalize("NFC", normalize("NFC", name).casefold()) for name in classes}
+    sizes = Counter(folded.values())
+    return sorted(name for name in classes if sizes[folded[name]] > 1)
 
 
 def notice_ignored(*folders: ImageFolder) -> None:

@@ -128,7 +128,6 @@ def _chunks(
                 unreadable += [problem for rest in decoded for problem in rest.unreadable]
                 _raise_unreadable(unreadable, way_out)
             yield names[first : first + count], images
-            del images  # or it would stay while the next one is filled
 
 
 def _fill(images: NDArray[np.uint8], decoded: Iterator[Decoded]) -> list[str]:

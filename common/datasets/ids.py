@@ -1,6 +1,9 @@
 """The ids of a competition's images, which are the names of the files without their extensions."""
 
+import os
+
 _NOT_IN_NAMES = frozenset("/\\\0\r\n")
+_MOST_BYTES = 255  # of a file's name, on almost all file systems
 
 
 def image_id(name: str) -> str:
@@ -22,5 +25,16 @@ def natural(name: str) -> str:
 
 
 def is_file_name(name: str) -> bool:
-    """Return whether ``name`` can be a file's in one line of a csv: no path, not empty."""
-    return name not in ("", ".", "..") and _NOT_IN_NAMES.isdisjoint(name)
+    """Return whether ``name`` can be a file's in one line of a csv: no path, not empty, not too long."""
+    short = len(name) <= _MOST_BYTES and len(os.fsencode(name)) <= _MOST_BYTES
+    return short and name not in ("", ".", "..") and _NOT_IN_NAMES.isdisjoint(name)
+
+
+def is_id(name: str) -> bool:
+    """Return whether ``name`` comes back from a csv as it is: no blanks around it, and UTF-8."""
+    return is_file_name(name) and name == name.strip() and not _surrogates(name)
+
+
+def _surrogates(name: str) -> bool:
+    """Return whether the file's name has bytes that are no UTF-8, which Python keeps as these."""
+    return not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name)

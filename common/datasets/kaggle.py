@@ -2,8 +2,9 @@
 
 The book's names and results, made repeatable: whatever was there before, after any of these
 functions has ended the folders hold what the labels and the ratio say, and at no moment, not even
-of an interrupted run, is an image in both ``train/`` and ``valid/``. Images are links to the
-originals where the file system allows it, so they cost no space; do not edit them in place.
+of an interrupted run or of two at once, is an image in both ``train/`` and ``valid/``. Images are
+links to the originals where the file system allows it, so they cost no space; do not edit them in
+place. Originals are never changed; other images among the sorted ones go to ``set_aside/``.
 
 Measured on two shared cores of an AMD EPYC with ext4, hard links and Python 3.11, in a process of its
 own; what it grew by is from its largest resident size:
@@ -102,9 +103,11 @@ def copyfile(filename: AnyPath, target_dir: AnyPath) -> None:
     """Put the file into ``target_dir`` under its own name: a hard link where possible, else a copy.
 
     The folder is made if it is not there; a file of that name is replaced, never written into.
-    Raises UserError when the disk is full or the folder cannot be written.
+    Raises UserError when there is no such file, the disk is full or the folder cannot be written.
     """
     source, target = Path(filename), Path(target_dir) / Path(filename).name
+    if not os.path.isfile(source):  # noqa: PTH113
+        raise_problems(str(source), [f"there is no file {source}: give one that is there"])
     if is_same(str(source), str(target)):
         return
     with written_whole(target) as temporary:
@@ -125,7 +128,8 @@ def reorg_train_valid(data_dir: AnyPath, labels: dict[str, str], valid_ratio: fl
     """
     _check_ratio(valid_ratio)
     images = list_images(Path(data_dir) / "train")
-    raise_problems(str(images.path), [*images.problems, *match_problems(images, labels)])
+    none = [] if labels else ["there are no labels: give each image one"]
+    raise_problems(str(images.path), [*images.problems, *none, *match_problems(images, labels)])
     notice_ignored(images)
     plan, per_class = _split(images, labels, valid_ratio)
     arrange(images.path, Path(data_dir) / SORTED, plan)
@@ -171,11 +175,12 @@ def reorg_cifar10_data(data_dir: AnyPath, valid_ratio: float) -> Reorganized:
 
 def _survey(root: Path) -> tuple[LabelFile, ImageFolder, ImageFolder]:
     """Look through the competition's files, and raise all that is wrong as one UserError."""
-    if root.is_file():
-        raise UserError(f"{root} is a file: unpack it, and give the folder")
-    if not root.is_dir():
+    # Path's own functions raise for names that are too long.
+    if os.path.isfile(root):  # noqa: PTH113
+        raise_problems(str(root), [f"{root} is a file: unpack it, and give the folder"])
+    if not os.path.isdir(root):  # noqa: PTH112
         what = archives_of(root) or ["the competition's files"]
-        raise UserError(f"there is no folder {root}: unpack {what[0]} there")
+        raise_problems(str(root), [f"there is no folder {root}: unpack {what[0]} there"])
     file = _labels(root / "trainLabels.csv")
     train, test = list_images(root / "train"), list_images(root / "test")
     match = match_problems(train, file.labels)
@@ -185,7 +190,8 @@ def _survey(root: Path) -> tuple[LabelFile, ImageFolder, ImageFolder]:
 
 def _labels(path: Path) -> LabelFile:
     way_out = "put a whole copy of the competition's trainLabels.csv there"
-    if not path.exists() and (archives := archives_of(path) or archives_beside(path)):
+    there = os.path.exists(path)  # noqa: PTH110 - Path's raises for names that are too long
+    if not there and (archives := archives_of(path) or archives_beside(path)):
         way_out = f"unpack {', '.join(archives[:3])}, in the same folder"
     return read_label_file(path, way_out)
 
@@ -231,13 +237,7 @@ def load_split(
     and for images that cannot be read.
     """
     root = Path(data_dir) / SORTED / split
-    found = {path.name for path in root.iterdir() if path.is_dir()} if root.is_dir() else set()
-    problems = []
-    if missing := [name for name in classes if name not in found]:
-        problems.append(f"{root} has no folder for {counted(missing)}: sort the files first")
-    if unknown := [name for name in found if name not in classes]:
-        problems.append(f"{root} has {counted(unknown)}, which are no classes: sort the files anew")
-    raise_problems(str(root), problems)
+    raise_problems(str(root), _class_problems(root, classes))
     folders = [list_images(root / name) for name in classes]
     raise_problems(str(root), [problem for folder in folders for problem in folder.problems])
     paths = [f"{folder.path}/{name}" for folder in folders for name in folder.names]
@@ -246,6 +246,22 @@ def load_split(
         paths, image_size, workers, title=f"decoding {root}", way_out=_whole_copies("train")
     )
     return Dataset(images, labels.astype(np.int64), tuple(classes))
+
+
+def _class_problems(root: Path, classes: Sequence[str]) -> list[str]:
+    """Say which classes have no folder; and which folders with images are no classes."""
+    missing = [name for name in classes if not os.path.isdir(root / name)]  # noqa: PTH112
+    folders = [path for path in root.iterdir() if path.is_dir()] if os.path.isdir(root) else []  # noqa: PTH112
+    # A folder without images may be the user's: sorting leaves it there.
+    unknown = [
+        path.name for path in folders if path.name not in classes and list_images(path).names
+    ]
+    problems = []
+    if missing:
+        problems.append(f"{root} has no folder for {counted(missing)}: sort the files first")
+    if unknown:
+        problems.append(f"{root} has {counted(unknown)}, which are no classes: sort the files anew")
+    return problems
 
 
 def list_test_images(data_dir: AnyPath) -> Unlabelled:

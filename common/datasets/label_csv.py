@@ -18,6 +18,7 @@ class LabelFile(NamedTuple):
     header: tuple[str, ...]
     labels: dict[str, str]  # {id: label}, in the order of the rows
     problems: list[str]
+    padded: tuple[str, ...] = ()  # ids of the rows with blanks around a field, left out above
 
 
 def read_label_file(path: Path, way_out: str) -> LabelFile:
@@ -29,6 +30,7 @@ def read_label_file(path: Path, way_out: str) -> LabelFile:
     labels: dict[str, str] = {}
     twice: list[str] = []
     malformed: list[str] = []
+    padded: list[str] = []
     header: tuple[str, ...] = ()
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:  # some editors put a mark first
@@ -39,6 +41,8 @@ def read_label_file(path: Path, way_out: str) -> LabelFile:
                 if len(fields) == 2 and is_file_name(fields[0]) and is_file_name(fields[1]):
                     if fields[0] in labels:
                         twice.append(fields[0])
+                    if fields != row:
+                        padded.append(fields[0])
                     labels[fields[0]] = fields[1]
                 elif any(fields):
                     malformed.append(f"row {number} '{one_line(','.join(row), 60)}'")
@@ -49,7 +53,7 @@ def read_label_file(path: Path, way_out: str) -> LabelFile:
     problems = list(_problems(path, header, labels, malformed, twice))
     if not labels and not malformed:
         problems.append(f"{path} has no labels: {way_out}")
-    return LabelFile(header, labels, problems)
+    return LabelFile(header, labels, problems, tuple(padded))
 
 
 def _problems(

@@ -1,18 +1,29 @@
 """The files of one folder put into class folders: by links where the file system has them."""
 
 import os
+import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import stat
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
+from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import TypeAlias
 
 from common.datasets.bars import job_bar
 from common.datasets.images import image_extensions
+from common.datasets.problems import listed, raise_problems
+from common.errors import UserError, UserNotice
 from common.files import DISK_FULL, writing, written_whole
 
 Plan: TypeAlias = Mapping[str, Mapping[str, Sequence[str]]]  # {split: {class: names of files}}
 
+SET_ASIDE = "set_aside"
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9]+(\.[^.]+)")  # as `written_whole` calls it
 _STEP = 500  # files between two moves of the bar
 
 
@@ -25,6 +36,7 @@ class Placed:
     symbolic_links: int = 0
     copies: int = 0
     removed: int = 0
+    set_aside: int = 0  # images that are no original's, moved out of the splits
 
     def __add__(self, other: "Placed") -> "Placed":
         names = [field.name for field in fields(self)]
@@ -37,6 +49,7 @@ class Placed:
             "symbolic_links": "symbolic links",
             "copies": "copies",
             "removed": "old ones removed",
+            "set_aside": "others set aside",
         }
         counts = {text: getattr(self, name) for name, text in names.items()}
         return ", ".join(f"{count:,} {text}" for text, count in counts.items() if count)
@@ -46,43 +59,144 @@ def arrange(source: Path, root: Path, plan: Plan) -> Placed:
     """Make the images in ``root/<split>/<class>/`` those of ``plan``, which lie in ``source``.
 
     First all that is wrong goes from all splits of the plan, then what is missing comes: so that no
-    image is ever in two splits. Only images and empty class folders are removed. A file counts as
-    in place if it is the original's link, or a copy of its size and time.
+    image is ever in two splits. Only images and empty class folders are removed, and of an image
+    that is none of ``source`` never the last copy: it moves to ``root/set_aside/``, with a
+    `UserNotice`. A file counts as in place if it is the original's link, or a copy of its size and
+    time. Processes that sort into the same ``root`` wait for each other.
 
     Hard links where the file system makes them, else symbolic links (``train/`` may be a link to
-    another disk), else copies. Raises UserError when the disk is full or a folder cannot be
-    written.
+    another disk), else copies. Raises UserError when the disk is full, a folder cannot be written,
+    and for links where the folders of the plan should be, before anything is changed.
     """
     total = sum(len(names) for classes in plan.values() for names in classes.values())
     with job_bar(f"sorting {source}", total) as advance, writing(root):
-        placed, missing = _clear(source, root, plan, advance)
-        put = _Putter(source)
-        for folder, names in missing:
-            if names:
-                put.into(folder, names, advance)
-    return placed + put.placed
+        raise_problems(str(root), _folder_problems(source, root, plan))
+        if not root.is_dir():
+            root.mkdir(parents=True, exist_ok=True)
+        with _alone_in(root):
+            clear = _Clearer(source, root, plan)
+            missing = clear.all(advance)
+            clear.notice()
+            put = _Putter(source)
+            for folder, names in missing:
+                if names:
+                    put.into(folder, names, advance)
+    return clear.placed + put.placed
 
 
-def _clear(
-    source: Path, root: Path, plan: Plan, advance: Callable[[int], None]
-) -> tuple[Placed, list[tuple[Path, list[str]]]]:
-    """Remove what is wrong; return the names that are missing in each folder."""
-    missing = []
-    kept = removed = 0
+def _folder_problems(source: Path, root: Path, plan: Plan) -> list[str]:
+    """Say where sorting would change what is not its own, or has no folder to sort into."""
+    if problem := _no_folder(root):
+        return [problem]
+    base, real = root.resolve(), source.resolve()
+    if base == real or base in real.parents or real in base.parents:
+        return [f"{root} and {source} lead into each other: remove the link between them"]
+    problems = []
     for split, classes in plan.items():
-        for folder in _folders(root / split):
-            if folder.name not in classes:
-                removed += _remove_images(folder, _listed(source, folder, ())[1])
-                if not any(folder.iterdir()):
-                    folder.rmdir()
-        for label, names in classes.items():
-            in_place, wrong = _listed(source, root / split / label, names)
-            kept += len(in_place)
-            advance(len(in_place))
-            removed += _remove_images(root / split / label, wrong)
-            absent = [name for name in names if name not in in_place] if in_place else list(names)
-            missing.append((root / split / label, absent))
-    return Placed(kept=kept, removed=removed), missing
+        folder = root / split
+        inner = sorted(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else []
+        wanted = [folder, *(path for path in inner if path.name in classes)]
+        problems += [problem for path in wanted if (problem := _no_folder(path))]
+        # What is wrong in a folder is removed: where a link leads, these may be the originals.
+        if links := [str(path) for path in (folder, *inner) if path.is_symlink() and path.is_dir()]:
+            problems.append(f"links in the place of folders, {listed(links)}: remove the links")
+    return problems
+
+
+def _no_folder(path: Path) -> str | None:
+    blocked = os.path.lexists(path) and not path.is_dir()
+    return f"{path} is no folder, and one must be there: move it away" if blocked else None
+
+
+@contextmanager
+def _alone_in(root: Path) -> Iterator[None]:
+    """Wait until no other process sorts into ``root``: two of other ratios would mix the splits.
+
+    The system ends the lock with the process, however that ends.
+    """
+    if sys.platform == "win32":  # knows no locks of folders
+        yield
+        return
+    import fcntl
+
+    handle = os.open(root, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems have none
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+class _Clearer:
+    """Removes what is wrong from the folders of a plan, and finds what is missing there."""
+
+    def __init__(self, source: Path, root: Path, plan: Plan) -> None:
+        self.source, self.root, self.plan = source, root, plan
+        self.placed = Placed()
+        self.set_aside: list[str] = []
+
+    def all(self, advance: Callable[[int], None]) -> list[tuple[Path, list[str]]]:
+        """Clear all folders; return the names that are missing in each."""
+        missing = []
+        for split, classes in self.plan.items():
+            for folder in _folders(self.root / split):
+                if folder.name not in classes:
+                    self._remove(folder, _listed(self.source, folder, ())[1])
+                    with suppress(OSError):  # not empty
+                        folder.rmdir()
+            for label, names in classes.items():
+                folder = self.root / split / label
+                in_place, wrong = _listed(self.source, folder, names)
+                self.placed += Placed(kept=len(in_place))
+                advance(len(in_place))
+                self._remove(folder, wrong)
+                absent = [n for n in names if n not in in_place] if in_place else list(names)
+                missing.append((folder, absent))
+        return missing
+
+    def notice(self) -> None:
+        if self.set_aside:
+            text = f"moved to {self.root / SET_ASIDE}, as {self.source} has no such images: "
+            warnings.warn(UserNotice(text + listed(sorted(self.set_aside))), stacklevel=4)
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(n for classes in self.plan.values() for ns in classes.values() for n in ns)
+
+    def _remove(self, folder: Path, names: list[str]) -> None:
+        for name in names:
+            if self._is_ours(name) or _is_spare(folder / name):
+                (folder / name).unlink(missing_ok=True)
+                self.placed += Placed(removed=1)
+            else:
+                self._put_aside(folder / name)
+
+    def _is_ours(self, name: str) -> bool:
+        """Return whether the name is an original's, or what a killed process copied it to."""
+        if name in self._known:
+            return True
+        begun = _TEMPORARY.fullmatch(name)
+        return begun is not None and f"{begun[1]}{begun[2]}" in self._known
+
+    def _put_aside(self, path: Path) -> None:
+        """Move what may be the user's only copy out of the splits, under a name that is free."""
+        inner = path.relative_to(self.root)
+        target = self.root / SET_ASIDE / inner
+        for number in count(2):
+            if not os.path.lexists(target):
+                break
+            target = target.with_name(f"{inner.stem}-{number}{inner.suffix}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+        self.set_aside.append(inner.as_posix())
+        self.placed += Placed(set_aside=1)
+
+
+def _is_spare(path: Path) -> bool:
+    """Return whether the file's content is elsewhere too: it is a link, or not the only hard one."""
+    status = path.lstat()
+    return stat.S_ISLNK(status.st_mode) or status.st_nlink > 1
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -98,6 +212,8 @@ def _listed(source: Path, folder: Path, names: Sequence[str]) -> tuple[set[str],
         return in_place, wrong
     with os.scandir(folder) as entries:
         for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                continue
             if entry.name in wanted:
                 same = is_same(f"{source}/{entry.name}", entry.path)
                 (in_place.add if same else wrong.append)(entry.name)
@@ -109,20 +225,14 @@ def _listed(source: Path, folder: Path, names: Sequence[str]) -> tuple[set[str],
 
 def _is_image_file(entry: "os.DirEntry[str]") -> bool:
     extension = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - no Path for each file
-    return extension in image_extensions() and not entry.is_dir(follow_symlinks=False)
-
-
-def _remove_images(folder: Path, names: list[str]) -> int:
-    for name in names:
-        os.unlink(f"{folder}/{name}")  # noqa: PTH108
-    return len(names)
+    return extension in image_extensions()
 
 
 def is_same(source: str, target: str) -> bool:
     """Return whether ``target`` is a link to ``source``, or a copy by its size and time."""
     try:
         new, old = os.stat(source), os.stat(target)  # noqa: PTH116
-    except FileNotFoundError:  # a link that leads nowhere, too
+    except OSError:  # a link that leads nowhere or in a circle, too
         return False
     return os.path.samestat(new, old) or (
         (old.st_size, old.st_mtime_ns) == (new.st_size, new.st_mtime_ns)
@@ -172,11 +282,16 @@ class _Putter:
             try:
                 return self.ways[0](name, target, pointer)
             except FileExistsError:
-                # Another process sorts the same folder.
+                # Another process sorts the same folder, where there are no locks.
                 if is_same(f"{self.source}/{name}", target):
                     return "kept"
-                raise
+                raise UserError(f"{target} is in the way: move it away") from None
             except (OSError, NotImplementedError) as error:
+                if not os.path.exists(f"{self.source}/{name}"):  # noqa: PTH110 - no link to nothing
+                    gone = (
+                        f"{self.source}/{name} is gone: leave the files alone while they are sorted"
+                    )
+                    raise UserError(gone) from error
                 full = isinstance(error, OSError) and error.errno in DISK_FULL
                 if full or len(self.ways) == 1:
                     raise

@@ -22,12 +22,17 @@ def listed(items: list[str]) -> str:
 def one_line(text: str, most: int = 300) -> str:
     """Return ``text`` with its line breaks and the like spelled out, cut where it is too long."""
     text = text if len(text) <= most else f"{text[: most - 3]}..."
-    return text if text.isprintable() else repr(text)[1:-1]
+    return text if text.isprintable() else "".join(map(_visible, text))
+
+
+def _visible(letter: str) -> str:
+    return letter if letter.isprintable() else repr(letter)[1:-1]
 
 
 def raise_problems(where: str, problems: list[str]) -> None:
     """Raise one UserError that says all ``problems``, each with its way out; none is none."""
-    if len(problems) == 1:
-        raise UserError(problems[0])
+    text = "; ".join(problems)
+    if len(problems) > 1:
+        text = f"{where} has {len(problems)} problems: {text}"
     if problems:
-        raise UserError(f"{where} has {len(problems)} problems: {'; '.join(problems)}")
+        raise UserError(one_line(text, most=len(text)))  # a path may have line breaks

@@ -18,13 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.datasets.competition import list_images
-from common.datasets.ids import image_id, natural
+from common.datasets.ids import image_id, is_id, natural
 from common.datasets.label_csv import HEADER, LabelFile, as_csv, read_label_file
 from common.datasets.problems import counted, listed, raise_problems
 from common.errors import UserError
 from common.files import written_whole
 
 AnyPath: TypeAlias = str | os.PathLike[str]
+Labels: TypeAlias = Sequence[str] | Sequence[int] | NDArray[np.integer[Any]]
 
 TEST_LABELS = "testLabels.csv"  # where the answers are known; Kaggle gives none
 
@@ -61,7 +62,7 @@ class SubmissionReport:
 def write_submission(
     path: AnyPath,
     ids: Sequence[str],
-    labels: Sequence[str] | NDArray[np.integer[Any]],
+    labels: Labels,
     classes: Sequence[str],
 ) -> None:
     """Write one row for each id, in the order of the ids as numbers; whole or not at all.
@@ -76,6 +77,8 @@ def write_submission(
         problems.append(f"{len(ids):,} ids and {len(names):,} labels: give each id one")
     if twice := [name for name, count in Counter(ids).items() if count > 1]:
         problems.append(f"ids that come twice, {counted(twice)}: give each once")
+    if bad := [name for name in ids if not is_id(name)]:
+        problems.append(f"ids that cannot be in a csv, {counted(bad)}: rename their files")
     if unknown := set(names) - set(classes):
         problems.append(f"labels that are no classes, {counted(unknown)}: take names of classes")
     if not len(ids):
@@ -87,14 +90,15 @@ def write_submission(
         temporary.write_bytes(rows)
 
 
-def _names(
-    labels: Sequence[str] | NDArray[np.integer[Any]], classes: Sequence[str]
-) -> Sequence[str]:
-    """Return labels as names; a position outside of the classes as a name that none has."""
-    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
-        return list(map(str, labels))
-    known = range(len(classes))
-    return [classes[label] if label in known else f"position {label}" for label in labels.tolist()]
+def _names(labels: Labels, classes: Sequence[str]) -> Sequence[str]:
+    """Return labels as names; what is neither a name nor a position as a name that none has."""
+    given = labels.tolist() if isinstance(labels, np.ndarray) else labels
+    return [label if isinstance(label, str) else _name_at(label, classes) for label in given]
+
+
+def _name_at(position: Any, classes: Sequence[str]) -> str:
+    whole = isinstance(position, int | np.integer) and not isinstance(position, bool)
+    return classes[position] if whole and 0 <= position < len(classes) else f"position {position}"
 
 
 def read_submission(path: AnyPath) -> dict[str, str]:
@@ -108,8 +112,8 @@ def check_submission(path: AnyPath, data_dir: AnyPath) -> SubmissionReport:
     """Check a submission against the competition's ``test/`` and the classes of ``trainLabels.csv``.
 
     Raises one UserError for all that is wrong: another header than ``id,label``, rows of another
-    form, ids that come twice, images of ``test/`` without a row and rows without an image, and
-    labels that are no classes; also where ``test/`` or ``trainLabels.csv`` cannot be read.
+    form or with blanks around a field, ids that come twice, images of ``test/`` without a row and
+    rows without an image, and labels that are no classes; also where ``test/`` or ``trainLabels.csv`` cannot be read.
     Where ``testLabels.csv`` lies there, for all images or some, the report holds the accuracy.
     """
     root = Path(data_dir)
@@ -122,6 +126,7 @@ def check_submission(path: AnyPath, data_dir: AnyPath) -> SubmissionReport:
     problems = [*file.problems, *_header_problems(file)]
     if file.labels:
         problems += _id_problems(file, {image_id(name) for name in images.names})
+        problems += _padding_problems(file)
         problems += _class_problems(file, set(classes))
     raise_problems(str(path), problems)
     counts = Counter(file.labels.values())
@@ -169,6 +174,12 @@ def _id_problems(file: LabelFile, images: set[str]) -> Iterator[str]:
         yield f"images of test/ without a row: {counted(missing)}; predict them too"
     if unknown:
         yield f"ids without an image in test/: {counted(unknown)}; remove them"
+
+
+def _padding_problems(file: LabelFile) -> Iterator[str]:
+    if file.padded:
+        ids = counted(file.padded)
+        yield f"rows with blanks around the id or the label, which are part of it in a csv: {ids}; remove them"
 
 
 def _class_problems(file: LabelFile, classes: set[str]) -> Iterator[str]:
