@@ -91,22 +91,25 @@ def run(command: Kaggle, backend: Backend, startup_seconds: float | None = None)
     """
     session = replace(_begin(command, backend), startup_seconds=startup_seconds)
     folder, console = session.folder, session.console
+    summary: dict[str, Any] = {"startup_seconds": startup_seconds}
+
+    def keep(part: str, found: dict[str, Any]) -> None:
+        """Add a part to the summary, so that what is known stays if the next one is interrupted."""
+        summary[part] = found
+        memory = {"peak_memory_mib": environment.peak_memory_mib()}
+        folder.write_json("summary.json", summary | memory)
+
     try:
         console.print(f"\n1. train on {_images(session, 'train')}, validate on the rest")
-        validation = _validate(session)
+        keep("validation", _validate(session))
         console.print(f"\n2. train anew on {_images(session, 'train_valid')}")
         net, training = _retrain(session)
+        keep("training", asdict(training))
         console.print(f"\n3. predict {_images(session, 'test')}")
-        test = _predict_and_submit(session, net)
+        keep("test", _predict_and_submit(session, net))
     except KeyboardInterrupt as interrupt:
         epochs = counted(len(folder.metrics), "finished epoch")
         raise KeyboardInterrupt(f"interrupted: {epochs}, kept in {folder.path}") from interrupt
-    used = {
-        "startup_seconds": startup_seconds,
-        "peak_memory_mib": environment.peak_memory_mib(),
-    }
-    parts = {"validation": validation, "training": asdict(training), "test": test}
-    folder.write_json("summary.json", parts | used)
     console.print(f"results in {folder.path}", soft_wrap=True)
 
 

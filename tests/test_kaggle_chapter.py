@@ -356,18 +356,21 @@ def test_test_images_in_many_chunks_are_predicted_as_in_one(finished, competitio
     assert events == ["stop", "draw 8"]
 
 
-def test_ctrl_c_keeps_the_epochs_so_far_and_says_where(competition, tmp_path, monkeypatch):
-    backend = load_or_skip("pytorch")
+def test_ctrl_c_keeps_the_epochs_and_the_validation_so_far_and_says_where(
+    competition, tmp_path, monkeypatch
+):
+    load_or_skip("pytorch")
 
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(backend.kaggle, "predict_labels", interrupted)
+    monkeypatch.setattr(kaggle_chapter, "_retrain", interrupted)
     out = tmp_path / "out"
     arguments = ["--backend", "pytorch", "--data-dir", str(competition), *SETTINGS]
     with pytest.raises(KeyboardInterrupt, match=f"1 finished epoch, kept in {out}"):
         run(["kaggle", *arguments, "--epochs", "1", "--output", str(out)])
     assert (out / "metrics.jsonl").exists()
+    assert "per_class" in json.loads((out / "summary.json").read_text())["validation"]
     assert not (out / "submission.csv").exists()
 
 
