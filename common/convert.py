@@ -84,7 +84,7 @@ class Stored:
     @property
     def classes(self) -> list[str] | None:
         """The names of the classes where the metadata have them. Raises UserError where they are none."""
-        classes = self._metadata("classes")
+        classes = self._metadata("classes", "list of classes")
         if classes is None:
             return None
         if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
@@ -94,7 +94,7 @@ class Stored:
     @property
     def image_size(self) -> int | None:
         """The side in pixels of the images that the network has learnt from, where the metadata have it."""
-        size = self._metadata("image_size")
+        size = self._metadata("image_size", "size of images")
         if size is not None and (not isinstance(size, int) or not 8 <= size <= MOST_IMAGE_SIZE):
             raise UserError(f"{self.path}: its metadata hold no size of images")
         return size
@@ -102,7 +102,7 @@ class Stored:
     @property
     def normalize(self) -> Normalize | None:
         """What was done to the images before the network, None where it is nothing, as the metadata say."""
-        numbers = self._metadata("normalize")
+        numbers = self._metadata("normalize", "mean and standard deviation")
         if numbers is None:
             return None
         try:
@@ -114,12 +114,12 @@ class Stored:
         mean, std = array.tolist()
         return Normalize(tuple(mean), tuple(std))
 
-    def _metadata(self, name: str) -> Any:
-        """Return an entry of the metadata, None where it is not there or, as no value of ours is, not JSON."""
+    def _metadata(self, name: str, what: str) -> Any:
+        """Return an entry of the metadata, None without one. Raises UserError, of ``what``, if it is no JSON."""
         try:
             return json.loads(self.metadata.get(name, "null"))
         except (ValueError, RecursionError):
-            raise UserError(f"{self.path}: its metadata hold no {name}") from None
+            raise UserError(f"{self.path}: its metadata hold no {what}") from None
 
 
 @dataclass(frozen=True)

@@ -209,7 +209,7 @@ def test_evaluating_weights_that_have_learnt_from_normalized_images_normalizes(t
         ("classes", "[1, 2, 3]", "no list of classes"),
         ("image_size", '"large"', "no size of images"),
         ("image_size", "1000000", "no size of images"),
-        ("image_size", "{", "no image_size"),
+        ("image_size", "{", "no size of images"),
         ("normalize", "[[0.5, 0.5, 0.5], [0, 1, 1]]", "no mean and standard deviation"),
         ("normalize", "[0.5, 0.5]", "no mean and standard deviation"),
         ("normalize", '[["a"], {}]', "no mean and standard deviation"),

@@ -108,7 +108,12 @@ def test_a_run_leaves_config_metrics_pictures_and_weights(trained, name, small_f
     assert summary["test_acc"] == epochs[-1]["test_acc"]
     weights, metadata = load_weights(folder / "weights.safetensors")
     assert {n: w.shape for n, w in weights.items()} == weight_shapes(2)
-    assert metadata == {"backend": name, "classes": '["bright", "dark"]', "data": small_folder.name}
+    assert metadata == {
+        "backend": name,
+        "classes": '["bright", "dark"]',
+        "data": small_folder.name,
+        "image_size": "8",
+    }
     pictures = sorted(folder.glob("*.png"))
     assert len(pictures) == 9  # seven augmentations, the training images, the curves
     for picture in pictures:
