@@ -258,7 +258,7 @@ def train_epoch(
     About five times it reports loss and accuracy so far to `animator`; only
     then are the metrics read.
     """
-    num_batches, previous = len(train_iter), None
+    num_batches = len(train_iter)
     reports = reporting_points(num_batches)
     # Sum of losses, number of correct predictions, number of examples
     metric = Accumulator(3)
@@ -268,7 +268,9 @@ def train_epoch(
             net, features, labels, loss, trainer, devices
         )
         metric.add(l, acc, len(labels))
-        previous = _keep_up(previous, l)
+        # MXNet computes behind Python's back. What the timer did not wait
+        # for here, the loader would, to copy its batch in.
+        npx.waitall()
         if i in reports:
             train_loss = metric[0] / metric[2]
             train_acc = metric[1] / metric[2]
