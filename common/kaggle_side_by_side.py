@@ -19,6 +19,7 @@ from common.kaggle_chapter import EMBEDDED, MOST_LINES, SHEET
 from common.records import RunFolder
 from common.running import counted
 from common.side_by_side_tables import (
+    START_AND_MEMORY,
     add_versions,
     curves_by_backend,
     new_table,
@@ -78,14 +79,18 @@ def report(
     _draw_curves(folder.path / "backends.png", results, data_dir.resolve().name, command)
     if disagree:
         _draw_disagreements(folder.path / "disagreements.png", data_dir, labels, disagree)
-    note = FAIRNESS[command.config.pipeline]
+    notes = [
+        FAIRNESS[command.config.pipeline],
+        f"One after another, each in a process of its own. {START_AND_MEMORY}",
+    ]
     console.print()
-    console.print(note)
+    for note in notes:
+        console.print(note)
     folder.write_json(
         "comparison.json",
         {
             "arguments": list(arguments),
-            "notes": [note],
+            "notes": notes,
             "backends": results,
             "agreement": {f"{a}, {b}": share for (a, b), share in agreement.items()},
             "all_agree": everywhere,

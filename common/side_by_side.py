@@ -21,6 +21,7 @@ from common.processes import run_process
 from common.records import RunFolder
 from common.running import make_console
 from common.side_by_side_tables import (
+    START_AND_MEMORY,
     add_versions,
     curves_by_backend,
     new_table,
@@ -42,8 +43,7 @@ FAIRNESS = {
 }
 EXPLANATION = (
     "One after another, each in a process of its own. The book's timer leaves out loading and evaluation, "
-    "the wall clock nothing. Start-up lasts until the framework is imported. "
-    "Memory is the most that the process held at once, without worker processes. "
+    f"the wall clock nothing. {START_AND_MEMORY} "
     "Both are unknown (-) where another framework had to read the weights."
 )
 OTHER_DEVICES = "Not all on the same kind of device: their speeds do not compare."

@@ -9,6 +9,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+START_AND_MEMORY = (
+    "Start-up lasts until the framework is imported. "
+    "Memory is the most that the process held at once, without worker processes."
+)
 # Of the block that a run begins with: what may differ between backends, and is shown where it does.
 SETTINGS = ("device", "threads", "precision", "compile")
 
