@@ -350,7 +350,8 @@ def _network(session: Session, seed: int) -> Net:
     num_classes = len(session.data.train.classes)
     stored = session.weights
     weights = stored.weights if stored else initial_weights(num_classes, seed=seed)
-    return make_network(session.backend, session.config, session.devices, num_classes, weights)
+    config = session.config
+    return make_network(session.backend, session.devices, weights, config.precision, config.compile)
 
 
 def _load(session: Session, config: TrainConfig, dataset: Dataset, is_train: bool) -> DataIter:

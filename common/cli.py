@@ -27,7 +27,6 @@ COMMANDS = (
     "parity",
     "differences",
 )
-MOST_CLASSES_SHOWN = 1000
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class CheckSubmission:
 
 @dataclass(frozen=True)
 class Predict:
-    """Which images to classify, with which weights; ``top`` classes of each are printed.
+    """Which images to classify, with which weights.
 
     ``image_size`` is the side in pixels that images are brought to, None for the one that the weights were trained on.
     """
@@ -67,7 +66,6 @@ class Predict:
     images: tuple[Path, ...]
     device: str = "auto"
     image_size: int | None = None
-    top: int = 1
 
 
 @dataclass(frozen=True)
@@ -161,8 +159,6 @@ def _predict(options: dict[str, Any], backends: Sequence[str]) -> Predict:
     command = Predict(**given | {"images": tuple(given["images"])})
     if len(backend_names(command.backend, backends)) > 1:
         raise UserError("predict takes one backend: give --backend one name")
-    if not 1 <= command.top <= MOST_CLASSES_SHOWN:
-        raise UserError(f"--top {command.top}: must be from 1 to {MOST_CLASSES_SHOWN}")
     if command.image_size is not None:
         check_image_size(command.image_size)
     return command

@@ -264,9 +264,8 @@ def _train(
     backend, config, devices = session.backend, session.config, session.devices
     gc.collect()  # the network and the images of the training before
     backend.devices.set_seed(config.seed)
-    num_classes = len(dataset.classes)
-    weights = initial_weights(num_classes, seed=config.seed)
-    net = make_network(backend, config, devices, num_classes, weights)
+    weights = initial_weights(len(dataset.classes), seed=config.seed)
+    net = make_network(backend, devices, weights, config.precision, config.compile)
     augs = kaggle_train_augs(session.image_size)
     train_iter = load_batches(backend, config, dataset, augs, True, devices[0])
 

@@ -213,7 +213,6 @@ def _add_predict(parser: argparse.ArgumentParser, backends: Sequence[str]) -> No
         metavar="N",
         help="side in pixels that images are brought to (default: as in training)",
     )
-    add("--top", type=int, metavar="N", help="print so many classes of each (default: 1)")
 
 
 def _add_drawing(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ from common.convert import Stored
 from common.datasets.decoding import read_images
 from common.errors import UserError, UserNotice
 from common.interface import Backend, Device, Net
-from common.running import counted, describe_backend, make_console, padded
+from common.running import counted, describe_backend, make_console, make_network, padded
 from common.sampling import decide
 from common.weights import shown
 
@@ -32,12 +32,10 @@ def run(command: Predict, backend: Backend, stored: Stored) -> int:
     cannot classify RGB images.
     """
     console = make_console()
-    (device, *_) = devices = backend.devices.get_devices(command.device)
+    device, *_ = backend.devices.get_devices(command.device)
     classes, augs = _classes(stored), _normalize(stored)
     size = command.image_size or stored.image_size or IMAGE_SIZE
-    net = backend.resnet.resnet18(stored.num_classes)
-    backend.weights.set_weights(net, stored.weights)
-    net = backend.trainer.prepare(net, devices[:1])
+    net = make_network(backend, [device], stored.weights)
     what = f"{describe_backend(backend)}, {stored.path}: {counted(len(classes), 'class', 'classes')}, {size} x {size}"
     console.print(what, soft_wrap=True)
     # The first image would wait for what is made once, as a graph.
@@ -54,9 +52,11 @@ def run(command: Predict, backend: Backend, stored: Stored) -> int:
         began = time.perf_counter()
         p = probabilities(backend, net, image, augs, device)
         milliseconds = 1000 * (time.perf_counter() - began)
-        best = np.argsort(-p, kind="stable")[: command.top]
-        found = ", ".join(f"{classes[i]} {p[i]:.3f}" for i in best)
-        console.print(f"{padded(name, width)}  {found}  {milliseconds:.1f} ms", soft_wrap=True)
+        best = int(p.argmax())
+        console.print(
+            f"{padded(name, width)}  {classes[best]} {p[best]:.3f}  {milliseconds:.1f} ms",
+            soft_wrap=True,
+        )
     return UNREADABLE if failed else 0
 
 

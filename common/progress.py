@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,20 +20,37 @@ TRAINING_COST, EVALUATION_COST = 3, 1  # forward passes: a backward costs about 
 SECONDS_BETWEEN_LINES = 30.0  # where there is no bar
 
 
-def _bar(console: Console) -> Progress:
-    """Return a bar with the time that is left, which goes when it is done; none where there is no terminal."""
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=16),
-        TimeRemainingColumn(compact=True),
-        TextColumn("left  {task.fields[status]}", markup=False),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+class _Shown:
+    """A bar with the time that is left, from entering to leaving; none where the console is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.began = self.spoke = time.perf_counter()
+        self.bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=16),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left  {task.fields[status]}", markup=False),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> Self:
+        self.began = self.spoke = time.perf_counter()
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bar.stop()
 
 
-class TrainingProgress:
+class TrainingProgress(_Shown):
     """Watch a training from outside: be its animator, and count the batches that its loaders hand out.
 
     ``held_out`` is what the accuracy is called that ends an epoch, None where nothing is held out. ``points`` collects
@@ -50,31 +67,17 @@ class TrainingProgress:
         title: str = "",
         held_out: str | None = "test acc",
     ) -> None:
+        super().__init__(console)
         self.held_out = held_out
-        self.console, self.num_epochs, self.on_epoch = console, num_epochs, on_epoch
+        self.num_epochs, self.on_epoch = num_epochs, on_epoch
         self.title = f"{title} " if title else ""
         self.num_train = num_examples[0]
         self.legend = TRAINED if held_out is None else (*TRAINED, held_out)
         self.points: dict[str, Points] = {name: [] for name in self.legend}
         self.epoch = 1
-        self.began = self.spoke = time.perf_counter()
         self.seen = 0  # training examples of this epoch
-        self.bar = _bar(console)
         cost = num_examples[0] * TRAINING_COST + num_examples[1] * EVALUATION_COST
         self.task = self.bar.add_task(self._where(), total=cost * num_epochs, status="")
-
-    def __enter__(self) -> "TrainingProgress":
-        self.began = self.spoke = time.perf_counter()
-        self.bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.bar.stop()
 
     def training(self, data_iter: DataIter) -> DataIter:
         """Return ``data_iter``, watched; its batches count as training."""
@@ -158,26 +161,13 @@ class TrainingProgress:
         return f"  loss {loss:.3f}  train acc {acc:.3f}"
 
 
-class CountingProgress:
+class CountingProgress(_Shown):
     """Count images as they are done: a bar with the time left on a terminal, elsewhere a line from time to time."""
 
     def __init__(self, console: Console, what: str, total: int) -> None:
-        self.console, self.what, self.total, self.done = console, what, total, 0
-        self.began = self.spoke = time.perf_counter()
-        self.bar = _bar(console)
+        super().__init__(console)
+        self.what, self.total, self.done = what, total, 0
         self.task = self.bar.add_task(what, total=total, status="")
-
-    def __enter__(self) -> "CountingProgress":
-        self.bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.bar.stop()
 
     def add(self, images: int) -> None:
         """Count ``images`` more as done."""

@@ -14,7 +14,7 @@ from common.config import RunConfig, plain
 from common.datasets import Dataset
 from common.errors import UserError
 from common.interface import Backend, DataIter, Device, Net
-from common.weights import Weights
+from common.weights import Weights, network_sizes
 
 
 def make_console() -> Console:
@@ -99,12 +99,16 @@ def record(
 
 
 def make_network(
-    backend: Backend, config: RunConfig, devices: list[Device], num_classes: int, weights: Weights
+    backend: Backend,
+    devices: list[Device],
+    weights: Weights,
+    precision: str = "fp32",
+    compile: bool = False,
 ) -> Net:
-    """Return the book's ResNet-18 with these weights, ready for the devices."""
-    net = backend.resnet.resnet18(num_classes)
+    """Return the book's ResNet-18 with these weights, of RGB images, ready for the devices."""
+    net = backend.resnet.resnet18(network_sizes(weights)[0])
     backend.weights.set_weights(net, weights)
-    return backend.trainer.prepare(net, devices, config.precision, config.compile)
+    return backend.trainer.prepare(net, devices, precision, compile)
 
 
 def load_batches(

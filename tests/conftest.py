@@ -4,9 +4,11 @@
 framework that is installed and does not import is always a failure.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib as mpl
@@ -52,6 +54,19 @@ def python(script: str, **env: str) -> subprocess.CompletedProcess[str]:
         env=os.environ | env,
         check=False,
     )
+
+
+@contextlib.contextmanager
+def without_tracing(backend_name: str) -> Iterator[None]:
+    """Run TensorFlow's steps eagerly: tracing takes seconds for every new network. The others stay as they are."""
+    if backend_name != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import bright_dataset, random_dataset
+from conftest import bright_dataset, random_dataset, without_tracing
 
 from common.augmentation import Normalize, kaggle_test_augs
 from common.datasets import Dataset
@@ -55,16 +55,9 @@ class Training:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def without_tracing(backend):
-    """Run TensorFlow's steps eagerly: tracing takes seconds for every new network."""
-    if backend.name != "tensorflow":
+def eager(backend):
+    with without_tracing(backend.name):
         yield
-        return
-    import tensorflow as tf
-
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture

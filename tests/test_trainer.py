@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import bright_dataset
+from conftest import bright_dataset, without_tracing
 
 from common import metrics
 from common.interface import Backend
@@ -56,17 +56,12 @@ class Training:
 
 
 @pytest.fixture(autouse=True)
-def without_tracing(request):
-    """Run TensorFlow's steps eagerly: tracing takes seconds for every new network, and test_run.py does it."""
+def eager(request):
+    """Trace nothing but what is about it; test_run.py does the rest."""
     traced = any(word in request.node.name for word in ("compiled", "learns"))
-    if traced or "tensorflow" not in request.node.name:
+    tensorflow = not traced and "tensorflow" in request.node.name
+    with without_tracing("tensorflow" if tensorflow else ""):
         yield
-        return
-    import tensorflow as tf
-
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture
