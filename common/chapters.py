@@ -6,6 +6,7 @@ show the augmentations, train, and compare training with and without them.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from common import environment, plotting
+from common import environment, plotting, sheets
 from common.augmentation import Augmentation, gallery, parse_augmentations
 from common.cli import Command
 from common.config import PRESETS, RunConfig, TrainConfig
@@ -214,13 +215,11 @@ def _show(session: Session) -> None:
             session.backend, session.image, augmentations, 8, session.config, session.devices[0]
         )
         name = title.replace(",", "").replace(" ", "-")
-        plotting.save_sheet(
-            session.folder.path / f"augment-{number}-{name}.png", images, 2, 4, title
-        )
+        sheets.save_sheet(session.folder.path / f"augment-{number}-{name}.png", images, 2, 4, title)
     train = session.data.train
     # In the order of the first epoch: a folder comes class by class.
     first = epoch_order(len(train), session.config.seed, 0)[:32]
-    plotting.save_sheet(
+    sheets.save_sheet(
         session.folder.path / "training-images.png",
         [train.images[i] for i in first],
         4,
@@ -236,10 +235,11 @@ def _example_image(path: Path | None) -> Images:
     """Return the image to augment: the file's, or scikit-image's photograph of the cat Chelsea."""
     if path is not None:
         return read_image(path, LONGEST_SIDE)
-    import skimage.data
-
-    cat: Images = skimage.data.chelsea()  # type: ignore[no-untyped-call]
-    return cat
+    # `skimage.data.chelsea()` reads the same file, after an import of half a second.
+    skimage = find_spec("skimage")
+    assert skimage is not None
+    assert skimage.origin is not None
+    return read_image(Path(skimage.origin).parent / "data" / "chelsea.png", LONGEST_SIDE)
 
 
 def draw(

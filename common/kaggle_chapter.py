@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rich.cells import cell_len
 from rich.console import Console
 
-from common import environment, plotting
+from common import environment, plotting, sheets
 from common.augmentation import CIFAR10_NORMALIZE, kaggle_test_augs, kaggle_train_augs
 from common.chapters import draw
 from common.cli import Kaggle
@@ -334,7 +334,7 @@ def _draw_augmentations(session: Session, dataset: Dataset) -> None:
     for image in dataset.images[:: max(len(dataset) // rows, 1)][:rows]:
         drawn = draw(session.backend, image, augs, columns - 1, session.config, session.devices[0])
         pictures += [image, *drawn]
-    plotting.save_sheet(
+    sheets.save_sheet(
         session.folder.path / "augmented-images.png",
         pictures,
         len(pictures) // columns,
@@ -423,7 +423,7 @@ def _draw_predictions(
     session: Session, images: NDArray[np.uint8], labels: NDArray[np.int64]
 ) -> None:
     columns = SHEET[1]
-    plotting.save_sheet(
+    sheets.save_sheet(
         session.folder.path / "predictions.png",
         list(images),
         -(-len(images) // columns),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from common import plotting
+from common import plotting, sheets
 from common.cli import Kaggle
 from common.datasets.decoding import read_images
 from common.datasets.kaggle import list_test_images
@@ -200,6 +200,6 @@ def _draw_disagreements(
     title = (
         f"{len(shown)} of {len(disagree)} test images with more than one label: {', '.join(labels)}"
     )
-    plotting.save_sheet(
+    sheets.save_sheet(
         path, list(images), -(-len(shown) // columns), columns, title, scale=1.0, names=opinions
     )

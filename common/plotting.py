@@ -154,26 +154,6 @@ def _notebook_display() -> Any:
     return display if type(get_ipython()).__name__ == "ZMQInteractiveShell" else None
 
 
-def save_sheet(
-    path: Path,
-    images: Sequence[Images],
-    num_rows: int,
-    num_cols: int,
-    title: str,
-    scale: float = 1.5,
-    names: Sequence[str] | None = None,
-) -> None:
-    """Write a titled grid of images, uint8 (height, width, 3), as a PNG file; ``names`` stand over them."""
-    from matplotlib.figure import Figure
-
-    height, width = images[0].shape[:2]
-    tall = min(max(height / width, 0.25), 4.0) * scale + (0.15 if names else 0.0)
-    figure = Figure(figsize=(num_cols * scale, num_rows * tall + 0.35), layout="constrained")
-    figure.suptitle(title, parse_math=False)
-    _fill(np.atleast_1d(figure.subplots(num_rows, num_cols)).flatten(), images, names)
-    save_figure(path, figure)
-
-
 def save_figure(path: Path, figure: "Figure") -> None:
     """Write a figure, whole or not at all."""
     with written_whole(path) as temporary, warnings.catch_warnings():

@@ -256,7 +256,7 @@ def test_the_block_at_the_start_says_what_will_run(session, backend):
 
 def test_the_sheet_of_training_images_shows_those_of_the_first_epoch(session, monkeypatch):
     monkeypatch.setattr(chapters, "draw", lambda *arguments: [])
-    monkeypatch.setattr(chapters.plotting, "save_sheet", save_sheet := mock.Mock())
+    monkeypatch.setattr(chapters.sheets, "save_sheet", save_sheet := mock.Mock())
     chapters._show(session)
     shown, train = save_sheet.call_args, session.data.train
     first = epoch_order(40, 7, 0)[:32]

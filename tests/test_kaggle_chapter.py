@@ -226,7 +226,7 @@ def test_each_step_has_its_images_its_augmentations_and_the_settings_of_the_run(
     monkeypatch.setattr(backend.loaders, "load_batched", load)
     monkeypatch.setattr(backend.kaggle, "train", train)
     monkeypatch.setattr(backend.kaggle, "predict_labels", predict_labels)
-    monkeypatch.setattr(kaggle_chapter.plotting, "save_sheet", sheet)
+    monkeypatch.setattr(kaggle_chapter.sheets, "save_sheet", sheet)
     monkeypatch.setattr(kaggle_chapter, "_check_logits", lambda *arguments: None)
     arguments = ["--backend", "pytorch", "--data-dir", str(competition), *SETTINGS, "--seed", "5"]
     settings = ["--wd", "0.25", "--lr-period", "3", "--lr-decay", "0.125"]

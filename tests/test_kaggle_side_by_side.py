@@ -145,7 +145,7 @@ def test_the_picture_of_disagreements_shows_each_image_with_its_id_and_the_label
     reorg_cifar10_data(data_dir, 0.1)
     sheets = []
     monkeypatch.setattr(
-        kaggle_side_by_side.plotting, "save_sheet", lambda *a, **k: sheets.append((a, k))
+        kaggle_side_by_side.sheets, "save_sheet", lambda *a, **k: sheets.append((a, k))
     )
     labels = {"a": {"14": "cat", "7": "dog"}, "b": {"14": "cow", "7": "cat"}}
     kaggle_side_by_side._draw_disagreements(tmp_path / "d.png", data_dir, labels, ["14", "7"])

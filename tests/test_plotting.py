@@ -2,28 +2,8 @@
 
 import numpy as np
 import pytest
-from conftest import random_dataset
-from PIL import Image
 
 from common import plotting
-
-
-def test_a_sheet_has_one_cell_an_image_and_shows_its_pixels(tmp_path):
-    colours = [
-        np.full((20, 40, 3), level, np.uint8) for level in ([255, 0, 0], [0, 255, 0], [0, 0, 255])
-    ]
-    plotting.save_sheet(tmp_path / "sheet.png", colours, 1, 3, "three colours")
-    picture = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB"))
-    for colour in ([255, 0, 0], [0, 255, 0], [0, 0, 255]):
-        assert (picture == colour).all(-1).mean() > 0.1
-    row = picture[int(0.8 * len(picture))]
-    seen = [tuple(pixel) for pixel in row if sorted(pixel) == [0, 0, 255]]
-    assert list(dict.fromkeys(seen)) == [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
-
-
-def test_a_sheet_of_fewer_images_leaves_cells_empty(tmp_path):
-    plotting.save_sheet(tmp_path / "sheet.png", list(random_dataset(3).images), 4, 8, "three")
-    assert (tmp_path / "sheet.png").exists()
 
 
 def test_equal_pictures_are_equal_files(tmp_path):

@@ -556,7 +556,7 @@ def test_ctrl_c_keeps_the_metrics_so_far_and_says_where(name, small_folder, tmp_
     ("place", "words"),
     [
         ("common.chapters.load_data", "interrupted"),
-        ("common.plotting.save_sheet", "0 finished epochs, kept in"),
+        ("common.sheets.save_sheet", "0 finished epochs, kept in"),
         ("common.plotting.save_curves", "2 finished epochs, kept in"),
         ("common.chapters.save_weights", "2 finished epochs, kept in"),
     ],

@@ -1,0 +1,61 @@
+"""The main job up to its first training step, with a clock: `python -m benchmarks.first_step BACKEND OUTPUT`.
+
+It is run.py's own main, watched from outside, and ended when the first step is done.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import backends
+import run
+from common import datasets, environment, sheets
+
+Seconds = dict[str, float]
+
+
+def _timing(function: Callable[..., Any], name: str, spent: Seconds) -> Callable[..., Any]:
+    """Return a function that adds what each call takes to ``spent[name]``."""
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        began = time.perf_counter()
+        result = function(*args, **kwargs)
+        spent[name] = spent.get(name, 0.0) + time.perf_counter() - began
+        return result
+
+    return timed
+
+
+def main(arguments: list[str]) -> int:
+    """Print the seconds of each part of the start, and the most memory until then in MiB, as a line of JSON."""
+    name, output = arguments
+    began, spent = time.perf_counter(), Seconds()
+    load = _timing(backends.load, "import", spent)
+
+    def load_and_watch(which: str) -> Any:
+        backend = load(which)
+        step = backend.trainer.train_batch_ch13
+
+        def first_step(*args: Any) -> None:
+            before = time.perf_counter()
+            float(step(*args)[0])  # waits for the device
+            spent["first step"] = time.perf_counter() - before
+            spent["rest"] = time.perf_counter() - began - sum(spent.values())
+            found = spent | {"memory": environment.peak_memory_mib()}
+            print(json.dumps(found), flush=True)
+            os._exit(0)
+
+        vars(sys.modules[f"backends.{which}.trainer"])["train_batch_ch13"] = first_step
+        return backend
+
+    backends.load = load_and_watch  # type: ignore[assignment]
+    datasets.load_data = _timing(datasets.load_data, "data", spent)
+    sheets.save_sheet = _timing(sheets.save_sheet, "pictures", spent)
+    return run.main(["--backend", name, "--output", output])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

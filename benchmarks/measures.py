@@ -1,0 +1,303 @@
+"""The seven measures, each a function of the processes and the extent: what is compared is measured in turns."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.processes import ROOT, Worker, WorkerError
+from common import environment
+
+Rates = dict[str, list[float]]
+Say = Callable[[str], None]
+
+GFLOP_PER_IMAGE = (
+    3.33  # of a training step: 555.4 million multiply-adds forward, twice that backward
+)
+PRECISIONS = ("fp32", "bf16")
+RECIPES = ("flip", "kaggle", "jitter")
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is measured: the defaults are what the documentation's figures come from."""
+
+    repetitions: int = 5
+    growth_repetitions: int = 3
+    batch_size: int = 128
+    product_size: int = 2048
+    steps: int = 2
+    train_batches: int = 6
+    loader_images: int = 10_000
+    loader_batch_size: int = 256
+    batch_sizes: tuple[int, ...] = (32, 64, 128, 256, 512, 1024)
+    train_images: tuple[int, ...] = (256, 512, 1024)
+    memory_images: tuple[int, ...] = (50_000, 100_000, 200_000)
+    workers: tuple[int, ...] = (0, 1, 2, 4)
+
+
+# Small enough for a test of the machinery, too small for a figure.
+QUICK = Extent(1, 1, 8, 128, 1, 2, 64, 32, (8, 16), (16, 32), (1000, 2000), (0, 1))
+
+
+@contextmanager
+def workers_of(
+    backends: Sequence[str],
+    plain: bool = False,
+    variables: dict[str, str | None] | None = None,
+) -> Iterator[dict[str, Worker]]:
+    """Yield a process for each backend, and end them."""
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(Worker(name, variables, plain)) for name in backends}
+
+
+def rate(answer: dict[str, Any], what: str = "images") -> float:
+    """Return what was counted in a second."""
+    return float(answer[what] / answer["seconds"])
+
+
+def in_turns(repetitions: int, candidates: Mapping[str, Callable[[], float]], say: Say) -> Rates:
+    """Measure every candidate once in each repetition, in an order that turns with it.
+
+    A candidate that cannot be measured at all, as a precision that a processor lacks, is left out and said.
+    """
+    rates: Rates = {name: [] for name in candidates}
+    names = list(candidates)
+    for i in range(repetitions):
+        for name in names[i % max(len(names), 1) :] + names[: i % max(len(names), 1)]:
+            if name not in rates:
+                continue
+            try:
+                rates[name].append(candidates[name]())
+            except WorkerError as error:
+                say(f"left out: {name}: {error}")
+                del rates[name]
+    return rates
+
+
+def training(backends: Sequence[str], extent: Extent, say: Say) -> dict[str, Any]:
+    """Measures 1 to 4: a product, a step, `train_ch13` and the book's recipe, in turns: GFLOP/s, and images/s."""
+    size, batch = extent.product_size, {"batch_size": extent.batch_size}
+    candidates: dict[str, Callable[[], float]] = {}
+    with workers_of(backends) as ours, workers_of(backends, plain=True) as books:
+        for name in backends:
+            for precision in PRECISIONS:
+                key, ask = f"{name} {precision}", partial(_ask, ours[name], precision=precision)
+                candidates |= {
+                    f"product {key}": partial(ask, "product", size=size),
+                    f"step {key}": partial(ask, "step", steps=extent.steps, **batch),
+                    f"train {key}": partial(ask, "train", batches=extent.train_batches, **batch),
+                }
+            candidates[f"book {name} fp32"] = partial(
+                _ask, books[name], "book", batches=extent.train_batches, **batch
+            )
+        rates = in_turns(extent.repetitions, candidates, say)
+        conditions = {
+            f"{name} {precision}": ours[name].ask("conditions", precision=precision)
+            for name in backends
+            for precision in PRECISIONS
+            if f"step {name} {precision}" in rates
+        }
+    return {"rates": rates, "conditions": conditions, "gflop_per_image": GFLOP_PER_IMAGE}
+
+
+def _ask(worker: Worker, task: str, **arguments: Any) -> float:
+    """Return the rate of a task: images/s, of a product GFLOP/s."""
+    answer = worker.ask(task, **arguments)
+    return rate(answer, "flop") / 1e9 if task == "product" else rate(answer)
+
+
+# What `environment.prepare` sets, taken away again one by one: the step's rate without it.
+# What, in which backends, and the variables that take it away.
+WITHOUT: dict[str, tuple[tuple[str, ...], dict[str, str | None]]] = {
+    "keeping freed memory": (
+        ("pytorch", "mxnet", "tensorflow"),
+        # glibc's own default: where it is set, the project leaves the allocator alone.
+        {"MALLOC_TRIM_THRESHOLD_": "131072"},
+    ),
+    "all cores": (("mxnet",), {"OMP_NUM_THREADS": str(max(1, environment.cores() // 2))}),
+    "sleeping threads": (("pytorch", "mxnet"), {"OMP_WAIT_POLICY": "ACTIVE"}),
+}
+
+
+def options(backends: Sequence[str], extent: Extent, say: Say) -> dict[str, Any]:
+    """The step in fp32 as it is, compiled, and without each setting of the environment, in turns: images/s."""
+    same: dict[str, Any] = {"precision": "fp32", "batch_size": extent.batch_size}
+    candidates: dict[str, Callable[[], float]] = {}
+    with ExitStack() as stack:
+
+        def step(name: str, variables: dict[str, str | None], **more: Any) -> Callable[[], float]:
+            worker = stack.enter_context(Worker(name, variables))
+            return partial(_ask, worker, "step", steps=extent.steps, **same, **more)
+
+        for name in backends:
+            candidates[f"{name}: as it is"] = step(name, {})
+            if name != "mxnet":  # which always compiles
+                candidates[f"{name}: with --compile"] = step(name, {}, compile=True)
+            for what, (whose, variables) in WITHOUT.items():
+                if name in whose:
+                    candidates[f"{name}: without {what}"] = step(name, variables)
+        return {"rates": in_turns(extent.repetitions, candidates, say)}
+
+
+# Per backend the loaders that a user could take instead: name, process, pipeline.
+PEERS: dict[str, tuple[str, ...]] = {
+    "pytorch": ("book", "v2", "v2 batch"),
+    "mxnet": ("book",),
+    "tensorflow": ("book", "Keras layers"),
+    "numpy": ("NumPy", "albumentations"),
+}
+
+
+def loaders(backends: Sequence[str], extent: Extent, say: Say) -> dict[str, Any]:
+    """Measure 5: an epoch of batches from each loader alone, in turns for each recipe: images/s."""
+    same = {"num_images": extent.loader_images, "batch_size": extent.loader_batch_size}
+    rates: Rates = {}
+    with workers_of(backends) as ours, workers_of([*backends, "numpy"], plain=True) as others:
+        for recipe in RECIPES:
+            candidates: dict[str, Callable[[], float]] = {}
+            for name in backends:
+                ask = partial(_ask, ours[name], "loader", recipe=recipe, **same)
+                candidates[f"{recipe} {name} batched"] = partial(ask, pipeline="batched")
+                candidates[f"{recipe} {name} native"] = partial(ask, pipeline="native", workers=2)
+            for name, worker in others.items():
+                ask = partial(_ask, worker, "loader", recipe=recipe, **same)
+                for pipeline in PEERS[name]:
+                    if pipeline != "NumPy" or recipe == "flip":
+                        candidates[f"{recipe} {name} {pipeline}"] = partial(ask, pipeline=pipeline)
+            rates |= in_turns(extent.repetitions, candidates, say)
+    return {"rates": rates}
+
+
+BARE = {
+    "pytorch": "import torch",
+    "mxnet": "from benchmarks.peers import backend_file as f; f('mxnet', '_compat').import_mxnet()",
+    "tensorflow": "import tensorflow",
+}
+# A bare import, a layer, and one step of the framework's own Adam: some import more when they are first used.
+LEAST = {
+    "pytorch": "import torch as t; n = t.nn.Linear(2, 2); o = t.optim.Adam(n.parameters()); "
+    "n(t.ones(1, 2)).sum().backward(); o.step()",
+    "mxnet": f"{BARE['mxnet']}; import mxnet as m; n = m.gluon.nn.Dense(2, in_units=2); n.initialize(); "
+    "o = m.gluon.Trainer(n.collect_params(), 'adam'); m.autograd.set_recording(True); "
+    "l = n(m.np.ones((1, 2))); m.autograd.set_recording(False); l.backward(); o.step(1); m.npx.waitall()",
+    "tensorflow": "import keras as k; n = k.Sequential([k.Input((2,)), k.layers.Dense(2)]); "
+    "n.compile('adam', 'mse'); n.train_on_batch(k.ops.ones((1, 2)), k.ops.ones((1, 2)))",
+}
+
+
+def start(backends: Sequence[str], extent: Extent, say: Say) -> dict[str, Any]:
+    """Measure 6: from the command to the first training step, beside bare imports, in turns: seconds, and MiB."""
+    splits: dict[str, list[dict[str, Any]]] = {name: [] for name in backends}
+
+    def command(name: str) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            splits[name].append(_first_step(name, Path(folder) / "run"))
+        return float(splits[name][-1]["seconds"])
+
+    candidates: dict[str, Callable[[], float]] = {}
+    for name in backends:
+        candidates |= {
+            f"{name} import": partial(_seconds, BARE[name]),
+            f"{name} least": partial(_seconds, LEAST[name]),
+            f"{name} run.py": partial(command, name),
+        }
+    in_turns(1, candidates, lambda _: None)  # fills the caches of files
+    for split in splits.values():
+        split.clear()
+    seconds = in_turns(extent.repetitions, candidates, say)
+    return {"seconds": seconds, "splits": splits}
+
+
+def _seconds(code: str) -> float:
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise WorkerError(done.stderr[-500:])
+    return time.perf_counter() - began
+
+
+def _first_step(name: str, output: Path) -> dict[str, Any]:
+    """Return how a start of the main job splits, with the ``seconds`` of all of it."""
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "benchmarks.first_step", name, str(output)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - began
+    if done.returncode:
+        raise WorkerError(done.stderr[-500:])
+    split: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return split | {"seconds": seconds}
+
+
+def growth(backends: Sequence[str], extent: Extent, say: Say) -> dict[str, Any]:
+    """Measure 7: time against images, batch size and workers; memory against images and batch size."""
+    found: dict[str, Any] = {"images": {}, "batch_size": {}, "workers": {}, "memory": {}}
+    with workers_of(backends) as ours:
+        for name, worker in ours.items():
+            found["images"][name] = _by_images(worker, extent, say)
+            found["workers"][name] = _by_workers(worker, extent, say)
+            found["batch_size"][name] = _by_batch_size(name, worker, extent, say)
+    for name in backends:
+        points = {}
+        for n in extent.memory_images:
+            with Worker(name) as fresh:  # the most that a process has ever held is what is read
+                points[n] = fresh.ask("memory", num_images=n, batch_size=extent.batch_size)
+        found["memory"][name] = points
+    return found
+
+
+def _by_images(worker: Worker, extent: Extent, say: Say) -> Rates:
+    """Return the seconds of `train_ch13` by number of images."""
+
+    def seconds(n: int) -> float:
+        batches = max(n // extent.batch_size, 1)
+        size = extent.batch_size
+        answer = worker.ask("train", precision="fp32", batch_size=size, batches=batches)
+        return float(answer["seconds"])
+
+    candidates = {str(n): partial(seconds, n) for n in extent.train_images}
+    return in_turns(extent.growth_repetitions, candidates, say)
+
+
+def _by_batch_size(name: str, usual: Worker, extent: Extent, say: Say) -> dict[str, Any]:
+    """Return a step's images/s by batch size, each in turns with the usual batch's, and the memory it comes to."""
+
+    def images(worker: Worker, n: int) -> float:
+        steps = max(1, extent.batch_size * extent.steps // n)
+        return rate(worker.ask("step", precision="fp32", batch_size=n, steps=steps))
+
+    found = {}
+    for n in extent.batch_sizes:
+        with Worker(name) as fresh:
+            candidates = {
+                "usual": partial(images, usual, extent.batch_size),
+                "this": partial(images, fresh, n),
+            }
+            rates = in_turns(extent.growth_repetitions, candidates, say)
+            found[str(n)] = rates | {"memory": fresh.ask("conditions")["memory"]}
+    return found
+
+
+def _by_workers(worker: Worker, extent: Extent, say: Say) -> Rates:
+    """Return the images/s of the native pipeline's loader by number of workers."""
+    same: dict[str, Any] = {
+        "pipeline": "native",
+        "recipe": "flip",
+        "num_images": extent.loader_images,
+        "batch_size": extent.loader_batch_size,
+    }
+
+    def images(n: int) -> float:
+        return rate(worker.ask("loader", workers=n, **same))
+
+    candidates = {str(n): partial(images, n) for n in extent.workers}
+    return in_turns(extent.growth_repetitions, candidates, say)

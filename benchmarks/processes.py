@@ -1,0 +1,70 @@
+"""Processes that measure: one framework and one environment in each, as both are settled at the import."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class WorkerError(RuntimeError):
+    """A process that measured has ended, with its last words."""
+
+
+class Worker:
+    """A process that keeps what it has prepared, and measures when it is asked; between that it sleeps.
+
+    ``variables`` are set in its environment, or taken out of it where None. A ``plain`` process leaves the environment
+    and the allocator as the framework finds them; it can only run the book's recipes.
+    """
+
+    def __init__(
+        self, backend: str, variables: Mapping[str, str | None] | None = None, plain: bool = False
+    ) -> None:
+        self.name = f"{backend}, plain" if plain else backend
+        environment = {**os.environ, **(variables or {})}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.worker", backend, *(["--plain"] if plain else [])],
+            cwd=ROOT,
+            env={name: value for name, value in environment.items() if value is not None},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, task: str, **arguments: Any) -> dict[str, Any]:
+        """Return what one run of a task measures; the first run of its kind has a run before it that does not count.
+
+        Raises WorkerError where the process cannot answer.
+        """
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(json.dumps({"task": task, "arguments": arguments}) + "\n")
+            self.process.stdin.flush()
+            answer = self.process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            code = self.process.wait()
+            raise WorkerError(f"{self.name}: {task} {arguments} ended the process with code {code}")
+        found: dict[str, Any] = json.loads(answer)
+        if "error" in found:
+            raise WorkerError(f"{self.name}: {task} {arguments}: {found['error']}")
+        return found
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()

@@ -1,0 +1,197 @@
+"""What a process measures of a backend of this project: each task is prepared once, and then returns what a run took.
+
+A rate is ``images`` (or ``flop``) over ``seconds``. Whatever a framework computes behind Python's back is waited for
+before the clock stops.
+"""
+
+import gc
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+import backends
+from common import environment
+from common.augmentation import (
+    Augmentation,
+    ColorJitter,
+    RandomFlipLeftRight,
+    RandomResizedCrop,
+    kaggle_train_augs,
+)
+from common.datasets import Dataset
+from common.interface import Backend, Device, Net
+from common.running import make_network
+from common.weights import initial_weights
+
+Measure = Callable[[], dict[str, Any]]
+
+SIZE = (32, 32)  # CIFAR-10's, in pixels
+NUM_CLASSES = 10
+# What the first chapter trains with, what the second does, and the first's last and costliest example.
+RECIPES: dict[str, tuple[Augmentation, ...]] = {
+    "flip": (RandomFlipLeftRight(),),
+    "kaggle": kaggle_train_augs(SIZE),
+    "jitter": (
+        RandomFlipLeftRight(),
+        ColorJitter(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.5),
+        RandomResizedCrop(SIZE, scale=(0.1, 1.0), ratio=(0.5, 2.0)),
+    ),
+}
+
+
+def noise(num_images: int, size: tuple[int, int] = SIZE) -> Dataset:
+    """Return images of noise: what is measured here does not depend on what they show."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (num_images, *size, 3), dtype=np.uint8)
+    classes = tuple("abcdefghij")
+    return Dataset(images, np.arange(num_images, dtype=np.int64) % NUM_CLASSES, classes)
+
+
+def timed(run: Callable[[], Any], **counts: float) -> dict[str, Any]:
+    """Return the seconds of one run, beside what it counted."""
+    gc.collect()
+    began = time.perf_counter()
+    run()
+    return {"seconds": time.perf_counter() - began, **counts}
+
+
+def tasks_of(name: str) -> dict[str, Callable[..., Measure]]:
+    """Return the tasks of a backend by name; loads it."""
+    backend = backends.load(name)
+    peers = import_module(f"benchmarks.peers.{name}")
+    return {
+        "product": partial(product, peers.product),
+        "step": partial(step, backend),
+        "train": partial(train, backend),
+        "loader": partial(loader, backend),
+        "memory": partial(memory, backend),
+        "conditions": partial(conditions, backend),
+    }
+
+
+def conditions(backend: Backend, precision: str = "fp32", compile: bool = False) -> Measure:
+    """Return what is in force in this process: settings, threads, instructions, versions."""
+    devices = backend.devices.get_devices("auto")
+    found = {
+        **backend.devices.describe(devices, precision, compile),
+        **environment.in_force(backend.name),
+        "versions": environment.versions(backend.packages),
+    }
+    return lambda: found | {"memory": environment.peak_memory_mib()}
+
+
+def product(make: Callable[[str, int], Callable[[], None]], precision: str, size: int) -> Measure:
+    """Multiply two square matrices until half a second has passed."""
+    multiply = make(precision, size)
+    multiply()
+    times = max(1, round(0.5 / timed(multiply)["seconds"]))
+
+    def run() -> None:
+        for _ in range(times):
+            multiply()
+
+    return lambda: timed(run, flop=2.0 * size**3 * times)
+
+
+def network(backend: Backend, devices: list[Device], precision: str, compile: bool) -> Net:
+    """Return the book's ResNet-18 as a run of run.py has it."""
+    return make_network(backend, devices, initial_weights(NUM_CLASSES), precision, compile)
+
+
+def step(
+    backend: Backend, precision: str, batch_size: int, steps: int, compile: bool = False
+) -> Measure:
+    """Train on one batch that lies on the device."""
+    devices = backend.devices.get_devices("auto")
+    net = network(backend, devices, precision, compile)
+    trainer, loss = backend.trainer.adam(net), backend.trainer.cross_entropy()
+    batches = backend.loaders.load_batched(noise(batch_size), (), batch_size, True, 0, devices[0])
+    X, y = next(iter(batches))
+
+    def run() -> None:
+        for _ in range(steps):
+            l, _ = backend.trainer.train_batch_ch13(net, X, y, loss, trainer, devices)
+        float(l)  # waits for the device
+
+    return lambda: timed(run, images=batch_size * steps)
+
+
+class Silent:
+    """An animator that draws nothing."""
+
+    def add(self, x: float, y: Sequence[float | None]) -> None:
+        """Forget a point."""
+
+
+def train(
+    backend: Backend, precision: str, batch_size: int, batches: int, compile: bool = False
+) -> Measure:
+    """Train for an epoch as run.py does, flips and all: `train_ch13` over the batched pipeline, by the wall clock.
+
+    One image is evaluated: evaluation is no part of what the training step is compared with.
+    """
+    devices = backend.devices.get_devices("auto")
+    net = network(backend, devices, precision, compile)
+    trainer, loss = backend.trainer.adam(net), backend.trainer.cross_entropy()
+    images = batch_size * batches
+    load = backend.loaders.load_batched
+    train_iter = load(noise(images), RECIPES["flip"], batch_size, True, 0, devices[0])
+    test_iter = load(noise(1), (), 1, False, 0, devices[0])
+
+    def run() -> None:
+        backend.trainer.train_ch13(net, train_iter, test_iter, loss, trainer, 1, devices, Silent())
+
+    return lambda: timed(run, images=images)
+
+
+def loader(
+    backend: Backend,
+    pipeline: str,
+    recipe: str,
+    num_images: int,
+    batch_size: int,
+    workers: int = 0,
+) -> Measure:
+    """Fetch an epoch of batches and use each, as a training would that took no time."""
+    augs, dataset = RECIPES[recipe], noise(num_images)
+    (device, *_) = backend.devices.get_devices("auto")
+    if pipeline == "native":
+        batches = backend.loaders.load_native(dataset, augs, batch_size, True, 0, workers)
+    else:
+        batches = backend.loaders.load_batched(dataset, augs, batch_size, True, 0, device)
+
+    def run() -> None:
+        for X, _ in batches:
+            wait(X)
+
+    return lambda: timed(run, images=num_images)
+
+
+def wait(X: Any) -> None:
+    """Wait until a batch is there: reading one value of it does in every framework."""
+    float(X[-1, -1, -1, -1])
+
+
+def memory(backend: Backend, num_images: int, batch_size: int) -> Measure:
+    """Return the most memory that a training holds with so many images of uint8, in MiB.
+
+    It fetches an epoch of batches, with a step on the first. The data alone is ``data`` MiB: what two numbers of images
+    differ in is neither the framework, nor the network, nor its activations.
+    """
+    devices = backend.devices.get_devices("auto")
+    net = network(backend, devices, "fp32", False)
+    trainer, loss = backend.trainer.adam(net), backend.trainer.cross_entropy()
+    dataset = noise(num_images)
+    batches = iter(
+        backend.loaders.load_batched(dataset, RECIPES["flip"], batch_size, True, 0, devices[0])
+    )
+    X, y = next(batches)
+    float(backend.trainer.train_batch_ch13(net, X, y, loss, trainer, devices)[0])
+    for X, _ in batches:
+        wait(X)
+    found = {"peak": environment.peak_memory_mib(), "data": dataset.images.nbytes / 2**20}
+    return lambda: found
