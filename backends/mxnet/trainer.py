@@ -272,7 +272,8 @@ def train_epoch(
         )
         metric.add(l, acc, len(labels))
         # MXNet computes behind Python's back. What the timer did not wait
-        # for here, the loader would, to copy its batch in.
+        # for here, the loader would, to copy its batch in. On two cores
+        # nothing is won by letting the step run on: 51 images/s either way.
         npx.waitall()
         if i in reports:
             train_loss = metric[0] / metric[2]
