@@ -162,7 +162,11 @@ def _cast_weights(module):
 
 def in_float32(net):
     """Compute a network as it was made, whatever `in_bfloat16` has done."""
-    net.apply(lambda module: vars(module).pop("hybrid_forward", None))
+    net.apply(_as_made)
+
+
+def _as_made(module):
+    vars(module).pop("hybrid_forward", None)
 
 
 def _cast(F, x, dtype):
