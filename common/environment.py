@@ -47,16 +47,76 @@ ALLOCATOR_VARIABLES = (
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 KEEP_BYTES = 1 << 30
 
+# oneDNN, which computes for MXNet on the CPU, reads in this variable the newest instructions that it may take. By its
+# own names, newest first, and Linux's flag for each; it takes AMX only where it is named.
+ONEDNN_VARIABLE = "DNNL_MAX_CPU_ISA"
+AMX = "AVX512_CORE_AMX"
+INSTRUCTIONS = {
+    AMX: "amx_bf16",
+    "AVX512_CORE_BF16": "avx512_bf16",
+    "AVX512_CORE_VNNI": "avx512_vnni",
+    "AVX512_CORE": "avx512bw",
+    "AVX2_VNNI": "avx_vnni",
+    "AVX2": "avx2",
+    "AVX": "avx",
+    "SSE41": "sse4_1",
+}
+AMX_FLAGS = {"amx_tile", "amx_bf16"}
+ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA = 158, 0x1023, 18  # Linux on x86-64
+
 
 def prepare(framework: str, module: str) -> None:
     """Set what ``framework`` reads at import, where the user has not, and keep freed memory in the process.
 
     Where its ``module`` has been imported already, as in a notebook, it is too late for the variables: they stay unset.
+    Raises UserError where the user has chosen what would kill the process.
     """
-    if module not in sys.modules:
+    imported = module in sys.modules
+    if not imported:
         for name, value in VARIABLES.get(framework, {}).items():
             os.environ.setdefault(name, value)
+    if framework == "mxnet" and cpu_flags() >= AMX_FLAGS:
+        _let_onednn_take_amx(imported)
     _keep_freed_memory()
+
+
+def _let_onednn_take_amx(imported: bool) -> None:
+    """Name AMX to oneDNN where Linux allows it and the user has chosen nothing: only products in bfloat16 take it.
+
+    Raises UserError where the user has named it and Linux refuses it.
+    """
+    chosen = os.environ.get(ONEDNN_VARIABLE)
+    if chosen not in (None, AMX):
+        return
+    allowed = _amx_allowed()
+    if chosen == AMX and not allowed:
+        raise UserError(
+            f"{ONEDNN_VARIABLE}={AMX}: Linux refuses AMX to this process, which would die of it: unset the variable"
+        )
+    if allowed and not imported:
+        os.environ[ONEDNN_VARIABLE] = AMX
+
+
+def _amx_allowed() -> bool:
+    """Ask Linux for AMX's registers, and return whether this process and its threads may use them.
+
+    The oneDNN 2.4 of MXNet does not ask: without the permission the process dies of SIGILL.
+    """
+    libc = ctypes.CDLL(None)
+    return libc.syscall(ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0
+
+
+def onednn_instructions() -> str:
+    """Return the newest instructions that oneDNN takes in MXNet, '' where Linux does not say what the processor has."""
+    flags, names = cpu_flags(), list(INSTRUCTIONS)
+    chosen = os.environ.get(ONEDNN_VARIABLE)
+    # It ignores a name that it does not know.
+    allowed = names[names.index(chosen) if chosen in names else 1 :]
+    found = next((name for name in allowed if INSTRUCTIONS[name] in flags), "")
+    if chosen is None and flags >= AMX_FLAGS:
+        why = "MXNet was imported before" if _amx_allowed() else "Linux refuses it"
+        return f"{found}, without AMX: {why}"
+    return found
 
 
 def _keep_freed_memory() -> None:

@@ -120,6 +120,104 @@ def test_bf16_is_refused_where_onednn_may_not_use_avx_512(tab):
     assert result.stderr.splitlines()[-1] == f"error: {NO_BFLOAT16}"
 
 
+ONEDNN_SAYS = {
+    "AVX512_CORE_AMX": "Intel AVX-512 with Intel DL Boost and bfloat16 support "
+    "and Intel AMX with bfloat16 and 8-bit integer support",
+    "AVX512_CORE_BF16": "Intel AVX-512 with Intel DL Boost and bfloat16 support",
+    "AVX512_CORE_VNNI": "Intel AVX-512 with Intel DL Boost",
+    "AVX512_CORE": "Intel AVX-512 with AVX512BW, AVX512VL, and AVX512DQ extensions",
+    "AVX2_VNNI": "Intel AVX2 with Intel DL Boost",
+    "AVX2": "Intel AVX2",
+}
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names of x86-64")
+@pytest.mark.parametrize("chosen", [None, "AVX512_CORE", "AVX2", "avx2"])
+def test_the_run_says_which_instructions_onednn_takes(tab, chosen):
+    """Held against what oneDNN says of itself; it ignores a name in small letters."""
+    script = (
+        "import backends; tab = backends.load('mxnet'); cpu = tab.devices.cpu();"
+        "net = tab.resnet.resnet18(2);"
+        "net(tab.devices.from_numpy(__import__('numpy').ones((1, 3, 8, 8), 'f'))).wait_to_read();"
+        "print('described,' + tab.devices.describe([cpu])['instructions'])"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "DNNL_MAX_CPU_ISA"}
+    env |= {"DNNL_VERBOSE": "1"} | ({"DNNL_MAX_CPU_ISA": chosen} if chosen else {})
+    command = [sys.executable, "-c", script]
+    out = subprocess.run(
+        command, cwd=ROOT, env=env, check=True, stdout=subprocess.PIPE, text=True
+    ).stdout.splitlines()
+    (described,) = (line.partition(",")[2] for line in out if line.startswith("described,"))
+    (says,) = (line.partition("isa:")[2] for line in out if "info,cpu,isa:" in line)
+    assert says == ONEDNN_SAYS[described.partition(",")[0]]
+
+
+def test_amx_that_is_named_and_refused_ends_the_run_in_one_line(tab):
+    result = python(
+        "from common import environment as e; e.cpu_flags = lambda: {'amx_tile', 'amx_bf16'};"
+        "e._amx_allowed = lambda: False; import run; run.main(['--backend', 'mxnet'])",
+        DNNL_MAX_CPU_ISA="AVX512_CORE_AMX",
+    )
+    assert result.stderr == (
+        "error: DNNL_MAX_CPU_ISA=AVX512_CORE_AMX: Linux refuses AMX to this process, "
+        "which would die of it: unset the variable\n"
+    )
+
+
+# --- Speed: what keeps a batch in oneDNN's layout ---------------------------------------------------------------------
+
+
+def graph(net) -> list[dict]:
+    """The operators of a hybridized network; the inputs of each are numbers in this list."""
+    import json
+
+    import mxnet as mx
+
+    symbol = net(mx.sym.var("data").as_np_ndarray())
+    return json.loads(symbol.tojson(remove_amp_cast=False))["nodes"]
+
+
+ONEDNN = {"Convolution", "BatchNorm", "Activation", "elemwise_add", "Pooling", "FullyConnected"}
+
+
+def test_every_operator_of_the_network_is_one_that_onednn_has(tab):
+    """Another one would have each batch copied out of oneDNN's layout and back."""
+    net = tab.trainer.prepare(tab.resnet.resnet18(10), [tab.devices.cpu()])
+    assert {node["op"] for node in graph(net)} - {"null"} == ONEDNN
+
+
+def test_in_bf16_a_batch_is_cast_at_the_ends_alone(tab):
+    net = tab.trainer.prepare(tab.resnet.resnet18(10), [tab.devices.cpu()], "bf16")
+    nodes = graph(net)
+    assert {node["op"] for node in nodes} - {"null"} == ONEDNN | {"amp_cast"}
+    cast = [nodes[node["inputs"][0][0]] for node in nodes if node["op"] == "amp_cast"]
+    names = {node["name"] for node in cast}
+    weights = {name for name in names if name.endswith(("_weight", "_bias"))}
+    assert len(weights) == 2 * 21  # of the convolutions and the dense layer
+    assert names - weights == {"data", nodes[-2]["name"]}  # what goes in, and the logits
+
+
+# As shares of all logits. Measured, evaluating and training: 7e-3 and 4.6e-2, and as much in
+# PyTorch's autocast; times 4.
+BF16_ERRORS = {False: 0.03, True: 0.2}
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_bf16_differs_from_fp32_by_rounding(tab, training):
+    images = bright_dataset(32, 0, 8).images
+    X = tab.transforms.to_float(tab.transforms.from_images(images, None))
+    logits = []
+    for precision in ("fp32", "bf16"):
+        net = tab.resnet.resnet18(10)
+        tab.weights.set_weights(net, initial_weights(10))
+        net = tab.trainer.prepare(net, [tab.devices.cpu()], precision)
+        logits.append(tab.trainer.predict(net, X, training).asnumpy())
+        assert logits[-1].dtype == np.float32
+    exact, rounded = logits
+    error = np.linalg.norm(rounded - exact) / np.linalg.norm(exact)
+    assert 0 < error < BF16_ERRORS[training], error
+
+
 # --- Upstream's bugs -------------------------------------------------------------------------------------------------
 
 

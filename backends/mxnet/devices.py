@@ -8,7 +8,13 @@ import mxnet as mx
 import numpy as onp
 from mxnet import np, npx
 
-from common.environment import cores, cpu_flags, gpu_indices, processor
+from common.environment import (
+    cores,
+    cpu_flags,
+    gpu_indices,
+    onednn_instructions,
+    processor,
+)
 from common.errors import UserError
 
 from .resnet import in_bfloat16
@@ -59,6 +65,8 @@ def describe(devices, precision="fp32", compile=False):
     if on_cpu:
         settings["device"] = f"cpu: {processor()}"
         settings["threads"] = str(_threads())
+        if instructions := onednn_instructions():
+            settings["instructions"] = instructions
     else:
         settings["device"] = ", ".join(str(device) for device in devices)
     if compile:

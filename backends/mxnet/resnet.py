@@ -49,13 +49,17 @@ class Residual(nn.HybridBlock):
         Y = self.bn2(self.conv2(Y))
         if self.conv3 is not None:
             X = self.conv3(X)
-        return _relu(F, Y + X)
+        return _relu(F, _add(F, Y, X))
 
 
+# npx.relu and + are the same functions, but not oneDNN's: around each of them
+# a batch is copied from oneDNN's layout and back.
 def _relu(F, X):
-    # npx.relu is the same function, but not oneDNN's: around it each batch
-    # is copied from oneDNN's layout and back.
     return F.npx.activation(X, act_type="relu")
+
+
+def _add(F, X, Y):
+    return F.elemwise_add(X.as_nd_ndarray(), Y.as_nd_ndarray()).as_np_ndarray()
 
 
 def resnet_block(in_channels, num_channels, num_residuals, first_block=False):
@@ -125,28 +129,43 @@ def init_cnn(module):
         module.initialize(init.Xavier(), devices, force_reinit=True)
 
 
-def in_bfloat16(module):
-    """Compute a convolution or dense layer in bfloat16, from float32 weights.
+def in_bfloat16(net):
+    """Compute convolutions and products in bfloat16, from float32 weights.
 
-    Its results are float32 again. Upstream's own way, `amp.init`, does
-    nothing where the NumPy interface is on.
+    What lies between them is bfloat16 too, as each cast copies a batch out of
+    oneDNN's layout; BatchNorm's weights and statistics stay float32, and the
+    results are float32 again. Upstream's own way, `amp.init`, does nothing
+    where the NumPy interface is on.
     """
+    in_float32(net)
+    net.apply(_cast_weights)
+    forward = net.hybrid_forward
+
+    def hybrid_forward(F, x, **weights):
+        y = forward(F, _cast(F, x, BFLOAT16), **weights)
+        return _cast(F, y, "float32")
+
+    net.hybrid_forward = hybrid_forward
+
+
+def _cast_weights(module):
     if not isinstance(module, nn.Dense | nn.Conv2D):
         return
-    in_float32(module)
-    layer_forward = module.hybrid_forward
+    forward = module.hybrid_forward
 
-    def hybrid_forward(F, x, weight, bias=None):
-        x, weight = _cast(F, x, BFLOAT16), _cast(F, weight, BFLOAT16)
-        if bias is not None:
-            bias = _cast(F, bias, BFLOAT16)
-        return _cast(F, layer_forward(F, x, weight, bias), "float32")
+    def hybrid_forward(F, x, **weights):
+        weights = {name: _cast(F, w, BFLOAT16) for name, w in weights.items()}
+        return forward(F, x, **weights)
 
     module.hybrid_forward = hybrid_forward
 
 
-def in_float32(module):
-    """Compute a layer as it was made, whatever `in_bfloat16` has done."""
+def in_float32(net):
+    """Compute a network as it was made, whatever `in_bfloat16` has done."""
+    net.apply(_as_made)
+
+
+def _as_made(module):
     vars(module).pop("hybrid_forward", None)
 
 

@@ -93,7 +93,10 @@ def prepare(net, devices, precision="fp32", compile=False):  # noqa: ARG001
     Differs: the network is always compiled, as Gluon's `hybridize` does it.
     """
     net.collect_params().reset_ctx(devices)
-    net.apply(in_bfloat16 if precision == "bf16" else in_float32)
+    if precision == "bf16":
+        in_bfloat16(net)
+    else:
+        in_float32(net)
     net.hybridize(static_alloc=True, static_shape=True)
     return net
 
@@ -269,7 +272,8 @@ def train_epoch(
         )
         metric.add(l, acc, len(labels))
         # MXNet computes behind Python's back. What the timer did not wait
-        # for here, the loader would, to copy its batch in.
+        # for here, the loader would, to copy its batch in. On two cores
+        # nothing is won by letting the step run on: 51 images/s either way.
         npx.waitall()
         if i in reports:
             train_loss = metric[0] / metric[2]
