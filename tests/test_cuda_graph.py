@@ -7,6 +7,7 @@ runs while it captures is undone, and what it has computed is filled with NaN un
 
 import contextlib
 import copy
+import warnings
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import backends
 from common.augmentation import kaggle_train_augs, parse_augmentations
 from common.errors import UserError
 from common.metrics import Accumulator
+from common.weights import initial_weights
 
 if not backends.installed("pytorch") and "pytorch" not in required():
     pytest.skip("torch is not installed", allow_module_level=True)
@@ -340,6 +342,13 @@ def test_weights_and_states_that_are_put_in_between_are_trained_on(device):
     assert graph == step
 
 
+def test_new_weights_are_put_where_a_graph_has_the_old_ones():
+    net = OneGraph(tab.resnet18(10))
+    places = [tensor.data_ptr() for tensor in net.state_dict().values()]
+    tab.weights.set_weights(net, initial_weights(10, seed=1))
+    assert [tensor.data_ptr() for tensor in net.state_dict().values()] == places
+
+
 def test_another_loss_is_another_graph(device, captures):
     graph, step = pair(device)
     for run in (graph, step):
@@ -480,6 +489,19 @@ def test_steps_before_a_capture_wait_for_the_stream_of_the_batches_and_it_for_th
     side = run.net.stream
     assert side is not stand_in.default
     assert (side.waited, stand_in.default.waited) == ([stand_in.default], [side])
+
+
+def test_adam_s_warning_of_steps_without_a_graph_is_left_out_and_others_are_not(
+    stand_in, monkeypatch
+):
+    run = Run(tab.cpu())
+    texts = ["This instance was constructed with capturable=True or", "anything else"]
+    monkeypatch.setattr(
+        run.trainer, "step", lambda: [warnings.warn(t, stacklevel=1) for t in texts]
+    )
+    with pytest.warns(UserWarning, match="anything") as seen:
+        run.steps([8])
+    assert [str(warning.message) for warning in seen] == texts[1:]
 
 
 def test_the_book_s_adam_can_be_captured_where_it_will_be():

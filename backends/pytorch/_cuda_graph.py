@@ -1,12 +1,14 @@
 """The whole training step in one CUDA graph: what --compile is on one GPU.
 
-A step of this network is some hundred short kernels, and Python takes longer
+A step of this network is hundreds of short kernels, and Python takes longer
 to launch them one by one than a fast GPU takes to run them. A graph holds
 them all and is launched at once. How it must be captured is in PyTorch's
-notes, "CUDA graphs" and there "whole-network capture".
+notes, "CUDA graphs" and there "whole-network capture". It has not been run on
+a GPU yet: tests/test_cuda_graph.py holds it to a stand-in, and runs on one.
 """
 
 import warnings
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,7 +34,8 @@ class OneGraph(nn.Module):
         super().__init__()
         self.net = net
         self.stream = None
-        self.graph = None
+        self.graph: Any = None
+        self.results: Any = None  # where the graph writes them
         self.captured = self.latest = None  # what the graph, the step is for
         self.in_a_row = 0
 
@@ -126,7 +129,7 @@ def _constants(X, y, loss, trainer):
             {k: _fixed(v) for k, v in group.items() if k != "params"}
         )
         for weight in group["params"]:
-            addresses.append((weight.data_ptr(), weight.requires_grad))
+            addresses += [weight.data_ptr(), weight.requires_grad]
             for value in trainer.state.get(weight, {}).values():
                 if isinstance(value, torch.Tensor):
                     addresses.append(value.data_ptr())
