@@ -67,13 +67,21 @@ def describe(devices, precision="fp32", compile=False):
         if torch.backends.cudnn.allow_tf32 and precision == "fp32":
             settings["precision"] = "fp32, TF32 in convolutions"
     if compile:
-        settings["compile"] = "inductor"
+        on_gpu = "the step in one CUDA graph"
+        settings["compile"] = "inductor" if on_cpu else on_gpu
     return settings
 
 
 def from_numpy(array, device=None):
-    """Return a NumPy array as a tensor of the same type and layout."""
-    return torch.as_tensor(array, device=device)
+    """Return a NumPy array as a tensor of the same type and layout.
+
+    On the CPU it shares the array's memory. To a GPU it goes through pinned
+    memory, so that the host need not wait: a copy from any other memory
+    stops it until the GPU has done all that came before.
+    """
+    if device is None or torch.device(device).type != "cuda":
+        return torch.as_tensor(array, device=device)
+    return torch.as_tensor(array).pin_memory().to(device, non_blocking=True)
 
 
 def to_numpy(X):

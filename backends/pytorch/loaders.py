@@ -17,6 +17,7 @@ from common.sampling import (
 )
 
 from . import transforms
+from .devices import from_numpy
 
 
 def get_dataloader_workers():
@@ -104,6 +105,6 @@ class _Batches:
             len(self.labels), self.batch_size, self.seed, epoch, self.is_train
         ):
             decisions = decide(self.augs, indices, self.seed, epoch, size)
-            chosen = torch.as_tensor(indices, device=self.images.device)
+            chosen = from_numpy(indices, self.images.device)
             X = transforms.to_float(self.images[chosen])
             yield transforms.augment(X, decisions), self.labels[chosen]

@@ -83,7 +83,9 @@ def get_state(net, trainer):
 def set_state(net, trainer, state):
     """Put a state into an optimizer of this network."""
     for name, parameter in _parameters(net).items():
-        trainer.state[parameter] = {"step": torch.tensor(float(state.steps))}
+        # A fused Adam counts on the device.
+        steps = torch.tensor(float(state.steps), device=parameter.device)
+        trainer.state[parameter] = {"step": steps}
         for slot, arrays in state.slots.items():
             tensor = torch.empty_like(parameter)
             tensor.copy_(torch.from_numpy(arrays[name]))

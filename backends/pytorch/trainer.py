@@ -11,6 +11,8 @@ from common.metrics import (
 )
 from common.plotting import Animator
 
+from ._cuda_graph import OneGraph
+
 
 def cross_entropy():
     """Return the softmax cross-entropy loss, one value per example."""
@@ -24,7 +26,12 @@ def adam(net, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
     inside.
     """
     return torch.optim.Adam(
-        net.parameters(), lr=lr, betas=betas, eps=eps, fused=True
+        net.parameters(),
+        lr=lr,
+        betas=betas,
+        eps=eps,
+        fused=True,
+        capturable=isinstance(net, OneGraph),
     )
 
 
@@ -50,12 +57,16 @@ def prepare(net, devices, precision="fp32", compile=False):
 
     The weights stay those of `net`, in float32; with 'bf16', convolutions
     and products are computed in bfloat16 and the logits return as float32.
+    `compile` is inductor on the CPU; on a GPU it puts the whole training
+    step into one CUDA graph, for an optimizer that is made after this.
     """
     # Convolutions run faster on images whose channels lie side by side.
     net = net.to(devices[0], memory_format=torch.channels_last)
     if precision == "bf16":
         net = _MixedPrecision(net)
-    return torch.compile(net) if compile else net
+    if not compile:
+        return net
+    return torch.compile(net) if devices[0].type == "cpu" else OneGraph(net)
 
 
 class _MixedPrecision(nn.Module):
@@ -64,7 +75,11 @@ class _MixedPrecision(nn.Module):
         self.net = net
 
     def forward(self, X):
-        with torch.autocast(X.device.type, torch.bfloat16):
+        # Each weight is cast once anyway, and a CUDA graph would not notice
+        # that a cast from before its capture is out of date.
+        with torch.autocast(
+            X.device.type, torch.bfloat16, cache_enabled=False
+        ):
             return self.net(X).float()
 
 
@@ -121,6 +136,8 @@ def train_batch_ch13(net, X, y, loss, trainer, devices):
     """
     X, y = X.to(devices[0]), y.to(devices[0])
     net.train()
+    if isinstance(net, OneGraph):  # what follows, as one launch
+        return net.step(train_batch_ch13, X, y, loss, trainer, devices)
     trainer.zero_grad()
     pred = net(X)
     l = loss(pred, y)

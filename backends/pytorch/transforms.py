@@ -31,6 +31,8 @@ from common.sampling import (
     Normalizes,
 )
 
+from .devices import from_numpy
+
 GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, as in Pillow
 
 
@@ -127,8 +129,8 @@ def crop_resize(X, rows, columns):
     weights of common.resampling.
     """
     Y = to_float(X)
-    rows = torch.as_tensor(rows, dtype=Y.dtype, device=Y.device)
-    columns = torch.as_tensor(columns, dtype=Y.dtype, device=Y.device)
+    rows = from_numpy(rows, Y.device).to(Y.dtype)
+    columns = from_numpy(columns, Y.device).to(Y.dtype)
     Y = rows[:, None] @ Y @ columns[:, None].mT  # (n, 3, out_h, out_w)
     return _like(X, Y)
 
@@ -198,7 +200,8 @@ def color_jitter(X, factors, order):
         for kind, adjust in adjustments.items():
             chosen = np.flatnonzero(turn == kind)
             if len(chosen):
-                Y[chosen] = adjust(Y[chosen], factors[chosen, kind])
+                of = from_numpy(chosen, Y.device)
+                Y[of] = adjust(Y[of], factors[chosen, kind])
     return _like(X, Y)
 
 
@@ -208,8 +211,8 @@ def normalize(X, mean, std):
     Returns floats, also of levels: they are no longer in 0..1.
     """
     Y = to_float(X)
-    mean = torch.as_tensor(mean, dtype=Y.dtype, device=Y.device)
-    std = torch.as_tensor(std, dtype=Y.dtype, device=Y.device)
+    mean = from_numpy(mean, Y.device).to(Y.dtype)
+    std = from_numpy(std, Y.device).to(Y.dtype)
     return (Y - mean[:, None, None]) / std[:, None, None]
 
 
@@ -227,7 +230,7 @@ def _grey(Y):
 
 def _per_image(values, X):
     """Return one value per image, (n, 1, 1, 1), on the device of X."""
-    values = torch.as_tensor(values, device=X.device).view(-1, 1, 1, 1)
+    values = from_numpy(values, X.device).view(-1, 1, 1, 1)
     return values.to(X.dtype) if values.is_floating_point() else values
 
 
