@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import backends
-from common import cli
+from common import cli, environment
 from common.errors import UserError, UserNotice
 
 if TYPE_CHECKING:  # NumPy comes with them, and --help should not wait for that
@@ -88,6 +88,7 @@ def _differences(command: cli.Differences) -> int:
 def _chapter(command: cli.Command | cli.Kaggle, arguments: list[str]) -> int:
     """Run a command of a chapter, on one backend or on several in turn; return the exit code."""
     names = cli.backend_names(command.config.backend, list(backends.FRAMEWORKS))
+    environment.wanted_precisions.add(command.config.precision)
     if len(names) > 1:
         return _run_each(command, names, arguments)
     weights = None

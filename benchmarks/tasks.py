@@ -61,6 +61,7 @@ def timed(run: Callable[[], Any], **counts: float) -> dict[str, Any]:
 
 def tasks_of(name: str) -> dict[str, Callable[..., Measure]]:
     """Return the tasks of a backend by name; loads it."""
+    environment.wanted_precisions.update(("fp32", "bf16"))
     backend = backends.load(name)
     peers = import_module(f"benchmarks.peers.{name}")
     return {

@@ -64,6 +64,9 @@ INSTRUCTIONS = {
 AMX_FLAGS = {"amx_tile", "amx_bf16"}
 ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA = 158, 0x1023, 18  # Linux on x86-64
 
+# What this process will compute in, where it is known before the import: AMX is for who wants bf16, and for nobody else.
+wanted_precisions: set[str] = set()
+
 
 def prepare(framework: str, module: str) -> None:
     """Set what ``framework`` reads at import, where the user has not, and keep freed memory in the process.
@@ -81,12 +84,12 @@ def prepare(framework: str, module: str) -> None:
 
 
 def _let_onednn_take_amx(imported: bool) -> None:
-    """Name AMX to oneDNN where Linux allows it and the user has chosen nothing: only products in bfloat16 take it.
+    """Name AMX to oneDNN where bf16 is wanted, Linux allows it and the user has chosen nothing.
 
     Raises UserError where the user has named it and Linux refuses it.
     """
     chosen = os.environ.get(ONEDNN_VARIABLE)
-    if chosen not in (None, AMX):
+    if chosen not in (None, AMX) or (chosen is None and "bf16" not in wanted_precisions):
         return
     allowed = _amx_allowed()
     if chosen == AMX and not allowed:
@@ -113,7 +116,7 @@ def onednn_instructions() -> str:
     # It ignores a name that it does not know.
     allowed = names[names.index(chosen) if chosen in names else 1 :]
     found = next((name for name in allowed if INSTRUCTIONS[name] in flags), "")
-    if chosen is None and flags >= AMX_FLAGS:
+    if chosen is None and "bf16" in wanted_precisions and flags >= AMX_FLAGS:
         why = "MXNet was imported before" if _amx_allowed() else "Linux refuses it"
         return f"{found}, without AMX: {why}"
     return found

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
+import backends
+import run
 from common import environment
 from common.environment import gpu_indices
 from common.errors import UserError
@@ -112,6 +114,7 @@ class Machine:
         libc = SimpleNamespace(syscall=self.syscall, mallopt=lambda *arguments: 1)
         monkeypatch.setattr(environment, "Path", lambda _: SimpleNamespace(read_text=read_text))
         monkeypatch.setattr(environment.ctypes, "CDLL", lambda _: libc)
+        monkeypatch.setattr(environment, "wanted_precisions", {"bf16"})
         for name in ("DNNL_MAX_CPU_ISA", "OMP_NUM_THREADS", "OMP_WAIT_POLICY"):
             monkeypatch.setenv(name, "")  # so that it is put back
             monkeypatch.delenv(name)
@@ -130,6 +133,28 @@ def test_amx_is_asked_for_and_then_named_before_the_import(monkeypatch):
     assert machine.prepare() == "AVX512_CORE_AMX"
     assert machine.requests == [REQUEST]
     assert environment.onednn_instructions() == "AVX512_CORE_AMX"
+
+
+def test_who_does_not_want_bf16_goes_without_amx(monkeypatch):
+    machine = Machine(monkeypatch, WITH_AMX)
+    monkeypatch.setattr(environment, "wanted_precisions", {"fp32"})
+    assert machine.prepare() is None
+    assert machine.requests == []
+    assert environment.onednn_instructions() == "AVX512_CORE_BF16"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_run_says_what_it_will_compute_in_before_the_framework_is_imported(
+    monkeypatch, precision
+):
+    monkeypatch.setattr(environment, "wanted_precisions", set())
+
+    def load(name):
+        raise UserError(f"loading {name} for {environment.wanted_precisions}")
+
+    monkeypatch.setattr(backends, "load", load)
+    with pytest.raises(UserError, match=f"loading mxnet for {{'{precision}'}}"):
+        run._run(["--backend", "mxnet", "--precision", precision])
 
 
 def test_amx_that_linux_refuses_is_left_alone_and_the_run_says_so(monkeypatch):
