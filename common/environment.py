@@ -64,7 +64,7 @@ INSTRUCTIONS = {
 AMX_FLAGS = {"amx_tile", "amx_bf16"}
 ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA = 158, 0x1023, 18  # Linux on x86-64
 
-# What this process will compute in, where it is known before the import: AMX is for who wants bf16, and for nobody else.
+# What this process will compute in, where that is known before the import: AMX is for who wants bf16, and nobody else.
 wanted_precisions: set[str] = set()
 
 
