@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy_backend import changed, numpy_backend
+from numpy_backend import changed, numpy_backend, to_bfloat16
 
 from common.interface import Backend
 from common.parity import training_checks as training
@@ -22,6 +22,7 @@ from common.parity.data_checks import (
 from common.parity.model_checks import model_checks
 from common.parity.outcome import Difference, Outcome, Tolerance
 from common.parity.subject import Subject
+from common.parity.suite import LEAST_SIZE
 from common.reference import (
     ALIGNED,
     KNOWN_DIFFERENCES,
@@ -55,6 +56,21 @@ def steps(backend: Backend) -> Iterator[Outcome]:
         yield from training.locked_steps(subject, recipe, SIZE, 2)
 
 
+def model_in_bfloat16(backend: Backend) -> Iterator[Outcome]:
+    yield from model_checks(Subject(backend, "bfloat16"), LEAST_SIZE)
+
+
+def steps_in_bfloat16(backend: Backend) -> Iterator[Outcome]:
+    subject = Subject(backend, "bfloat16")
+    for recipe in (training.sgd(1), training.adam(1)):
+        yield from training.locked_steps(subject, recipe, LEAST_SIZE, 2)
+
+
+def in_bfloat16(backend: Backend) -> Iterator[Outcome]:
+    yield from model_in_bfloat16(backend)
+    yield from steps_in_bfloat16(backend)
+
+
 Checks = Callable[[Backend], Iterator[Outcome]]
 
 
@@ -86,7 +102,7 @@ def test_every_backend_agrees_with_the_arbiter(backend, checks):
     assert len(outcomes) >= 6
 
 
-@pytest.mark.parametrize("checks", [data, model, model_in_float32, steps])
+@pytest.mark.parametrize("checks", [data, model, model_in_float32, steps, in_bfloat16])
 def test_a_backend_made_of_the_arbiter_passes(checks):
     assert rejected(checks(numpy_backend())) == {}
 
@@ -428,14 +444,14 @@ def steps_in_float32(backend: Backend) -> Iterator[Outcome]:
         yield from training.locked_steps(subject, recipe, SIZE, 2)
 
 
-def with_longer_steps(backend: Backend) -> Backend:
-    """A backend whose optimisers take steps that are a hundredth too long."""
+def with_longer_steps(backend: Backend, factor: float = 1.01) -> Backend:
+    """A backend whose optimisers take steps that are a hundredth too long, or as ``factor`` says."""
     sgd, adam = backend.trainer.sgd, backend.trainer.adam
     return changed(
         backend,
         "trainer",
-        sgd=lambda net, lr, *more: sgd(net, lr * 1.01, *more),
-        adam=lambda net, lr, betas: adam(net, lr * 1.01, betas),
+        sgd=lambda net, lr, *more: sgd(net, lr * factor, *more),
+        adam=lambda net, lr, betas: adam(net, lr * factor, betas),
     )
 
 
@@ -560,6 +576,149 @@ MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]] = {
 def test_a_mistake_in_any_backend_is_rejected(backend, name):
     make, checks, wanted = MISTAKES[name]
     assert set(rejected(checks(make(backend)))) == wanted
+
+
+# --- Mistakes in bfloat16 --------------------------------------------------------------------------------------------
+
+
+def differing(**conventions: Any) -> Callable[[], Backend]:
+    """A backend that computes by other conventions, and does not say so."""
+    return lambda: numpy_backend(Conventions(**conventions))
+
+
+def without(name: str) -> Callable[[], Backend]:
+    """A backend that leaves a bias out."""
+    return lambda: numpy_backend(seen=lambda weights: weights | {name: 0 * weights[name]})
+
+
+def with_half_logits() -> Backend:
+    """A backend whose logits stay in 16 bits: NumPy's own stand in for those of bfloat16, which it does not have."""
+    backend = numpy_backend()
+    right, predict = backend.trainer.train_batch_ch13, backend.trainer.predict
+
+    def train_batch_ch13(net, X, y, loss, trainer, devices):
+        half = lambda y_hat, y: loss(y_hat.astype(np.float16), y).astype(np.float32)  # noqa: E731
+        return right(net, X, y, half, trainer, devices)
+
+    return changed(
+        backend,
+        "trainer",
+        train_batch_ch13=train_batch_ch13,
+        predict=lambda *arguments: predict(*arguments).astype(np.float16),
+    )
+
+
+def with_rounded_weights() -> Backend:
+    """A backend that keeps its weights in bfloat16, so that most updates are lost."""
+    backend = numpy_backend()
+    right = backend.trainer.train_batch_ch13
+
+    def train_batch_ch13(net, *arguments):
+        result = right(net, *arguments)
+        rounded = {n: to_bfloat16(w) for n, w in net.weights.items() if "running" not in n}
+        net.weights = net.weights | rounded
+        return result
+
+    return changed(backend, "trainer", train_batch_ch13=train_batch_ch13)
+
+
+def with_rounded_put() -> Backend:
+    """A backend that rounds the weights that it is given."""
+    backend = numpy_backend()
+
+    def set_weights(net, weights):
+        net.weights = {name: to_bfloat16(weight) for name, weight in weights.items()}
+
+    return changed(backend, "weights", set_weights=set_weights)
+
+
+def in_full_precision(backend: Backend) -> Backend:
+    """A backend that computes in float32 whatever it is asked for."""
+    right = backend.trainer.prepare
+    return changed(
+        backend,
+        "trainer",
+        prepare=lambda net, devices, precision, compile: right(net, devices, "fp32", compile),
+    )
+
+
+def training_in_full_precision() -> Backend:
+    """A backend that predicts in bfloat16, and takes its gradients in float32."""
+    backend = numpy_backend()
+    gradients = backend.probes.gradients
+    return changed(
+        backend,
+        "probes",
+        gradients=lambda net, *batch: gradients(replace(net, mixed=False), *batch),
+    )
+
+
+STEPS = ("locked SGD", "locked Adam")
+# A mistake in the NumPy backend's bfloat16, and checks that reject it: others may too.
+IN_BFLOAT16: dict[str, tuple[Callable[[], Backend], set[str]]] = {
+    "BatchNorm's epsilon": (
+        differing(bn_epsilon=1e-3),
+        {"activations, evaluation", "logits, evaluation", "activations, training"},
+    ),
+    "BatchNorm's momentum": (
+        differing(bn_momentum=0.99),
+        {"locked SGD: buffers", "locked Adam: buffers"},
+    ),
+    "biased running variance": (
+        differing(bn_variance="biased"),
+        {"locked SGD: buffers", "locked Adam: buffers"},
+    ),
+    "padding": (
+        differing(padding="end"),
+        {"logits, evaluation", "logits, training", "gradients", "locked SGD: buffers"},
+    ),
+    "sum of losses": (
+        differing(objective="sum"),
+        {"gradients", "gradients, together", "locked SGD: state", "locked Adam: state"},
+    ),
+    "decoupled weight decay": (differing(weight_decay="decoupled"), {"locked SGD: update"}),
+    "learning rate inside the momentum": (
+        differing(momentum_rate="inside"),
+        {"locked SGD: state", "locked SGD: weights"},
+    ),
+    "Adam's epsilon": (differing(adam_epsilon=1e-7), {"locked Adam: update"}),
+    "a bias left out, of the first residual block": (
+        without("resnet_block1.0.conv1.bias"),
+        {"activations, evaluation", "activations, training", "locked SGD: buffers"},
+    ),
+    "a bias left out, of the last layer": (
+        without("fc.bias"),
+        {"activations, training", "logits, training", "evaluation accuracy"},
+    ),
+    "a bias left out, of the last BatchNorm": (
+        without("resnet_block4.1.bn2.bias"),
+        {"activations, training", "logits, training", "locked SGD: loss", "locked Adam: loss"},
+    ),
+    "logits stay in 16 bits": (
+        with_half_logits,
+        {"logits' type", "locked SGD: type", "locked Adam: type"},
+    ),
+    "weights are kept in bfloat16": (
+        with_rounded_weights,
+        {f"{name}: {part}" for name in STEPS for part in ("update", "weights")},
+    ),
+    "weights are put in as bfloat16": (with_rounded_put, {"weights return"}),
+    "steps a twentieth too long": (
+        lambda: with_longer_steps(numpy_backend(), 1.05),
+        {"locked SGD: update", "locked Adam: update"},
+    ),
+    "float32 is computed": (
+        lambda: in_full_precision(numpy_backend()),
+        {"precision in force"},
+    ),
+    "gradients are float32's": (training_in_full_precision, {"precision in force"}),
+}
+
+
+@pytest.mark.parametrize("name", IN_BFLOAT16)
+def test_a_mistake_in_bfloat16_is_rejected(name):
+    make, wanted = IN_BFLOAT16[name]
+    assert wanted <= set(rejected(in_bfloat16(make())))
 
 
 def thousandth(file: str, function: str, place: str | None = None) -> Callable[[], Backend]:

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -155,7 +156,7 @@ def without_bias(weights):
 def test_numbers_that_json_does_not_know_are_kept(tmp_path):
     found = tuple(Difference(f"layer {v}", v) for v in (np.nan, np.inf, 0.5))
     outcome = Outcome("logits", "float64", found, Tolerance(1.0, 1.0, "for a test"))
-    save_results(tmp_path, Results("numpy", {}, (), (outcome,)))
+    save_results(tmp_path, Results("numpy", {}, {}, (), (outcome,)))
     json.loads((tmp_path / "outcomes.json").read_text(), parse_constant=pytest.fail)
     (back,) = load_results(tmp_path).outcomes
     assert np.isnan(back.differences[0].value)
@@ -171,8 +172,8 @@ def test_pictures_of_another_shape_or_without_numbers_do_not_break_the_report(
         "hue": right.pictures["hue"][:, :50],
         "contrast": np.full((3, 100, 100), np.nan),
     }
-    wrong = Results("wrong", right.versions, (), right.outcomes, (), bad)
-    write_report(tmp_path / "report.html", [right, wrong], None, 0)
+    wrong = replace(right, backend="wrong", pictures=bad)
+    write_report(tmp_path / "report.html", [right, wrong], None, 0, "fp32")
     assert "<img " in (tmp_path / "report.html").read_text()
 
 
