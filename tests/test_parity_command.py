@@ -59,9 +59,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("parity")
 
 
-def run(folder: Path, names: str, output: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, names: str, output: str, *more: str) -> subprocess.CompletedProcess[str]:
     (folder / "run.py").write_text(SCRIPT)
-    words = ["parity", "--quick", "--backend", names, "--output", str(folder / output)]
+    words = ["parity", "--quick", "--backend", names, "--output", str(folder / output), *more]
     return subprocess.run(
         [sys.executable, str(folder / "run.py"), *words],
         capture_output=True,
@@ -83,6 +83,21 @@ def test_backends_that_agree_end_with_0(folder, mixed):
     assert "All checks passed: numpy agrees with the arbiter." in process.stdout
     assert "absent: not installed, left out" in process.stdout
     assert "All 57 checks passed." in (folder / "agreed" / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_fast_configuration_is_checked_in_its_processes_and_named(folder):
+    process = run(folder, "right", "fast", "--precision", "bf16", "--compile")
+    assert process.returncode == 0, process.stderr
+    assert "Parity of bf16, compiled, quick" in process.stdout
+    assert "checked: bf16, compiled" in process.stdout
+    assert re.search(r"logits, training +bfloat16 ", process.stdout)
+    content = json.loads((folder / "fast" / "right" / "outcomes.json").read_text())
+    assert content["configuration"] == {"precision": "bf16"}
+    assert {outcome["kind"] for outcome in content["outcomes"]} == {"bfloat16"}
+    report = (folder / "fast" / "report.html").read_text()
+    assert "Parity of bf16, compiled: each backend against the arbiter" in report
+    assert "Checked: precision bf16." in report
 
 
 @pytest.mark.slow
@@ -203,6 +218,8 @@ def test_backends_may_be_repeated_joined_or_left_out():
     parsed = cli.parse(["parity", "--backend", "mxnet,pytorch", "--seed", "3"], names)
     assert parsed == Parity(("mxnet", "pytorch"), seed=3)
     assert cli.parse(["parity"], names) == Parity(())
+    fast = cli.parse(["parity", "--precision", "bf16", "--compile"], names)
+    assert fast == Parity((), precision="bf16", compile=True)
 
 
 @pytest.mark.parametrize(
@@ -214,6 +231,7 @@ def test_backends_may_be_repeated_joined_or_left_out():
         (["--backend", ""], "unknown backend ''"),
         (["--seed", "-1"], "--seed -1: must be from 0"),
         (["--steps", "3"], "unrecognized arguments"),
+        (["--precision", "fp16"], "invalid choice: 'fp16'"),
     ],
 )
 def test_wrong_options_are_refused_in_one_line(arguments, message):
