@@ -113,7 +113,7 @@ TOLERANCES = {
     ("free training, augmented", "float32"): Tolerance(
         1.6, 2, "in widths of the envelope of perturbed runs of the arbiter"
     ),
-    # The same in bfloat16, at 16 and 32 pixels a side, over seven seeds. Norms over many roundings hardly vary, so
+    # The same in bfloat16, at 16 and 32 pixels a side, over three seeds or more (PyTorch, MXNet: seven). Norms over many roundings hardly vary, so
     # their margins are small; a gradient that is missing altogether would be off by 1.
     ("names and shapes", "bfloat16"): EXACT,
     ("weights return", "bfloat16"): EXACT,
@@ -123,11 +123,13 @@ TOLERANCES = {
     ("logits, evaluation", "bfloat16"): Tolerance(1.1e-2, 1.5, GRAIN),
     ("logits, training", "bfloat16"): Tolerance(6.6e-3, 1.5, GRAIN),
     ("activations, evaluation", "bfloat16"): Tolerance(1.6e-2, 1.5, GRAIN),
-    ("activations, training", "bfloat16"): Tolerance(7.6e-3, 1.5, GRAIN),
+    ("activations, training", "bfloat16"): Tolerance(8.1e-3, 1.5, GRAIN),
     ("gradients", "bfloat16"): Tolerance(0.27, 2, FEW),
     ("gradients, together", "bfloat16"): Tolerance(6.9e-2, 1.5, GRAIN),
     ("precision in force", "bfloat16"): Tolerance(
-        0.82, 3, "how many times nearer to the arbiter than one rounding; float32 is 300 times"
+        0.88,
+        3,
+        "how many times nearer to the arbiter than one rounding; float32 is hundreds of times",
     ),
     ("locked SGD: type", "bfloat16"): EXACT,
     ("locked SGD: loss", "bfloat16"): Tolerance(3.5e-3, 2, GRAIN),
