@@ -113,8 +113,8 @@ TOLERANCES = {
     ("free training, augmented", "float32"): Tolerance(
         1.6, 2, "in widths of the envelope of perturbed runs of the arbiter"
     ),
-    # The same in bfloat16, at 16 and 32 pixels a side, over three seeds or more (PyTorch, MXNet: seven). Norms over many roundings hardly vary, so
-    # their margins are small; a gradient that is missing altogether would be off by 1.
+    # The same in bfloat16, at 16 and 32 pixels a side, over three seeds (PyTorch and MXNet: seven). Norms over many
+    # roundings hardly vary, so their margins are small; a gradient that is missing altogether would be off by 1.
     ("names and shapes", "bfloat16"): EXACT,
     ("weights return", "bfloat16"): EXACT,
     ("evaluation accuracy", "bfloat16"): EXACT,
