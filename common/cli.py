@@ -81,12 +81,15 @@ class Convert:
 class Parity:
     """Which backends to hold against the arbiter, none for all that are installed; ``quick`` on small images.
 
-    ``into`` is where the process of one backend writes what it finds.
+    ``precision`` and ``compile`` are those of the training that is checked. ``into`` is where the process of one
+    backend writes what it finds.
     """
 
     backends: tuple[str, ...]
     seed: int = 0
     quick: bool = False
+    precision: str = "fp32"
+    compile: bool = False
     output: Path | None = None
     into: Path | None = None
 
@@ -165,11 +168,12 @@ def _predict(options: dict[str, Any], backends: Sequence[str]) -> Predict:
 
 
 def _parity(options: dict[str, Any], backends: Sequence[str]) -> Parity:
-    given = options.pop("backend")
+    chosen = options.pop("backend")
     if not 0 <= options["seed"] <= MOST_SEED:
         raise UserError(f"--seed {options['seed']}: must be from 0 to {MOST_SEED}")
-    names = backend_names(",".join(given), backends) if given else []
-    return Parity(tuple(names), **options)
+    names = backend_names(",".join(chosen), backends) if chosen else []
+    given = {name: value for name, value in options.items() if value is not None}
+    return Parity(tuple(names), **given)
 
 
 def backend_names(chosen: str, backends: Sequence[str]) -> list[str]:

@@ -247,7 +247,8 @@ def _add_parity(parser: argparse.ArgumentParser, backends: Sequence[str]) -> Non
     add = parser.add_argument
     parser.description = (
         "Hold every operation, layer, gradient and step of the backends against the arbiter, which is written in "
-        "NumPy and computes in float64. Ends with exit code 1 where one is further off than correct backends are."
+        "NumPy and computes in float64. Ends with exit code 1 where one is further off than correct backends are. With "
+        "--precision bf16 or --compile, the network and its training are checked as they compute then."
     )
     names = ", ".join(backends)
     add(
@@ -261,6 +262,7 @@ def _add_parity(parser: argparse.ArgumentParser, backends: Sequence[str]) -> Non
         action="store_true",
         help="small images and few steps: less than a minute a backend",
     )
+    _add_fast(parser)
     add("--seed", type=int, default=0, metavar="N", help="of weights and images (default: 0)")
     add("--output", type=Path, metavar="DIR", help="the folder of the report (default: a new one)")
     add("--into", type=Path, help=argparse.SUPPRESS)
@@ -288,6 +290,11 @@ def _add_computing(parser: argparse.ArgumentParser, presets: Mapping[str, RunCon
     add = parser.add_argument
     batch_size = f"images a step ({_presets(presets, 'batch_size')})"
     add("--batch-size", type=int, metavar="N", help=batch_size)
+    _add_fast(parser)
+
+
+def _add_fast(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "--precision",
         choices=PRECISIONS,

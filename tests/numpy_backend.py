@@ -1,13 +1,18 @@
 """A fourth backend, in NumPy, on top of the arbiter: right unless it is told how to be wrong.
 
+In bf16 it rounds what the frameworks round: the operands and results of convolutions and products, and the results of
+the layers between them.
+
 The parity checks are themselves checked with it: as it is it must pass all of them, and each deliberate mistake must be
 rejected by the checks that are meant for it.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -20,9 +25,10 @@ from common.weights import initial_weights
 
 @dataclass
 class Net:
-    """A network: its weights, in the precision it computes in."""
+    """A network: its weights, in the precision it computes in, or float32 where that is bfloat16: ``mixed``."""
 
     weights: dict[str, np.ndarray]
+    mixed: bool = False
 
     @property
     def kind(self) -> np.dtype:
@@ -48,15 +54,52 @@ class Batches:
             yield self.augment(X, decisions).astype(np.float32), self.dataset.labels[indices]
 
 
+def to_bfloat16(X: np.ndarray) -> np.ndarray:
+    """Round float32 to the nearest bfloat16, of two as near to the even one: that is its upper 16 bits."""
+    bits = np.ascontiguousarray(X, np.float32).view(np.uint32)
+    odd = (bits >> 16) & 1
+    return ((bits + 0x7FFF + odd) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+
+
+def in_bfloat16(layer: Callable[..., Any], operands: int) -> Callable[..., Any]:
+    """A layer whose first operands are rounded, its result, and its gradients on the way back."""
+
+    def rounding(*arguments: Any) -> Any:
+        rounded = [to_bfloat16(operand) for operand in arguments[:operands]]
+        Y, backward = layer(*rounded, *arguments[operands:])
+        return to_bfloat16(Y), lambda dY: tuple(map(to_bfloat16, backward(to_bfloat16(dY))))
+
+    return rounding
+
+
+@contextlib.contextmanager
+def precision_of(net: Net) -> Iterator[None]:
+    """Have the arbiter's layers compute as this network is prepared to."""
+    operands = {"conv2d": 3, "dense": 3, "batch_norm": 1, "relu": 1, "global_avg_pool": 1}
+    rounding = {name: in_bfloat16(getattr(layers, name), n) for name, n in operands.items()}
+    with mock.patch.multiple(layers, **rounding) if net.mixed else contextlib.nullcontext():
+        yield
+
+
 def numpy_backend(
     conventions: Conventions = ALIGNED,
     declared: Conventions = ALIGNED,
     augment_floats: Callable[..., Any] = transforms.augment,
+    seen: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = lambda weights: weights,
 ) -> Backend:
     """Return a backend that computes by ``conventions`` and says that it computes by ``declared``.
 
-    ``augment_floats`` stands in for the arbiter's `transforms.augment`.
+    ``augment_floats`` stands in for the arbiter's `transforms.augment`; ``seen`` returns the weights that the network
+    computes with, given those that it has.
     """
+
+    def forward(net, X, training):
+        with precision_of(net):
+            return resnet.forward(seen(net.weights), X, training, conventions)
+
+    def backward(net, X, y):
+        with precision_of(net):
+            return gradients(seen(net.weights), X, y, conventions)
 
     def augmented(X, decisions):
         return augment_floats(X, decisions, conventions)
@@ -85,18 +128,22 @@ def numpy_backend(
         net.weights = {name: weights[name].astype(net.kind) for name in net.weights}
 
     def predict(net, X, training=False):
-        return resnet.forward(net.weights, X, training, conventions).logits
+        return forward(net, X, training).logits
 
     def evaluate_accuracy_gpu(net, data_iter, device=None):
         right = [(resnet.correct(predict(net, X), y), len(y)) for X, y in data_iter]
         return sum(r for r, _ in right) / sum(n for _, n in right)
 
     def train_batch_ch13(net, X, y, loss, trainer, devices):
-        found, losses, passed = gradients(net.weights, X, y, conventions)
+        found, _, passed = backward(net, X, y)
+        losses = loss(passed.logits, y)
         buffers = resnet.updated_buffers(net.weights, passed, conventions)
         after = trainer.step(net.weights, found) | buffers
         net.weights = {name: after[name] for name in net.weights}
         return losses.sum(), np.array(resnet.correct(passed.logits, y))
+
+    def prepare(net, devices, precision="fp32", compile=False):
+        return Net(net.weights, mixed=precision == "bf16")
 
     def set_learning_rate(trainer, lr):
         trainer.lr = lr
@@ -112,7 +159,11 @@ def numpy_backend(
         "numpy",
         ("numpy",),
         devices=SimpleNamespace(
-            image_layout="NCHW", cpu=lambda: "cpu", from_numpy=array, to_numpy=array
+            image_layout="NCHW",
+            cpu=lambda: "cpu",
+            describe=lambda devices, precision="fp32", compile=False: {"precision": precision},
+            from_numpy=array,
+            to_numpy=array,
         ),
         transforms=SimpleNamespace(
             augment=augment, to_float=lambda X: (X / 255).astype(np.float32)
@@ -130,7 +181,7 @@ def numpy_backend(
                 lr, momentum, weight_decay, conventions
             ),
             set_learning_rate=set_learning_rate,
-            prepare=lambda net, devices: net,
+            prepare=prepare,
             predict=predict,
             evaluate_accuracy_gpu=evaluate_accuracy_gpu,
             train_batch_ch13=train_batch_ch13,
@@ -139,10 +190,8 @@ def numpy_backend(
         probes=SimpleNamespace(
             CONVENTIONS=declared,
             in_float64=in_float64,
-            activations=lambda net, X, training=False: (
-                resnet.forward(net.weights, X, training, conventions).activations
-            ),
-            gradients=lambda net, X, y, loss: gradients(net.weights, X, y, conventions)[0],
+            activations=lambda net, X, training=False: forward(net, X, training).activations,
+            gradients=lambda net, X, y, loss: backward(net, X, y)[0],
             get_state=lambda net, trainer: trainer.state,
             set_state=set_state,
         ),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy_backend import changed, numpy_backend
+from numpy_backend import changed, numpy_backend, to_bfloat16
 
 from common.interface import Backend
 from common.parity import training_checks as training
@@ -22,6 +22,7 @@ from common.parity.data_checks import (
 from common.parity.model_checks import model_checks
 from common.parity.outcome import Difference, Outcome, Tolerance
 from common.parity.subject import Subject
+from common.parity.suite import LEAST_SIZE
 from common.reference import (
     ALIGNED,
     KNOWN_DIFFERENCES,
@@ -55,6 +56,16 @@ def steps(backend: Backend) -> Iterator[Outcome]:
         yield from training.locked_steps(subject, recipe, SIZE, 2)
 
 
+def model_in_bfloat16(backend: Backend) -> Iterator[Outcome]:
+    yield from model_checks(Subject(backend, "bfloat16"), LEAST_SIZE)
+
+
+def steps_in_bfloat16(backend: Backend) -> Iterator[Outcome]:
+    subject = Subject(backend, "bfloat16")
+    for recipe in (training.sgd(1), training.adam(1)):
+        yield from training.locked_steps(subject, recipe, LEAST_SIZE, 2)
+
+
 Checks = Callable[[Backend], Iterator[Outcome]]
 
 
@@ -79,14 +90,16 @@ def eagerly(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("eagerly")
-@pytest.mark.parametrize("checks", [data, model, model_in_float32, steps])
+@pytest.mark.parametrize("checks", [data, model, model_in_float32, model_in_bfloat16, steps])
 def test_every_backend_agrees_with_the_arbiter(backend, checks):
     outcomes = list(checks(backend))
     assert [outcome.sentence() for outcome in outcomes if not outcome.passed] == []
     assert len(outcomes) >= 6
 
 
-@pytest.mark.parametrize("checks", [data, model, model_in_float32, steps])
+@pytest.mark.parametrize(
+    "checks", [data, model, model_in_float32, steps, model_in_bfloat16, steps_in_bfloat16]
+)
 def test_a_backend_made_of_the_arbiter_passes(checks):
     assert rejected(checks(numpy_backend())) == {}
 
@@ -428,14 +441,14 @@ def steps_in_float32(backend: Backend) -> Iterator[Outcome]:
         yield from training.locked_steps(subject, recipe, SIZE, 2)
 
 
-def with_longer_steps(backend: Backend) -> Backend:
-    """A backend whose optimisers take steps that are a hundredth too long."""
+def with_longer_steps(backend: Backend, factor: float = 1.01) -> Backend:
+    """A backend whose optimisers take steps that are a hundredth too long, or as ``factor`` says."""
     sgd, adam = backend.trainer.sgd, backend.trainer.adam
     return changed(
         backend,
         "trainer",
-        sgd=lambda net, lr, *more: sgd(net, lr * 1.01, *more),
-        adam=lambda net, lr, betas: adam(net, lr * 1.01, betas),
+        sgd=lambda net, lr, *more: sgd(net, lr * factor, *more),
+        adam=lambda net, lr, betas: adam(net, lr * factor, betas),
     )
 
 
@@ -512,6 +525,16 @@ def test_another_mistake_is_rejected(name):
     assert set(rejected(checks(make(numpy_backend())))) == wanted
 
 
+def in_full_precision(backend: Backend) -> Backend:
+    """A backend that computes in float32 whatever it is asked for."""
+    right = backend.trainer.prepare
+    return changed(
+        backend,
+        "trainer",
+        prepare=lambda net, devices, precision, compile: right(net, devices, "fp32", compile),
+    )
+
+
 STEPS_WITH_BUFFERS = {"locked SGD: buffers", "locked Adam: buffers"}
 # A mistake in any backend: how to make it, and the checks that reject it.
 MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]] = {
@@ -546,6 +569,11 @@ MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]] = {
             "Kaggle batches, test",
         },
     ),
+    "float32 where bf16 is asked for": (
+        in_full_precision,
+        model_in_bfloat16,
+        {"precision in force"},
+    ),
     "mean and variance swapped": (
         with_swapped_statistics,
         model,
@@ -560,6 +588,178 @@ MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]] = {
 def test_a_mistake_in_any_backend_is_rejected(backend, name):
     make, checks, wanted = MISTAKES[name]
     assert set(rejected(checks(make(backend)))) == wanted
+
+
+# --- Mistakes in bfloat16 --------------------------------------------------------------------------------------------
+
+
+def differing(**conventions: Any) -> Callable[[], Backend]:
+    """A backend that computes by other conventions, and does not say so."""
+    return lambda: numpy_backend(Conventions(**conventions))
+
+
+def without(name: str) -> Callable[[], Backend]:
+    """A backend that leaves a bias out."""
+    return lambda: numpy_backend(seen=lambda weights: weights | {name: 0 * weights[name]})
+
+
+def with_half_logits() -> Backend:
+    """A backend whose logits stay in 16 bits: NumPy's own stand in for those of bfloat16, which it does not have."""
+    backend = numpy_backend()
+    right, predict = backend.trainer.train_batch_ch13, backend.trainer.predict
+
+    def train_batch_ch13(net, X, y, loss, trainer, devices):
+        half = lambda y_hat, y: loss(y_hat.astype(np.float16), y).astype(np.float32)  # noqa: E731
+        return right(net, X, y, half, trainer, devices)
+
+    return changed(
+        backend,
+        "trainer",
+        train_batch_ch13=train_batch_ch13,
+        predict=lambda *arguments: predict(*arguments).clip(-6e4, 6e4).astype(np.float16),
+    )
+
+
+def with_rounded_weights() -> Backend:
+    """A backend that keeps its weights in bfloat16, so that most updates are lost."""
+    backend = numpy_backend()
+    right = backend.trainer.train_batch_ch13
+
+    def train_batch_ch13(net, *arguments):
+        result = right(net, *arguments)
+        rounded = {n: to_bfloat16(w) for n, w in net.weights.items() if "running" not in n}
+        net.weights = net.weights | rounded
+        return result
+
+    return changed(backend, "trainer", train_batch_ch13=train_batch_ch13)
+
+
+def with_rounded_put() -> Backend:
+    """A backend that rounds the weights that it is given."""
+    backend = numpy_backend()
+
+    def set_weights(net, weights):
+        net.weights = {name: to_bfloat16(weight) for name, weight in weights.items()}
+
+    return changed(backend, "weights", set_weights=set_weights)
+
+
+def training_in_full_precision() -> Backend:
+    """A backend that predicts in bfloat16, and takes its gradients in float32."""
+    backend = numpy_backend()
+    gradients = backend.probes.gradients
+    return changed(
+        backend,
+        "probes",
+        gradients=lambda net, *batch: gradients(replace(net, mixed=False), *batch),
+    )
+
+
+# A mistake in the NumPy backend's bfloat16, and checks that reject it; others may too.
+IN_BFLOAT16: dict[str, tuple[Callable[[], Backend], Checks, set[str]]] = {
+    "bfloat16: BatchNorm's epsilon": (
+        differing(bn_epsilon=1e-3),
+        model_in_bfloat16,
+        {"activations, evaluation", "logits, evaluation", "activations, training"},
+    ),
+    "bfloat16: BatchNorm's momentum": (
+        differing(bn_momentum=0.99),
+        steps_in_bfloat16,
+        {"locked SGD: buffers", "locked Adam: buffers"},
+    ),
+    "bfloat16: biased running variance": (
+        differing(bn_variance="biased"),
+        steps_in_bfloat16,
+        {"locked SGD: buffers", "locked Adam: buffers"},
+    ),
+    "bfloat16: padding": (
+        differing(padding="end"),
+        model_in_bfloat16,
+        {*FORWARD, "gradients", "gradients, together"},
+    ),
+    "bfloat16: sum of losses": (
+        differing(objective="sum"),
+        model_in_bfloat16,
+        {"gradients", "gradients, together"},
+    ),
+    "bfloat16: sum of losses in a step": (
+        differing(objective="sum"),
+        steps_in_bfloat16,
+        {"locked SGD: weights", "locked SGD: state", "locked Adam: state"},
+    ),
+    "bfloat16: decoupled weight decay": (
+        differing(weight_decay="decoupled"),
+        steps_in_bfloat16,
+        {"locked SGD: update"},
+    ),
+    "bfloat16: Adam's epsilon": (
+        differing(adam_epsilon=1e-7),
+        steps_in_bfloat16,
+        {"locked Adam: update"},
+    ),
+    "bfloat16: a bias left out, of a convolution": (
+        without("resnet_block1.0.conv1.bias"),
+        model_in_bfloat16,
+        {"activations, evaluation", "activations, training"},
+    ),
+    "bfloat16: a bias left out, of the last layer": (
+        without("fc.bias"),
+        model_in_bfloat16,
+        {"evaluation accuracy"},
+    ),
+    "bfloat16: a bias left out, of the last BatchNorm": (
+        without("resnet_block4.1.bn2.bias"),
+        model_in_bfloat16,
+        {"activations, training", "logits, training", "gradients"},
+    ),
+    "bfloat16: the logits stay in 16 bits": (
+        with_half_logits,
+        model_in_bfloat16,
+        {"logits' type"},
+    ),
+    "bfloat16: the logits of a step stay in 16 bits": (
+        with_half_logits,
+        steps_in_bfloat16,
+        {"locked SGD: type", "locked Adam: type"},
+    ),
+    "bfloat16: the weights are put in rounded": (
+        with_rounded_put,
+        model_in_bfloat16,
+        {"weights return"},
+    ),
+    "bfloat16: the weights are kept rounded": (
+        with_rounded_weights,
+        steps_in_bfloat16,
+        {
+            "locked SGD: update",
+            "locked SGD: weights",
+            "locked Adam: update",
+            "locked Adam: weights",
+        },
+    ),
+    "bfloat16: steps a twentieth too long": (
+        lambda: with_longer_steps(numpy_backend(), 1.05),
+        steps_in_bfloat16,
+        {"locked SGD: update", "locked Adam: update"},
+    ),
+    "bfloat16: float32 is computed": (
+        lambda: in_full_precision(numpy_backend()),
+        model_in_bfloat16,
+        {"precision in force"},
+    ),
+    "bfloat16: gradients are float32's": (
+        training_in_full_precision,
+        model_in_bfloat16,
+        {"precision in force"},
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", IN_BFLOAT16)
+def test_a_mistake_in_bfloat16_is_rejected(name):
+    make, checks, wanted = IN_BFLOAT16[name]
+    assert wanted <= set(rejected(checks(make())))
 
 
 def thousandth(file: str, function: str, place: str | None = None) -> Callable[[], Backend]:
@@ -723,6 +923,7 @@ def rows() -> list[str]:
         "another mistake": {name: wanted for name, (_, _, wanted) in OTHER_MISTAKES.items()},
         "a mistake, in every backend": {name: wanted for name, (_, _, wanted) in MISTAKES.items()},
         "a thousandth too large": {name: wanted for name, (_, _, wanted) in THOUSANDTHS.items()},
+        "a mistake, in bfloat16": {name: wanted for name, (_, _, wanted) in IN_BFLOAT16.items()},
     }
     return [
         f"| {name} | {kind} | {'; '.join(sorted(wanted))} |"

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,9 +59,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("parity")
 
 
-def run(folder: Path, names: str, output: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, names: str, output: str, *more: str) -> subprocess.CompletedProcess[str]:
     (folder / "run.py").write_text(SCRIPT)
-    words = ["parity", "--quick", "--backend", names, "--output", str(folder / output)]
+    words = ["parity", "--quick", "--backend", names, "--output", str(folder / output), *more]
     return subprocess.run(
         [sys.executable, str(folder / "run.py"), *words],
         capture_output=True,
@@ -82,6 +83,21 @@ def test_backends_that_agree_end_with_0(folder, mixed):
     assert "All checks passed: numpy agrees with the arbiter." in process.stdout
     assert "absent: not installed, left out" in process.stdout
     assert "All 57 checks passed." in (folder / "agreed" / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_fast_configuration_is_checked_in_its_processes_and_named(folder):
+    process = run(folder, "right", "fast", "--precision", "bf16", "--compile")
+    assert process.returncode == 0, process.stderr
+    assert "Parity of bf16, compiled, quick" in process.stdout
+    assert "checked: bf16, compiled" in process.stdout
+    assert re.search(r"logits, training +bfloat16 ", process.stdout)
+    content = json.loads((folder / "fast" / "right" / "outcomes.json").read_text())
+    assert content["configuration"] == {"precision": "bf16"}
+    assert {outcome["kind"] for outcome in content["outcomes"]} == {"bfloat16"}
+    report = (folder / "fast" / "report.html").read_text()
+    assert "Parity of bf16, compiled: each backend against the arbiter" in report
+    assert "Checked: precision bf16." in report
 
 
 @pytest.mark.slow
@@ -155,7 +171,7 @@ def without_bias(weights):
 def test_numbers_that_json_does_not_know_are_kept(tmp_path):
     found = tuple(Difference(f"layer {v}", v) for v in (np.nan, np.inf, 0.5))
     outcome = Outcome("logits", "float64", found, Tolerance(1.0, 1.0, "for a test"))
-    save_results(tmp_path, Results("numpy", {}, (), (outcome,)))
+    save_results(tmp_path, Results("numpy", {}, {}, (), (outcome,)))
     json.loads((tmp_path / "outcomes.json").read_text(), parse_constant=pytest.fail)
     (back,) = load_results(tmp_path).outcomes
     assert np.isnan(back.differences[0].value)
@@ -171,8 +187,8 @@ def test_pictures_of_another_shape_or_without_numbers_do_not_break_the_report(
         "hue": right.pictures["hue"][:, :50],
         "contrast": np.full((3, 100, 100), np.nan),
     }
-    wrong = Results("wrong", right.versions, (), right.outcomes, (), bad)
-    write_report(tmp_path / "report.html", [right, wrong], None, 0)
+    wrong = replace(right, backend="wrong", pictures=bad)
+    write_report(tmp_path / "report.html", [right, wrong], None, 0, "fp32")
     assert "<img " in (tmp_path / "report.html").read_text()
 
 
@@ -202,6 +218,8 @@ def test_backends_may_be_repeated_joined_or_left_out():
     parsed = cli.parse(["parity", "--backend", "mxnet,pytorch", "--seed", "3"], names)
     assert parsed == Parity(("mxnet", "pytorch"), seed=3)
     assert cli.parse(["parity"], names) == Parity(())
+    fast = cli.parse(["parity", "--precision", "bf16", "--compile"], names)
+    assert fast == Parity((), precision="bf16", compile=True)
 
 
 @pytest.mark.parametrize(
@@ -213,6 +231,7 @@ def test_backends_may_be_repeated_joined_or_left_out():
         (["--backend", ""], "unknown backend ''"),
         (["--seed", "-1"], "--seed -1: must be from 0"),
         (["--steps", "3"], "unrecognized arguments"),
+        (["--precision", "fp16"], "invalid choice: 'fp16'"),
     ],
 )
 def test_wrong_options_are_refused_in_one_line(arguments, message):

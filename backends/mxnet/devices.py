@@ -17,7 +17,7 @@ from common.environment import (
 )
 from common.errors import UserError
 
-from .resnet import in_bfloat16
+from .resnet import BFLOAT16, in_bfloat16
 
 image_layout = "NCHW"
 NO_BFLOAT16 = "--precision bf16: MXNet needs a processor with AVX-512 for it"
@@ -105,7 +105,12 @@ def from_numpy(array, device=None):
 
 
 def to_numpy(X):
-    """Return a tensor's values as a NumPy array, in the same layout."""
+    """Return a tensor's values as a NumPy array, in the same layout.
+
+    What is bfloat16, a type that NumPy does not have, comes as float32.
+    """
+    if X.dtype == BFLOAT16:
+        X = mx.nd.amp_cast(X.as_nd_ndarray(), dtype="float32")
     return X.asnumpy()
 
 

@@ -85,7 +85,12 @@ def from_numpy(array, device=None):
 
 
 def to_numpy(X):
-    """Return a tensor's values as a NumPy array, in the same layout."""
+    """Return a tensor's values as a NumPy array, in the same layout.
+
+    What is bfloat16, a type that NumPy does not have, comes as float32.
+    """
+    if X.dtype == torch.bfloat16:
+        X = X.float()
     return X.detach().cpu().numpy()
 
 

@@ -77,7 +77,12 @@ def from_numpy(array, device=None):
 
 
 def to_numpy(X):
-    """Return a tensor's values as a NumPy array, in the same layout."""
+    """Return a tensor's values as a NumPy array, in the same layout.
+
+    What is bfloat16, a type that NumPy does not have, comes as float32.
+    """
+    if X.dtype == tf.bfloat16:
+        X = tf.cast(X, tf.float32)
     return X.numpy()
 
 

@@ -10,7 +10,9 @@ from common.keras_file import from_keras, to_keras
 from common.reference import Conventions, State
 from common.weights import network_sizes
 
+from ._graphs import graph
 from .resnet import Residual, resnet18
+from .trainer import _logits
 from .weights import get_weights, set_weights, variables_by_name
 
 # Differs: where Adam adds epsilon.
@@ -84,14 +86,20 @@ def gradients(net, X, y, loss):
 
     In training mode; BatchNorm's running statistics move with it.
     """
-    trained = _trained(net)
-    with tf.GradientTape() as tape:
-        l = tf.reduce_mean(loss(net(X, training=True), y))
-    found = tape.gradient(l, list(trained.values()))
+    found = graph(net, "gradients", _gradients, loss)(X, y)
     return {
         name: from_keras(gradient.numpy())
-        for name, gradient in zip(trained, found, strict=True)
+        for name, gradient in zip(_trained(net), found, strict=True)
     }
+
+
+def _gradients(net, loss):
+    def gradients(X, y):
+        with tf.GradientTape() as tape:
+            l = tf.reduce_mean(loss(_logits(net, X, training=True), y))
+        return tape.gradient(l, list(_trained(net).values()))
+
+    return gradients
 
 
 def _trained(net):

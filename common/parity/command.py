@@ -38,7 +38,9 @@ from common.reference import ALIGNED, KNOWN_DIFFERENCES
 from common.running import make_console
 
 FREE_STEPS = 30
-QUICK = Extent(model_size=8, step_size=8, locked_steps=4, free_steps=4, float32_steps=2)
+QUICK = Extent(
+    model_size=8, step_size=8, locked_steps=4, free_steps=4, float32_steps=2, bfloat16_steps=2
+)
 FAILED = 1  # the exit code where backends disagree with the arbiter
 
 
@@ -50,26 +52,41 @@ def check_backend(backend: Backend, command: Parity, folder: Path) -> None:
     # TensorFlow warns of what the checks do on purpose: batches of many shapes.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     console, began = make_console(), time.perf_counter()
+    # Refuses what cannot work here.
+    configuration = backend.devices.describe(
+        [backend.devices.cpu()], command.precision, command.compile
+    )
+    extent = QUICK if command.quick else Extent()
+    checks = run_checks(backend, extent, command.seed, command.precision, command.compile)
     outcomes: list[Outcome] = []
     losses: list[float] = []
     pictures: Pictures = {}
     error = ""
     try:
         with console.status(f"{backend.name}: checking") as status:
-            for outcome in run_checks(backend, QUICK if command.quick else Extent(), command.seed):
+            for outcome in checks:
                 outcomes.append(outcome)
                 status.update(f"{backend.name}: {len(outcomes)} checks, now after {outcome.check}")
             if not command.quick:
-                subject, around = Subject(backend, "float32"), _read_envelope(folder.parent)
+                around = _read_envelope(folder.parent)
+                subject = Subject(backend, around.kind, command.compile)
                 outcome, losses = free_running(subject, around, command.seed)
                 outcomes.append(outcome)
-            pictures = operation_pictures(Subject(backend, "float32"))
+            if computing(command) == "fp32":
+                pictures = operation_pictures(Subject(backend, "float32"))
     except Exception as raised:  # whatever a wrong backend may raise
         traceback.print_exc()
         error = f"{type(raised).__name__}: {raised}"
     versions = environment.versions(backend.packages)
     results = Results(
-        backend.name, versions, declared(backend), tuple(outcomes), tuple(losses), pictures, error
+        backend.name,
+        versions,
+        configuration,
+        declared(backend),
+        tuple(outcomes),
+        tuple(losses),
+        pictures,
+        error,
     )
     folder.mkdir(parents=True, exist_ok=True)
     save_results(folder, results)
@@ -78,6 +95,11 @@ def check_backend(backend: Backend, command: Parity, folder: Path) -> None:
     console.print(
         f"{backend.name}: {len(outcomes)} checks, {found} ({time.perf_counter() - began:.0f} s)"
     )
+
+
+def computing(command: Parity) -> str:
+    """Return which configuration is checked, in words."""
+    return f"{command.precision}{', compiled' if command.compile else ''}"
 
 
 def declared(backend: Backend) -> tuple[str, ...]:
@@ -104,7 +126,8 @@ def run(
     try:
         if not command.quick:
             with console.status("the arbiter trains, once true and six times perturbed"):
-                _write_envelope(folder.path, envelope(FREE_STEPS, command.seed))
+                kind = "bfloat16" if command.precision == "bf16" else "float32"
+                _write_envelope(folder.path, envelope(FREE_STEPS, command.seed, kind))
         for name, wanted in packages.items():
             results.append(_check_in_process(command, name, wanted, script, folder.path))
     except KeyboardInterrupt as interrupt:
@@ -121,18 +144,20 @@ def _check_in_process(
 ) -> Results:
     """Check one backend in a process of its own."""
     own = ["--backend", name, "--seed", str(command.seed), "--into", str(folder / name)]
-    quick = ["--quick"] if command.quick else []
-    code = run_process([sys.executable, str(script), "parity", *own, *quick])
+    own += ["--precision", command.precision]
+    flags = {"--quick": command.quick, "--compile": command.compile}
+    own += [flag for flag, given in flags.items() if given]
+    code = run_process([sys.executable, str(script), "parity", *own])
     if code:
         versions = environment.versions(tuple(packages))
-        return Results(name, versions, (), (), error=f"its process ended with exit code {code}")
+        return Results(name, versions, {}, (), (), error=f"its process ended with exit code {code}")
     return load_results(folder / name)
 
 
 def _report(console: Console, command: Parity, results: Sequence[Results], folder: Path) -> None:
     """Print the table and what went wrong, and write the report."""
     around = None if command.quick else _read_envelope(folder)
-    console.print(table(console, results))
+    console.print(table(console, results, computing(command)))
     for result in results:
         if result.declared:
             names = ", ".join(line.partition(":")[0] for line in result.declared)
@@ -143,7 +168,7 @@ def _report(console: Console, command: Parity, results: Sequence[Results], folde
         names = ", ".join(result.backend for result in results)
         agree = "agrees" if len(results) == 1 else "agree"
         console.print(f"All checks passed: {names} {agree} with the arbiter.")
-    write_report(folder / "report.html", results, around, command.seed)
+    write_report(folder / "report.html", results, around, command.seed, computing(command))
     console.print(f"report in {folder / 'report.html'}", soft_wrap=True)
 
 
@@ -154,7 +179,9 @@ def _announce(
     left_out: Sequence[str],
 ) -> None:
     extent = "quick" if command.quick else "full"
-    console.print(f"Parity, {extent}, seed {command.seed}: each against the arbiter (NumPy)")
+    console.print(
+        f"Parity of {computing(command)}, {extent}, seed {command.seed}: each against the arbiter (NumPy)"
+    )
     for name, wanted in packages.items():
         versions = environment.versions(tuple(wanted))
         console.print(f"  {name}: {', '.join(f'{p} {versions[p]}' for p in wanted)}")
@@ -173,9 +200,17 @@ def _read_envelope(folder: Path) -> Envelope:
     return Envelope(**json.loads(path.read_text(encoding="utf-8")))
 
 
-def table(console: Console, results: Sequence[Results]) -> Table:
-    """Return the outcomes side by side: a row a check, its tolerance, each backend's largest difference."""
-    shown = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False)
+def table(console: Console, results: Sequence[Results], checked: str) -> Table:
+    """Return the outcomes side by side: a row a check, its tolerance, each backend's largest difference.
+
+    Its title says which configuration was ``checked``.
+    """
+    shown = Table(
+        title=f"checked: {checked}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD if console.is_terminal else None,
+        pad_edge=False,
+    )
     for title in ("check", "in"):
         shown.add_column(title, overflow="fold")
     shown.add_column("tolerance", justify="right")

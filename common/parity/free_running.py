@@ -2,8 +2,9 @@
 
 Two correct runs part: with Adam their losses differ by 1e-3 after a step and by some per cent after five. So a backend
 is not asked for the arbiter's losses, but to stay as near to them as the arbiter itself stays when it computes in
-float32 from weights that are perturbed by the size of one rounding. A difference in what the network computes leaves
-that envelope; one that Adam hides, as a factor on the loss, does not, and shows in the sharp checks alone.
+float32 from weights that are perturbed by the size of one rounding, of bfloat16 for what computes in that. A difference
+in what the network computes leaves that envelope; one that Adam hides, as a factor on the loss, does not, and shows in
+the sharp checks alone.
 """
 
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from common.datasets import Dataset
 from common.datasets.shapes import draw_shapes
 from common.parity.outcome import Array, Arrays, Difference, Outcome, differences
 from common.parity.subject import Batch, Subject
+from common.parity.tolerances import UNIT_ROUNDOFF
 from common.reference import ALIGNED, Adam, Conventions, train_step, transforms
 from common.sampling import decide, epoch_batches
 from common.weights import Weights, initial_weights
@@ -24,42 +26,44 @@ from common.weights import Weights, initial_weights
 BATCH, LR = 8, 3e-4
 RUNS = 6  # perturbed ones
 AUGMENTATIONS = gallery((16, 16))["flip, jitter and crop"]
-FLOOR = 1e-6  # of a loss: what a single float32 step may be off
+# One rounding of a weight, and what a single step may be off, as a share of the loss.
+UNITS = {"float32": 2.0**-24, "bfloat16": UNIT_ROUNDOFF}
+FLOORS = {"float32": 1e-6, "bfloat16": UNIT_ROUNDOFF}
 
 
 @dataclass(frozen=True)
 class Envelope:
-    """The arbiter's losses in float64, and those of its perturbed runs in float32, step by step."""
+    """The arbiter's losses in float64, and those of its perturbed runs in float32, step by step.
+
+    ``kind`` is the type whose rounding has perturbed them.
+    """
 
     losses: list[float]
     perturbed: list[list[float]]
+    kind: str = "float32"
 
     def widths(self) -> list[float]:
         """Return how far the perturbed runs have been from the true losses up to each step."""
         apart = np.abs(np.array(self.perturbed) - np.array(self.losses)).max(axis=0)
-        return np.maximum.accumulate(np.maximum(apart, FLOOR * np.array(self.losses))).tolist()
+        floor = FLOORS[self.kind] * np.array(self.losses)
+        return np.maximum.accumulate(np.maximum(apart, floor)).tolist()
 
 
-def envelope(num_steps: int, seed: int = 0, conventions: Conventions = ALIGNED) -> Envelope:
-    """Train the arbiter once in float64 and `RUNS` times in float32 from perturbed weights."""
-    losses = arbiter_losses(num_steps, seed, "float64", None, conventions)
-    perturbed = [
-        arbiter_losses(num_steps, seed, "float32", run, conventions) for run in range(RUNS)
+def envelope(num_steps: int, seed: int = 0, kind: str = "float32") -> Envelope:
+    """Train the arbiter in float64, and `RUNS` times in float32 from weights perturbed by roundings of ``kind``."""
+    start = initial_weights(10, seed=seed)
+    losses = arbiter_losses(num_steps, seed, {n: w.astype(np.float64) for n, w in start.items()})
+    runs = [
+        arbiter_losses(num_steps, seed, perturbed(start, run, UNITS[kind])) for run in range(RUNS)
     ]
-    return Envelope(losses, perturbed)
+    return Envelope(losses, runs, kind)
 
 
 def arbiter_losses(
-    num_steps: int,
-    seed: int,
-    kind: str,
-    perturbation: int | None,
-    conventions: Conventions = ALIGNED,
+    num_steps: int, seed: int, weights: Weights, conventions: Conventions = ALIGNED
 ) -> list[float]:
-    """Return the arbiter's mean loss of each step; ``perturbation`` numbers the draw of one rounding per weight."""
-    weights = {name: w.astype(kind) for name, w in initial_weights(10, seed=seed).items()}
-    if perturbation is not None:
-        weights = perturbed(weights, perturbation)
+    """Return the arbiter's mean loss of each step from these weights, computed in their type."""
+    kind = weights["conv.weight"].dtype
     optimizer = Adam(LR, conventions=conventions)
     losses = []
     for batch in _batches(num_steps, seed, conventions):
@@ -70,11 +74,11 @@ def arbiter_losses(
     return losses
 
 
-def perturbed(weights: Weights, number: int) -> Weights:
-    """Return weights with one rounding's worth of noise on each, from the draw of that number."""
+def perturbed(weights: Weights, number: int, unit: float = UNITS["float32"]) -> Weights:
+    """Return weights with noise of one rounding on each, a share ``unit`` of it, from the draw of that number."""
     rng = np.random.default_rng(number)
     return {
-        name: (w * (1 + rng.uniform(-1, 1, w.shape) * 2.0**-24)).astype(w.dtype)
+        name: (w * (1 + rng.uniform(-1, 1, w.shape) * unit)).astype(w.dtype)
         for name, w in weights.items()
     }
 

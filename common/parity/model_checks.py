@@ -1,6 +1,6 @@
 """Parity of the network: names, weights, logits, every activation, loss, gradients, evaluation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -16,12 +16,18 @@ from common.parity.outcome import (
     differences,
     largest,
     norm,
+    norm_together,
     norms,
+    relative,
+    relative_norms,
 )
-from common.parity.subject import Batch, Subject, random_batch, weights_at_work
+from common.parity.subject import Batch, Subject, in_float32, random_batch
+from common.parity.tolerances import UNIT_ROUNDOFF, tolerance
 from common.reference import Conventions, layers
 from common.reference.resnet import before_batch_norm
 from common.weights import Weights, num_parameters, weight_shapes
+
+TINY = 1e-300  # what no difference divides by zero with
 
 
 def model_checks(subject: Subject, size: int, seed: int = 0) -> Iterator[Outcome]:
@@ -32,12 +38,20 @@ def model_checks(subject: Subject, size: int, seed: int = 0) -> Iterator[Outcome
     if not names.passed:  # nothing else can be put into such a network
         return
     yield weights_return(subject, seed)
+    noisy: list[Outcome] = []
     for training in (False, True):
-        # Layer by layer first: it says where.
-        yield activations(subject, batch, training, seed)
-        yield logits(subject, batch, training, seed)
+        if not subject.compile:  # a compiled network is one program: it has no layers to look into
+            # Layer by layer first: it says where.
+            yield activations(subject, batch, training, seed)
+        noisy.append(logits(subject, batch, training, seed))
+        yield noisy[-1]
     yield loss(subject, batch, seed)
-    yield gradients(subject, batch, seed)
+    for outcome in gradients(subject, batch, seed):
+        noisy.append(outcome)
+        yield outcome
+    if subject.mixed:
+        yield logits_type(subject, batch, seed)
+        yield precision_in_force(noisy)
     yield evaluation_accuracy(subject, seed)
 
 
@@ -65,26 +79,55 @@ def names_and_shapes(subject: Subject) -> Outcome:
 
 def weights_return(subject: Subject, seed: int) -> Outcome:
     """Weights and buffers that go into a network come out unchanged."""
-    weights = weights_at_work(seed=seed)
+    weights = subject.weights(seed)
     got = subject.backend.weights.get_weights(subject.network(weights))
     return subject.hold("weights return", got, lambda _: weights)
 
 
 def logits(subject: Subject, batch: Batch, training: bool, seed: int) -> Outcome:
     """The logits, by BatchNorm's running statistics or, in training mode, by those of the batch."""
-    weights = weights_at_work(seed=seed)
+    weights = subject.weights(seed)
     net = subject.network(weights)
     y_hat = subject.backend.trainer.predict(net, subject.tensor(batch.X), training)
 
     def wanted(conventions: Conventions) -> Arrays:
         return {"logits": reference.forward(weights, batch.X, training, conventions).logits}
 
-    return subject.hold(f"logits, {_mode(training)}", {"logits": subject.array(y_hat)}, wanted)
+    got, distance = {"logits": subject.array(y_hat)}, apart(subject)
+    return subject.hold(f"logits, {_mode(training)}", got, wanted, distance)
+
+
+def apart(subject: Subject) -> Distance:
+    """Return the distance of activations: in bfloat16 a norm, as the largest of many roundings says little."""
+    return relative_norms if subject.mixed else relative
+
+
+def logits_type(subject: Subject, batch: Batch, seed: int) -> Outcome:
+    """The logits come back as float32, so that the loss and its gradient are computed in that."""
+    net, X = subject.network(subject.weights(seed)), subject.tensor(batch.X)
+    found = []
+    for training in (False, True):
+        y_hat = subject.backend.trainer.predict(net, X, training)
+        wrong = not in_float32([str(y_hat.dtype)])
+        found.append(Difference(f"logits, {_mode(training)}", float(wrong)))
+    limit = tolerance("logits' type", subject.kind)
+    return Outcome("logits' type", subject.kind, tuple(found), limit)
+
+
+def precision_in_force(outcomes: Sequence[Outcome]) -> Outcome:
+    """Bfloat16 is computed in, not only asked for: then all of these are off by some of its grain, at the least.
+
+    Each difference is how many times nearer than one rounding the backend is to the arbiter.
+    """
+    found = [Difference(o.check, UNIT_ROUNDOFF / max(o.largest.value, TINY)) for o in outcomes]
+    kind = outcomes[0].kind
+    limit = tolerance("precision in force", kind)
+    return Outcome("precision in force", kind, tuple(found), limit)
 
 
 def activations(subject: Subject, batch: Batch, training: bool, seed: int) -> Outcome:
     """What every layer and residual block gives, from the first convolution to the dense layer."""
-    weights = weights_at_work(seed=seed)
+    weights = subject.weights(seed)
     net = subject.network(weights)
     found = subject.backend.probes.activations(net, subject.tensor(batch.X), training)
 
@@ -92,7 +135,7 @@ def activations(subject: Subject, batch: Batch, training: bool, seed: int) -> Ou
         return reference.forward(weights, batch.X, training, conventions).activations
 
     got = {name: subject.array(Y) for name, Y in found.items()}
-    return subject.hold(f"activations, {_mode(training)}", got, wanted)
+    return subject.hold(f"activations, {_mode(training)}", got, wanted, apart(subject))
 
 
 def _mode(training: bool) -> str:
@@ -112,9 +155,9 @@ def loss(subject: Subject, batch: Batch, seed: int) -> Outcome:
     return subject.hold("loss", {"losses": subject.array(losses)}, wanted)
 
 
-def gradients(subject: Subject, batch: Batch, seed: int) -> Outcome:
-    """The gradient of the mean loss by every parameter, in training mode."""
-    weights = weights_at_work(seed=seed)
+def gradients(subject: Subject, batch: Batch, seed: int) -> Iterator[Outcome]:
+    """The gradient of the mean loss by every parameter, in training mode; in bfloat16 by all of them together too."""
+    weights = subject.weights(seed)
     net = subject.network(weights)
     got = subject.backend.probes.gradients(
         net, subject.tensor(batch.X), subject.labels(batch.y), subject.loss
@@ -123,7 +166,9 @@ def gradients(subject: Subject, batch: Batch, seed: int) -> Outcome:
     def wanted(conventions: Conventions) -> Arrays:
         return reference.gradients(weights, batch.X, batch.y, conventions)[0]
 
-    return subject.hold("gradients", got, wanted, gradient_distance(subject.kind))
+    yield subject.hold("gradients", got, wanted, gradient_distance(subject.kind))
+    if subject.mixed:
+        yield subject.hold("gradients, together", got, wanted, norm_together)
 
 
 def gradient_distance(kind: str) -> Distance:
@@ -131,7 +176,7 @@ def gradient_distance(kind: str) -> Distance:
 
     Biases before a BatchNorm have a true gradient of 0: theirs are shares of the largest one of all.
     """
-    size, apart = (norm, norms) if kind == "float32" else (largest, differences)
+    size, apart = (largest, differences) if kind == "float64" else (norm, norms)
 
     def distance(got: Arrays, wanted: Arrays) -> list[Difference]:
         sizes = {name: size(gradient) for name, gradient in wanted.items()}
@@ -142,12 +187,21 @@ def gradient_distance(kind: str) -> Distance:
 
 
 def evaluation_accuracy(subject: Subject, seed: int) -> Outcome:
-    """The accuracy on 21 images in batches of 8, the last smaller, in evaluation mode, which changes no weight."""
+    """The accuracy on 21 images in batches of 8, the last smaller, in evaluation mode, which changes no weight.
+
+    In bfloat16 these are the images, of four times as many, whose largest logit leads by most.
+    """
     rng = np.random.default_rng(seed)
-    images = rng.integers(0, 256, (21, 8, 8, 3), dtype=np.uint8)
+    drawn = 4 * 21 if subject.mixed else 21
+    images = rng.integers(0, 256, (drawn, 8, 8, 3), dtype=np.uint8)
     X = np.moveaxis(images / 255, -1, 1)
-    weights = all_classes_predicted(weights_at_work(seed=seed), X)
-    right = reference.logits(weights, X).argmax(axis=1)
+    weights = all_classes_predicted(subject.weights(seed), X)
+    logits = reference.logits(weights, X)
+    if subject.mixed:  # the images whose prediction no rounding changes
+        least, most = np.sort(logits)[:, -2:].T
+        images = images[clear := np.argsort(least - most)[:21]]
+        logits = logits[clear]
+    right = logits.argmax(axis=1)
     labels = np.where(rng.random(21) < 0.5, right, rng.integers(0, 10, 21))
     dataset = Dataset(images, labels, tuple("abcdefghij"))
     net = subject.network(weights)

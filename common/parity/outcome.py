@@ -122,6 +122,18 @@ def relative(got: Arrays, wanted: Arrays) -> list[Difference]:
     return differences(got, wanted, {name: largest(array) for name, array in wanted.items()})
 
 
+def relative_norms(got: Arrays, wanted: Arrays) -> list[Difference]:
+    """Return the Euclidean norm of the difference of each place, as a share of the norm of what is wanted there."""
+    return norms(got, wanted, {name: norm(array) for name, array in wanted.items()})
+
+
+def norm_together(got: Arrays, wanted: Arrays) -> list[Difference]:
+    """Return the Euclidean norm of all differences, as a share of the norm of all that is wanted."""
+    size = norm(np.array([norm(array) for array in wanted.values()]))
+    found = norms(got, wanted, dict.fromkeys(wanted, size))
+    return [Difference("all together", norm(np.array([d.value for d in found])))]
+
+
 def differences(got: Arrays, wanted: Arrays, scales: Mapping[str, float]) -> list[Difference]:
     """Return the largest difference of each place, divided by its scale; what is missing is infinitely far."""
     return [
@@ -133,8 +145,8 @@ def differences(got: Arrays, wanted: Arrays, scales: Mapping[str, float]) -> lis
 def norms(got: Arrays, wanted: Arrays, scales: Mapping[str, float]) -> list[Difference]:
     """Return the Euclidean norm of the difference of each place, divided by its scale.
 
-    For float32, where single gradients part by some per cent: a ReLU whose input is within rounding of 0 passes a
-    gradient on in one framework and not in the other.
+    For gradients in float32, of which single ones part by some per cent: a ReLU whose input is within rounding of 0
+    passes a gradient on in one framework and not in the other. And for all that is computed in bfloat16.
     """
     return [
         Difference(place, _norm_apart(got.get(place), array) / (scales[place] or 1.0))

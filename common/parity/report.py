@@ -38,11 +38,14 @@ small { color: #555; }
 
 
 def write_report(
-    path: Path, results: Sequence[Results], around: Envelope | None, seed: int
+    path: Path, results: Sequence[Results], around: Envelope | None, seed: int, checked: str
 ) -> None:
-    """Write the report of these backends; ``around`` is None where free-running training was left out."""
+    """Write the report of these backends and the configuration that was ``checked``.
+
+    ``around`` is None where free-running training was left out.
+    """
     parts = [
-        "<h1>Parity: each backend against the arbiter</h1>",
+        f"<h1>Parity of {escape(checked)}: each backend against the arbiter</h1>",
         _verdict(results),
         _conditions(results, seed),
         "<h2>Checks</h2>",
@@ -51,12 +54,7 @@ def write_report(
         *_by_layer(results),
         "<h2>By step</h2>",
         *_by_step(results, around),
-        "<h2>Transforms</h2>",
-        "<p>Each operation on one image in float32: the arbiter's result, and the largest difference of the three "
-        "channels at each pixel.</p>",
-        _picture(
-            figures.difference_maps(true_pictures(), results), "difference maps of the transforms"
-        ),
+        *_transforms(results),
         "<h2>Tolerances</h2>",
         "<p>Each is the largest difference that was measured between correct backends and the arbiter, times a "
         "margin. Unless the reason says otherwise, a difference is a share of the largest value of its tensor.</p>",
@@ -91,10 +89,11 @@ def _conditions(results: Sequence[Results], seed: int) -> str:
     lines = []
     for result in results:
         versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
+        configuration = ", ".join(f"{k} {v}" for k, v in result.configuration.items())
         declared = "; ".join(result.declared) or "nothing: it computes by the arbiter's defaults"
         lines.append(
             f"<li><b>{escape(result.backend)}</b>: {escape(versions)}. "
-            f"Declared difference: {escape(declared)}.</li>"
+            f"Checked: {escape(configuration) or 'nothing'}. Declared difference: {escape(declared)}.</li>"
         )
     machine = ", ".join(f"{k} {v}" for k, v in environment.hardware().items())
     return f"<ul>{''.join(lines)}</ul><p><small>Seed {seed}; {escape(machine)}.</small></p>"
@@ -142,9 +141,9 @@ def _growth(results: Sequence[Results], check: str, kind: str, xlabel: str, name
 
 
 def _by_layer(results: Sequence[Results]) -> list[str]:
-    """Draw how the error grows through the network, in both precisions."""
-    check = "activations, training"
-    return [_growth(results, check, kind, "layer", True) for kind in ("float64", "float32")]
+    """Draw how the error grows through the network, in every precision that was checked."""
+    check, kinds = "activations, training", ("float64", "float32", "bfloat16")
+    return [_growth(results, check, kind, "layer", True) for kind in kinds]
 
 
 def _by_step(results: Sequence[Results], around: Envelope | None) -> list[str]:
@@ -152,8 +151,8 @@ def _by_step(results: Sequence[Results], around: Envelope | None) -> list[str]:
     parts = []
     if around is not None:
         parts += [
-            "<p>Free-running training in float32 with flips, colour jitter and crops. It is chaotic: the grey band "
-            "is what rounding alone does to the arbiter.</p>",
+            f"<p>Free-running training in {around.kind} with flips, colour jitter and crops. It is chaotic: the grey "
+            "band is what rounding alone does to the arbiter.</p>",
             _picture(figures.losses(around, results), "losses of free-running training"),
         ]
     for check in (
@@ -162,8 +161,21 @@ def _by_step(results: Sequence[Results], around: Envelope | None) -> list[str]:
         "locked SGD: weights",
         "locked Adam: weights",
     ):
-        parts.append(_growth(results, check, "float64", "step", False))
+        parts += [_growth(results, check, kind, "step", False) for kind in ("float64", "bfloat16")]
     return parts
+
+
+def _transforms(results: Sequence[Results]) -> list[str]:
+    """Draw what the operations make of one image, where they were checked."""
+    if not any(result.pictures for result in results):
+        return []
+    maps = figures.difference_maps(true_pictures(), results)
+    return [
+        "<h2>Transforms</h2>",
+        "<p>Each operation on one image in float32: the arbiter's result, and the largest difference of the three "
+        "channels at each pixel.</p>",
+        _picture(maps, "difference maps of the transforms"),
+    ]
 
 
 def _tolerances(outcomes: Sequence[Outcome]) -> str:

@@ -20,6 +20,7 @@ class Results:
 
     backend: str
     versions: Mapping[str, str]
+    configuration: Mapping[str, str]  # what computed: precision, device, threads, compiler
     declared: tuple[str, ...]  # the known differences that it says it has
     outcomes: tuple[Outcome, ...]
     losses: tuple[float, ...] = ()
@@ -89,6 +90,7 @@ def load_results(folder: Path) -> Results:
     return Results(
         content["backend"],
         content["versions"],
+        content["configuration"],
         tuple(content["declared"]),
         tuple(_outcome(plain) for plain in content["outcomes"]),
         tuple(content["losses"]),

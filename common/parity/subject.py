@@ -15,6 +15,7 @@ from common.reference import KNOWN_DIFFERENCES, Conventions, State
 from common.weights import Weights, initial_weights, is_buffer
 
 Array = NDArray[Any]
+BATCH_NORM_BIAS = ("bn.bias", "bn1.bias", "bn2.bias")
 
 
 @dataclass(frozen=True)
@@ -26,21 +27,34 @@ class Batch:
 
 
 class Subject:
-    """A backend that computes in ``kind``, "float32" or "float64", on one device."""
+    """A backend that computes in ``kind``, "float32", "float64" or "bfloat16", on one device, compiled or not.
 
-    def __init__(self, backend: Backend, kind: str) -> None:
-        self.backend, self.kind = backend, kind
+    Weights and images are float32 where it computes in bfloat16. ``logits_types`` are those of the logits that its
+    steps have given to ``loss``.
+    """
+
+    def __init__(self, backend: Backend, kind: str, compile: bool = False) -> None:
+        self.backend, self.kind, self.compile = backend, kind, compile
+        self.mixed = kind == "bfloat16"
+        self.dtype = "float32" if self.mixed else kind
         self.conventions: Conventions = backend.probes.CONVENTIONS
         self.devices = [backend.devices.cpu()]
-        self.loss = backend.trainer.cross_entropy()
+        self.logits_types: set[str] = set()
+        self._cross_entropy = backend.trainer.cross_entropy()
         self._net: Net | None = None
         self._suspects = [d for d in KNOWN_DIFFERENCES if not d.holds(self.conventions)]
 
-    def tensor(self, images: Array, kind: str | None = None) -> Tensor:
-        """Return images as the backend has them, in its layout; ``kind`` is that of the subject unless given."""
-        if self.backend.devices.image_layout == "NHWC":
-            images = np.moveaxis(images, 1, -1)
-        images = np.ascontiguousarray(images, kind or self.kind)
+    def loss(self, y_hat: Tensor, y: Tensor) -> Tensor:
+        """Return the backend's cross-entropy of each example, and note the type of the logits."""
+        self.logits_types.add(str(y_hat.dtype))
+        return self._cross_entropy(y_hat, y)
+
+    def tensor(self, images: Array, dtype: str | None = None) -> Tensor:
+        """Return images as the backend's loader gives them; ``dtype`` is that of the subject's images unless given."""
+        # In memory the channels of a pixel lie side by side, whatever the order of the axes: PyTorch computes on that.
+        images = np.ascontiguousarray(np.moveaxis(images, 1, -1), dtype or self.dtype)
+        if self.backend.devices.image_layout == "NCHW":
+            images = np.moveaxis(images, -1, 1)
         return self.backend.devices.from_numpy(images, self.devices[0])
 
     def array(self, X: Tensor) -> Array:
@@ -63,9 +77,14 @@ class Subject:
             net = self.backend.resnet.resnet18(10)
             if self.kind == "float64":
                 net = self.backend.probes.in_float64(net)
-            self._net = self.backend.trainer.prepare(net, self.devices)
+            precision = "bf16" if self.mixed else "fp32"
+            self._net = self.backend.trainer.prepare(net, self.devices, precision, self.compile)
         self.backend.weights.set_weights(self._net, self.cast(weights))
         return self._net
+
+    def weights(self, seed: int) -> Weights:
+        """Return the weights that checks start from, drawn from that seed; none may write to them."""
+        return weights_at_work(seed, clear=self.mixed)
 
     def hold(
         self,
@@ -91,8 +110,8 @@ class Subject:
         return outcome
 
     def cast(self, weights: Mapping[str, Array]) -> Weights:
-        """Return weights in the precision of the subject."""
-        return {name: weight.astype(self.kind) for name, weight in weights.items()}  # copies
+        """Return weights in the type in which the subject keeps them."""
+        return {name: weight.astype(self.dtype) for name, weight in weights.items()}  # copies
 
     def step(self, net: Net, trainer: Trainer, batch: Batch) -> tuple[float, int]:
         """Take one step of the chapter's trainer; return the sum of the losses and the number right."""
@@ -110,10 +129,18 @@ class Subject:
             self.backend.probes.set_state(net, trainer, replace(state, slots=slots))
 
 
-@lru_cache(maxsize=1)
-def weights_at_work(seed: int = 0) -> Weights:
+def in_float32(types: Collection[str]) -> bool:
+    """Tell whether these are all float32, as a framework writes the types of its tensors; and there are any."""
+    return bool(types) and all("float32" in name for name in types)
+
+
+@lru_cache(maxsize=2)
+def weights_at_work(seed: int = 0, clear: bool = False) -> Weights:
     """Return weights of which none is 0 or 1, with variances so small that BatchNorm's epsilon counts.
 
+    With ``clear``, each BatchNorm shifts four channels of five above 0 and the fifth below, by twice their deviation,
+    so that the inputs of most ReLUs are clear of it. Rounded to bfloat16, a gradient is off by a third where they are
+    not: one in some hundred ReLUs then passes on what it should not, or the other way round.
     They are drawn once for many checks, none of which may write to them.
     """
     rng = np.random.default_rng(seed)
@@ -127,6 +154,9 @@ def weights_at_work(seed: int = 0) -> Weights:
             drawn = rng.uniform(0.5, 1.5, weight.shape)
         else:
             drawn = weight.astype(np.float64)
+        if clear and name.endswith(BATCH_NORM_BIAS):
+            scale = weights[name.replace("bias", "weight")]
+            drawn = 2 * scale * rng.choice([1, 1, 1, 1, -1], drawn.shape)
         # Numbers that float32 holds exactly, so that both precisions start from the same ones.
         weights[name] = drawn.astype(np.float32).astype(np.float64)
         weights[name].flags.writeable = False

@@ -14,6 +14,14 @@ RELU_FLIPS = (
     "in the other"
 )
 CHAOS = "rounding grows from step to step"
+GRAIN = "a norm: each layer rounds weights, inputs, results and gradients to 8 bits, by up to 2e-3"
+FEW = f"{GRAIN}; gradients of few channels average least of it out"
+SIGNS = "Adam turns a gradient smaller than its rounding into a full step either way"
+IN_FLOAT32 = "weights and optimisers stay in float32: one rounding of a weight that hardly moves"
+
+UNIT_ROUNDOFF = (
+    2.0**-9
+)  # of bfloat16, which has 8 bits of mantissa: the share that one rounding may take
 
 EXACT = Tolerance(0.0, 1.0, "nothing is computed that could be rounded")
 TOLERANCES = {
@@ -104,6 +112,39 @@ TOLERANCES = {
     ("free Adam: buffers", "float64"): Tolerance(2.2e-7, 10, f"{MXNET_FLOATS}; {CHAOS}"),
     ("free training, augmented", "float32"): Tolerance(
         1.6, 2, "in widths of the envelope of perturbed runs of the arbiter"
+    ),
+    # The same in bfloat16, at 16 and 32 pixels a side, over three seeds (PyTorch and MXNet: seven). Norms over many
+    # roundings hardly vary, so their margins are small; a gradient that is missing altogether would be off by 1.
+    ("names and shapes", "bfloat16"): EXACT,
+    ("weights return", "bfloat16"): EXACT,
+    ("evaluation accuracy", "bfloat16"): EXACT,
+    ("logits' type", "bfloat16"): EXACT,
+    ("loss", "bfloat16"): Tolerance(8.7e-8, 5, "computed in float32"),
+    ("logits, evaluation", "bfloat16"): Tolerance(1.1e-2, 1.5, GRAIN),
+    ("logits, training", "bfloat16"): Tolerance(6.6e-3, 1.5, GRAIN),
+    ("activations, evaluation", "bfloat16"): Tolerance(1.6e-2, 1.5, GRAIN),
+    ("activations, training", "bfloat16"): Tolerance(8.1e-3, 1.5, GRAIN),
+    ("gradients", "bfloat16"): Tolerance(0.27, 2, FEW),
+    ("gradients, together", "bfloat16"): Tolerance(6.9e-2, 1.5, GRAIN),
+    ("precision in force", "bfloat16"): Tolerance(
+        0.88,
+        3,
+        "how many times nearer to the arbiter than one rounding; float32 is hundreds of times",
+    ),
+    ("locked SGD: type", "bfloat16"): EXACT,
+    ("locked SGD: loss", "bfloat16"): Tolerance(3.5e-3, 2, GRAIN),
+    ("locked SGD: weights", "bfloat16"): Tolerance(0.22, 2, FEW),
+    ("locked SGD: buffers", "bfloat16"): Tolerance(6.2e-3, 1.5, GRAIN),
+    ("locked SGD: state", "bfloat16"): Tolerance(0.22, 2, FEW),
+    ("locked SGD: update", "bfloat16"): Tolerance(1.1e-2, 4, IN_FLOAT32),
+    ("locked Adam: type", "bfloat16"): EXACT,
+    ("locked Adam: loss", "bfloat16"): Tolerance(4.0e-3, 2, GRAIN),
+    ("locked Adam: weights", "bfloat16"): Tolerance(0.67, 1.4, SIGNS),
+    ("locked Adam: buffers", "bfloat16"): Tolerance(4.2e-3, 1.5, GRAIN),
+    ("locked Adam: state", "bfloat16"): Tolerance(0.64, 1.5, f"{FEW}; squares double it"),
+    ("locked Adam: update", "bfloat16"): Tolerance(1.1e-3, 4, IN_FLOAT32),
+    ("free training, augmented", "bfloat16"): Tolerance(
+        2.8, 2, "in widths of the envelope of perturbed runs of the arbiter"
     ),
 }
 
