@@ -67,6 +67,7 @@ def _parity(command: cli.Parity) -> int:
     if not names:
         raise UserError("no backend is installed: uv run --extra all brings all three")
     backends.require(names)
+    environment.wanted_precisions.add(command.precision)
     backend = backends.load(names[0]) if command.into else None
     from common.parity import command as parity  # only now: PyTorch's import comes first of all
 
