@@ -17,6 +17,7 @@ from common.sampling import (
     NATIVE,
     decide,
     epoch_batches,
+    merged,
     random_bits,
 )
 
@@ -128,5 +129,6 @@ class _Batches:
         ):
             decisions = decide(self.augs, indices, self.seed, epoch, size)
             chosen = np.array(indices, dtype="int64", ctx=self.images.ctx)
-            X = transforms.to_float(self.images[chosen])
-            yield transforms.augment(X, decisions), self.labels[chosen]
+            levels = np.take(self.images, chosen, axis=0)
+            X = transforms.augment_to_float(levels, merged(decisions))
+            yield X, np.take(self.labels, chosen)
