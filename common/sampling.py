@@ -161,9 +161,13 @@ def decide(
             case ColorJitter():
                 decisions.append(_jitters(augmentation, seed, counters))
             case Resize(size):
-                whole = crops(np.array([[0, 0, *image_size]]), image_size, size)  # alike for all
-                parts = (whole.boxes, whole.rows, whole.columns)
-                decisions.append(Crops(*(np.repeat(part, len(indices), axis=0) for part in parts)))
+                n, whole = len(indices), np.array([[0, 0, *image_size]])
+                alike = crops(whole, image_size, size)
+                rows, columns = (
+                    np.repeat(alike.rows, n, axis=0),
+                    np.repeat(alike.columns, n, axis=0),
+                )
+                decisions.append(Crops(np.repeat(whole, n, axis=0), rows, columns))
                 image_size = size
             case Normalize(mean, std):
                 decisions.append(Normalizes(np.array(mean, np.float32), np.array(std, np.float32)))
