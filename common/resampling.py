@@ -23,8 +23,15 @@ def box_weights(
     scale = lengths / out_size  # (n,)
     support = np.maximum(scale, 1.0)[:, None, None]
     centres = starts[:, None] + (np.arange(out_size) + 0.5) * scale[:, None]  # (n, out)
-    pixels = np.arange(in_size)  # (in,)
-    distance = np.abs(pixels + 0.5 - centres[:, :, None]) / support  # (n, out, in)
-    inside = (pixels >= starts[:, None]) & (pixels < (starts + lengths)[:, None])  # (n, in)
-    weights = np.maximum(0.0, 1.0 - distance) * inside[:, None, :]
-    return (weights / weights.sum(axis=2, keepdims=True)).astype(np.float32)
+    # Few pixels lie under each triangle: only their weights are computed, and put into a matrix of zeros.
+    taps = min(in_size, 1 + int(np.ceil(2 * support.max(initial=1.0))))
+    first = np.floor(centres[:, :, None] - support).astype(np.int64).clip(0, in_size - taps)
+    pixels = first + np.arange(taps)  # (n, out, taps)
+    distance = np.abs(pixels + 0.5 - centres[:, :, None]) / support
+    starts, stops = starts[:, None, None], (starts + lengths)[:, None, None]
+    inside = (pixels >= starts) & (pixels < stops)
+    weights = np.maximum(0.0, 1.0 - distance) * inside
+    weights /= weights.sum(axis=2, keepdims=True)
+    matrices = np.zeros((len(scale), out_size, in_size), np.float32)
+    np.put_along_axis(matrices, pixels, weights.astype(np.float32), axis=2)
+    return matrices

@@ -34,6 +34,7 @@ CROP_ATTEMPTS = 10  # as torchvision and MXNet do before they fall back to the c
 
 # Positions in the last axis of `Jitters.factors`, and the values of `Jitters.order`.
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+NOTHING = -1  # in a turn of `around_hue`
 
 
 def _mix(z: Bits) -> Bits:
@@ -120,6 +121,14 @@ class Normalizes:
     std: NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Resamples:
+    """The matrices of several crops and flips in one, as those of `Crops`: see `merged`."""
+
+    rows: NDArray[np.float32]
+    columns: NDArray[np.float32]
+
+
 Decision = FlipsLeftRight | FlipsTopBottom | Crops | Jitters | Normalizes
 
 
@@ -152,8 +161,13 @@ def decide(
             case ColorJitter():
                 decisions.append(_jitters(augmentation, seed, counters))
             case Resize(size):
-                whole = np.tile(np.array([0, 0, *image_size]), (len(indices), 1))
-                decisions.append(crops(whole, image_size, size))
+                n, whole = len(indices), np.array([[0, 0, *image_size]])
+                alike = crops(whole, image_size, size)
+                rows, columns = (
+                    np.repeat(alike.rows, n, axis=0),
+                    np.repeat(alike.columns, n, axis=0),
+                )
+                decisions.append(Crops(np.repeat(whole, n, axis=0), rows, columns))
                 image_size = size
             case Normalize(mean, std):
                 decisions.append(Normalizes(np.array(mean, np.float32), np.array(std, np.float32)))
@@ -166,6 +180,48 @@ def crops(boxes: Indices, image_size: tuple[int, int], out_size: tuple[int, int]
     rows = box_weights(top, height, image_size[0], out_size[0])
     columns = box_weights(left, width, image_size[1], out_size[1])
     return Crops(boxes, rows, columns)
+
+
+def merged(decisions: Sequence[Decision]) -> list[Decision | Resamples]:
+    """Return what does the same in fewer steps: crops that follow each other, and flips after them, as one product.
+
+    Results differ by rounding alone: no decision rounds to levels between two others.
+    """
+    steps: list[Decision | Resamples] = []
+    for decision in decisions:
+        match steps[-1:], decision:
+            case [Resamples(rows, columns)], Crops():
+                steps[-1] = Resamples(decision.rows @ rows, decision.columns @ columns)
+            case [Resamples(rows, columns)], FlipsLeftRight(flips):
+                steps[-1] = Resamples(rows, _upside_down(columns, flips))
+            case [Resamples(rows, columns)], FlipsTopBottom(flips):
+                steps[-1] = Resamples(_upside_down(rows, flips), columns)
+            case _, Crops(_, rows, columns):
+                steps.append(Resamples(rows, columns))
+            case _:
+                steps.append(decision)
+    return steps
+
+
+def around_hue(order: Indices) -> tuple[Indices, Indices]:
+    """Return the turns of ``order`` (n, k) that come before hue's and after it, each (n, k - 1).
+
+    Where an image has fewer, the rest are NOTHING. So one change of hue serves all images. Without a hue at all, every
+    turn is before it: (n, k) and (n, 0).
+    """
+    is_hue = order == HUE
+    if not is_hue.any():
+        return order, order[:, :0]
+    turns, place = np.arange(order.shape[1]), is_hue.argmax(axis=1)[:, None]
+    before = np.where(turns < place, order, NOTHING)[:, :-1]
+    return before, np.where(turns > place, order, NOTHING)[:, 1:]
+
+
+def _upside_down(matrices: NDArray[np.float32], flips: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return matrices (n, out, in) that give their results in reverse order where ``flips`` (n,) is true."""
+    turned = matrices.copy()
+    turned[flips] = matrices[flips, ::-1]
+    return turned
 
 
 def _crop_boxes(

@@ -15,20 +15,25 @@ from common.augmentation import (
     operation,
     split_normalize,
 )
+from common.reference import transforms
 from common.sampling import (
     AUGMENT,
     BRIGHTNESS,
     CONTRAST,
     HUE,
+    NOTHING,
     Crops,
     Decision,
     FlipsLeftRight,
     FlipsTopBottom,
     Jitters,
     Normalizes,
+    Resamples,
+    around_hue,
     crops,
     decide,
     epoch_order,
+    merged,
     random_bits,
     uniform,
 )
@@ -183,6 +188,35 @@ def test_kaggle_crops_are_squares_of_32_to_40_pixels_at_all_places():
     for start in (top, left):
         for side in range(32, 41):
             assert set(start[height == side]) == set(range(40 - side + 1))
+
+
+def test_crops_and_the_flips_after_them_are_merged_into_what_does_the_same(rng):
+    crop = RandomResizedCrop((9, 7), (0.3, 1.0))
+    flips = [RandomFlipLeftRight(), RandomFlipTopBottom()]
+    augs = [*flips, Resize((30, 50)), crop, *flips, ColorJitter(hue=0.1), crop, CIFAR10_NORMALIZE]
+    decisions = decide(augs, np.arange(40), 0, 0, (24, 20))
+    steps = merged(decisions)
+    kinds = [FlipsLeftRight, FlipsTopBottom, Resamples, Jitters, Resamples, Normalizes]
+    assert [type(step) for step in steps] == kinds
+    assert isinstance(steps[2], Resamples)
+    X = rng.random((40, 3, 24, 20))
+    wanted = transforms.augment(X, decisions[2:6])
+    found = steps[2].rows[:, None] @ X @ steps[2].columns[:, None].swapaxes(2, 3)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    assert decisions[3].rows.shape == (40, 9, 30)  # what was decided stays as it was
+
+
+def test_the_turns_around_hue_are_those_of_the_order():
+    order = jitters(ColorJitter(0.5, 0.5, 0.5, 0.5), 200).order
+    before, after = around_hue(order)
+    assert before.shape == after.shape == (200, 3)
+    for kinds, first, second in zip(order, before, after, strict=True):
+        turns = [*first[first != NOTHING], HUE, *second[second != NOTHING]]
+        assert turns == kinds.tolist()
+    without = jitters(ColorJitter(0.5, 0.5), 20).order
+    before, after = around_hue(without)
+    assert (before == without).all()
+    assert after.shape == (20, 0)
 
 
 def test_normalizing_is_decided_alike_for_all_images():

@@ -17,6 +17,7 @@ from common.sampling import (
     NATIVE,
     decide,
     epoch_batches,
+    merged,
     random_bits,
 )
 
@@ -103,7 +104,8 @@ def load_batched(dataset, augs, batch_size, is_train, seed=0, device=None):
     """Return batches that are augmented whole, on the device.
 
     X is float32 in the framework's layout, in 0..1 or normalized; y int64.
-    The images stay on the device as uint8.
+    Differs: the images stay with the host, as uint8, and each batch is copied:
+    on the CPU MXNet would hold all of them a second time.
     """
     return _Batches(dataset, augs, batch_size, is_train, seed, device)
 
@@ -112,21 +114,22 @@ class _Batches:
     """The batches of each next epoch."""
 
     def __init__(self, dataset, augs, batch_size, is_train, seed, device):
-        self.images = transforms.from_images(dataset.images, device)
-        self.labels = np.array(dataset.labels, dtype="int64", ctx=device)
+        self.dataset, self.device = dataset, device
         self.augs, self.batch_size, self.seed = augs, batch_size, seed
         self.is_train, self.epoch = is_train, 0
 
     def __len__(self):
-        return -(-len(self.labels) // self.batch_size)
+        return -(-len(self.dataset) // self.batch_size)
 
     def __iter__(self):
         epoch, self.epoch = self.epoch, self.epoch + 1
-        size = tuple(self.images.shape[2:])
+        images, labels = self.dataset.images, self.dataset.labels
         for indices in epoch_batches(
-            len(self.labels), self.batch_size, self.seed, epoch, self.is_train
+            len(labels), self.batch_size, self.seed, epoch, self.is_train
         ):
+            size = images.shape[1], images.shape[2]
             decisions = decide(self.augs, indices, self.seed, epoch, size)
-            chosen = np.array(indices, dtype="int64", ctx=self.images.ctx)
-            X = transforms.to_float(self.images[chosen])
-            yield transforms.augment(X, decisions), self.labels[chosen]
+            levels = transforms.from_images(images[indices], self.device)
+            X = transforms.augment_to_float(levels, merged(decisions))
+            y = np.array(labels[indices], dtype="int64", ctx=self.device)
+            yield X, y

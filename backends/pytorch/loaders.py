@@ -13,6 +13,7 @@ from common.sampling import (
     decide,
     epoch_batches,
     epoch_order,
+    merged,
     random_bits,
 )
 
@@ -106,5 +107,6 @@ class _Batches:
         ):
             decisions = decide(self.augs, indices, self.seed, epoch, size)
             chosen = from_numpy(indices, self.images.device)
-            X = transforms.to_float(self.images[chosen])
-            yield transforms.augment(X, decisions), self.labels[chosen]
+            levels = self.images.index_select(0, chosen)
+            X = transforms.augment_to_float(levels, merged(decisions))
+            yield X, self.labels[chosen]

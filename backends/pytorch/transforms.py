@@ -20,20 +20,23 @@ from common.augmentation import (
 )
 from common.datasets.images import as_rgb
 from common.sampling import (
-    BRIGHTNESS,
     CONTRAST,
     HUE,
+    NOTHING,
     SATURATION,
     Crops,
     FlipsLeftRight,
     FlipsTopBottom,
     Jitters,
     Normalizes,
+    Resamples,
+    around_hue,
 )
 
 from .devices import from_numpy
 
 GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, as in Pillow
+OPPOSITE = (1 / 2, 5 / 6, 1 / 6)  # hues of cyan, magenta, yellow, in turns
 
 
 def native(augs):
@@ -94,6 +97,22 @@ def augment(X, decisions):
 
     What is normalized, though, stays floats.
     """
+    Y = _augmented(X, decisions)
+    if any(isinstance(decision, Normalizes) for decision in decisions):
+        return Y
+    return _like(X, Y)
+
+
+def augment_to_float(X, decisions):
+    """Apply decisions to a batch, in order; returns floats.
+
+    Of levels, what flips come first move bytes, a quarter of the floats'.
+    """
+    return to_float(_augmented(X, decisions))
+
+
+def _augmented(X, decisions):
+    """Return floats, or of levels that are flipped alone, levels."""
     Y = X
     for decision in decisions:
         match decision:
@@ -101,15 +120,15 @@ def augment(X, decisions):
                 Y = flip_left_right(Y, flips)
             case FlipsTopBottom(flips):
                 Y = flip_top_bottom(Y, flips)
-            case Crops(_, rows, columns):
+            case Crops(_, rows, columns) | Resamples(rows, columns):
                 Y = crop_resize(to_float(Y), rows, columns)
             case Jitters(factors, order):
                 Y = color_jitter(to_float(Y), factors, order)
-            case Normalizes(mean, std):  # the last of all
-                return normalize(Y, mean, std)
+            case Normalizes(mean, std):
+                Y = normalize(Y, mean, std)
             case _:
                 raise TypeError(f"no batched operation for {decision}")
-    return _like(X, Y)
+    return Y
 
 
 def flip_left_right(X, flips):
@@ -128,10 +147,11 @@ def crop_resize(X, rows, columns):
     `rows` is (n, out_height, height) and `columns` (n, out_width, width): the
     weights of common.resampling.
     """
-    Y = to_float(X)
+    Y = to_float(X).contiguous()  # channels apart: products of their rows
     rows = from_numpy(rows, Y.device).to(Y.dtype)
     columns = from_numpy(columns, Y.device).to(Y.dtype)
-    Y = rows[:, None] @ Y @ columns[:, None].mT  # (n, 3, out_h, out_w)
+    Y = Y.flatten(1, 2) @ columns.mT  # (n, 3 * height, out_width)
+    Y = rows[:, None] @ Y.unflatten(1, (3, -1))  # (n, 3, out_h, out_w)
     return _like(X, Y)
 
 
@@ -158,30 +178,28 @@ def adjust_hue(X, shifts):
     """Turn the colour circle of each image by its shift, (n,), in turns.
 
     Hue, chroma and value of HSV (Smith 1978). A channel is value - chroma *
-    clip(min(k, 4 - k), 0, 1), where k is the hue in sixths of a turn plus 5
-    for red, 3 for green and 1 for blue, modulo 6.
+    clip(2 - 6 * d, 0, 1), where d is the distance of the hue, in turns, from
+    the one OPPOSITE to the channel's own.
     """
     Y = to_float(X)
     red, green, blue = Y.unbind(1)  # each (n, height, width)
-    value = Y.amax(1)
-    chroma = value - Y.amin(1)
-    divisor = torch.where(chroma == 0, 1, chroma)  # grey has no hue
+    value = torch.maximum(torch.maximum(red, green), blue)
+    chroma = value - torch.minimum(torch.minimum(red, green), blue)
+    divisor = 6 * torch.where(chroma == 0, 1, chroma)  # grey has no hue
     hue = torch.where(
         value == red,
         (green - blue) / divisor,
         torch.where(
             value == green,
-            (blue - red) / divisor + 2,
-            (red - green) / divisor + 4,
+            (blue - red) / divisor + 1 / 3,
+            (red - green) / divisor + 2 / 3,
         ),
     )
-    hue = hue + 6 * _per_image(shifts, Y)[:, 0]
-    channels = []
-    for offset in (5, 3, 1):
-        k = torch.remainder(hue + offset, 6)
-        share = torch.minimum(k, 4 - k).clamp(0, 1)
-        channels.append(value - chroma * share)
-    return _like(X, torch.stack(channels, 1))
+    hue = hue[:, None] + _per_image(shifts, Y)  # (n, 1, height, width)
+    turns = hue - _per_channel(OPPOSITE, Y)  # (n, 3, height, width)
+    distance = (turns - turns.round()).abs_()  # 0 to 1/2
+    share = (2 - 6 * distance).clamp_(0, 1)
+    return _like(X, value[:, None] - chroma[:, None] * share)
 
 
 def color_jitter(X, factors, order):
@@ -189,20 +207,30 @@ def color_jitter(X, factors, order):
 
     `factors` is (n, 4) and `order` (n, k), as common.sampling.Jitters says.
     """
-    adjustments = {
-        BRIGHTNESS: adjust_brightness,
-        CONTRAST: adjust_contrast,
-        SATURATION: adjust_saturation,
-        HUE: adjust_hue,
-    }
-    Y = to_float(X).clone()
-    for turn in order.T:  # (n,): what each image changes now
-        for kind, adjust in adjustments.items():
-            chosen = np.flatnonzero(turn == kind)
-            if len(chosen):
-                of = from_numpy(chosen, Y.device)
-                Y[of] = adjust(Y[of], factors[chosen, kind])
+    Y = to_float(X).contiguous()  # channels apart: their sums are faster
+    before, after = around_hue(order)
+    for turn in before.T:  # (n,): what each image changes now
+        Y = _blend_by_turn(Y, factors, turn)
+    if (order == HUE).any():
+        Y = adjust_hue(Y, factors[:, HUE])
+    for turn in after.T:
+        Y = _blend_by_turn(Y, factors, turn)
     return _like(X, Y)
+
+
+def _blend_by_turn(Y, factors, turn):
+    """Change brightness, contrast, saturation or nothing in each image.
+
+    All of them are blends: with black, the mean grey, the grey of the pixel,
+    or by a factor of 1. So every image takes part, and none is moved.
+    """
+    factors = factors[np.arange(len(turn)), turn]
+    factors = np.where(turn == NOTHING, np.float32(1), factors)
+    grey = _grey(Y)
+    mean = grey.mean(dim=(2, 3), keepdim=True)  # (n, 1, 1, 1)
+    base = _per_image((turn == CONTRAST).astype(np.float32), Y) * mean
+    base = base + _per_image((turn == SATURATION).astype(np.float32), Y) * grey
+    return _blend(Y, base, factors)
 
 
 def normalize(X, mean, std):
@@ -211,15 +239,13 @@ def normalize(X, mean, std):
     Returns floats, also of levels: they are no longer in 0..1.
     """
     Y = to_float(X)
-    mean = from_numpy(mean, Y.device).to(Y.dtype)
-    std = from_numpy(std, Y.device).to(Y.dtype)
-    return (Y - mean[:, None, None]) / std[:, None, None]
+    return (Y - _per_channel(mean, Y)) / _per_channel(std, Y)
 
 
 def _blend(Y, base, factors):
     """Return factor * Y + (1 - factor) * base, kept in 0..1."""
     factors = _per_image(factors, Y)
-    return (factors * Y + (1 - factors) * base).clamp(0, 1)
+    return (factors * Y + (1 - factors) * base).clamp_(0, 1)
 
 
 def _grey(Y):
@@ -232,6 +258,11 @@ def _per_image(values, X):
     """Return one value per image, (n, 1, 1, 1), on the device of X."""
     values = from_numpy(values, X.device).view(-1, 1, 1, 1)
     return values.to(X.dtype) if values.is_floating_point() else values
+
+
+def _per_channel(values, X):
+    """Return one value per channel, (3, 1, 1), on the device of X."""
+    return from_numpy(values, X.device).to(X.dtype)[:, None, None]
 
 
 def _like(X, Y):

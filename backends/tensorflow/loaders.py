@@ -13,6 +13,7 @@ from common.sampling import (
     decide,
     epoch_batches,
     epoch_order,
+    merged,
     random_bits,
 )
 
@@ -100,7 +101,6 @@ class _Batches:
             decisions = decide(self.augs, indices, self.seed, epoch, size)
             with tf.device(self.device):
                 levels = transforms.from_images(images[indices], self.device)
-                X = transforms.to_float(levels)
-                X = transforms.augment(X, decisions)
+                X = transforms.augment_to_float(levels, merged(decisions))
                 y = tf.constant(labels[indices], tf.int64)
             yield X, y
