@@ -36,7 +36,8 @@ from common.sampling import (
 from .devices import from_numpy
 
 GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, as in Pillow
-OPPOSITE = (1 / 2, 5 / 6, 1 / 6)  # hues of cyan, magenta, yellow, in turns
+# Hues of cyan, magenta and yellow, in turns.
+OPPOSITE = np.array([1 / 2, 5 / 6, 1 / 6])
 
 
 def native(augs):
