@@ -292,14 +292,14 @@ def color_jitter(X, factors, order):
     `factors` is (n, 4) and `order` (n, k), as common.sampling.Jitters says.
     """
     Y = to_float(X)
-    factors, order = tf.cast(factors, Y.dtype), tf.cast(order, tf.int32)
-    return _like(X, _jitter(Y, factors, order))
+    turns = tf.unstack(tf.cast(order, tf.int32), axis=1)  # k of (n,)
+    return _like(X, _jitter(Y, tf.cast(factors, Y.dtype), turns))
 
 
 # As a graph: operator by operator it takes four times as long.
 @tf.function(autograph=False, reduce_retracing=True)
-def _jitter(Y, factors, order):
-    P = _planes(Y)
+def _jitter(Y, factors, turns):
+    P, order = _planes(Y), tf.stack(turns, axis=1)
     hue = tf.cast(order == HUE, tf.int32)  # (n, k)
     after = tf.cumsum(hue, axis=1, exclusive=True)  # 1 after hue's turn
     for turn in tf.unstack(tf.where(hue + after > 0, NOTHING, order), axis=1):
