@@ -119,11 +119,12 @@ def _ask(worker: Worker, task: str, **arguments: Any) -> float:
 WITHOUT: dict[str, tuple[tuple[str, ...], dict[str, str | None]]] = {
     "keeping freed memory": (
         ("pytorch", "mxnet", "tensorflow"),
-        # glibc's own default: where it is set, the project leaves the allocator alone.
-        {"MALLOC_TRIM_THRESHOLD_": "131072"},
+        # Empty, it changes nothing in glibc; but it is there, so the project leaves the allocator alone.
+        {"GLIBC_TUNABLES": ""},
     ),
     "all cores": (("mxnet",), {"OMP_NUM_THREADS": str(max(1, environment.cores() // 2))}),
-    "sleeping threads": (("pytorch", "mxnet"), {"OMP_WAIT_POLICY": "ACTIVE"}),
+    # What libgomp takes where neither variable is set: some milliseconds.
+    "sleeping threads": (("pytorch", "mxnet"), {"GOMP_SPINCOUNT": "300000"}),
 }
 
 
@@ -235,7 +236,8 @@ def _first_step(name: str, output: Path) -> dict[str, Any]:
     if done.returncode:
         raise WorkerError(done.stderr[-500:])
     split: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return split | {"seconds": seconds}
+    known = sum(value for part, value in split.items() if part != "memory")
+    return split | {"rest": seconds - known, "seconds": seconds}
 
 
 def growth(backends: Sequence[str], extent: Extent, say: Say) -> dict[str, Any]:
@@ -283,7 +285,8 @@ def _by_batch_size(name: str, usual: Worker, extent: Extent, say: Say) -> dict[s
                 "this": partial(images, fresh, n),
             }
             rates = in_turns(extent.growth_repetitions, candidates, say)
-            found[str(n)] = rates | {"memory": fresh.ask("conditions")["memory"]}
+            if "this" in rates:
+                found[str(n)] = rates | {"memory": fresh.ask("conditions")["memory"]}
     return found
 
 

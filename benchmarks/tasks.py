@@ -66,7 +66,7 @@ def tasks_of(name: str) -> dict[str, Callable[..., Measure]]:
     peers = import_module(f"benchmarks.peers.{name}")
     return {
         "product": partial(product, peers.product),
-        "step": partial(step, backend),
+        "step": partial(step, backend, peers.wait),
         "train": partial(train, backend),
         "loader": partial(loader, backend),
         "memory": partial(memory, backend),
@@ -104,7 +104,12 @@ def network(backend: Backend, devices: list[Device], precision: str, compile: bo
 
 
 def step(
-    backend: Backend, precision: str, batch_size: int, steps: int, compile: bool = False
+    backend: Backend,
+    wait_for_all: Callable[[], None],
+    precision: str,
+    batch_size: int,
+    steps: int,
+    compile: bool = False,
 ) -> Measure:
     """Train on one batch that lies on the device."""
     devices = backend.devices.get_devices("auto")
@@ -116,7 +121,8 @@ def step(
     def run() -> None:
         for _ in range(steps):
             l, _ = backend.trainer.train_batch_ch13(net, X, y, loss, trainer, devices)
-        float(l)  # waits for the device
+        float(l)
+        wait_for_all()
 
     return lambda: timed(run, images=batch_size * steps)
 

@@ -207,11 +207,13 @@ def around_hue(order: Indices) -> tuple[Indices, Indices]:
     """Return the turns of ``order`` (n, k) that come before hue's and after it, each (n, k - 1).
 
     Where an image has fewer, the rest are NOTHING. So one change of hue serves all images. Without a hue at all, every
-    turn is before it: (n, k) and (n, 0).
+    turn is before it: (n, k) and (n, 0). Raises ValueError where some images change their hue and others do not.
     """
     is_hue = order == HUE
     if not is_hue.any():
         return order, order[:, :0]
+    if not is_hue.any(axis=1).all():
+        raise ValueError("either every image changes its hue or none does")
     turns, place = np.arange(order.shape[1]), is_hue.argmax(axis=1)[:, None]
     before = np.where(turns < place, order, NOTHING)[:, :-1]
     return before, np.where(turns > place, order, NOTHING)[:, 1:]

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -57,9 +58,10 @@ def test_a_process_says_what_went_wrong_and_lives_on():
 def test_a_process_that_ends_is_an_error_of_the_one_who_asks():
     with (
         Worker("numpy", {"PYTHONPATH": "/nowhere", "PYTHONHOME": "/nowhere"}, plain=True) as worker,
-        pytest.raises(WorkerError, match="ended the process"),
     ):
-        worker.ask("loader")
+        for _ in range(2):
+            with pytest.raises(WorkerError, match="ended the process"):
+                worker.ask("loader")
 
 
 def results(**changes: float) -> dict:
@@ -87,7 +89,7 @@ def results(**changes: float) -> dict:
             "load_before": 0.0,
         },
         "backends": ["pytorch"],
-        "extent": {"repetitions": 1, "growth_repetitions": 1, "batch_size": 128},
+        "extent": asdict(measures.QUICK) | {"batch_size": 128},
         "training": {
             "rates": rates,
             "gflop_per_image": 3.33,

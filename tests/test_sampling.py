@@ -219,6 +219,11 @@ def test_the_turns_around_hue_are_those_of_the_order():
     assert after.shape == (20, 0)
 
 
+def test_an_order_with_a_hue_in_some_images_alone_is_refused():
+    with pytest.raises(ValueError, match="every image changes its hue or none"):
+        around_hue(np.array([[BRIGHTNESS], [HUE]]))
+
+
 def test_normalizing_is_decided_alike_for_all_images():
     (decision,) = decide([CIFAR10_NORMALIZE], np.arange(5), 3, 1, (8, 8))
     assert isinstance(decision, Normalizes)

@@ -199,6 +199,13 @@ def test_normalizing_keeps_float64(backend, batch, images):
     np.testing.assert_allclose(found, (images / 255 - mean) / std, atol=1e-14)
 
 
+def test_a_jitter_of_nothing_changes_nothing(backend):
+    images = random_dataset(3).images
+    X = backend.transforms.from_images(images, backend.devices.cpu())
+    decisions = decide([ColorJitter()], np.arange(3), 0, 0, (32, 32))
+    assert (backend.transforms.to_images(backend.transforms.augment(X, decisions)) == images).all()
+
+
 def test_augmented_levels_that_are_normalized_are_floats_and_never_rounded(backend, batch, images):
     augs = [RandomFlipLeftRight(1.0), CIFAR10_NORMALIZE]
     decisions = decide(augs, np.arange(7), 0, 0, (21, 18))

@@ -221,7 +221,7 @@ def crop_resize(X, rows, columns):
     """
     Y = to_float(X)
     rows, columns = tf.cast(rows, Y.dtype), tf.cast(columns, Y.dtype)
-    height, width = Y.shape[1:3]
+    height, width = (Y.shape[i] or tf.shape(Y)[i] for i in (1, 2))
     out_height, out_width = rows.shape[1], columns.shape[1]
     # Not tf.einsum, which takes half as long again for the same products.
     Y = rows @ tf.reshape(Y, (-1, height, width * 3))
@@ -292,20 +292,25 @@ def color_jitter(X, factors, order):
     `factors` is (n, 4) and `order` (n, k), as common.sampling.Jitters says.
     """
     Y = to_float(X)
+    factors = tf.cast(factors, Y.dtype)
     turns = tf.unstack(tf.cast(order, tf.int32), axis=1)  # k of (n,)
-    return _like(X, _jitter(Y, tf.cast(factors, Y.dtype), turns))
+    # What a graph is given it cannot look into; there the hue may turn by 0.
+    known = tf.get_static_value(order)
+    turns_hue = known is None or bool((known == HUE).any())
+    return _like(X, _jitter(Y, factors, turns, turns_hue)) if turns else X
 
 
 # As a graph: operator by operator it takes four times as long.
 @tf.function(autograph=False, reduce_retracing=True)
-def _jitter(Y, factors, turns):
+def _jitter(Y, factors, turns, turns_hue):
     P, order = _planes(Y), tf.stack(turns, axis=1)
     hue = tf.cast(order == HUE, tf.int32)  # (n, k)
     after = tf.cumsum(hue, axis=1, exclusive=True)  # 1 after hue's turn
     for turn in tf.unstack(tf.where(hue + after > 0, NOTHING, order), axis=1):
         P = _blend_by_turn(P, factors, turn)  # (n,): what each image changes
-    changes = tf.cast(tf.reduce_max(hue, axis=1), P.dtype)
-    P = _turn_hue(P, factors[:, HUE] * changes)
+    if turns_hue:
+        changes = tf.cast(tf.reduce_max(hue, axis=1), P.dtype)
+        P = _turn_hue(P, factors[:, HUE] * changes)
     for turn in tf.unstack(tf.where(after > 0, order, NOTHING), axis=1):
         P = _blend_by_turn(P, factors, turn)
     return _pixels(P)

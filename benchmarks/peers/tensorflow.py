@@ -24,6 +24,10 @@ from ._shared import (
 AUTOTUNE = tf.data.AUTOTUNE
 
 
+def wait() -> None:
+    """Wait until everything is done that was asked for: the value that was read last comes with its step."""
+
+
 def product(precision: str, size: int) -> Callable[[], None]:
     """Return what multiplies two square matrices and waits for the result."""
     dtype = tf.bfloat16 if precision == "bf16" else tf.float32
@@ -36,14 +40,13 @@ def product(precision: str, size: int) -> Callable[[], None]:
 
 
 def _crop(image: Any, scale: tuple[float, float], ratio: tuple[float, float]) -> Any:
-    whole = tf.zeros((1, 1, 4))
+    whole = tf.constant([[[0.0, 0.0, 1.0, 1.0]]])
     start, size, _ = tf.image.sample_distorted_bounding_box(
         tf.shape(image),
         whole,
         min_object_covered=0.0,
         aspect_ratio_range=ratio,
         area_range=scale,
-        use_image_if_no_bounding_boxes=True,
     )
     box = tf.reshape(tf.slice(image, start, size), (size[0], size[1], 3))
     return tf.ensure_shape(tf.image.resize(box, (CROP, CROP), antialias=True), (CROP, CROP, 3))
