@@ -4,6 +4,7 @@ import colorsys
 
 import numpy as np
 import pytest
+from conftest import random_dataset
 from PIL import Image, ImageEnhance
 
 from common.augmentation import (
