@@ -12,9 +12,9 @@ from benchmarks.results import machine, save
 
 MEASURES = {
     "training": measures.training,
-    "options": measures.options,
     "loaders": measures.loaders,
     "start": measures.start,
+    "options": measures.options,
     "growth": measures.growth,
 }
 

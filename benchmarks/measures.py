@@ -30,12 +30,12 @@ class Extent:
     """How much is measured: the defaults are what the documentation's figures come from."""
 
     repetitions: int = 5
-    growth_repetitions: int = 3
+    growth_repetitions: int = 2
     batch_size: int = 128
     product_size: int = 2048
     steps: int = 2
-    train_batches: int = 6
-    loader_images: int = 10_000
+    train_batches: int = 4
+    loader_images: int = 5_000
     loader_batch_size: int = 256
     batch_sizes: tuple[int, ...] = (32, 64, 128, 256, 512, 1024)
     train_images: tuple[int, ...] = (256, 512, 1024)

@@ -1,7 +1,7 @@
 """The page docs/performance.md and its pictures, made from the results of `python -m benchmarks` and nothing else."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +22,25 @@ LESS_WORK = {"v2 batch": tuple(RECIPES), "Keras layers": ("kaggle", "jitter")}
 def write_report(results_file: Path, docs: Path) -> None:
     """Write ``docs``/performance.md, and the picture of the curves beside its other pictures."""
     results = json.loads(results_file.read_text(encoding="utf-8"))
-    draw_growth(docs / "images" / "growth.png", results)
+    if "growth" in results:
+        draw_growth(docs / "images" / "growth.png", results)
     write_text(docs / "performance.md", page(results))
 
 
 def page(results: Results) -> str:
-    """Return the page as Markdown."""
+    """Return the page as Markdown: of the measures that were taken, of which training must be one."""
+    sections: dict[str, Callable[[], str]] = {
+        "training": lambda: TRAINING + _training(results),
+        "options": lambda: OPTIONS + _options(results),
+        "loaders": lambda: LOADERS + _loaders(results),
+        "start": lambda: START + _start(results),
+        "growth": lambda: GROWTH + _growth(results),
+    }
     parts = [
         INTRODUCTION,
         _machine(results),
         "## Goals\n\n" + _goals(results),
-        TRAINING + _training(results),
-        OPTIONS + _options(results),
-        LOADERS + _loaders(results),
-        START + _start(results),
-        GROWTH + _growth(results),
+        *(make() for name, make in sections.items() if name in results),
         _left_out(results),
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
@@ -147,6 +151,8 @@ def _left_out(results: Results) -> str:
     if "amx_bf16" not in results["machine"]["instructions"]:
         parts.append(NO_AMX.strip())
     parts.append("- Several devices: on CPUs they share the cores.")
+    missing = [name for name in ("options", "loaders", "start", "growth") if name not in results]
+    parts += [f"- {name}: not in these results." for name in missing]
     return "## Not measured\n\n" + "\n".join(parts)
 
 
@@ -154,8 +160,13 @@ def _left_out(results: Results) -> str:
 
 
 def _goals(results: Results) -> str:
-    rows = [*_training_goals(results), *_loader_goals(results), *_start_goals(results)]
-    rows += _growth_goals(results)
+    goals = {
+        "training": _training_goals,
+        "loaders": _loader_goals,
+        "start": _start_goals,
+        "growth": _growth_goals,
+    }
+    rows = [row for name, of in goals.items() if name in results for row in of(results)]
     lines = [
         (what, wanted, f"{measured}", "yes" if met else "**no**")
         for what, wanted, measured, met in rows
