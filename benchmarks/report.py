@@ -71,7 +71,7 @@ TRAINING = """
   images/s.
 - **book**: the book's recipe by the wall clock: transforms one image at a time in 4 workers (that live on from epoch
   to epoch), eager blocks, loss and accuracy read after every batch, environment and allocator as they come; for
-  TensorFlow, which the book does not have, a plain Keras `fit` with Keras' own layers. Always fp32.
+  TensorFlow, which the book does not have, a plain Keras `fit` on arrays, with Keras' own layers. Always fp32.
 
 """
 

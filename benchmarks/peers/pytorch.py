@@ -185,7 +185,7 @@ def book(batch_size: int, batches: int) -> Any:
             l = loss(y_hat, y)
             l.sum().backward()
             trainer.step()
-            metric[0] += float(l.sum())
+            metric[0] += float(l.detach().sum())
             metric[1] += float((y_hat.argmax(dim=1) == y).sum())
         wait()
 
