@@ -18,9 +18,8 @@ from common import environment
 Rates = dict[str, list[float]]
 Say = Callable[[str], None]
 
-GFLOP_PER_IMAGE = (
-    3.33  # of a training step: 555.4 million multiply-adds forward, twice that backward
-)
+# Of a training step: 555.4 million multiply-adds forward, twice that backward.
+GFLOP_PER_IMAGE = 3.33
 PRECISIONS = ("fp32", "bf16")
 RECIPES = ("flip", "kaggle", "jitter")
 
@@ -48,14 +47,10 @@ QUICK = Extent(1, 1, 8, 128, 1, 2, 64, 32, (8, 16), (16, 32), (1000, 2000), (0, 
 
 
 @contextmanager
-def workers_of(
-    backends: Sequence[str],
-    plain: bool = False,
-    variables: dict[str, str | None] | None = None,
-) -> Iterator[dict[str, Worker]]:
+def workers_of(backends: Sequence[str], plain: bool = False) -> Iterator[dict[str, Worker]]:
     """Yield a process for each backend, and end them."""
     with ExitStack() as stack:
-        yield {name: stack.enter_context(Worker(name, variables, plain)) for name in backends}
+        yield {name: stack.enter_context(Worker(name, plain=plain)) for name in backends}
 
 
 def rate(answer: dict[str, Any], what: str = "images") -> float:
@@ -114,9 +109,8 @@ def _ask(worker: Worker, task: str, **arguments: Any) -> float:
     return rate(answer, "flop") / 1e9 if task == "product" else rate(answer)
 
 
-# What `environment.prepare` sets, taken away again one by one: the step's rate without it.
-# What, in which backends, and the variables that take it away.
-WITHOUT: dict[str, tuple[tuple[str, ...], dict[str, str | None]]] = {
+# What `environment.prepare` sets: in which backends, and the variables that take it away.
+WITHOUT: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "keeping freed memory": (
         ("pytorch", "mxnet", "tensorflow"),
         # Empty, it changes nothing in glibc; but it is there, so the project leaves the allocator alone.
@@ -134,7 +128,7 @@ def options(backends: Sequence[str], extent: Extent, say: Say) -> dict[str, Any]
     candidates: dict[str, Callable[[], float]] = {}
     with ExitStack() as stack:
 
-        def step(name: str, variables: dict[str, str | None], **more: Any) -> Callable[[], float]:
+        def step(name: str, variables: dict[str, str], **more: Any) -> Callable[[], float]:
             worker = stack.enter_context(Worker(name, variables))
             return partial(_ask, worker, "step", steps=extent.steps, **same, **more)
 

@@ -19,19 +19,18 @@ class WorkerError(RuntimeError):
 class Worker:
     """A process that keeps what it has prepared, and measures when it is asked; between that it sleeps.
 
-    ``variables`` are set in its environment, or taken out of it where None. A ``plain`` process leaves the environment
+    ``variables`` are set in its environment. A ``plain`` process leaves the environment
     and the allocator as the framework finds them; it can only run the book's recipes.
     """
 
     def __init__(
-        self, backend: str, variables: Mapping[str, str | None] | None = None, plain: bool = False
+        self, backend: str, variables: Mapping[str, str] | None = None, plain: bool = False
     ) -> None:
         self.name = f"{backend}, plain" if plain else backend
-        environment = {**os.environ, **(variables or {})}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", backend, *(["--plain"] if plain else [])],
             cwd=ROOT,
-            env={name: value for name, value in environment.items() if value is not None},
+            env={**os.environ, **(variables or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

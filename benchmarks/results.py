@@ -19,12 +19,11 @@ class Spread:
     median: float
     lowest: float
     highest: float
-    repetitions: int
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
         """Return the spread of at least one value."""
-        return cls(statistics.median(values), min(values), max(values), len(values))
+        return cls(statistics.median(values), min(values), max(values))
 
 
 def ratio(over: Sequence[float], under: Sequence[float]) -> Spread:

@@ -4,24 +4,15 @@ A rate is ``images`` (or ``flop``) over ``seconds``. Whatever a framework comput
 before the clock stops.
 """
 
-import gc
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 from typing import Any
 
-import numpy as np
-
 import backends
+from benchmarks.timing import NUM_CLASSES, noise, timed
 from common import environment
-from common.augmentation import (
-    Augmentation,
-    ColorJitter,
-    RandomFlipLeftRight,
-    RandomResizedCrop,
-    kaggle_train_augs,
-)
+from common.augmentation import Augmentation, kaggle_train_augs, parse_augmentations
 from common.datasets import Dataset
 from common.interface import Backend, Device, Net
 from common.running import make_network
@@ -30,33 +21,17 @@ from common.weights import initial_weights
 Measure = Callable[[], dict[str, Any]]
 
 SIZE = (32, 32)  # CIFAR-10's, in pixels
-NUM_CLASSES = 10
 # What the first chapter trains with, what the second does, and the first's last and costliest example.
 RECIPES: dict[str, tuple[Augmentation, ...]] = {
-    "flip": (RandomFlipLeftRight(),),
+    "flip": parse_augmentations("flip", SIZE),
     "kaggle": kaggle_train_augs(SIZE),
-    "jitter": (
-        RandomFlipLeftRight(),
-        ColorJitter(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.5),
-        RandomResizedCrop(SIZE, scale=(0.1, 1.0), ratio=(0.5, 2.0)),
-    ),
+    "jitter": parse_augmentations("flip,jitter,crop", SIZE),
 }
 
 
-def noise(num_images: int, size: tuple[int, int] = SIZE) -> Dataset:
+def dataset_of(num_images: int) -> Dataset:
     """Return images of noise: what is measured here does not depend on what they show."""
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (num_images, *size, 3), dtype=np.uint8)
-    classes = tuple("abcdefghij")
-    return Dataset(images, np.arange(num_images, dtype=np.int64) % NUM_CLASSES, classes)
-
-
-def timed(run: Callable[[], Any], **counts: float) -> dict[str, Any]:
-    """Return the seconds of one run, beside what it counted."""
-    gc.collect()
-    began = time.perf_counter()
-    run()
-    return {"seconds": time.perf_counter() - began, **counts}
+    return Dataset(*noise(num_images), tuple("abcdefghij"))
 
 
 def tasks_of(name: str) -> dict[str, Callable[..., Measure]]:
@@ -74,11 +49,11 @@ def tasks_of(name: str) -> dict[str, Callable[..., Measure]]:
     }
 
 
-def conditions(backend: Backend, precision: str = "fp32", compile: bool = False) -> Measure:
+def conditions(backend: Backend, precision: str = "fp32") -> Measure:
     """Return what is in force in this process: settings, threads, instructions, versions."""
     devices = backend.devices.get_devices("auto")
     found = {
-        **backend.devices.describe(devices, precision, compile),
+        **backend.devices.describe(devices, precision),
         **environment.in_force(backend.name),
         "versions": environment.versions(backend.packages),
     }
@@ -98,7 +73,7 @@ def product(make: Callable[[str, int], Callable[[], None]], precision: str, size
     return lambda: timed(run, flop=2.0 * size**3 * times)
 
 
-def network(backend: Backend, devices: list[Device], precision: str, compile: bool) -> Net:
+def network(backend: Backend, devices: list[Device], precision: str, compile: bool = False) -> Net:
     """Return the book's ResNet-18 as a run of run.py has it."""
     return make_network(backend, devices, initial_weights(NUM_CLASSES), precision, compile)
 
@@ -115,7 +90,9 @@ def step(
     devices = backend.devices.get_devices("auto")
     net = network(backend, devices, precision, compile)
     trainer, loss = backend.trainer.adam(net), backend.trainer.cross_entropy()
-    batches = backend.loaders.load_batched(noise(batch_size), (), batch_size, True, 0, devices[0])
+    batches = backend.loaders.load_batched(
+        dataset_of(batch_size), (), batch_size, True, 0, devices[0]
+    )
     X, y = next(iter(batches))
 
     def run() -> None:
@@ -134,20 +111,18 @@ class Silent:
         """Forget a point."""
 
 
-def train(
-    backend: Backend, precision: str, batch_size: int, batches: int, compile: bool = False
-) -> Measure:
+def train(backend: Backend, precision: str, batch_size: int, batches: int) -> Measure:
     """Train for an epoch as run.py does, flips and all: `train_ch13` over the batched pipeline, by the wall clock.
 
     One image is evaluated: evaluation is no part of what the training step is compared with.
     """
     devices = backend.devices.get_devices("auto")
-    net = network(backend, devices, precision, compile)
+    net = network(backend, devices, precision)
     trainer, loss = backend.trainer.adam(net), backend.trainer.cross_entropy()
     images = batch_size * batches
     load = backend.loaders.load_batched
-    train_iter = load(noise(images), RECIPES["flip"], batch_size, True, 0, devices[0])
-    test_iter = load(noise(1), (), 1, False, 0, devices[0])
+    train_iter = load(dataset_of(images), RECIPES["flip"], batch_size, True, 0, devices[0])
+    test_iter = load(dataset_of(1), (), 1, False, 0, devices[0])
 
     def run() -> None:
         backend.trainer.train_ch13(net, train_iter, test_iter, loss, trainer, 1, devices, Silent())
@@ -164,7 +139,7 @@ def loader(
     workers: int = 0,
 ) -> Measure:
     """Fetch an epoch of batches and use each, as a training would that took no time."""
-    augs, dataset = RECIPES[recipe], noise(num_images)
+    augs, dataset = RECIPES[recipe], dataset_of(num_images)
     (device, *_) = backend.devices.get_devices("auto")
     if pipeline == "native":
         batches = backend.loaders.load_native(dataset, augs, batch_size, True, 0, workers)
@@ -190,9 +165,9 @@ def memory(backend: Backend, num_images: int, batch_size: int) -> Measure:
     differ in is neither the framework, nor the network, nor its activations.
     """
     devices = backend.devices.get_devices("auto")
-    net = network(backend, devices, "fp32", False)
+    net = network(backend, devices, "fp32")
     trainer, loss = backend.trainer.adam(net), backend.trainer.cross_entropy()
-    dataset = noise(num_images)
+    dataset = dataset_of(num_images)
     batches = iter(
         backend.loaders.load_batched(dataset, RECIPES["flip"], batch_size, True, 0, devices[0])
     )

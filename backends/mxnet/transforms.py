@@ -155,7 +155,7 @@ class _RandomResizedCrop(Block):
 
 def from_images(images, device):
     """Return uint8 images (n, height, width, 3) as a batch on the device."""
-    # By NumPy: MXNet takes five times as long to change the layout of bytes.
+    # By NumPy: MXNet takes four times as long to change the layout of bytes.
     batch = onp.ascontiguousarray(images.transpose(0, 3, 1, 2))
     return np.array(batch, dtype=onp.uint8, ctx=device)
 

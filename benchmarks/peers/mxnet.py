@@ -11,6 +11,8 @@ import mxnet as mx  # noqa: E402
 from mxnet import autograd, gluon, init, np, npx  # noqa: E402
 from mxnet.gluon.data.vision import transforms  # noqa: E402
 
+from benchmarks.timing import noise, timed  # noqa: E402
+
 from ._shared import (  # noqa: E402
     CROP,
     CROP_RATIO,
@@ -23,8 +25,6 @@ from ._shared import (  # noqa: E402
     STD,
     WORKERS,
     epoch,
-    noise,
-    timed,
 )
 
 
@@ -113,4 +113,4 @@ def book(batch_size: int, batches: int) -> Any:
             metric[1] += float((y_hat.argmax(axis=1).astype(y.dtype) == y).sum())
         wait()
 
-    return lambda: timed(run, batch_size * batches)
+    return lambda: timed(run, images=batch_size * batches)

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.timing import noise, timed
+
 from ._shared import (
     CROP,
     CROP_RATIO,
@@ -14,8 +16,6 @@ from ._shared import (
     KAGGLE_SCALE,
     MEAN,
     STD,
-    noise,
-    timed,
 )
 
 
@@ -71,4 +71,4 @@ def loader(pipeline: str, recipe: str, num_images: int, batch_size: int) -> Any:
             chosen = order[start : start + batch_size]
             batch(chosen), labels[chosen]
 
-    return lambda: timed(run, num_images)
+    return lambda: timed(run, images=num_images)

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.timing import noise, timed
+
 from ._shared import (
     CROP,
     CROP_RATIO,
@@ -18,8 +20,6 @@ from ._shared import (
     STD,
     WORKERS,
     epoch,
-    noise,
-    timed,
 )
 
 
@@ -156,7 +156,7 @@ def loader(
         for chosen in torch.split(torch.randperm(num_images), batch_size):
             float(transform(X[chosen])[-1, -1, -1, -1])
 
-    return lambda: timed(run, num_images)
+    return lambda: timed(run, images=num_images)
 
 
 def book(batch_size: int, batches: int) -> Any:
@@ -189,4 +189,4 @@ def book(batch_size: int, batches: int) -> Any:
             metric[1] += float((y_hat.argmax(dim=1) == y).sum())
         wait()
 
-    return lambda: timed(run, batch_size * batches)
+    return lambda: timed(run, images=batch_size * batches)

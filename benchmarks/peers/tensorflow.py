@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from benchmarks.timing import noise, timed
+
 from ._shared import (
     CROP,
     CROP_RATIO,
@@ -17,8 +19,6 @@ from ._shared import (
     MEAN,
     STD,
     epoch,
-    noise,
-    timed,
 )
 
 AUTOTUNE = tf.data.AUTOTUNE
@@ -148,4 +148,4 @@ def book(batch_size: int, batches: int) -> Any:
     def run() -> None:
         net.fit(images, labels, batch_size=batch_size, epochs=1, verbose=0)
 
-    return lambda: timed(run, len(labels))
+    return lambda: timed(run, images=len(labels))
