@@ -127,7 +127,7 @@ def rotated_by_colorsys(images: np.ndarray, shifts: np.ndarray) -> np.ndarray:
 
 
 def test_hue_turns_the_colour_circle_as_colorsys_does(backend, batch, images):
-    shifts = np.array([0.5, -0.5, 0.1, -0.3, 1 / 3, 0.2, 0.0], np.float32)
+    shifts = np.array([0.5, -0.5, 0.1, -1.3, 1 / 3, 0.2, 0.0], np.float32)
     expected = rotated_by_colorsys(images, shifts)
     floats = batch.image_floats(backend.transforms.adjust_hue(batch.floats, shifts))
     np.testing.assert_allclose(floats, expected, atol=FLOAT_ERROR)

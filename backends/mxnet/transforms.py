@@ -248,7 +248,9 @@ def adjust_brightness(X, factors):
 def adjust_contrast(X, factors):
     """Blend each image with its mean grey; factors (n,), 0 is all grey."""
     Y = to_float(X)
-    return _like(X, _blend(Y, _mean(_grey(Y)), factors))
+    grey = _grey(Y)
+    mean = _mean(grey.reshape(len(Y), 1, -1))[:, :, None]  # (n, 1, 1, 1)
+    return _like(X, _blend(Y, mean, factors))
 
 
 def adjust_saturation(X, factors):
@@ -278,11 +280,14 @@ def adjust_hue(X, shifts):
             (red - green) / divisor + 2 / 3,
         ),
     )
+    # Only the place on the circle counts: a shift is half a turn at most, and
+    # d a zigzag of `abs`, where `rint` would take ten times as long.
+    shifts = shifts - onp.rint(shifts)
     hue = hue + _per_image(shifts, Y)[:, 0]
     channels = []
     for opposite in OPPOSITE:
-        turns = hue - opposite
-        distance = np.abs(turns - np.rint(turns))  # 0 to 1/2
+        turns = np.abs(hue - opposite)  # 0 to 3/2
+        distance = np.abs(np.abs(turns - 1 / 2) - 1 / 2)  # 0 to 1/2
         share = np.clip(2 - 6 * distance, 0, 1)
         channels.append(value - chroma * share)
     return _like(X, np.stack(channels, axis=1))
@@ -308,14 +313,20 @@ def _blend_by_turn(Y, factors, turn):
     """Change brightness, contrast, saturation or nothing in each image.
 
     All of them are blends: with black, the mean grey, the grey of the pixel,
-    or by a factor of 1. So every image takes part, and none is moved.
+    or by a factor of 1. So each is a product of the colours with a matrix of
+    the image's own, and a sum: every image takes part, and none is moved.
     """
-    factors = factors[onp.arange(len(turn)), turn]
-    factors = onp.where(turn == NOTHING, onp.float32(1), factors)
-    grey = _grey(Y)
-    base = _per_image(turn == CONTRAST, Y) * _mean(grey)
-    base = base + _per_image(turn == SATURATION, Y) * grey
-    return _blend(Y, base, factors)
+    factors = factors[onp.arange(len(turn)), turn].astype(onp.float64)
+    factors = onp.where(turn == NOTHING, 1, factors)
+    factors, turn = factors[:, None, None], turn[:, None, None]
+    grey = (1 - factors) * GREY  # (n, 1, 3): of each colour, into all three
+    matrices = factors * onp.eye(3) + grey * (turn == SATURATION)
+    matrices = np.array(matrices, dtype=Y.dtype, ctx=Y.ctx)  # (n, 3, 3)
+    grey = np.array(grey * (turn == CONTRAST), dtype=Y.dtype, ctx=Y.ctx)
+    colours = Y.reshape(len(Y), 3, -1)  # (n, 3, height * width)
+    mean = npx.batch_dot(grey, _mean(colours))  # (n, 1, 1)
+    colours = npx.batch_dot(matrices, colours) + mean
+    return np.clip(colours, 0, 1).reshape(Y.shape)
 
 
 def normalize(X, mean, std):
@@ -359,16 +370,14 @@ def _where(condition, X, Y):
     return nd.where(*operands).as_np_ndarray()
 
 
-def _mean(grey):
-    """Return the mean of each image (n, 1, height, width), (n, 1, 1, 1).
+def _mean(planes):
+    """Return the mean of each plane (n, k, pixels), (n, k, 1).
 
     As a product, which is four times as fast as `mean`.
     """
-    n, _, height, width = grey.shape
-    share = np.full(
-        (height * width,), 1 / (height * width), grey.dtype, ctx=grey.ctx
-    )
-    return np.dot(grey.reshape(n, -1), share).reshape(n, 1, 1, 1)
+    n = planes.shape[2]
+    share = np.full((n,), 1 / n, planes.dtype, ctx=planes.ctx)
+    return np.dot(planes, share)[:, :, None]
 
 
 def _like(X, Y):

@@ -223,15 +223,20 @@ def _blend_by_turn(Y, factors, turn):
     """Change brightness, contrast, saturation or nothing in each image.
 
     All of them are blends: with black, the mean grey, the grey of the pixel,
-    or by a factor of 1. So every image takes part, and none is moved.
+    or by a factor of 1. So each is a product of the colours with a matrix of
+    the image's own, and a sum: every image takes part, and none is moved.
     """
-    factors = factors[np.arange(len(turn)), turn]
-    factors = np.where(turn == NOTHING, np.float32(1), factors)
-    grey = _grey(Y)
-    mean = grey.mean(dim=(2, 3), keepdim=True)  # (n, 1, 1, 1)
-    base = _per_image((turn == CONTRAST).astype(np.float32), Y) * mean
-    base = base + _per_image((turn == SATURATION).astype(np.float32), Y) * grey
-    return _blend(Y, base, factors)
+    factors = factors[np.arange(len(turn)), turn].astype(np.float64)
+    factors = np.where(turn == NOTHING, 1, factors)
+    factors, turn = factors[:, None, None], turn[:, None, None]
+    grey = (1 - factors) * GREY  # (n, 1, 3): of each colour, into all three
+    matrices = factors * np.eye(3) + grey * (turn == SATURATION)
+    matrices = from_numpy(matrices, Y.device).to(Y.dtype)  # (n, 3, 3)
+    grey = from_numpy(grey * (turn == CONTRAST), Y.device).to(Y.dtype)
+    colours = Y.flatten(2)  # (n, 3, height * width)
+    mean = grey @ colours.mean(dim=2, keepdim=True)  # (n, 1, 1)
+    colours = torch.baddbmm(mean, matrices, colours).clamp_(0, 1)
+    return colours.view_as(Y)
 
 
 def normalize(X, mean, std):
