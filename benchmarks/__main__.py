@@ -3,12 +3,14 @@
 import argparse
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import backends
 from benchmarks import measures
-from benchmarks.results import machine, save
+from benchmarks.results import added_to, load_of_the_machine, machine, save
+from common.errors import UserError
 
 MEASURES = {
     "training": measures.training,
@@ -30,11 +32,17 @@ def main(arguments: list[str]) -> int:
     names = options.backend or [name for name in backends.FRAMEWORKS if backends.installed(name)]
     backends.require(names)
     extent = measures.QUICK if options.quick else measures.Extent()
-    results: dict[str, Any] = {"machine": machine(), "backends": names, "extent": extent}
+    results: dict[str, Any] = {"machine": machine(), "backends": names, "extent": asdict(extent)}
+    if options.only:
+        try:
+            results = added_to(options.output, results)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
     for what in options.only or MEASURES:
-        began = time.perf_counter()
+        began, load = time.perf_counter(), load_of_the_machine()
         print(f"{what} ...", flush=True)
-        results[what] = MEASURES[what](names, extent, print)
+        results[what] = MEASURES[what](names, extent, print) | {"load_before": load}
         print(f"{what}: {time.perf_counter() - began:.0f} s", flush=True)
         save(options.output, results)
     print(f"results in {options.output}")
@@ -46,7 +54,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.set_defaults(command="measure")
     add = parser.add_argument
     add("--backend", action="append", choices=list(backends.FRAMEWORKS), help="of these alone")
-    add("--only", action="append", choices=list(MEASURES), help="these measures alone")
+    only = "these measures alone, anew in FILE if it is there"
+    add("--only", action="append", choices=list(MEASURES), help=only)
     add("--quick", action="store_true", help="so little that the figures mean nothing")
     add("--output", type=Path, default=Path("runs/benchmarks.json"), metavar="FILE")
     commands = parser.add_subparsers()

@@ -4,11 +4,12 @@ import json
 import os
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from common import environment
+from common.errors import UserError
 from common.files import write_text
 
 
@@ -32,17 +33,35 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> Spread:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures were measured on, and how busy it was then."""
+    """Return what the figures are measured on."""
     flags = environment.cpu_flags()
     wanted = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return {
         **environment.hardware(),
         "instructions": [flag for flag in wanted if flag in flags],
-        "load_before": load,
     }
+
+
+def load_of_the_machine() -> float | None:
+    """Return how many processes have computed or waited to, on average over the last minute; None on Windows."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def added_to(path: Path, header: dict[str, Any]) -> dict[str, Any]:
+    """Return the results of a file, to have some of its measures taken anew, or the header where there is no file.
+
+    Raises UserError for results of another machine, other backends or another extent: their ratios would be of two.
+    """
+    if not path.exists():
+        return header
+    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    plain = json.loads(json.dumps(header))
+    for name, value in plain.items():
+        if kept.get(name) != value:
+            raise UserError(f"{path} holds results of another {name}: choose another --output")
+    return kept
 
 
 def save(path: Path, results: dict[str, Any]) -> None:
     """Write results as JSON, whole or not at all."""
-    write_text(path, json.dumps(results, indent=1, default=asdict) + "\n")
+    write_text(path, json.dumps(results, indent=1) + "\n")

@@ -12,7 +12,8 @@ from conftest import load_or_skip
 from benchmarks import measures
 from benchmarks.processes import Worker, WorkerError
 from benchmarks.report import page, write_report
-from benchmarks.results import Spread, ratio
+from benchmarks.results import Spread, added_to, ratio, save
+from common.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 
@@ -86,22 +87,24 @@ def results(**changes: float) -> dict:
             "memory": "1 GiB",
             "system": "toy",
             "instructions": [],
-            "load_before": 0.0,
         },
         "backends": ["pytorch"],
         "extent": asdict(measures.QUICK) | {"batch_size": 128},
         "training": {
+            "load_before": 0.0,
             "rates": rates,
             "gflop_per_image": 3.33,
             "conditions": {"pytorch fp32": {"threads": "2", "versions": {"torch": "2"}}},
         },
-        "options": {"rates": {"pytorch: as it is": [1.0]}},
-        "loaders": {"rates": loaders},
+        "options": {"rates": {"pytorch: as it is": [1.0]}, "load_before": 0.0},
+        "loaders": {"rates": loaders, "load_before": 0.0},
         "start": {
+            "load_before": 0.0,
             "seconds": {f"pytorch {name}": value for name, value in seconds.items()},
             "splits": {"pytorch": [split | {"memory": 100.0}]},
         },
         "growth": {
+            "load_before": 0.0,
             "images": {"pytorch": {"256": [1.0], "512": [v["twice"]]}},
             "batch_size": {
                 "pytorch": {
@@ -151,6 +154,29 @@ def test_a_page_says_which_goals_are_met():
 )
 def test_a_goal_that_was_missed_is_not_said_to_be_met(change, goals):
     assert unmet(page(results(**change))) == goals
+
+
+def test_a_loader_that_was_left_out_meets_no_goal():
+    without = results()
+    del without["loaders"]["rates"]["kaggle pytorch book"]
+    assert unmet(page(without)) == {"batched over the book's loader, Kaggle recipe"}
+
+
+def test_a_measure_taken_anew_joins_the_others_of_its_file(tmp_path):
+    file, header = tmp_path / "results.json", {"machine": {"cores": "2"}, "backends": ["pytorch"]}
+    assert added_to(file, header) == header
+    save(file, header | {"training": {"rates": {}}})
+    assert added_to(file, header)["training"] == {"rates": {}}
+    with pytest.raises(UserError, match="results of another machine"):
+        added_to(file, header | {"machine": {"cores": "4"}})
+
+
+def test_the_published_page_is_made_from_the_published_results(tmp_path):
+    docs = ROOT / "docs"
+    (tmp_path / "images").mkdir()
+    write_report(docs / "benchmarks.json", tmp_path)
+    assert (tmp_path / "performance.md").read_text() == (docs / "performance.md").read_text()
+    assert (tmp_path / "images" / "growth.png").stat().st_size > 10_000
 
 
 @pytest.mark.slow

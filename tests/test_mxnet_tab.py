@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -296,6 +297,33 @@ def test_native_flips_of_odd_sizes_leave_no_line_unwritten(tab, rng, flip, shape
         np.testing.assert_array_equal(result, np.flip(image, axis) if flipped else image)
         seen.add(bool(flipped))
     assert len(seen) == (2 if shape[axis] > 1 else 1)
+
+
+def test_a_native_jitter_has_nothing_to_do_with_upstream_s_hue(tab, rng, monkeypatch):
+    """It reads behind the end of a table where a hue rounds to a whole turn, and processes die of it."""
+    from mxnet.gluon.data.vision import transforms
+
+    def forbidden(*_):
+        raise AssertionError("upstream's hue")
+
+    monkeypatch.setattr(transforms, "RandomHue", forbidden)
+    monkeypatch.setattr(transforms, "RandomColorJitter", forbidden)
+    image = rng.integers(0, 256, (8, 9, 3), dtype=np.uint8)
+    jitter = tab.transforms.native([ColorJitter(0.5, 0.5, 0, 0.5)])
+    draws = {jitter(image).asnumpy().tobytes() for _ in range(4)}
+    assert len(draws) == 4
+
+
+def test_a_native_jitter_comes_in_every_order_equally_often(tab):
+    jitter = tab.transforms._RandomColorJitter(ColorJitter(0.5, 0.5, 0.5, 0.5))
+    orders = Counter()
+    for _ in range(2400):
+        order = []
+        jitter.changes = [lambda x, name=name, order=order: order.append(name) for name in "bcsh"]
+        jitter.forward(None)
+        orders["".join(order)] += 1
+    assert len(orders) == 24
+    assert max(abs(count - 100) for count in orders.values()) < 50  # five standard deviations
 
 
 def test_a_native_jitter_of_nothing_changes_nothing(tab, rng):

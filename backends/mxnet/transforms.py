@@ -54,8 +54,9 @@ def native(augs):
     They take an uint8 image (height, width, 3) or a PIL image, and return
     floats in the framework's layout: in 0..1, or normalized after that.
     Differs: colours are cut off to whole levels after each change, the
-    saturation is wrong (`SATURATION_IS_WRONG`), and what is shrunk is shrunk
-    by Pillow, as Gluon does not antialias.
+    saturation is wrong (`SATURATION_IS_WRONG`), the hue is not Gluon's
+    (`_RandomHue`), and what is shrunk is shrunk by Pillow, as Gluon does not
+    antialias.
     """
     images, normalize = split_normalize(augs)
 
@@ -67,14 +68,10 @@ def native(augs):
                 return _RandomFlip(transforms.RandomFlipTopBottom(), 0, p)
             case RandomResizedCrop(size, scale, ratio):
                 return _RandomResizedCrop(size, scale, ratio)
-            case ColorJitter(0, 0, 0, 0):
-                return nn.Lambda(lambda x: x)  # Gluon's leaves it unwritten
-            case ColorJitter(brightness, contrast, saturation, hue):
-                if saturation:
+            case ColorJitter():
+                if aug.saturation:
                     warnings.warn(SATURATION_IS_WRONG, stacklevel=3)
-                return transforms.RandomColorJitter(
-                    brightness, contrast, saturation, hue
-                )
+                return _RandomColorJitter(aug)
             case Resize(size):
                 return _Resize(size)
         raise TypeError(f"no native transform for {aug}")
@@ -110,6 +107,48 @@ class _RandomFlip(Block):
             return self.flip(x)
         flips = np.random.uniform() < self.p
         return np.where(flips, np.flip(x, self.axis), x)
+
+
+class _RandomColorJitter(Block):
+    """What of Gluon's is right, in an order drawn for each image.
+
+    Its own RandomColorJitter has the hue in it, and of four zeros leaves its
+    result unwritten.
+    """
+
+    def __init__(self, aug):
+        super().__init__()
+        changes = {
+            transforms.RandomBrightness: aug.brightness,
+            transforms.RandomContrast: aug.contrast,
+            transforms.RandomSaturation: aug.saturation,
+            _RandomHue: aug.hue,
+        }
+        self.changes = [kind(most) for kind, most in changes.items() if most]
+
+    def forward(self, x):
+        order = np.random.uniform(size=len(self.changes)).argsort()
+        for i in order.asnumpy().astype(int):
+            x = self.changes[i](x)
+        return x
+
+
+class _RandomHue(Block):
+    """The batched hue for one image.
+
+    Differs: Gluon's own looks a hue that rounds to a whole turn up behind
+    the end of a table, and writes its pixels wherever that leads (upstream,
+    issue 18986): a process that goes on with it dies sooner or later.
+    """
+
+    def __init__(self, hue):
+        super().__init__()
+        self.hue = hue
+
+    def forward(self, x):
+        shift = np.random.uniform(-self.hue, self.hue, size=(1,)).asnumpy()
+        X = x.transpose(2, 0, 1)[None]
+        return adjust_hue(X, shift)[0].transpose(1, 2, 0)
 
 
 class _Resize(Block):

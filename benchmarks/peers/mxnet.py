@@ -62,7 +62,8 @@ def per_image(recipe: str) -> Any:
             ],
             "jitter": [
                 flip,
-                transforms.RandomColorJitter(JITTER, JITTER, JITTER, JITTER),
+                # Without the hue, which writes past a table of its own: the workers died of it.
+                transforms.RandomColorJitter(JITTER, JITTER, JITTER, 0),
                 transforms.RandomResizedCrop(CROP, CROP_SCALE, CROP_RATIO),
                 to_tensor,
             ],
