@@ -308,7 +308,8 @@ def _over_peer(rates: Results, recipe: str, backend: str) -> float:
         and not name.endswith(("batched", "native"))
         and not _does_less(name.split(" ", 1)[1], recipe)
     ]
-    return min(ratio(rates[f"{recipe} {backend} batched"], values).median for values in peers)
+    ours = rates[f"{recipe} {backend} batched"]
+    return min((ratio(ours, values).median for values in peers), default=math.nan)
 
 
 def _does_less(peer: str, recipe: str) -> bool:
