@@ -17,12 +17,10 @@ RECIPES = {
     "kaggle": "Kaggle recipe",
     "jitter": "flip, full jitter, crop",
 }
-# Peers that do less, and in which recipes: what is drawn for a whole batch at once, what is cut at one size only, and
-# what leaves the hue out.
+# Peers that do less, and in which recipes: what is drawn for a whole batch at once, and what is cut at one size only.
 LESS_WORK = {
     "pytorch v2 batch": tuple(RECIPES),
     "tensorflow Keras layers": ("kaggle", "jitter"),
-    "mxnet book": ("jitter",),
 }
 
 
@@ -96,8 +94,9 @@ LOADERS = """
 Images/s of a loader alone, images of 32 x 32, everything on the CPU. `batched` is what run.py uses, `native` is the
 framework's own pipeline here, seeded by example, with 2 workers; `book` is the framework's own with the book's 4
 workers, in TensorFlow tf.data with as many threads as it chooses. albumentations and NumPy run in one process. Marked
-with * is what does less: torchvision's v2 on a whole batch draws once for all its images; Keras' crop has one size;
-the book's jitter in MXNet is without the hue, as MXNet's own writes past a table of its own, and workers die of it.
+with * is what does less: torchvision's v2 on a whole batch draws once for all its images; Keras' crop has one size.
+The book's jitter in MXNet is its four changes one after another: workers die of RandomColorJitter (README, MXNet
+today).
 
 """
 

@@ -54,9 +54,8 @@ def native(augs):
     They take an uint8 image (height, width, 3) or a PIL image, and return
     floats in the framework's layout: in 0..1, or normalized after that.
     Differs: colours are cut off to whole levels after each change, the
-    saturation is wrong (`SATURATION_IS_WRONG`), the hue is not Gluon's
-    (`_RandomHue`), and what is shrunk is shrunk by Pillow, as Gluon does not
-    antialias.
+    saturation is wrong (`SATURATION_IS_WRONG`), and what is shrunk is shrunk
+    by Pillow, as Gluon does not antialias.
     """
     images, normalize = split_normalize(augs)
 
@@ -110,10 +109,12 @@ class _RandomFlip(Block):
 
 
 class _RandomColorJitter(Block):
-    """What of Gluon's is right, in an order drawn for each image.
+    """Gluon's four changes of colour, in an order drawn for each image.
 
-    Its own RandomColorJitter has the hue in it, and of four zeros leaves its
-    result unwritten.
+    Its own RandomColorJitter looks a hue that it has turned back, and that
+    rounds to a whole turn, up behind the end of a table: sooner or later the
+    process dies (upstream, issue 18986). RandomHue never turns back. Of four
+    zeros, RandomColorJitter leaves its result unwritten.
     """
 
     def __init__(self, aug):
@@ -122,7 +123,7 @@ class _RandomColorJitter(Block):
             transforms.RandomBrightness: aug.brightness,
             transforms.RandomContrast: aug.contrast,
             transforms.RandomSaturation: aug.saturation,
-            _RandomHue: aug.hue,
+            transforms.RandomHue: aug.hue,
         }
         self.changes = [kind(most) for kind, most in changes.items() if most]
 
@@ -131,24 +132,6 @@ class _RandomColorJitter(Block):
         for i in order.asnumpy().astype(int):
             x = self.changes[i](x)
         return x
-
-
-class _RandomHue(Block):
-    """The batched hue for one image.
-
-    Differs: Gluon's own looks a hue that rounds to a whole turn up behind
-    the end of a table, and writes its pixels wherever that leads (upstream,
-    issue 18986): a process that goes on with it dies sooner or later.
-    """
-
-    def __init__(self, hue):
-        super().__init__()
-        self.hue = hue
-
-    def forward(self, x):
-        shift = np.random.uniform(-self.hue, self.hue, size=(1,)).asnumpy()
-        X = x.transpose(2, 0, 1)[None]
-        return adjust_hue(X, shift)[0].transpose(1, 2, 0)
 
 
 class _Resize(Block):

@@ -62,8 +62,11 @@ def per_image(recipe: str) -> Any:
             ],
             "jitter": [
                 flip,
-                # Without the hue, which writes past a table of its own: the workers died of it.
-                transforms.RandomColorJitter(JITTER, JITTER, JITTER, 0),
+                # Not RandomColorJitter, whose hue reads behind the end of a table: the workers died of it.
+                transforms.RandomBrightness(JITTER),
+                transforms.RandomContrast(JITTER),
+                transforms.RandomSaturation(JITTER),
+                transforms.RandomHue(JITTER),
                 transforms.RandomResizedCrop(CROP, CROP_SCALE, CROP_RATIO),
                 to_tensor,
             ],
