@@ -80,10 +80,15 @@ def _parity(command: cli.Parity) -> int:
 
 
 def _differences(command: cli.Differences) -> int:
-    from common.parity import differences
+    """Measure on the arbiter, in one framework in this process, or in each in one of its own; return the exit code."""
+    backends.require(command.backends)
+    backend = backends.load(command.backends[0]) if command.into else None
+    from common.parity import differences  # only now: PyTorch's import comes first of all
 
-    differences.run(command)
-    return 0
+    if backend is not None and command.into is not None:
+        differences.measure_backend(backend, command, command.into)
+        return 0
+    return differences.run(command, Path(__file__).resolve())
 
 
 def _chapter(command: cli.Command | cli.Kaggle, arguments: list[str]) -> int:

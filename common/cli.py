@@ -96,10 +96,17 @@ class Parity:
 
 @dataclass(frozen=True)
 class Differences:
-    """Which known differences to measure, none for all, and the page to write."""
+    """Which known differences to measure, none for all, and the page to write.
+
+    Measured on the arbiter, or with ``backends`` in these frameworks themselves; for a page, both. ``measured`` is what
+    was measured before, to make the page of. ``into`` is where the process of one backend writes what it finds.
+    """
 
     only: tuple[str, ...] = ()
     output: Path | None = None
+    backends: tuple[str, ...] = ()
+    measured: Path | None = None
+    into: Path | None = None
 
 
 AnyCommand = Command | Kaggle | CheckSubmission | Predict | Convert | Parity | Differences
@@ -126,7 +133,7 @@ def parse(arguments: Sequence[str], backends: Sequence[str]) -> AnyCommand:
         case "parity":
             return _parity(options, backends)
         case "differences":
-            return Differences(tuple(options["only"] or ()), options["output"])
+            return _differences(options, backends)
         case name:
             return _chapter(name, options)
 
@@ -174,6 +181,12 @@ def _parity(options: dict[str, Any], backends: Sequence[str]) -> Parity:
     names = backend_names(",".join(chosen), backends) if chosen else []
     given = {name: value for name, value in options.items() if value is not None}
     return Parity(tuple(names), **given)
+
+
+def _differences(options: dict[str, Any], backends: Sequence[str]) -> Differences:
+    chosen = options.pop("backend")
+    names = backend_names(",".join(chosen), backends) if chosen else []
+    return Differences(tuple(options.pop("only") or ()), backends=tuple(names), **options)
 
 
 def backend_names(chosen: str, backends: Sequence[str]) -> list[str]:

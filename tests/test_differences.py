@@ -1,17 +1,14 @@
 """Each known difference is what the framework that it is said of does by itself: its own operation proves it.
 
-The aligned way is proved by tests/test_parity.py; here are the native ways, left at their defaults.
+The aligned way is proved by tests/test_parity.py; here are the native ways, left at their defaults. What measures them,
+and the page, are in tests/test_differences_page.py.
 """
-
-from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import load_or_skip
 
-from common.cli import Differences
-from common.errors import UserError
-from common.parity import differences
+from common.parity import native, starts
 from common.parity.data_checks import example_images
 from common.reference import (
     ALIGNED,
@@ -220,7 +217,7 @@ def test_pytorchs_own_initialisation_is_the_one_that_is_measured(pytorch):
     d2l = load_or_skip("pytorch")
     pytorch.manual_seed(0)
     native = d2l.weights.get_weights(d2l.resnet.resnet18(10))
-    ours = differences.pytorch_start()
+    ours = starts.pytorch_start()
     for name in (
         "conv.weight",
         "resnet_block3.1.conv1.weight",
@@ -315,7 +312,7 @@ def test_gluons_own_initialisation_is_the_one_that_is_measured(mxnet):
     d2l = load_or_skip("mxnet")
     net = d2l.resnet.resnet18(10)
     net.initialize()
-    native, ours = d2l.weights.get_weights(net), differences.gluon_start()
+    native, ours = d2l.weights.get_weights(net), starts.gluon_start()
     for name in ("conv.weight", "resnet_block3.1.conv1.weight", "fc.weight"):
         assert np.abs(native[name]).max() == pytest.approx(np.abs(ours[name]).max(), rel=0.05), name
 
@@ -328,35 +325,71 @@ def assert_close(native, ours, tolerance):
     np.testing.assert_allclose(native.asnumpy(), ours, rtol=tolerance)
 
 
-# --- The command -----------------------------------------------------------------------------------------------------
-
-
 def known(name: str):
     (found,) = [difference for difference in KNOWN_DIFFERENCES if difference.name == name]
     return found
 
 
-def test_a_difference_is_measured_alone(monkeypatch, capsys):
-    monkeypatch.setattr(differences, "NUM_STEPS", 2)
-    differences.run(Differences(("padding", "sum of losses")))
-    printed = capsys.readouterr().out
-    assert "padding (TensorFlow" in printed
-    assert "8 times as large" in printed
-    assert "biased running variance" not in printed
+# --- What the command finds ------------------------------------------------------------------------------------------
+
+# What each framework does by itself, of all that is known.
+OWN = {
+    "pytorch": {"hue in 8 bits", "levels rounded down", "PyTorch's initial weights"},
+    "mxnet": {
+        "biased running variance",
+        "sum of losses",
+        "Adam's epsilon inside",
+        "learning rate inside the momentum",
+        "saturation with wrong grey",
+        "no antialiasing",
+        "levels rounded down",
+        "Gluon's initial weights",
+    },
+    "tensorflow": {
+        "padding",
+        "BatchNorm's epsilon",
+        "BatchNorm's momentum",
+        "biased running variance",
+        "Adam's epsilon",
+        "Adam's epsilon inside",
+        "learning rate inside the momentum",
+        "decoupled weight decay",
+        "brightness added",
+        "contrast by channel",
+        "saturation of HSV",
+        "no antialiasing",
+    },
+}
 
 
-def test_a_part_of_the_page_is_not_written_over_the_whole(tmp_path):
-    with pytest.raises(UserError, match="leave out --only"):
-        differences.run(Differences(("padding",), tmp_path / "differences.md"))
+def test_a_framework_left_alone_does_what_is_said_of_it_and_nothing_else_that_is_known(backend):
+    names = [name for names in native.TRIALS for name in names]
+    found = native.measure(backend, {}, names).findings
+    if backend.name == "tensorflow":  # whose floats are never rounded to levels
+        names.remove("levels rounded down")
+    assert [finding.difference for finding in found] == names
+    assert {f.difference for f in found if f.way == native.THIS} == OWN[backend.name]
+    for finding in found:
+        near, far = sorted((finding.aligned, finding.known))
+        if finding.way != native.ANOTHER:
+            assert near < far / 2, finding
 
 
-def test_an_unknown_difference_is_refused_with_the_names_that_there_are():
-    with pytest.raises(UserError, match=r"choose from padding, BatchNorm's epsilon"):
-        differences.run(Differences(("paddings",)))
+def test_a_framework_has_its_layouts_and_refuses_the_other_where_it_knows_its_inputs(backend):
+    layouts = backend.probes.native_layouts()
+    canonical = {"kernel": (7, 3, 4, 2), "dense": (10, 9), "unsized": (7, 5, 4, 2)}
+    keras = {"kernel": (4, 2, 3, 7), "dense": (9, 10), "unsized": (4, 2, 6, 7)}
+    refusal = layouts.pop("refusal")
+    assert layouts == (keras if backend.devices.image_layout == "NHWC" else canonical)
+    assert "\n" not in refusal
+    assert 20 < len(refusal) < 300
 
 
-def test_the_page_in_docs_has_a_row_for_every_difference_that_is_measured():
-    page = (Path(__file__).parent.parent / "docs" / "differences.md").read_text()
-    assert page.startswith(differences.INTRODUCTION)
-    for name in differences.NAMES:
-        assert f"| **{name}**: " in page
+def test_two_workers_draw_the_same_in_mxnet_alone_and_nowhere_in_this_project(backend):
+    own, here = native.own_draws(backend), native.draws_here(backend)
+    if backend.name == "mxnet":
+        assert own.any_two == 1
+    else:
+        assert own.any_two < 0.8
+    assert here.any_two < 0.8
+    assert here.again == here.without == 1

@@ -21,6 +21,7 @@ FILES = {
     "kaggle": "Kaggle",
     "probes": "Probes",
 }
+CONTRACTS = [*FILES.items(), ("probes", "Natives")]
 # What the book's cells pass to one tab's function alone: an argument more at the end, and its default.
 EXTRAS = {("mxnet", "train_batch_ch13"): ("split_f", "split_batch")}
 Signature = tuple[list[str], list[str]]
@@ -66,28 +67,28 @@ def departures(text: str, protocol: str, backend: str = "") -> list[str]:
     return [name for name in wanted if found.get(name) != wanted[name]]
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize(("file", "protocol"), CONTRACTS)
 @pytest.mark.parametrize("backend", backends.FRAMEWORKS)
-def test_every_function_has_the_contract_s_arguments_and_defaults(backend, file):
-    assert departures(source(backend, file), FILES[file], backend) == []
+def test_every_function_has_the_contract_s_arguments_and_defaults(backend, file, protocol):
+    assert departures(source(backend, file), protocol, backend) == []
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize(("file", "protocol"), CONTRACTS)
 @pytest.mark.parametrize("backend", backends.FRAMEWORKS)
-def test_every_public_function_says_what_it_does_as_in_the_first_backend(backend, file):
+def test_every_public_function_says_what_it_does_as_in_the_first_backend(backend, file, protocol):
     first, *_ = backends.FRAMEWORKS
     wanted, found = first_lines(source(first, file)), first_lines(source(backend, file))
     assert all(found.values())
-    assert {name: found.get(name) for name in contract(FILES[file])} == {
-        name: wanted.get(name) for name in contract(FILES[file])
+    assert {name: found.get(name) for name in contract(protocol)} == {
+        name: wanted.get(name) for name in contract(protocol)
     }
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize(("file", "protocol"), CONTRACTS)
 @pytest.mark.parametrize("backend", backends.FRAMEWORKS)
-def test_functions_of_the_contract_come_in_the_same_order(backend, file):
+def test_functions_of_the_contract_come_in_the_same_order(backend, file, protocol):
     first, *_ = backends.FRAMEWORKS
-    wanted = contract(FILES[file])
+    wanted = contract(protocol)
     orders = [
         [name for name in functions(ast.parse(source(b, file)).body) if name in wanted]
         for b in (first, backend)

@@ -83,9 +83,9 @@ class _Examples(gluon.data.Dataset):
 
     def __getitem__(self, visit):
         bits, index = visit
-        # Gluon's workers are forks that share MXNet's random state: left
-        # alone, they draw the same flips for different batches. And Gluon
-        # draws its crops from Python's generator, which a fork reseeds.
+        # Differs: Gluon's workers are forks that share MXNet's random state:
+        # left alone, they draw the same flips for different batches. And
+        # Gluon draws its crops from Python's generator, which a fork reseeds.
         # A batch is one worker's, so its first example seeds both; seeding
         # MXNet takes a millisecond, too long for every example.
         outside = random.getstate()

@@ -104,9 +104,9 @@ def prepare(net, devices, precision="fp32", compile=False):  # noqa: ARG001
 def predict(net, X, training=False):
     """Return the logits of a batch, in evaluation mode, without a graph.
 
-    With `training` BatchNorm uses the statistics of the batch. Differs: the
-    running ones stay; in MXNet only a backward pass moves them. The mode is
-    not the network's but the scope's.
+    With `training` BatchNorm uses the statistics of the batch. The mode is
+    not the network's but the scope's. Differs: with `training` the running
+    statistics stay, as in MXNet only a backward pass moves them.
     """
     devices = _devices(net)
     if X.ctx not in devices:  # as what worker processes share
@@ -130,8 +130,8 @@ def evaluate_accuracy_gpu(net, data_iter, device=None):
 def split_batch(X, y, devices):
     """Split X and y into a part for each device, as even as can be.
 
-    Gluon's `split_and_load` wants parts of one size, or gives the last
-    device all that is left over.
+    Gluon's `split_and_load` wants parts of one size, unless it is told
+    otherwise, and never fewer examples than devices.
     """
     starts = [0, *accumulate(part_sizes(len(y), len(devices)))]
     return tuple(

@@ -137,8 +137,8 @@ class _RandomColorJitter(Block):
 class _Resize(Block):
     """Gluon's resize where it is right: where neither side shrinks.
 
-    Differs: where one does, upstream skips pixels. There Pillow resizes,
-    antialiased as in the other backends.
+    Differs: where a side shrinks, upstream skips pixels. There Pillow
+    resizes, antialiased as in the other backends.
     """
 
     def __init__(self, size):
@@ -160,7 +160,8 @@ class _Resize(Block):
 class _RandomResizedCrop(Block):
     """The box that Gluon's crop draws, from Python's `random`, resized anew.
 
-    Differs: mx.image resizes it too, without antialiasing; that is dropped.
+    Differs: mx.image resizes what it cuts out too, without antialiasing;
+    that is dropped.
     """
 
     def __init__(self, size, scale, ratio):

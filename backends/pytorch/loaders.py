@@ -67,8 +67,9 @@ class _Examples(Dataset):
 
     def __getitem__(self, visit):
         epoch, index = visit
-        # torchvision draws from the default generator. Left alone, what it
-        # draws for an example would depend on the number of workers.
+        # Differs: torchvision draws from PyTorch's default generator, which
+        # has another seed in each worker. Left alone, what it draws for an
+        # example would depend on the number of workers.
         generator = torch.default_generator
         state = generator.get_state()
         bits = random_bits(self.seed, NATIVE, epoch, index)

@@ -86,9 +86,9 @@ class _MixedPrecision(nn.Module):
 def predict(net, X, training=False):
     """Return the logits of a batch, in evaluation mode, without a graph.
 
-    With `training` BatchNorm uses the statistics of the batch. Differs: here
-    that also moves the running ones; in MXNet only a backward pass does. A
-    network that came in training mode leaves in it.
+    With `training` BatchNorm uses the statistics of the batch. A network that
+    came in training mode leaves in it. Differs: with `training` this moves
+    the running statistics too; in MXNet only a backward pass does.
     """
     was_training = net.training
     net.train(training)

@@ -6,6 +6,8 @@ import tensorflow as tf
 from common.environment import cores, gpu_indices, processor
 from common.errors import UserError
 
+# Differs: channels come last, as TensorFlow's own layers have them; in PyTorch
+# and MXNet they come second.
 image_layout = "NHWC"
 
 

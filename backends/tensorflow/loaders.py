@@ -54,8 +54,9 @@ class _NativeBatches:
         order = epoch_order(
             len(self.labels), self.seed, epoch, shuffle=self.is_train
         )
-        # Seeds of one's own per example: whatever the threads do, the draws
-        # are the same.
+        # Differs: threads share tf.image's random state, and draw from it in
+        # the order in which they come. With seeds of its own for each example
+        # the draws are the same, whatever the threads do.
         bits = random_bits(self.seed, NATIVE, epoch, order)
         seeds = bits.view(np.int32).reshape(-1, 2)
         visits = tf.data.Dataset.from_tensor_slices((seeds, order))

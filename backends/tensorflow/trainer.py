@@ -136,9 +136,9 @@ def prepare(net, devices, precision="fp32", compile=False):
 def predict(net, X, training=False):
     """Return the logits of a batch, in evaluation mode, without a graph.
 
-    With `training` BatchNorm uses the statistics of the batch. Differs: here
-    and in PyTorch that also moves the running ones; in MXNet only a backward
-    pass does. The mode is not the network's but the call's.
+    With `training` BatchNorm uses the statistics of the batch. The mode is
+    not the network's but the call's. Differs: with `training` this moves the
+    running statistics too; in MXNet only a backward pass does.
     """
     strategy = net.distribute_strategy
     forward = graph(net, f"forward, training {training}", _forward, training)

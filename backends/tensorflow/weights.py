@@ -1,7 +1,7 @@
 """Between a Keras network and the canonical weights of common.weights.
 
-Keras keeps convolutions as (height, width, inputs, outputs) and dense layers
-as (inputs, outputs); the canonical forms are the other way round.
+Differs: Keras keeps convolutions as (height, width, inputs, outputs) and dense
+layers as (inputs, outputs); the canonical forms are the other way round.
 """
 
 import shutil
