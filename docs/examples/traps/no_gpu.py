@@ -1,0 +1,23 @@
+"""A list of all GPUs, on a machine that has none."""
+
+
+def trap():
+    """Return the device to train on."""
+    import torch
+
+    count = torch.cuda.device_count()
+    devices = [
+        torch.device("cuda", i) for i in range(count)
+    ]
+    return devices[0]
+
+
+def fixed():
+    """Return the device to train on."""
+    import torch
+
+    count = torch.cuda.device_count()
+    devices = [
+        torch.device("cuda", i) for i in range(count)
+    ]
+    return (devices or [torch.device("cpu")])[0]

@@ -1,0 +1,15 @@
+"""The sum of a batch's losses, where the mean is meant."""
+
+
+def trap(losses, optimizer):
+    """Take a step from the loss of each example."""
+    optimizer.zero_grad()
+    losses.sum().backward()
+    optimizer.step()
+
+
+def fixed(losses, optimizer):
+    """Take a step from the loss of each example."""
+    optimizer.zero_grad()
+    losses.mean().backward()
+    optimizer.step()
