@@ -1,0 +1,66 @@
+"""A fourth tab, in NumPy, to learn from: docs/add-a-backend.md writes it.
+
+It computes what the others do, slowly and in float32 alone, on the layers,
+optimisers and colours of common.reference.
+"""
+
+from common import book
+from common.book import *  # noqa: F403
+from common.interface import Backend
+
+from . import (
+    devices,
+    kaggle,
+    loaders,
+    probes,
+    resnet,
+    trainer,
+    transforms,
+    weights,
+)
+from .devices import cpu, gpu, num_gpus, try_all_gpus, try_gpu
+from .loaders import get_dataloader_workers
+from .resnet import Residual, init_cnn, resnet18
+from .trainer import (
+    accuracy,
+    evaluate_accuracy_gpu,
+    split_batch,
+    train_batch_ch13,
+    train_ch13,
+)
+
+__all__ = [
+    *book.__all__,
+    "BACKEND",
+    "Residual",
+    "accuracy",
+    "cpu",
+    "evaluate_accuracy_gpu",
+    "get_dataloader_workers",
+    "gpu",
+    "init_cnn",
+    "num_gpus",
+    "resnet18",
+    "split_batch",
+    "train_batch_ch13",
+    "train_ch13",
+    "try_all_gpus",
+    "try_gpu",
+]
+
+BACKEND = Backend(
+    "numpy",
+    ("numpy",),
+    devices,
+    transforms,
+    loaders,
+    resnet,
+    weights,
+    trainer,
+    kaggle,
+    probes,
+)
+
+
+def __getattr__(name):
+    return book.lazy(__name__, name)

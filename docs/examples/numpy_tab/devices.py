@@ -1,0 +1,71 @@
+"""The CPU, the one device that NumPy has, and what is in force there."""
+
+import numpy as np
+
+from common.environment import cores, gpu_indices, processor
+from common.errors import UserError
+
+image_layout = "NCHW"
+
+
+def cpu():
+    """Return the CPU device."""
+    return "cpu"
+
+
+def gpu(i=0):
+    """Return the i-th GPU device."""
+    return f"gpu({i})"
+
+
+def num_gpus():
+    """Return the number of GPUs that the framework can use."""
+    return 0
+
+
+def try_gpu(i=0):
+    """Return gpu(i) if it exists, otherwise cpu()."""
+    return gpu(i) if num_gpus() >= i + 1 else cpu()
+
+
+def try_all_gpus():
+    """Return all available GPUs, or [cpu()] if there is no GPU."""
+    return [gpu(i) for i in range(num_gpus())] or [cpu()]
+
+
+def get_devices(name):
+    """Return the devices of 'auto', 'cpu', 'gpu' or numbers as 'gpu:0,1'."""
+    return [gpu(i) for i in gpu_indices(name, num_gpus())] or [cpu()]
+
+
+def describe(devices, precision="fp32", compile=False):
+    """Return what computes, and which settings are in force there.
+
+    Raises UserError where these settings cannot work on the devices.
+    """
+    if precision == "bf16":
+        raise UserError("--precision bf16: NumPy has no such type")
+    if compile:
+        raise UserError("--compile: NumPy compiles nothing")
+    return {
+        "precision": precision,
+        "device": f"{devices[0]}: {processor()}",
+        # What its BLAS takes for products, unless it is told otherwise; all
+        # else is done by one.
+        "threads": str(cores()),
+    }
+
+
+def from_numpy(array, device=None):  # noqa: ARG001
+    """Return a NumPy array as a tensor of the same type and layout."""
+    return array
+
+
+def to_numpy(X):
+    """Return a tensor's values as a NumPy array, in the same layout."""
+    return np.asarray(X)
+
+
+def set_seed(seed):
+    """Seed every random generator of the framework."""
+    np.random.seed(seed)

@@ -1,0 +1,81 @@
+"""Minibatches in NumPy: image by image, and batches on the device.
+
+Both visit the examples in the order of common.sampling, and what they draw
+for an example depends on (seed, epoch, index) alone.
+"""
+
+import warnings
+
+import numpy as np
+
+from common.environment import cores
+from common.errors import UserNotice
+from common.sampling import (
+    NATIVE,
+    decide,
+    epoch_batches,
+    merged,
+    random_bits,
+)
+
+from . import transforms
+
+NO_WORKERS = UserNotice("the native pipeline of NumPy has no workers")
+
+
+def get_dataloader_workers():
+    """Return the number of processes that read the data: 4, or the cores."""
+    return min(4, cores())
+
+
+def load_native(dataset, augs, batch_size, is_train, seed=0, num_workers=0):
+    """Return batches from the framework's own loader and transforms.
+
+    Differs: NumPy has no loader, so there are no workers either.
+    """
+    if num_workers:
+        warnings.warn(NO_WORKERS, stacklevel=2)
+    transform = transforms.native(augs)
+
+    def load(indices, epoch):
+        bits = random_bits(seed, NATIVE, epoch, indices)
+        images = dataset.images[indices]
+        return np.stack(
+            [transform(*pair) for pair in zip(images, bits, strict=True)]
+        )
+
+    return _Batches(dataset, batch_size, is_train, seed, load)
+
+
+def load_batched(dataset, augs, batch_size, is_train, seed=0, device=None):
+    """Return batches that are augmented whole, on the device.
+
+    X is float32 in the framework's layout, in 0..1 or normalized; y int64.
+    """
+    size = dataset.images.shape[1:3]
+
+    def load(indices, epoch):
+        decisions = decide(augs, indices, seed, epoch, size)
+        levels = transforms.from_images(dataset.images[indices], device)
+        return transforms.augment_to_float(levels, merged(decisions))
+
+    return _Batches(dataset, batch_size, is_train, seed, load)
+
+
+class _Batches:
+    """The batches of each next epoch; `load` makes the images of one."""
+
+    def __init__(self, dataset, batch_size, is_train, seed, load):
+        self.labels, self.batch_size = dataset.labels, batch_size
+        self.is_train, self.seed, self.load = is_train, seed, load
+        self.epoch = 0
+
+    def __len__(self):
+        return -(-len(self.labels) // self.batch_size)
+
+    def __iter__(self):
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        for indices in epoch_batches(
+            len(self.labels), self.batch_size, self.seed, epoch, self.is_train
+        ):
+            yield self.load(indices, epoch), self.labels[indices]

@@ -1,0 +1,83 @@
+"""Between a NumPy network and the canonical weights of common.weights.
+
+The names and layouts are the canonical ones; what is kept is by layer.
+"""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from common.errors import UserError
+from common.files import written_whole
+from common.weights import (
+    Weights,
+    check_weights,
+    network_sizes,
+    require_fit,
+    weight_shapes,
+)
+
+from .resnet import layers_by_name, resnet18
+
+# What NumPy raises for a file that is no archive of arrays.
+UNREADABLE = (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile)
+
+
+def get_weights(net) -> Weights:
+    """Return the weights and buffers of a `resnet18` in canonical form."""
+    arrays = arrays_by_name(net, "weights")
+    sizes = network_sizes(arrays)
+    return {name: arrays[name].copy() for name in weight_shapes(*sizes)}
+
+
+def arrays_by_name(net, kept):
+    """Return what the layers keep, `weights` or `gradients`, by name."""
+    return {
+        f"{name}.{kind}": array
+        for name, layer in layers_by_name(net).items()
+        for kind, array in getattr(layer, kept, {}).items()
+    }
+
+
+def set_weights(net, weights: Weights) -> None:
+    """Put canonical weights and buffers into a `resnet18`, in place.
+
+    Raises ValueError where names or shapes are not those of the network.
+    """
+    arrays = arrays_by_name(net, "weights")
+    require_fit({name: array.shape for name, array in arrays.items()}, weights)
+    for name, array in arrays.items():
+        array[:] = weights[name]
+
+
+def save_file(path: Path, weights: Weights) -> None:
+    """Write canonical weights as a file of the framework's own kind.
+
+    Here: NumPy's archive, `.npz`.
+    """
+    weights = check_weights(weights, "what is to be saved")
+    with written_whole(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **weights)
+
+
+def load_file(path: Path) -> Weights:
+    """Read canonical weights from a file of the framework's own kind.
+
+    Here: NumPy's archive, of which nothing is executed. Raises UserError for
+    any other file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            weights = dict(archive)
+    except UNREADABLE as error:
+        raise UserError(f"NumPy cannot read {path}") from error
+    return check_weights(weights, str(path))
+
+
+def load_net(path: Path):
+    """Return a `resnet18` that the framework has filled from such a file."""
+    weights = load_file(path)
+    net = resnet18(*network_sizes(weights))
+    set_weights(net, weights)
+    return net

@@ -1,0 +1,111 @@
+"""The training of gluon_training.py in PyTorch: set as Gluon's it agrees, and with each setting left alone it does not.
+
+From the root of the project: python -m docs.examples.train_port
+"""
+
+import math
+
+import torch
+from torch import nn
+
+from common.params_file import read_params
+from docs.examples.gluon_training import MOMENTUM, RATES, WD, batches, trained_original
+from docs.examples.own_port import move_weights, port_name, port_net
+from docs.examples.parting import parting, table
+
+from mxnet import np  # isort: skip
+
+
+def set_rate(trainer, rate):
+    """Change the learning rate as PyTorch does: what the momentum holds moves at the new rate at once."""
+    for group in trainer.param_groups:
+        group["lr"] = rate
+
+
+def set_rate_as_gluon(trainer, rate):
+    """Change the learning rate as Gluon and Keras do: what the momentum holds moves at the old rate still."""
+    for group in trainer.param_groups:
+        for parameter in group["params"]:
+            buffer = trainer.state[parameter].get("momentum_buffer")
+            if buffer is not None:
+                buffer *= group["lr"] / rate
+        group["lr"] = rate
+
+
+def set_epsilon_as_gluon(trainer, eps, step):
+    """Make the next step of PyTorch's Adam, counted from 1, add epsilon where Gluon and Keras do."""
+    for group in trainer.param_groups:
+        group["eps"] = eps / math.sqrt(1 - group["betas"][1] ** step)
+
+
+def train_pytorch(net, summed=False, set_rate=set_rate_as_gluon):
+    """Train a network; return the mean loss of each step. ``summed``: minimise the sum of the losses."""
+    loss = nn.CrossEntropyLoss(reduction="none")
+    trainer = torch.optim.SGD(net.parameters(), lr=RATES[0], momentum=MOMENTUM, weight_decay=WD)
+    net.train()
+    losses = []
+    for rate, (X, y) in zip(RATES, batches(), strict=True):
+        set_rate(trainer, rate)
+        trainer.zero_grad()  # Gluon writes gradients anew, PyTorch adds them up
+        l = loss(net(torch.from_numpy(X)), torch.from_numpy(y))
+        (l.sum() if summed else l.mean()).backward()
+        trainer.step()
+        losses.append(l.mean().item())
+    return losses
+
+
+def double_port(eps=1e-3, momentum=0.1):
+    """Return the port in float64. BatchNorm's momentum is one minus Gluon's."""
+    net = port_net(eps).double()
+    for layer in net:
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = momentum
+    return net
+
+
+def move_file(path, net):
+    """Give a PyTorch network the weights of a `.params` file; MXNet is not needed for that."""
+    move_weights(read_params(path), net)
+
+
+def named_as_gluon(net, names):
+    """Return the weights of the port as NumPy arrays, by the names that Gluon has for them."""
+    state = net.state_dict()
+    return {name: state[port_name(name)].numpy() for name in names}
+
+
+def move_back(net, original):
+    """Give the Gluon network the weights of the port."""
+    parameters = original._collect_params_with_prefix()
+    for name, weight in named_as_gluon(net, parameters).items():
+        parameters[name].set_data(np.array(weight, dtype=parameters[name].dtype))
+
+
+PORTS = {
+    "as Gluon's": ({}, {}),
+    "the sum of the losses": ({}, {"summed": True}),
+    "momentum left alone at the new rate": ({}, {"set_rate": set_rate}),
+    "BatchNorm's epsilon left alone, 1e-05": ({"eps": 1e-5}, {}),
+    "BatchNorm's momentum copied, 0.9": ({"momentum": 0.9}, {}),
+}
+
+
+def rows():
+    """Return how far each port parts from the original, by title."""
+    before, losses, after = trained_original()
+    found = {}
+    for title, (of_net, of_training) in PORTS.items():
+        net = double_port(**of_net)
+        move_weights(before, net)
+        port_losses = train_pytorch(net, **of_training)
+        found[title] = parting(losses, port_losses, after, named_as_gluon(net, after))
+    return found
+
+
+def main():
+    """Print the table."""
+    print(table(rows()))
+
+
+if __name__ == "__main__":
+    main()
