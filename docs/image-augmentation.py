@@ -71,9 +71,13 @@ X = d2l.BACKEND.devices.to_numpy(transform(img))
 print(X.shape, X.dtype, X.min(), X.max())
 
 # %% the data
+from pathlib import Path
+
 from common.datasets import load_data
 
-data = load_data("shapes")  # drawn by the program; "cifar10" is the book's, and a download
+data = load_data(
+    "shapes", data_dir=Path("data")
+)  # drawn by the program; "cifar10" is the book's, and a download
 d2l.show_images(data.train.images[:32], 4, 8, scale=0.8)
 
 # %% train and test augmentations
