@@ -8,6 +8,7 @@ import ctypes
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -201,6 +202,15 @@ def versions(packages: tuple[str, ...]) -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def measured_with(versions: Mapping[str, str], hardware: Mapping[str, str]) -> str:
+    """Return the sentence that stands with measured numbers: what they were measured with, and on which machine."""
+    named = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return (
+        f"Measured with {named}, on {hardware['cores']} cores of {hardware['processor']}, {hardware['memory']}, "
+        f"{hardware['system']}."
+    )
 
 
 def gpu_indices(name: str, num_gpus: int) -> list[int]:

@@ -10,7 +10,7 @@ Tensors pass through as ``Any``: they are the framework's own, in its own layout
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -222,10 +222,11 @@ class Probes(Protocol):
     def set_state(self, net: Net, trainer: Trainer, state: State) -> None: ...
 
 
+@runtime_checkable
 class Natives(Protocol):
     """What `run.py differences --backend` sees of a framework left alone; the functions stand in its `probes.py` too.
 
-    Only a framework has something of its own to show: a backend can do without.
+    Only a framework has something of its own to show: a backend can do without, and without that command.
     """
 
     def native_conv2d(self, X: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]: ...

@@ -3,16 +3,35 @@
 import argparse
 import subprocess
 import sys
+from pathlib import Path
 
-from docs.figures import PAGES, ROOT, make
-from docs.notebooks import write_notebooks
+from docs.figures import CHAPTERS, PAGES, ROOT, make
+
+SITE, NOTEBOOKS = ROOT / "build" / "site", ROOT / "build" / "notebooks"
+
+
+def build(source: Path, output: Path) -> int:
+    """Build a site, every page anew, and return the exit code.
+
+    Warnings are errors: a link that leads nowhere, a function that was renamed. Sphinx would not read again what it has
+    warned of once, and a second build would succeed.
+    """
+    sphinx = [sys.executable, "-m", "sphinx", "-E", "-W", "--keep-going", "-b", "html"]
+    return subprocess.run([*sphinx, source, output], check=False).returncode
 
 
 def main(arguments: list[str]) -> int:
     """Do what is asked, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m docs", description=__doc__)
     commands = parser.add_subparsers(dest="what", required=True)
-    commands.add_parser("html", help="the site, into build/site")
+    html = commands.add_parser("html", help="the site")
+    html.add_argument(
+        "--output",
+        metavar="FOLDER",
+        type=Path,
+        default=SITE,
+        help="where to; without it, build/site",
+    )
     commands.add_parser(
         "notebooks", help="a notebook of each chapter and framework, into build/notebooks"
     )
@@ -22,16 +41,17 @@ def main(arguments: list[str]) -> int:
     figures.add_argument(
         "pages",
         nargs="*",
-        help=f"of {', '.join(PAGES)}; without any, all of them, in an hour or more",
+        help=f"of {', '.join(PAGES)}; without any, all of them, in an hour and a half",
     )
     chosen = parser.parse_args(arguments)
     if chosen.what == "html":
-        # Warnings are errors: a link that leads nowhere, a function that was renamed.
-        sphinx = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-b", "html"]
-        return subprocess.run([*sphinx, "docs", "build/site"], cwd=ROOT, check=False).returncode
+        return build(ROOT / "docs", chosen.output)
     if chosen.what == "notebooks":
-        for path in write_notebooks(ROOT / "build" / "notebooks"):
-            print(path.relative_to(ROOT))
+        from docs.notebooks import write_notebooks  # not for figures: they need no Sphinx
+
+        for chapter in CHAPTERS:
+            for path in write_notebooks(ROOT / "docs" / f"{chapter}.md", NOTEBOOKS):
+                print(path.relative_to(ROOT))
         return 0
     if unknown := set(chosen.pages) - set(PAGES):
         parser.error(f"no page {', '.join(sorted(unknown))}: choose from {', '.join(PAGES)}")

@@ -23,31 +23,6 @@ from common.reference import (
 RATES = [0.1, 0.1, 0.01, 0.01]
 
 
-@pytest.fixture(scope="module")
-def pytorch():
-    load_or_skip("pytorch")
-    import torch
-
-    return torch
-
-
-@pytest.fixture(scope="module")
-def mxnet():
-    load_or_skip("mxnet")
-    import mxnet
-
-    return mxnet
-
-
-@pytest.fixture(scope="module")
-def tensorflow():
-    load_or_skip("pytorch")  # first, as TensorFlow must not come before it in this process
-    load_or_skip("tensorflow")
-    import tensorflow
-
-    return tensorflow
-
-
 def images() -> np.ndarray:
     """Floats 0..1, (8, 3, 16, 16)."""
     return example_images(16, 16, 0) / 255

@@ -83,6 +83,13 @@ def sharing_loader(images, batch_size, num_workers, seed):
     return np.where(flips[:, None, None, None], images[:, :, ::-1], images)
 
 
+def test_a_backend_with_no_ways_of_its_own_is_refused_in_words():
+    backend = numpy_backend()
+    del backend.probes.native_weights
+    with pytest.raises(UserError, match="numpy shows nothing of its own"):
+        native.measure(backend, {}, ["padding"])
+
+
 def test_workers_that_share_a_state_are_seen_by_their_flips():
     alone = native.own_draws(numpy_backend())
     assert alone.any_two < 0.8
@@ -188,13 +195,16 @@ def test_a_framework_is_measured_in_a_process_of_its_own_and_printed(tmp_path, c
     printed = capsys.readouterr().out
     assert "numpy left alone, with numpy 1.0" in printed
     assert "padding: as aligned" in printed
-    assert "layouts, refusal: 3 channels" in printed
+    assert "a convolution's weights: outputs, inputs, height, width\n" in printed
+    assert "to a convolution of 3 inputs: 3 channels\n" in printed
+    assert "taken, for 5 inputs\n" in printed
 
 
-def test_a_framework_that_breaks_off_is_a_failure_and_no_page_is_written(tmp_path):
+def test_a_framework_that_breaks_off_is_a_failure_and_no_page_is_written(tmp_path, capsys):
     script = stand_in(tmp_path, "sys.exit(3)")
     command = Differences(backends=("mxnet",), output=tmp_path / "page.md")
     assert differences.run(command, script) == 1
+    assert capsys.readouterr().err == "error: the process of mxnet ended with exit code 3\n"
     assert not command.output.exists()
 
 
@@ -246,12 +256,24 @@ def test_a_changed_note_changes_the_page(published, source_notes):
         assert page(published, others) != page(published, source_notes), note.place
 
 
+def test_a_backend_without_a_title_goes_by_its_name(published, source_notes):
+    fourth = replace(published.natives[0], backend="numpy", versions={"numpy": "2.0"})
+    notes_of_four = [*source_notes, notes.Note("backends/numpy/trainer.py", "sgd", "it is slow")]
+    text = page(replace(published, natives=(*published.natives, fourth)), notes_of_four)
+    assert "| numpy 2.0 |" in text
+    assert "numpy:\n\n- `backends/numpy/trainer.py sgd`: it is slow\n" in text
+
+
+def count_marks(text: str) -> int:
+    """How many notes a source has, by its text alone: the marks that no reader of notes has found count too."""
+    return len(notes.MARK.findall(text))
+
+
 def test_every_note_of_the_source_is_on_the_page(source_notes):
     text = PAGE.read_text(encoding="utf-8")
     assert [n for n in source_notes if f"- `{n.place}`: {n.text}\n" not in text] == []
     marks = sum(
-        notes.count_marks(path.read_text(encoding="utf-8"))
-        for path in (ROOT / "backends").rglob("*.py")
+        count_marks(path.read_text(encoding="utf-8")) for path in (ROOT / "backends").rglob("*.py")
     )
     assert len(source_notes) == marks > 30
 
@@ -280,10 +302,11 @@ def test_there_is_a_section_for_every_difference_that_is_measured():
         assert f'python run.py differences --only "{name}"' in text
 
 
-def test_what_the_numbers_say_of_a_difference_is_what_the_source_says(published):
-    said = {e.name: (e.native_to, e.meaning) for e in published.effects}
+def test_what_the_page_says_of_a_difference_and_one_operation_is_what_the_source_gives(published):
+    said = {e.name: (e.native_to, e.meaning, e.operation) for e in published.effects}
     for case in effects.cases():
-        assert said[case.name] == (case.native_to, case.meaning), "measure again"
+        found = case.native_to, case.meaning, case.operation()
+        assert said[case.name] == found, "measure again"
 
 
 def test_the_page_says_what_every_framework_does_by_itself(published):
@@ -360,7 +383,7 @@ def test_notes_are_read_from_docstrings_and_comments_with_their_place():
         ("Layer.call", "first."),
         ("Layer.call", "second."),
     ]
-    assert notes.count_marks(EXAMPLE) == 7, "the marks that are no notes are seen by the count"
+    assert count_marks(EXAMPLE) == 7, "the marks that are no notes are seen by the count"
 
 
 def test_the_command_line_runs_where_it_says(tmp_path):

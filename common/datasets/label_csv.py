@@ -49,7 +49,8 @@ def read_label_file(path: Path, way_out: str) -> LabelFile:
     except FileNotFoundError:
         return LabelFile((), {}, [f"there is no {path}: {way_out}"])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        return LabelFile((), {}, [f"cannot read {path} as a csv ({error}): {way_out}"])
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        return LabelFile((), {}, [f"cannot read {path} as a csv ({reason}): {way_out}"])
     problems = list(_problems(path, header, labels, malformed, twice))
     if not labels and not malformed:
         problems.append(f"{path} has no labels: {way_out}")

@@ -19,7 +19,19 @@ from common.errors import UserError
 from common.files import write_text
 from common.interface import Backend
 from common.parity import native
-from common.parity.differences_page import Measured, load_measured, page, said_of, save_measured
+from common.parity.differences_page import (
+    DENSE_AXES,
+    IMAGE_AXES,
+    KERNEL_AXES,
+    Measured,
+    axes_of,
+    learnt_inputs,
+    load_measured,
+    page,
+    said_of,
+    save_measured,
+    two_digits,
+)
 from common.parity.effects import NAMES, Effect, effects
 from common.parity.native import Native
 from common.parity.notes import read_notes
@@ -98,13 +110,14 @@ def _write(console: Console, path: Path, measured: Measured) -> None:
 
 
 def _measure_in_process(command: Differences, name: str, script: Path) -> Native | None:
-    """Measure one framework in a process of its own; return None where that breaks off."""
+    """Measure one framework in a process of its own; say so and return None where that breaks off."""
     with tempfile.TemporaryDirectory() as folder:
         into = Path(folder) / "native.json"
         own = ["--backend", name, "--into", str(into)]
         for chosen in command.only:
             own += ["--only", chosen]
-        if run_process([sys.executable, str(script), "differences", *own]):
+        if code := run_process([sys.executable, str(script), "differences", *own]):
+            print(f"error: the process of {name} ended with exit code {code}", file=sys.stderr)
             return None
         return native.from_plain(json.loads(into.read_text(encoding="utf-8")))
 
@@ -113,12 +126,12 @@ def _effect_lines(effect: Effect) -> Iterable[str]:
     yield f"{effect.name} ({effect.native_to}: {effect.meaning})"
     yield f"  one operation: {effect.operation}"
     yield (
-        f"  first step, {effect.optimizer}: {effect.step_parameters:.1e} of the step in the parameters, "
-        f"{effect.step_statistics:.1e} in the running statistics"
+        f"  first step, {effect.optimizer}: {two_digits(effect.step_parameters)} of its length apart in the "
+        f"parameters, {two_digits(effect.step_statistics)} in the running statistics"
     )
     yield (
-        f"  thirty steps: loss {effect.loss[0]:.3f} aligned, {effect.loss[1]:.3f} native; "
-        f"held out {effect.held_out[0]:.3f}, {effect.held_out[1]:.3f}"
+        f"  thirty steps: training loss {effect.loss[0]:.3f} aligned, {effect.loss[1]:.3f} native; "
+        f"held out {effect.held_out[0]:.3f} aligned, {effect.held_out[1]:.3f} native"
     )
 
 
@@ -127,12 +140,15 @@ def _lines(found: Native) -> Iterable[str]:
     yield f"{found.backend} left alone, with {', '.join(packages)}"
     for finding in found.findings:
         yield (
-            f"  {finding.difference}: {said_of(finding)}; {finding.aligned:.1e} {finding.unit} from the aligned way, "
-            f"{finding.known:.1e} from this"
+            f"  {finding.difference}: {said_of(finding)}; {two_digits(finding.aligned)} {finding.unit} from the "
+            f"aligned way, {two_digits(finding.known)} from this difference"
         )
-    if found.layouts:
-        for name, value in found.layouts.items():
-            yield f"  layouts, {name}: {value}"
+    if laid := found.layouts:
+        yield f"  a batch: {axes_of(laid['images'], IMAGE_AXES)}"
+        yield f"  a convolution's weights: {axes_of(laid['kernel'], KERNEL_AXES)}"
+        yield f"  a dense layer's weights: {axes_of(laid['dense'], DENSE_AXES)}"
+        yield f"  images in the other layout, to a convolution of 3 inputs: {laid['refusal'] or 'taken'}"
+        yield f"  to one that learns its inputs from them: taken, for {learnt_inputs(laid)} inputs"
     for name, draws in (found.workers or {}).items():
         loader = {"own": "its own loader", "here": "this project's native loader"}[name]
         yield (

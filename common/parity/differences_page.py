@@ -4,7 +4,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from common.environment import measured_with
 from common.errors import UserError
 from common.files import write_text
 from common.parity.differences_text import GROUPS, INTRODUCTION, OTHERS, SECTIONS, Section
@@ -22,8 +24,9 @@ from common.parity.native import (
     from_plain,
 )
 from common.parity.notes import Note
+from common.titles import TITLES, title_of
 
-TITLES = {"pytorch": "PyTorch", "mxnet": "MXNet", "tensorflow": "TensorFlow"}
+IMAGE_AXES = {"N": "images", "C": "channels", "H": "height", "W": "width"}
 # What a convolution's and a dense layer's weights are called by their sizes in `native_layouts` of probes.py.
 KERNEL_AXES = {7: "outputs", 3: "inputs", 4: "height", 2: "width"}
 DENSE_AXES = {10: "outputs", 9: "inputs"}
@@ -80,7 +83,7 @@ def page(measured: Measured, notes: Sequence[Note]) -> str:
             for section in SECTIONS
             if section.group == group
         ]
-    parts.append(_other_notes(notes))
+    parts.append(_other_notes(notes, [native.backend for native in measured.natives]))
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
@@ -94,12 +97,7 @@ def _measured_with(measured: Measured) -> str:
     versions = dict(measured.versions)
     for native in measured.natives:
         versions |= native.versions
-    named = ", ".join(f"{name} {version}" for name, version in versions.items())
-    hardware = measured.hardware
-    return (
-        f"Measured with {named}, on {hardware['cores']} cores of {hardware['processor']}, {hardware['memory']}, "
-        f"{hardware['system']}."
-    )
+    return measured_with(versions, measured.hardware)
 
 
 # --- The tables ------------------------------------------------------------------------------------------------------
@@ -112,7 +110,7 @@ def _summary(effects: Mapping[str, Effect]) -> str:
             f"[{section.name}](#{slug(section.name)})",
             effects[section.name].native_to,
             effects[section.name].operation,
-            _share(effects[section.name].step_parameters),
+            two_digits(effects[section.name].step_parameters),
             _pair(effects[section.name].held_out),
         )
         for section in SECTIONS
@@ -125,15 +123,15 @@ def _yardstick(effects: Iterable[Effect]) -> str:
     rows = [
         (
             e.name,
-            _share(e.step_parameters),
-            _share(e.step_statistics),
+            two_digits(e.step_parameters),
+            two_digits(e.step_statistics),
             _pair(e.loss),
             _pair(e.held_out),
         )
         for e in effects
         if e.name not in NAMES
     ]
-    head = ("", "first step: parameters", "first step: statistics", "loss", "held out")
+    head = ("", "first step: parameters", "first step: statistics", "training loss", "held out")
     return (
         "## The yardstick\n\nNo difference at all but float32, from weights perturbed by one rounding. After thirty "
         "steps, a difference that stays within these has been drowned by chaos; step by step it can still be proved, "
@@ -164,11 +162,11 @@ def _effect_table(effect: Effect) -> str:
         ("one operation", effect.operation),
         (
             f"first step of {effect.optimizer}",
-            f"{_share(effect.step_parameters)} of its length apart in the parameters, "
-            f"{_share(effect.step_statistics)} in the running statistics",
+            f"{two_digits(effect.step_parameters)} of its length apart in the parameters, "
+            f"{two_digits(effect.step_statistics)} in the running statistics",
         ),
-        ("training loss, aligned and native", _pair(effect.loss)),
-        ("held out, aligned and native", _pair(effect.held_out)),
+        ("thirty steps: training loss, aligned and native", _pair(effect.loss)),
+        ("thirty steps: held out, aligned and native", _pair(effect.held_out)),
     ]
     return table(("on the arbiter", ""), rows)
 
@@ -183,7 +181,7 @@ def _native_tables(name: str, natives: Sequence[Native]) -> Iterator[str]:
         yield f"The frameworks' own operation, and how far it is from both ways, {words}:"
         yield table(
             head,
-            [(_title(n), said_of(f), _share(f.aligned), _share(f.known)) for n, f in found],
+            [(_title(n), said_of(f), two_digits(f.aligned), two_digits(f.known)) for n, f in found],
         )
     if name == WORKERS:
         yield from _worker_tables(natives)
@@ -222,7 +220,6 @@ def _layout_tables(name: str, natives: Sequence[Native]) -> Iterator[str]:
     if not laid:
         return
     if name == LAYOUTS[0]:
-        axes = {"N": "images", "C": "channels", "H": "height", "W": "width"}
         head = ("", "a batch", "a convolution that knows its 3 inputs", "one that learns them")
         yield "What a convolution says of images in the other layout, 5 pixels high and 6 wide:"
         yield table(
@@ -230,9 +227,9 @@ def _layout_tables(name: str, natives: Sequence[Native]) -> Iterator[str]:
             [
                 (
                     _title(native),
-                    ", ".join(axes[letter] for letter in layouts["images"]),
+                    axes_of(layouts["images"], IMAGE_AXES),
                     f"refuses: `{layouts['refusal']}`" if layouts["refusal"] else "takes them",
-                    f"takes them, for {_inputs(layouts)} inputs",
+                    f"takes them, for {learnt_inputs(layouts)} inputs",
                 )
                 for native, layouts in laid
             ],
@@ -243,22 +240,27 @@ def _layout_tables(name: str, natives: Sequence[Native]) -> Iterator[str]:
             [
                 (
                     _title(native),
-                    ", ".join(KERNEL_AXES[size] for size in layouts["kernel"]),
-                    ", ".join(DENSE_AXES[size] for size in layouts["dense"]),
+                    axes_of(layouts["kernel"], KERNEL_AXES),
+                    axes_of(layouts["dense"], DENSE_AXES),
                 )
                 for native, layouts in laid
             ],
         )
 
 
-def _inputs(layouts: Mapping[str, Sequence[int]]) -> int:
+def axes_of(layout: Iterable[Any], names: Mapping[Any, str]) -> str:
+    """Return the names of the axes of a layout."""
+    return ", ".join(names[axis] for axis in layout)
+
+
+def learnt_inputs(layouts: Mapping[str, Sequence[int]]) -> int:
     """Return how many input channels a convolution took that had been left to learn them."""
     return layouts["unsized"][[KERNEL_AXES[size] for size in layouts["kernel"]].index("inputs")]
 
 
 def _title(native: Native) -> str:
     package, version = next(iter(native.versions.items()))
-    title = TITLES[native.backend]
+    title = title_of(native.backend)
     return f"{title} {version}" if package in (native.backend, "torch") else title
 
 
@@ -268,9 +270,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell or " " for cell in line) + " |" for line in lines)
 
 
-def _share(value: float) -> str:
-    """Return a number in two digits, as a reader takes it in."""
-    return f"{value:.1e}" if value and (value < 1e-3 or value >= 1e3) else f"{value:.2g}"
+def two_digits(value: float) -> str:
+    """Return a number as a reader takes it in."""
+    small_or_large = value and not 1e-3 <= value < 1e3
+    return f"{value:.1e}" if small_or_large else f"{float(f'{value:.2g}'):g}"
 
 
 def _pair(values: tuple[float, float]) -> str:
@@ -288,7 +291,7 @@ def slug(heading: str) -> str:
 
 def _set_right(section: Section) -> str:
     blocks = "\n\n".join(f"```{{source}} {source}\n```" for source in section.sources)
-    return f":::{{dropdown}} Where it is set right\n{blocks}\n:::"
+    return f":::{{dropdown}} Where it is set\n{blocks}\n:::"
 
 
 def _note_list(title: str, notes: Sequence[Note]) -> str:
@@ -298,13 +301,14 @@ def _note_list(title: str, notes: Sequence[Note]) -> str:
     return "\n".join([title, "", *lines])
 
 
-def _other_notes(notes: Sequence[Note]) -> str:
-    """Return the notes that belong to none of the differences above."""
+def _other_notes(notes: Sequence[Note], measured: Sequence[str]) -> str:
+    """Return the notes that belong to none of the differences above, by backend."""
     shown = {place for section in SECTIONS for place in section.notes}
     parts = [OTHERS.strip()]
-    for backend, title in TITLES.items():
+    names = list(dict.fromkeys([*TITLES, *measured]))
+    for backend in names:
         mine = [n for n in notes if n.file.startswith(f"backends/{backend}/")]
-        parts.append(_note_list(f"{title}:", [n for n in mine if n.place not in shown]))
-    rest = [n for n in notes if not n.file.startswith(tuple(f"backends/{b}/" for b in TITLES))]
+        parts.append(_note_list(f"{title_of(backend)}:", [n for n in mine if n.place not in shown]))
+    rest = [n for n in notes if not n.file.startswith(tuple(f"backends/{b}/" for b in names))]
     parts.append(_note_list("All of them:", [n for n in rest if n.place not in shown]))
     return "\n\n".join(part for part in parts if part)

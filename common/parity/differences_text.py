@@ -1,11 +1,11 @@
-"""The words of docs/differences.md: what each difference means, where it is set right, which notes belong to it."""
+"""The words of docs/differences.md: what each difference means, where it is set, which notes belong to it."""
 
 from dataclasses import dataclass
 
 INTRODUCTION = """# Differences, measured
 
 What PyTorch, MXNet and TensorFlow do otherwise than each other when they are left to themselves, one difference at a
-time: what it means, what it does, who does it, and where this project sets it right. *Aligned* is what this project
+time: what it means, what it does, who does it, and where this project sets it. *Aligned* is what this project
 makes every backend do, as far as `CONVENTIONS` in its `probes.py` does not declare otherwise; *native* is what a
 framework does by itself.
 
@@ -25,11 +25,14 @@ Each difference is measured twice:
 - **On the arbiter** (`common/reference`: NumPy, float64), which computes both ways: ResNet-18 on 16 x 16 crops of the
   embedded shapes, flipped and jittered, 30 batches of 8, with Adam at 3e-4, or where only SGD shows the difference
   with SGD at .02, momentum .9 and decay 5e-4 (the rate falls to a tenth half way).
+  *One operation*: the first that the difference touches, on small inputs drawn for it (of colours: tinted noise).
   *First step*: how far the first step ends from the aligned one, as a share of that step's length; where training
   starts from other weights, that distance is in it. *Training loss*: the mean of the last ten of thirty steps. *Held
   out*: the loss on 64 other pictures in evaluation mode after thirty steps. Pairs are aligned, then native.
-- **In the framework**, left alone: its own operation, with its own defaults, on the same input as the arbiter's, and
-  how far its result is from both ways. tests/test_differences.py holds that each native way is the framework's own.
+- **In the framework**, left alone: its own operation, with its own defaults, on an input that the arbiter computes
+  with too, both ways. *Its operation* is the nearest of what is known: as aligned, this difference, or another known
+  difference of the same operation; the distances say how near. tests/test_differences.py holds that each native way is
+  the framework's own.
 """
 
 GROUPS = {
@@ -122,7 +125,7 @@ Also, not every framework moves the statistics at the same moment; the notes say
         """
 One name, two meanings. In MXNet and Keras the momentum is the share that is kept, in PyTorch the share that is new:
 .9 there is .1 here. Who copies the number gets statistics of the last batch and little else. No framework does this
-by itself; what the tables hold is what a port makes of it.
+by itself; what was measured on the arbiter is what a port makes of it.
 """,
         (RESNET,),
         ("backends/pytorch/resnet.py Residual.__init__",),
@@ -159,7 +162,6 @@ Left alone, the losses of PyTorch and Keras are means. Gluon's is one value per 
 gradient of the sum, which becomes that of the mean only if `step` is told the size of the batch.
 """,
         ("trainer.py train_batch_ch13\n:tensorflow: train_batch_ch13 _train_step",),
-        ("backends/tensorflow/trainer.py cross_entropy",),
     ),
     Section(
         "Adam's epsilon",
@@ -282,10 +284,10 @@ the others: fine patterns turn into noise. When nothing shrinks, all agree. The 
         "levels rounded down",
         "Augmentation",
         """
-Where images are bytes between two operations, the fraction of a level has to go. MXNet's operators cut it off, and so
-does Pillow, which torchvision calls: half a level is lost on average, in each operation anew. Rounding to the nearest
-level loses nothing on average. TensorFlow's operations are taken here as its native pipeline does, on floats, where
-there is nothing to round.
+Where images are bytes between two operations, the fraction of a level has to go. In a change of brightness MXNet cuts
+it off, and so does Pillow, which torchvision calls: half a level is lost on average, in each operation anew. Rounding
+to the nearest level loses nothing on average. TensorFlow's operations are taken here as its native pipeline does, on
+floats, where there is nothing to round.
 """,
         ("transforms.py _as_levels",),
         (NATIVE_MXNET,),
@@ -319,11 +321,11 @@ signal grows or fades from layer to layer, until a BatchNorm takes that away aga
 A batch of images is (images, channels, height, width) in PyTorch and MXNet, NCHW for short, and (images, height,
 width, channels) in TensorFlow, NHWC; files and NumPy have the latter. To go from one to the other the axes are moved
 (`transpose`). `reshape` gives the right shape too, and a wrong image: the three values of a pixel become neighbours,
-and each third of the picture becomes a channel. The tables show a port that reads all its images so: it trains all
-the same, on worse pictures.
+and each third of the picture becomes a channel. On the arbiter a port that reads all its images so trains all the
+same, on worse pictures.
 
-A shape that does not fit is refused, but only where a layer knows how many channels it takes, and where the number of
-rows is another. Layers that learn their inputs from the first batch take anything.
+A batch in the other layout is refused, but only by a layer that knows how many channels it takes, and only where the
+axis that stands in their place has another length. Layers that learn their inputs from the first batch take anything.
 """,
         ("transforms.py from_images",),
         ("backends/tensorflow/devices.py",),
@@ -354,8 +356,9 @@ Who draws the random numbers when several workers load?
 - **PyTorch**: processes. Each has a seed of its own, made of one that the loader draws and the worker's number. So
   draws are independent, and reproducible for one number of workers; with another number every image is drawn anew.
 - **MXNet**: forks, which inherit one random state and go on from it side by side. Two workers flip their batches
-  alike, image by image. Crops come from Python's `random`, which each fork seeds anew: those are independent, and
-  cannot be reproduced. (On the arbiter crops are alike too.)
+  alike, image by image; and as the next batch goes to whichever is free, a seed does not give the flips again. Crops
+  come from Python's `random`, which each fork seeds anew: those are independent, and cannot be reproduced. (On the
+  arbiter crops are alike too.)
 - **TensorFlow**: threads of tf.data, which share the state of an operation and draw from it in the order in which
   they happen to come. Draws are independent; that a seed gives them again is a matter of luck, unless
   `enable_op_determinism` gives up the parallelism.

@@ -11,11 +11,11 @@ from functools import cache, partial
 
 import numpy as np
 
-from common.augmentation import RandomFlipLeftRight
+from common.augmentation import ColorJitter, RandomFlipLeftRight, RandomResizedCrop
 from common.keras_file import to_keras
-from common.parity.data_checks import example_images, operation_decisions
+from common.parity.data_checks import example_images
 from common.parity.free_running import AUGMENTATIONS, BATCH, images_and_labels, perturbed
-from common.parity.native import LAYOUTS, WORKERS, moves
+from common.parity.native import LAYOUTS, WORKERS, moves, tinted_images
 from common.parity.outcome import largest, norm
 from common.parity.starts import INITIALISATIONS
 from common.parity.subject import Batch, random_batch, weights_at_work
@@ -72,7 +72,7 @@ class Effect:
 
 
 Make = Callable[[Conventions], SGD | Adam]
-# The optimiser in which a difference shows; Adam, as in the chapter, for all others. SGD's numbers are the Kaggle
+# The optimizer in which a difference shows; Adam, as in the chapter, for all others. SGD's numbers are the Kaggle
 # chapter's, but for a learning rate that suits the mean loss of 8 images; it falls to a tenth half way.
 OPTIMIZERS: dict[str, Make] = {
     "Adam": lambda conventions: Adam(3e-4, conventions=conventions),
@@ -150,7 +150,7 @@ def cases() -> Iterator[Case]:
 
 
 def effects(only: Sequence[str] = ()) -> Iterator[Effect]:
-    """Measure the differences, or those of these names, one after another: some ten seconds each."""
+    """Measure the differences, or those of these names, one after another."""
 
     @cache
     def aligned(optimizer: str, reading: Reading) -> Trained:
@@ -160,31 +160,14 @@ def effects(only: Sequence[str] = ()) -> Iterator[Effect]:
         for name, runs in (("Adam", 3), ("SGD", 2)):
             yield from _rounding(name, runs, aligned(name, Reading()))
     for case in cases():
-        if case.name not in (only or NAMES):
+        if only and case.name not in only:
             continue
         start = case.start() if case.start else None
         native = _train(OPTIMIZERS[case.optimizer], case.conventions, start, reading=case.reading)
-        base = aligned(case.optimizer, case.both)
-        yield _effect(
-            case.name,
-            case.native_to,
-            case.meaning,
-            case.optimizer,
-            case.operation(),
-            base,
-            native,
-        )
+        yield _effect(case, aligned(case.optimizer, case.both), native)
 
 
-def _effect(
-    name: str,
-    native_to: str,
-    meaning: str,
-    optimizer: str,
-    operation: str,
-    aligned: Trained,
-    native: Trained,
-) -> Effect:
+def _effect(case: Case, aligned: Trained, native: Trained) -> Effect:
     start = initial_weights(10)
 
     def share(of_buffers: bool) -> float:
@@ -194,11 +177,11 @@ def _effect(
         return float(np.sqrt(apart / step))
 
     return Effect(
-        name,
-        native_to,
-        meaning,
-        optimizer,
-        operation,
+        case.name,
+        case.native_to,
+        case.meaning,
+        case.optimizer,
+        case.operation(),
         share(of_buffers=False),
         share(of_buffers=True),
         loss=(aligned.last_loss, native.last_loss),
@@ -211,9 +194,14 @@ def _rounding(optimizer: str, runs: int, aligned: Trained) -> Iterator[Effect]:
     for run in range(runs):
         start = perturbed({n: w.astype(np.float32) for n, w in initial_weights(10).items()}, run)
         native = _train(OPTIMIZERS[optimizer], ALIGNED, start, "float32")
-        what = f"rounding alone, {optimizer}, run {run + 1}"
-        meaning = "no difference: float32, from weights perturbed by one rounding"
-        yield _effect(what, "every framework", meaning, optimizer, "1e-7", aligned, native)
+        case = Case(
+            f"rounding alone, {optimizer}, run {run + 1}",
+            "every framework",
+            "no difference: float32, from weights perturbed by one rounding",
+            lambda: "off by 1e-7 of a value",
+            optimizer,
+        )
+        yield _effect(case, aligned, native)
 
 
 # --- Training --------------------------------------------------------------------------------------------------------
@@ -276,7 +264,7 @@ def _on_one_operation(known: Difference) -> str:
     """Say in numbers what the difference does to the first operation that it touches."""
     conventions = known.conventions()
     if known.part == "transforms":
-        return _on_images(conventions)
+        return _on_images(known, conventions)
     if known.field in ("padding", "bn_epsilon"):
         return _on_activations(conventions)
     if known.field in ("bn_momentum", "bn_variance"):
@@ -284,19 +272,21 @@ def _on_one_operation(known: Difference) -> str:
     return _on_updates(known, conventions)
 
 
-def _on_images(conventions: Conventions) -> str:
-    """Compare the levels of example images after the operation that differs most."""
-    images = example_images(*SIZE, seed=0)
-    found = {}
-    for name, decisions in operation_decisions(SIZE, (12, 10)).items():
-        aligned, native = (
-            255.0 * transforms.augment(images / 255, decisions, c) for c in (ALIGNED, conventions)
-        )
-        if conventions.rounding != ALIGNED.rounding:
-            aligned, native = np.rint(aligned), np.floor(native)
-        found[name] = np.abs(native - aligned)
-    name = max(found, key=lambda name: found[name].mean())
-    return f"{name}: {found[name].mean():.1f} levels on average, {found[name].max():.0f} at most"
+def _on_images(known: Difference, conventions: Conventions) -> str:
+    """Compare the levels of tinted images after the operation itself; brightness shows how levels are rounded."""
+    colour = "brightness" if known.field == "rounding" else known.field
+    name, augmentation = (
+        ("random resized crop", RandomResizedCrop((12, 10), (0.1, 1.0), (0.5, 2.0)))
+        if known.field == "antialias"
+        else (colour, ColorJitter(**{colour: 0.5}))
+    )
+    X = np.moveaxis(tinted_images(), -1, 1) / 255
+    decisions = decide([augmentation], np.arange(len(X)), 0, 0, SIZE)
+    aligned, native = (255 * transforms.augment(X, decisions, c) for c in (ALIGNED, conventions))
+    if known.field == "rounding":
+        aligned, native = np.rint(aligned), np.floor(native)
+    apart = np.abs(native - aligned)
+    return f"{name}: off by {apart.mean():.1f} levels on average, {apart.max():.0f} at most"
 
 
 def _on_activations(conventions: Conventions) -> str:
@@ -306,7 +296,7 @@ def _on_activations(conventions: Conventions) -> str:
     for name, activation in aligned.activations.items():
         share = largest(native.activations[name] - activation) / largest(activation)
         if share:
-            return f"{name}: {share:.1%} of its largest output"
+            return f"{name}: off by {share:.1%} of its largest output"
     raise AssertionError(f"{conventions} change nothing")
 
 
@@ -333,7 +323,8 @@ def _on_updates(known: Difference, conventions: Conventions) -> str:
     rates = [0.1, 0.1, 0.01, 0.01]
     paths = [1 - moves(SGD(0.1, 0.9, decay, c), [1.0] * 4, rates) for c in (ALIGNED, conventions)]
     texts = [" ".join(f"{w:.4f}" for w in path) for path in paths]
-    return f"a weight of 1, gradient 1, rates .1 .1 .01 .01, momentum .9: {texts[0]} to {texts[1]}"
+    given = "momentum .9, decay .1" if decay else "momentum .9"
+    return f"a weight of 1, gradient 1, rates .1 .1 .01 .01, {given}: {texts[0]} to {texts[1]}"
 
 
 def _on_a_start(draw: Callable[[], Weights]) -> str:
@@ -357,7 +348,7 @@ def _on_kernels() -> str:
         ("conv", aligned.activations["conv"], native.activations["conv"]),
         ("logits", aligned.logits, native.logits),
     ):
-        parts.append(f"{name}: {largest(got - wanted) / largest(wanted):.1%}")
+        parts.append(f"{name}: off by {largest(got - wanted) / largest(wanted):.1%}")
     return f"{', '.join(parts)} of the largest output"
 
 
@@ -368,7 +359,7 @@ def _on_draws() -> str:
         for part in np.arange(256).reshape(2, 128)
     ]
     first, second = (d.flips for part in parts for d in part if isinstance(d, FlipsLeftRight))
-    return f"flips of two batches of 128: all equal, where drawn for each image {(first == second).mean():.0%} are"
+    return f"flips of two batches of 128: all equal; drawn for each image, {(first == second).mean():.0%} are"
 
 
 # What is measured.

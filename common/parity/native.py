@@ -7,13 +7,14 @@ same input. So a difference that the arbiter measures is seen to be that framewo
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations, product
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.augmentation import RandomFlipLeftRight
 from common.datasets import Dataset
+from common.errors import UserError
 from common.interface import Backend, Natives
 from common.parity.outcome import Array, largest
 from common.parity.starts import START_NAMES, gluon_start, pytorch_start
@@ -24,7 +25,7 @@ from common.weights import Weights, initial_weights, is_buffer
 LAYOUTS = "images in the other layout", "kernels in the other layout"
 WORKERS = "workers that draw the same"
 SHARE, LEVELS = "of the largest value", "levels on average"
-# What a framework's own operation was found to be: the aligned way, that of the difference, or another known one.
+# What a framework's own operation is nearest to: the aligned way, that of the difference, or another known one.
 AS_ALIGNED, THIS, ANOTHER = "aligned", "this", "another"
 
 
@@ -32,8 +33,8 @@ AS_ALIGNED, THIS, ANOTHER = "aligned", "this", "another"
 class Finding:
     """How a framework's own operation stands to one known difference, all else being as the framework has it.
 
-    ``aligned`` and ``known`` are how far it is from the aligned way and from that of the difference; ``way`` is which
-    of them it was found to be.
+    ``aligned`` and ``known`` are how far it is from the aligned way and from that of the difference; ``way`` is the
+    nearest of all that are known.
     """
 
     difference: str
@@ -58,19 +59,23 @@ class Draws:
 
 @dataclass(frozen=True)
 class Native:
-    """What was found in one framework; None is what was not asked for."""
+    """What was found in one framework; None is what was not asked for.
+
+    ``workers`` are the draws of two loaders: "own", the framework's left alone, and "here", this project's native one.
+    """
 
     backend: str
     versions: dict[str, str]
     findings: tuple[Finding, ...]
     layouts: dict[str, Any] | None = None
-    workers: dict[str, Draws] | None = (
-        None  # "own": the framework's loader left alone; "here": this project's native one
-    )
+    workers: dict[str, Draws] | None = None
 
 
 def measure(backend: Backend, versions: dict[str, str], only: Collection[str] = ()) -> Native:
-    """Hold a framework's own operations against the known differences, or against those of these names."""
+    """Hold a framework's own operations against the known differences, or against those of these names.
+
+    Raises UserError for a backend that has nothing of its own to show.
+    """
     findings = tuple(
         finding
         for names, trial in TRIALS.items()
@@ -88,7 +93,11 @@ def measure(backend: Backend, versions: dict[str, str], only: Collection[str] = 
 
 
 def _natives(backend: Backend) -> Natives:
-    return cast(Natives, backend.probes)
+    if not isinstance(backend.probes, Natives):
+        raise UserError(
+            f"{backend.name} shows nothing of its own: its probes.py lacks what common.interface calls Natives"
+        )
+    return backend.probes
 
 
 def from_plain(plain: Mapping[str, Any]) -> Native:
@@ -231,7 +240,7 @@ def _decay(backend: Backend) -> Iterator[Finding]:
 
 
 def moves(optimizer: SGD | Adam, gradients: Iterable[float], rates: Iterable[float]) -> Array:
-    """Return how far a weight has come from 1 after each step of the arbiter's optimiser."""
+    """Return how far a weight has come from 1 after each step of the arbiter's optimizer."""
     weights: dict[str, Array] = {"w": np.ones(1)}
     path = []
     for gradient, rate in zip(gradients, rates, strict=True):
@@ -310,7 +319,7 @@ def _starts(backend: Backend) -> Iterator[Finding]:
 
 
 def _spreads(weights: Weights) -> Array:
-    """Return the standard deviation of each convolution's and dense layer's weights and biases: no draw is another."""
+    """Return the standard deviations of weights, and of the convolutions' biases: they hardly depend on the draw."""
     drawn = [w for n, w in weights.items() if w.ndim > 1 or ("conv" in n and not is_buffer(n))]
     return np.array([w.std() for w in drawn])
 

@@ -90,8 +90,3 @@ def definitions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, Definiti
             yield from definitions(node, f"{name}.")
         else:
             yield from definitions(node, prefix)
-
-
-def count_marks(text: str) -> int:
-    """Return how many notes a source says that it has, by its text alone."""
-    return len(MARK.findall(text))
