@@ -191,6 +191,29 @@ def test_keras_leaves_padding_out_of_a_mean_and_the_others_count_it(roots):
     np.testing.assert_allclose(keras(X.transpose(0, 2, 3, 1)), 1, rtol=1e-6)
 
 
+def test_keras_mean_of_an_image_has_two_axes_and_the_others_four(roots):
+    X = np.ones((2, 3, 4, 4), np.float32)
+    torch, mxnet = roots["pytorch"]["torch"], roots["mxnet"]
+    pool = roots["tensorflow"]["keras"].layers.GlobalAveragePooling2D
+    assert mxnet["gluon"].nn.GlobalAvgPool2D()(mxnet["np"].array(X)).shape == (2, 3, 1, 1)
+    assert torch.nn.AdaptiveAvgPool2d(1)(torch.tensor(X)).shape == (2, 3, 1, 1)
+    assert pool()(X.transpose(0, 2, 3, 1)).shape == (2, 3)
+    assert pool(keepdims=True)(X.transpose(0, 2, 3, 1)).shape == (2, 1, 1, 3)
+
+
+def test_gluon_writes_a_gradient_anew_and_pytorch_adds_it_up(roots):
+    torch, mxnet = roots["pytorch"]["torch"], roots["mxnet"]
+    parameter = mxnet["gluon"].Parameter("w", shape=(1,))
+    parameter.initialize()
+    weight = torch.zeros(1, requires_grad=True)
+    for _ in range(2):
+        with mxnet["autograd"].record():
+            l = parameter.data() * 3
+        l.backward()
+        (weight * 3).sum().backward()
+    assert (parameter.grad().item(), weight.grad.item()) == (3, 6)
+
+
 # --- Settings --------------------------------------------------------------------------------------------------------
 
 
@@ -240,7 +263,7 @@ PARTINGS = {
     "torch_rows": {
         "the sum of the losses": (("step 2", "step 3", "weights"), ("step 1",)),
         "momentum left alone at the new rate": (("weights",), ("step 1", "step 2", "step 3")),
-        "BatchNorm's epsilon left alone, 1e-05": (("step 1", *TRAINED), ()),
+        "BatchNorm's epsilon left alone, 1e-05": (TRAINED, ()),
         "BatchNorm's momentum copied, 0.9": (("mean", "variance"), TRAINED),
     },
     "keras_rows": {
@@ -279,7 +302,7 @@ def test_the_page_shows_what_the_example_prints(which, request):
             assert a == b or float(a) == pytest.approx(float(b), rel=0.5, abs=1e-7), (ours, theirs)
 
 
-def test_pytorch_s_running_variance_is_gluon_s_times_n_by_n_minus_1(roots):
+def test_what_a_batch_adds_to_pytorch_s_running_variance_is_gluon_s_times_n_by_n_minus_1(roots):
     from docs.examples import gluon_training, train_port
 
     before, _, after = gluon_training.trained_original()
@@ -485,15 +508,19 @@ def test_schedules_give_the_rates_that_the_page_says(roots):
     assert ahead[0] == pytest.approx((1 + math.cos(math.pi / 10)) / 2, rel=1e-5)
 
 
-def test_the_optimizer_s_rate_overwrites_a_scheduler_s_but_not_a_cosine_s_or_a_power_s(roots):
+def test_the_optimizer_s_rate_overwrites_a_scheduler_s_but_not_a_cosine_s_or_a_power_s(
+    roots, capsys
+):
     gluon, autograd, own = (roots["mxnet"][w] for w in ("gluon", "autograd", "lr_scheduler"))
     factor = gluon_rates(gluon, autograd, own.FactorScheduler(3, 0.5), 1)
     assert factor == pytest.approx([0.01], rel=1e-4)
     factor = gluon_rates(gluon, autograd, own.FactorScheduler(3, 0.5), 1, learning_rate=1.0)
     assert factor == pytest.approx([1], rel=1e-4)
+    capsys.readouterr()
     for schedule in (own.CosineScheduler(10_000), own.PolyScheduler(10_000)):
         rates = gluon_rates(gluon, autograd, schedule, 1, learning_rate=1.0)
         assert rates == pytest.approx([0.01], rel=1e-3)
+        assert "has been overwritten by ``learning_rate``" in capsys.readouterr().out
 
 
 # --- Weights ---------------------------------------------------------------------------------------------------------

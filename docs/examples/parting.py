@@ -24,6 +24,18 @@ def parting(losses, port_losses, weights, port_weights):
     return found
 
 
+def rows_of(ports, trained_port, before, losses, after):
+    """Return how far ports part, by title: each trained by ``trained_port`` from the original's weights ``before``.
+
+    ``losses`` and ``after`` are those of the original. A port is the settings of its network and of its training.
+    """
+    return {
+        title: parting(losses, port_losses, after, weights)
+        for title, settings in ports.items()
+        for port_losses, weights in [trained_port(before, after, *settings)]
+    }
+
+
 def part_of(name):
     """Return the column that an array belongs to: a statistic's, or that of all that is trained."""
     return next((part for part, end in PARTS.items() if name.endswith(end)), "weights")

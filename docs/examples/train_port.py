@@ -11,7 +11,7 @@ from torch import nn
 from common.params_file import read_params
 from docs.examples.gluon_training import MOMENTUM, RATES, WD, batches, trained_original
 from docs.examples.own_port import move_weights, port_name, port_net
-from docs.examples.parting import parting, table
+from docs.examples.parting import rows_of, table
 
 from mxnet import np  # isort: skip
 
@@ -90,16 +90,17 @@ PORTS = {
 }
 
 
+def trained_port(before, names, of_net, of_training):
+    """Return the losses of a port trained from Gluon's weights, and its weights after that by Gluon's names."""
+    net = double_port(**of_net)
+    move_weights(before, net)
+    losses = train_pytorch(net, **of_training)
+    return losses, named_as_gluon(net, names)
+
+
 def rows():
     """Return how far each port parts from the original, by title."""
-    before, losses, after = trained_original()
-    found = {}
-    for title, (of_net, of_training) in PORTS.items():
-        net = double_port(**of_net)
-        move_weights(before, net)
-        port_losses = train_pytorch(net, **of_training)
-        found[title] = parting(losses, port_losses, after, named_as_gluon(net, after))
-    return found
+    return rows_of(PORTS, trained_port, *trained_original())
 
 
 def main():

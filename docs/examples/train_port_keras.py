@@ -6,7 +6,7 @@ From the root of the project: python -m docs.examples.train_port_keras
 import backends.tensorflow  # noqa: F401 (TensorFlow, imported quietly)
 from docs.examples.gluon_training import MOMENTUM, RATES, WD, batches, trained_original
 from docs.examples.own_port_keras import LAYERS, move_weights, port_net
-from docs.examples.parting import parting, table
+from docs.examples.parting import rows_of, table
 
 import keras  # isort: skip
 import tensorflow as tf  # isort: skip
@@ -66,16 +66,17 @@ PORTS = {
 }
 
 
+def trained_port(before, names, of_net, of_training):
+    """Return the losses of a port trained from Gluon's weights, and its weights after that by Gluon's names."""
+    net = double_port(**of_net)
+    move_weights(before, net)
+    losses = train_keras(net, **of_training)
+    return losses, named_as_gluon(net, names)
+
+
 def rows():
     """Return how far each port parts from the original, by title."""
-    before, losses, after = trained_original()
-    found = {}
-    for title, (of_net, of_training) in PORTS.items():
-        net = double_port(**of_net)
-        move_weights(before, net)
-        port_losses = train_keras(net, **of_training)
-        found[title] = parting(losses, port_losses, after, named_as_gluon(net, after))
-    return found
+    return rows_of(PORTS, trained_port, *trained_original())
 
 
 def main():

@@ -34,7 +34,7 @@ def native(augs):
     they draw is a function of their argument `seed`; without it, NumPy draws
     that too.
     """
-    split_normalize(augs)
+    split_normalize(augs)  # ValueError where anything follows Normalize
 
     def transform(image, seed=None):
         if seed is None:

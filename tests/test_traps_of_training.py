@@ -1,0 +1,456 @@
+"""The traps of docs/traps.md in the network, the optimizer and the training loop.
+
+Each first example fails as the page says, and the one beside it does not.
+"""
+
+import numpy as np
+import pytest
+from conftest import load_or_skip
+
+from docs.examples.traps import (
+    adam_epsilon,
+    batch_norm_defaults,
+    batch_norm_momentum,
+    default_argument,
+    dry_run,
+    few_batches,
+    kvstore_none,
+    lazy_layers,
+    mean_twice,
+    no_gpu,
+    rate_in_momentum,
+    same_padding,
+    statistics_on_backward,
+    sum_of_losses,
+    timer_after_fetch,
+    training_argument,
+    training_mode,
+    uneven_batch,
+    weight_decay,
+)
+
+# --- The network -----------------------------------------------------------------------------------------------------
+
+
+def lazy_resnet18():
+    """This project's network with the layers that are lazy in the book's: the convolutions of its blocks."""
+    from torch import nn
+
+    net = load_or_skip("pytorch").resnet.resnet18(10)
+    for block in net.modules():
+        for name in ("conv1", "conv2", "conv3"):
+            conv = getattr(block, name, None)
+            if conv is not None:
+                settings = {"stride": conv.stride, "padding": conv.padding}
+                setattr(block, name, nn.LazyConv2d(conv.out_channels, conv.kernel_size, **settings))
+    return net
+
+
+@pytest.mark.parametrize(("make", "reached"), [(lazy_layers.trap, 2), (lazy_layers.fixed, 21)])
+def test_an_initialization_reaches_2_layers_of_21(pytorch, make, reached):
+    from torch import nn
+
+    def init_cnn(module):
+        if type(module) in (nn.Linear, nn.Conv2d):
+            nn.init.constant_(module.weight, 0.5)
+
+    net = lazy_resnet18()
+    make(net, pytorch.rand(2, 3, 8, 8), init_cnn)
+    layers = [module for module in net.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    assert len(layers) == 21
+    assert sum(bool((layer.weight == 0.5).all()) for layer in layers) == reached
+    assert net.training
+
+
+def test_isinstance_would_have_found_out(pytorch):
+    from torch import nn
+
+    with pytest.raises(ValueError, match="uninitialized parameter"):
+        nn.init.xavier_uniform_(nn.LazyConv2d(4, 3).weight)
+    assert isinstance(nn.LazyConv2d(4, 3), nn.Conv2d)
+
+
+def test_a_dry_run_leaves_a_tenth_of_its_batch_in_the_statistics(pytorch):
+    from torch import nn
+
+    X = pytorch.full((4, 3, 2, 2), 10.0)
+    for make, mean, variance in ((dry_run.trap, 1, 0.9), (dry_run.fixed, 0, 1)):
+        net = nn.Sequential(nn.LazyBatchNorm2d())
+        make(net, X)
+        np.testing.assert_allclose(net[0].running_mean, [mean] * 3)
+        np.testing.assert_allclose(net[0].running_var, [variance] * 3)
+        assert net.training
+
+
+@pytest.mark.parametrize("size", [7, 8])
+def test_same_padding_shifts_the_grid_by_one_pixel_where_the_size_is_even(
+    pytorch, tensorflow, size
+):
+    X = np.arange(size * size, dtype=np.float32).reshape(1, size, size, 1)
+    middle = np.zeros((3, 3, 1, 1), np.float32)
+    middle[1, 1] = 1  # the layer returns the pixels on which it is centred
+
+    def centres(layer):
+        layer(X)  # makes the weights
+        layer.set_weights([middle, np.zeros(1)])
+        return layer(X).numpy()[0, :, :, 0]
+
+    theirs = pytorch.nn.functional.conv2d(
+        pytorch.tensor(X[:, None, :, :, 0]),
+        pytorch.tensor(middle[None, None, :, :, 0, 0]),
+        None,
+        2,
+        1,
+    )
+    np.testing.assert_array_equal(theirs[0, 0], X[0, ::2, ::2, 0])
+    np.testing.assert_array_equal(centres(same_padding.fixed(1)), X[0, ::2, ::2, 0])
+    first = 1 if size % 2 == 0 else 0
+    np.testing.assert_array_equal(centres(same_padding.trap(1)), X[0, first::2, first::2, 0])
+
+
+def test_a_copied_momentum_keeps_a_tenth_where_nine_were_meant(pytorch):
+    X = pytorch.ones(2, 4, 3, 3)  # the mean is 1, the running one begins at 0
+    for make, kept in ((batch_norm_momentum.trap, 0.9), (batch_norm_momentum.fixed, 0.1)):
+        layer = make(4)
+        layer(X)
+        np.testing.assert_allclose(layer.running_mean, [kept] * 4, rtol=1e-6)
+
+
+def test_a_momentum_of_nine_tenths_takes_a_tenth_in_gluon_and_in_keras(mxnet, tensorflow):
+    from keras.layers import BatchNormalization
+
+    layer = mxnet.gluon.nn.BatchNorm(momentum=0.9, in_channels=4)
+    layer.initialize()
+    with mxnet.autograd.record():
+        y = layer(mxnet.np.ones((2, 4, 3, 3)))
+    y.backward()
+    mxnet.npx.waitall()
+    np.testing.assert_allclose(layer.running_mean.data().asnumpy(), [0.1] * 4, rtol=1e-6)
+    layer = BatchNormalization(momentum=0.9)
+    layer(np.ones((2, 3, 3, 4), np.float32), training=True)
+    np.testing.assert_allclose(layer.moving_mean.numpy(), [0.1] * 4, rtol=1e-6)
+
+
+def test_keras_batch_norm_shrinks_what_varies_little_and_moves_a_tenth_as_fast(tensorflow):
+    X = 1 + np.sqrt(0.001) * np.array([[-1.0], [1.0]], np.float32)  # mean 1, variance .001
+    for make, spread, mean in (
+        (batch_norm_defaults.trap, 0.707, 0.01),
+        (batch_norm_defaults.fixed, 0.995, 0.1),
+    ):
+        layer = make()
+        Y = layer(X, training=True).numpy()
+        assert Y.std() == pytest.approx(spread, abs=0.0005)
+        assert layer.moving_mean.numpy() == pytest.approx(mean, rel=1e-4)
+
+
+def test_gluon_s_statistics_wait_for_the_backward_pass(mxnet):
+    layer = mxnet.gluon.nn.BatchNorm(in_channels=3)
+    layer.initialize()
+    X = mxnet.np.ones((2, 3, 4, 4))
+
+    def mean():
+        mxnet.npx.waitall()
+        return layer.running_mean.data().asnumpy().tolist()
+
+    for _ in range(5):
+        statistics_on_backward.trap(layer, X)
+    assert mean() == [0, 0, 0]
+    statistics_on_backward.fixed(layer, X)
+    assert mean() == pytest.approx([0.1] * 3)
+
+
+# --- The optimizer ---------------------------------------------------------------------------------------------------
+
+
+def distance(pytorch, take_step, make_optimizer, num_examples, num_steps=1, start=1.0):
+    """How far from its best value, 0, a weight is after some steps on the losses w * w / 2."""
+    weight = pytorch.nn.Parameter(pytorch.tensor([start], dtype=pytorch.float64))
+    optimizer = make_optimizer([weight])
+    for _ in range(num_steps):
+        losses = weight.expand(num_examples) ** 2 / 2
+        take_step(losses, optimizer)
+    return abs(weight.item())
+
+
+def sgd(pytorch, lr, **settings):
+    return lambda weights: pytorch.optim.SGD(weights, lr=lr, **settings)
+
+
+def test_the_sum_of_32_losses_takes_32_times_the_step_and_diverges(pytorch):
+    tenth = sgd(pytorch, 0.1)
+    assert distance(pytorch, sum_of_losses.fixed, tenth, 32) == pytest.approx(1 - 0.1)
+    assert distance(pytorch, sum_of_losses.trap, tenth, 32) == pytest.approx(abs(1 - 3.2))
+    assert distance(pytorch, sum_of_losses.fixed, tenth, 32, 20) == pytest.approx(0.12, abs=0.005)
+    assert distance(pytorch, sum_of_losses.trap, tenth, 32, 20) == pytest.approx(7.05e6, rel=1e-3)
+
+
+@pytest.mark.parametrize(("rate", "num_examples", "other"), [(2e-4, 32, 6.4e-3), (0.1, 128, 12.8)])
+def test_a_rate_for_the_sum_is_one_for_the_mean_times_the_batch(pytorch, rate, num_examples, other):
+    of_sum = distance(pytorch, sum_of_losses.trap, sgd(pytorch, rate), num_examples)
+    of_mean = distance(pytorch, sum_of_losses.fixed, sgd(pytorch, other), num_examples)
+    assert of_sum == pytest.approx(of_mean, rel=1e-9)
+
+
+def test_adam_hides_the_sum(pytorch):
+    def adam(weights):
+        return pytorch.optim.Adam(weights, lr=0.01)
+
+    of_sum = distance(pytorch, sum_of_losses.trap, adam, 32, 10)
+    assert of_sum == pytest.approx(distance(pytorch, sum_of_losses.fixed, adam, 32, 10), abs=1e-6)
+
+
+def test_weight_decay_is_a_hundredth_at_a_hundredth_of_the_rate(pytorch):
+    shrunk = []
+    for rate in (0.02, 2e-4):
+        weight = pytorch.nn.Parameter(pytorch.ones(1, dtype=pytorch.float64))
+        weight.grad = pytorch.zeros_like(weight)
+        sgd(pytorch, rate, weight_decay=5e-4)([weight]).step()
+        shrunk.append(1 - weight.item())
+    assert shrunk[0] / shrunk[1] == pytest.approx(100)
+
+
+def test_gluon_s_trainer_divides_a_mean_by_the_batch_again(mxnet):
+    from mxnet import gluon, np
+
+    lengths = {}
+    for take_step in (mean_twice.trap, mean_twice.fixed):
+        net = gluon.nn.Dense(1, in_units=3)
+        net.initialize("ones")
+        before = net.weight.data().asnumpy()
+        trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1})
+        X, y = np.ones((32, 3)), np.zeros((32, 1))
+        take_step(net, X, y, gluon.loss.L2Loss(), trainer)
+        lengths[take_step] = np.abs(net.weight.data() - np.array(before)).max().item()
+    assert lengths[mean_twice.fixed] / lengths[mean_twice.trap] == pytest.approx(32, rel=1e-4)
+
+
+def test_keras_weight_decay_is_another_than_pytorchs(pytorch, tensorflow):
+    import keras
+
+    ends = {}
+    for make in (weight_decay.trap, weight_decay.fixed):
+        weight, step = keras.Variable([1.0]), make(0.1, 0.5)
+        for _ in range(2):
+            step(np.ones(1, np.float32), weight)
+        ends[make] = weight.numpy().item()
+    theirs = pytorch.nn.Parameter(pytorch.ones(1))
+    optimizer = pytorch.optim.SGD([theirs], lr=0.1, momentum=0.9, weight_decay=0.5)
+    for _ in range(2):
+        theirs.grad = pytorch.ones(1)
+        optimizer.step()
+    assert theirs.item() == pytest.approx(0.5725)
+    assert ends[weight_decay.fixed] == pytest.approx(0.5725)
+    assert ends[weight_decay.trap] == pytest.approx(0.6175)
+
+
+def test_in_adam_the_two_decays_are_further_apart(pytorch, tensorflow):
+    import keras
+
+    ours, theirs = keras.Variable([1.0]), pytorch.nn.Parameter(pytorch.ones(1))
+    keras.optimizers.Adam(0.1, weight_decay=0.5).apply([np.zeros(1, np.float32)], [ours])
+    theirs.grad = pytorch.zeros(1)
+    pytorch.optim.Adam([theirs], lr=0.1, weight_decay=0.5).step()
+    assert 1 - ours.numpy().item() == pytest.approx(0.05, rel=1e-4)
+    assert 1 - theirs.item() == pytest.approx(0.1, rel=1e-4)
+
+
+RATES = (0.1, 0.1, 0.01, 0.01)
+INSIDE = [0.9, 0.71, 0.5290, 0.3561]
+OUTSIDE = [0.9, 0.71, 0.6829, 0.6485]
+
+
+@pytest.mark.parametrize(
+    ("change", "path"), [(rate_in_momentum.trap, INSIDE), (rate_in_momentum.fixed, OUTSIDE)]
+)
+def test_keras_momentum_keeps_the_rate_that_was(tensorflow, change, path):
+    import keras
+
+    weight, optimizer = keras.Variable([1.0]), keras.optimizers.SGD(RATES[0], momentum=0.9)
+    optimizer.build([weight])
+    found = []
+    for rate in RATES:
+        change(optimizer, rate)
+        optimizer.apply([np.ones(1, np.float32)], [weight])
+        found.append(weight.numpy().item())
+    assert found == pytest.approx(path, abs=5e-5)
+
+
+def test_so_does_gluon_s_and_pytorchs_does_not(pytorch, mxnet):
+    weight = mxnet.gluon.Parameter("w", shape=(1,), init="ones")
+    weight.initialize()
+    settings = {"learning_rate": RATES[0], "momentum": 0.9}
+    trainer = mxnet.gluon.Trainer([weight], "sgd", settings)
+    theirs = pytorch.nn.Parameter(pytorch.ones(1))
+    optimizer = pytorch.optim.SGD([theirs], lr=RATES[0], momentum=0.9)
+    inside, outside = [], []
+    for rate in RATES:
+        trainer.set_learning_rate(rate)
+        with mxnet.autograd.record():
+            l = weight.data() * 1
+        l.backward()
+        trainer.step(1)
+        inside.append(weight.data().asnumpy().item())
+        optimizer.param_groups[0]["lr"] = rate
+        theirs.grad = pytorch.ones(1)
+        optimizer.step()
+        outside.append(theirs.item())
+    assert inside == pytest.approx(INSIDE, abs=5e-5)
+    assert outside == pytest.approx(OUTSIDE, abs=5e-5)
+
+
+def test_adams_first_step_by_a_small_gradient_depends_on_its_epsilon(pytorch, tensorflow):
+    import keras
+
+    for make, step in ((adam_epsilon.trap, 0.0031), (adam_epsilon.fixed, 0.0240)):
+        weight = keras.Variable([1.0])
+        make(0.1).apply([np.full(1, 1e-7, np.float32)], [weight])
+        assert 1 - weight.numpy().item() == pytest.approx(step, abs=5e-5)
+    theirs = pytorch.nn.Parameter(pytorch.ones(1))
+    optimizer = pytorch.optim.Adam([theirs], lr=0.1)
+    theirs.grad = pytorch.full((1,), 1e-7)
+    optimizer.step()
+    assert 1 - theirs.item() == pytest.approx(0.0909, abs=5e-5)
+
+
+# --- The training loop and its devices -------------------------------------------------------------------------------
+
+
+def test_a_list_of_gpus_is_empty_without_one(pytorch, monkeypatch):
+    monkeypatch.setattr(pytorch.cuda, "device_count", lambda: 0)
+    with pytest.raises(IndexError):
+        no_gpu.trap()
+    assert no_gpu.fixed() == pytorch.device("cpu")
+
+
+def test_a_default_argument_is_evaluated_when_the_function_is_defined():
+    there, searches = [], []
+
+    def find_devices():
+        searches.append(1)
+        return list(there)
+
+    fresh = default_argument.fixed(find_devices)
+    assert fresh(["gpu(1)"]) == "trained on ['gpu(1)']"
+    assert len(searches) == 0
+    stale = default_argument.trap(find_devices)
+    assert len(searches) == 1
+    there.append("gpu(0)")
+    assert stale() == "trained on []"
+    assert fresh() == "trained on ['gpu(0)']"
+
+
+def test_gluon_refuses_a_batch_that_does_not_divide_by_the_devices(mxnet):
+    devices = [mxnet.cpu(i) for i in range(3)]
+    for n in (256, 7):
+        with pytest.raises(ValueError, match="cannot be evenly split"):
+            uneven_batch.trap(mxnet.np.arange(n), devices)
+    parts = uneven_batch.fixed(mxnet.np.arange(256), devices)
+    assert [len(part) for part in parts] == [86, 85, 85]
+    parts = uneven_batch.fixed(mxnet.np.arange(2), devices)
+    assert [len(part) for part in parts] == [1, 1, 0]
+
+
+@pytest.mark.parametrize("num_batches", range(1, 12))
+def test_below_five_batches_the_report_divides_by_zero(num_batches):
+    batches = few_batches.fixed(num_batches)
+    if num_batches < 5:
+        with pytest.raises(ZeroDivisionError):
+            few_batches.trap(num_batches)
+        assert batches == list(range(1, num_batches + 1))
+    else:
+        assert batches == few_batches.trap(num_batches)
+
+
+def test_a_timer_that_starts_after_the_loader_shows_four_times_the_rate():
+    now = 0
+
+    def loader():
+        nonlocal now
+        for _ in range(10):
+            now += 3
+            yield range(8)
+
+    def train_batch(X):
+        nonlocal now
+        now += 1
+
+    rates = [
+        rate(loader(), train_batch, lambda: now)
+        for rate in (timer_after_fetch.trap, timer_after_fetch.fixed)
+    ]
+    assert rates == [8, 2]
+
+
+@pytest.fixture
+def small_net(pytorch):
+    from torch import nn
+
+    pytorch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2)
+    )
+
+
+def dark_and_bright(pytorch):
+    """Eight noise images, each brighter than the one before."""
+    return pytorch.rand(8, 3, 8, 8) * pytorch.linspace(0.2, 1, 8).reshape(8, 1, 1, 1)
+
+
+def test_in_training_mode_an_image_is_predicted_by_its_neighbours(pytorch, small_net):
+    X = dark_and_bright(pytorch)
+    together, alone = training_mode.trap(small_net, X), training_mode.trap(small_net, X[:1])
+    assert (together[0] - alone[0]).abs().max() > 0.01
+    assert together.requires_grad
+    assert small_net[1].running_mean.abs().max() > 0
+
+
+def test_in_evaluation_mode_it_is_not(pytorch, small_net):
+    X = dark_and_bright(pytorch)
+    together, alone = training_mode.fixed(small_net, X), training_mode.fixed(small_net, X[:1])
+    pytorch.testing.assert_close(together[:1], alone)
+    assert not together.requires_grad
+    assert small_net[1].running_mean.abs().max() == 0
+
+
+def test_a_keras_network_that_is_only_called_evaluates(tensorflow):
+    import keras
+
+    X = 3 + np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+    found = {}
+    for call in (training_argument.trap, training_argument.fixed):
+        net = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization()])
+        with tensorflow.GradientTape():
+            Y = call(net, X)
+        found[call] = np.abs(Y.numpy().mean(0)), net.layers[-1].moving_mean.numpy()
+    mean, moving = found[training_argument.trap]
+    assert mean.min() > 2.5
+    assert (moving == 0).all()
+    mean, moving = found[training_argument.fixed]
+    assert mean.max() < 1e-3
+    assert moving.min() > 0.02
+    dropout = keras.layers.Dropout(0.5)
+    dropped = {call: (call(dropout, X).numpy() == 0).mean() for call in found}
+    assert dropped[training_argument.trap] == 0
+    assert 0.3 < dropped[training_argument.fixed] < 0.7
+
+
+@pytest.mark.parametrize(
+    ("make", "together"), [(kvstore_none.trap, False), (kvstore_none.fixed, True)]
+)
+def test_devices_without_a_store_drift_apart(mxnet, make, together):
+    from mxnet import gluon, np
+
+    devices = [mxnet.cpu(0), mxnet.cpu(1)]
+    net = gluon.nn.Dense(1, in_units=3)
+    net.initialize("ones", ctx=devices)
+    trainer, loss = make(net, 0.1), gluon.loss.L2Loss()
+    with mxnet.autograd.record():
+        losses = [
+            loss(net(np.full((4, 3), i + 1, ctx=device)), np.zeros((4, 1), ctx=device))
+            for i, device in enumerate(devices)
+        ]
+    for l in losses:
+        l.backward()
+    trainer.step(8)
+    first, second = (weight.asnumpy() for weight in net.weight.list_data())
+    assert bool(abs(first - second).max() < 1e-6) == together
