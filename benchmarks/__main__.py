@@ -30,15 +30,15 @@ def main(arguments: list[str]) -> int:
         write_report(options.results, options.docs)
         return 0
     names = options.backend or [name for name in backends.FRAMEWORKS if backends.installed(name)]
-    backends.require(names)
     extent = measures.QUICK if options.quick else measures.Extent()
     results: dict[str, Any] = {"machine": machine(), "backends": names, "extent": asdict(extent)}
-    if options.only:
-        try:
+    try:
+        backends.require(names)
+        if options.only:
             results = added_to(options.output, results)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     for what in options.only or MEASURES:
         began, load = time.perf_counter(), load_of_the_machine()
         print(f"{what} ...", flush=True)

@@ -11,7 +11,6 @@ from common.files import write_text
 from common.plotting import BACKEND_STYLES, save_figure
 
 Results = Mapping[str, Any]
-MEASURES = ("training", "options", "loaders", "start", "growth")
 RECIPES = {
     "flip": "flip",
     "kaggle": "Kaggle recipe",
@@ -143,8 +142,8 @@ def _machine(results: Results) -> str:
         settings = ", ".join(f"{name} {value}" for name, value in shown.items())
         in_force.append(f"- {key}: {settings}")
     extent = results["extent"]
-    loads = [results[name]["load_before"] for name in MEASURES if name in results]
-    known = [load for load in loads if load is not None]
+    measures = (found for found in results.values() if "load_before" in found)
+    known = [found["load_before"] for found in measures if found["load_before"] is not None]
     busy = f"{min(known):.2f} to {max(known):.2f}" if known else "not known"
     return (
         f"Measured on {machine['processor']}, {machine['cores']} cores, {machine['memory']}, "

@@ -50,7 +50,7 @@ def load_of_the_machine() -> float | None:
 def added_to(path: Path, header: dict[str, Any]) -> dict[str, Any]:
     """Return the results of a file, to have some of its measures taken anew, or the header where there is no file.
 
-    Raises UserError for results of another machine, other backends or another extent: their ratios would be of two.
+    Raises UserError for results of another machine, other backends or another extent: these do not compare.
     """
     if not path.exists():
         return header
@@ -58,7 +58,9 @@ def added_to(path: Path, header: dict[str, Any]) -> dict[str, Any]:
     plain = json.loads(json.dumps(header))
     for name, value in plain.items():
         if kept.get(name) != value:
-            raise UserError(f"{path} holds results of another {name}: choose another --output")
+            raise UserError(
+                f"the {name} of the results in {path} and of this run differ: choose another --output"
+            )
     return kept
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import backends
 
 MARKER = re.compile(r"# %% (?P<name>[^\[\]]+?)(?: \[(?P<backend>\w+)\])?")
+LIKE_A_MARKER = re.compile(r"\s*#\s*%%")
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,18 @@ class Cell:
 def read_cells(path: Path) -> list[Cell]:
     """Return the cells of a file, in order.
 
-    Raises ValueError for a name that comes twice, for an unknown framework, and for a cell that not all of them have.
+    Raises ValueError for a name that comes twice, for an unknown framework, for a cell that not all of them have, and
+    for a line that is nearly a cell's first: its code would run as that of the cell before.
     """
     cells: list[Cell] = []
     lines: list[str] = []
     name, backend = "", None
-    for line in [*path.read_text(encoding="utf-8").splitlines(), "# %% the end"]:
+    text = path.read_text(encoding="utf-8")
+    for number, line in enumerate([*text.splitlines(), "# %% the end"], start=1):
         found = MARKER.fullmatch(line)
         if found is None:
+            if LIKE_A_MARKER.match(line):
+                raise ValueError(f"{path}, line {number}: '{line}' is not '# %% NAME [BACKEND]'")
             lines.append(line)
             continue
         if name:
@@ -57,8 +62,8 @@ def cells_of(cells: list[Cell], backend: str) -> list[Cell]:
 
 
 def cell_named(cells: list[Cell], name: str) -> list[Cell]:
-    """Return the cell of that name: one, or one for each framework. Raises KeyError where there is none."""
+    """Return the cell of that name: one, or one for each framework. Raises LookupError where there is none."""
     found = [cell for cell in cells if cell.name == name]
     if not found:
-        raise KeyError(name)
+        raise LookupError(f"there is no cell '{name}'")
     return found

@@ -1,90 +1,154 @@
-"""The pages' pictures and numbers, all of which a command of this project makes: `python -m docs figures [PAGE...]`.
+"""The pictures and numbers of the pages that commands of this project make: `python -m docs figures [PAGE...]`.
 
-What is kept of a chapter's run is its numbers and what it ran on, in docs/results; the page's table is made from that
-by ``{figures}`` whenever the site is built. The other pages are written whole by their commands.
+What came of a chapter's run is kept in docs/results, as the table that ``{figures}`` shows, with the command and what
+it ran on; its pictures are kept in docs/images/pages. The other pages' figures are written into them.
 """
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS, IMAGES = ROOT / "docs" / "results", ROOT / "docs" / "images" / "pages"
+from common.titles import title_of
 
-# Of each chapter's page: the command that its figures come from.
-CHAPTERS = {
-    "image-augmentation": ("run.py", "--backend", "all"),
-    "kaggle-cifar10": ("run.py", "kaggle", "--backend", "all"),
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+RESULTS, IMAGES = DOCS / "results", DOCS / "images" / "pages"
+Rows = list[list[str]]
+
+# How fast and how soon is what the page Performance measures, in turns.
+ELSEWHERE = ("examples/s", "start-up")
+QUALITY = 90  # of the photographs, which as PNG are ten times as large
+
+
+def _trainings(run: Path) -> Rows:
+    """Return the table of a training in several backends."""
+    from common.side_by_side import ROWS
+
+    return _by_backend(run, {title: ((name,), form) for title, (name, form) in ROWS.items()})
+
+
+def _submissions(run: Path) -> Rows:
+    """Return the table of the Kaggle chapter in several backends."""
+    from common.kaggle_side_by_side import ROWS
+
+    return _by_backend(run, ROWS)
+
+
+def _by_backend(run: Path, rows: Mapping[str, tuple[Sequence[str], str]]) -> Rows:
+    results = _read(run / "comparison.json")["backends"]
+    table = [["", *(title_of(name) for name in results)]]
+    for title, (place, form) in rows.items():
+        if not title.startswith(ELSEWHERE):
+            numbers = (reduce(getitem, place, result) for result in results.values())
+            table.append([title, *map(form.format, numbers)])
+    return table
+
+
+def _by_augmentation(run: Path) -> Rows:
+    """Return the table of a comparison of augmentations: a row for each, with the spread over the seeds."""
+    from common.metrics import spread
+
+    found = _read(run / "comparison.json")
+    rows = [["augmentation", "train accuracy", "test accuracy"]]
+    for augment, accuracies in found.items():
+        rows.append([augment, spread(accuracies["train_acc"]), spread(accuracies["test_acc"])])
+    return rows
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a page shows of a command: its table, and files that it leaves, by their names among the images."""
+
+    command: tuple[str, ...]
+    rows: Callable[[Path], Rows]
+    pictures: Mapping[str, str]
+
+
+# What the sheets augment; it is not of the run, but of scikit-image.
+PHOTOGRAPH = "skimage/data/chelsea.png"
+SHEETS = (
+    "left-right-flip",
+    "top-bottom-flip",
+    "random-resized-crop",
+    "brightness",
+    "hue",
+    "colour-jitter",
+    "flip-jitter-and-crop",
+)
+# Of each chapter's page: its runs, by the names that {figures} takes.
+CHAPTERS: dict[str, dict[str, Run]] = {
+    "image-augmentation": {
+        "training": Run(
+            ("run.py", "--backend", "all"),
+            _trainings,
+            {
+                "cat.webp": PHOTOGRAPH,
+                **{
+                    f"{name}.webp": f"pytorch/augment-{number}-{name}.png"
+                    for number, name in enumerate(SHEETS, start=1)
+                },
+                "training-images.webp": "pytorch/training-images.png",
+                "curves.png": "backends.png",
+            },
+        ),
+        "comparison": Run(
+            ("run.py", "--backend", "pytorch", "--compare-augmentation", "--seeds", "3"),
+            _by_augmentation,
+            {"comparison.png": "comparison.png"},
+        ),
+    },
+    "kaggle-cifar10": {
+        "training": Run(
+            ("run.py", "kaggle", "--backend", "all"),
+            _submissions,
+            {
+                "kaggle-augmented.webp": "pytorch/augmented-images.png",
+                "kaggle-predictions.webp": "pytorch/predictions.png",
+                "kaggle-curves.png": "backends.png",
+            },
+        ),
+    },
 }
 # Of each page that is written by commands: these.
-WRITTEN = {
-    "differences": [("run.py", "differences", "--output", "docs/differences.md")],
+WRITTEN: dict[str, list[tuple[str, ...]]] = {
+    "differences": [
+        ("run.py", "differences", "--backend", "all", "--output", "docs/differences.md")
+    ],
     "performance": [
         ("-m", "benchmarks", "--output", "docs/benchmarks.json"),
         ("-m", "benchmarks", "report", "docs/benchmarks.json"),
     ],
 }
-PAGES = (*CHAPTERS, *WRITTEN)
-# Of each chapter's page: the pictures that it shows, as files of that command's run, and their names here.
-PICTURES = {
-    "image-augmentation": {
-        **{
-            f"pytorch/augment-{number}-{name}.png": f"{name}.png"
-            for number, name in enumerate(
-                (
-                    "left-right-flip",
-                    "top-bottom-flip",
-                    "random-resized-crop",
-                    "brightness",
-                    "hue",
-                    "colour-jitter",
-                    "flip-jitter-and-crop",
-                ),
-                start=1,
-            )
-        },
-        "pytorch/training-images.png": "training-images.png",
-        "backends.png": "curves.png",
-    },
-    "kaggle-cifar10": {
-        "pytorch/augmented-images.png": "kaggle-augmented.png",
-        "pytorch/predictions.png": "kaggle-predictions.png",
-        "backends.png": "kaggle-curves.png",
-    },
-}
-# Rows of the tables: the number's place in ``comparison.json``, and how it is written.
-ROWS: dict[str, dict[str, tuple[Sequence[str], str]]] = {
-    "image-augmentation": {
-        "train loss": (("loss",), "{:.3f}"),
-        "train accuracy": (("train_acc",), "{:.3f}"),
-        "test accuracy": (("test_acc",), "{:.3f}"),
-        "peak memory, MiB": (("peak_memory_mib",), "{:,.0f}"),
-    },
-    "kaggle-cifar10": {
-        "train loss": (("validation", "loss"), "{:.3f}"),
-        "train accuracy": (("validation", "train_acc"), "{:.3f}"),
-        "validation accuracy": (("validation", "accuracy"), "{:.3f}"),
-        "train loss, on all labelled images": (("training", "loss"), "{:.3f}"),
-        "train accuracy, on all labelled images": (("training", "train_acc"), "{:.3f}"),
-        "score on the test images": (("test", "score"), "{:.3f}"),
-        "peak memory, MiB": (("peak_memory_mib",), "{:,.0f}"),
-    },
-}
+# The pages that show what an example prints, below the command that runs it.
+PRINTED = ("porting", "bring-your-own-port")
+PAGES = (*CHAPTERS, *PRINTED, *WRITTEN)
+EXAMPLE = re.compile(
+    r"(?P<head>```sh\nuv run [^\n]*python (?P<module>-m docs\.examples\.\w+)\n```\n\n```text\n).*?(?P<end>```)",
+    re.S,
+)
+MEASURED = re.compile(r"^Measured with .*$", re.M)
 
 
 def make(page: str) -> None:
     """Run what a page's pictures and numbers come from, and keep them."""
+    for name, run in CHAPTERS.get(page, {}).items():
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(folder) / "run"
+            _run((*run.command, "--output", str(output)))
+            keep(page, name, output)
     for command in WRITTEN.get(page, []):
         _run(command)
-    if page in CHAPTERS:
-        with tempfile.TemporaryDirectory() as folder:
-            _run((*CHAPTERS[page], "--output", f"{folder}/run"))
-            _keep(page, Path(folder) / "run")
+    if page in PRINTED:
+        print_anew(DOCS / f"{page}.md")
 
 
 def _run(command: Sequence[str]) -> None:
@@ -92,52 +156,77 @@ def _run(command: Sequence[str]) -> None:
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True)
 
 
-def _keep(page: str, run: Path) -> None:
-    """Keep the numbers and the pictures of a chapter's run."""
-    found = json.loads((run / "comparison.json").read_text(encoding="utf-8"))
-    backends = list(found["backends"])
-    config = json.loads((run / backends[0] / "config.json").read_text(encoding="utf-8"))
+def keep(page: str, name: str, output: Path) -> None:
+    """Keep the table and the pictures of a run of a chapter, which has left ``output``."""
+    from common.environment import measured_with
+    from common.files import write_text
+
+    run = CHAPTERS[page][name]
+    configs = [_read(path) for path in sorted(output.rglob("config.json"))]
+    versions = {package: it for config in configs for package, it in config["versions"].items()}
     kept = {
-        "command": " ".join(("python", *CHAPTERS[page])),
-        "hardware": config["hardware"],
-        "backends": {name: _kept(page, found["backends"][name]) for name in backends},
+        "command": " ".join(("python", *run.command)),
+        "measured": measured_with(versions, configs[0]["hardware"]),
+        "rows": run.rows(output),
     }
+    for target, source in run.pictures.items():
+        place = _site_packages() if source == PHOTOGRAPH else output
+        _keep_picture(place / source, IMAGES / target)
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps(kept, indent=2, ensure_ascii=False)
-    (RESULTS / f"{page}.json").write_text(text + "\n", encoding="utf-8")
-    IMAGES.mkdir(parents=True, exist_ok=True)
-    for source, target in PICTURES[page].items():
-        shutil.copyfile(run / source, IMAGES / target)
+    write_text(RESULTS / f"{page}-{name}.json", text + "\n")
 
 
-def _kept(page: str, result: Mapping[str, Any]) -> dict[str, Any]:
-    numbers = {title: _at(result, place) for title, (place, _) in ROWS[page].items()}
-    return {"versions": result["versions"], "numbers": numbers}
+def _keep_picture(source: Path, target: Path) -> None:
+    from PIL import Image
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.suffix == source.suffix:
+        shutil.copyfile(source, target)
+        return
+    with Image.open(source) as picture:
+        picture.convert("RGB").save(target, quality=QUALITY, method=6)
 
 
-def _at(result: Mapping[str, Any], place: Sequence[str]) -> Any:
-    found: Any = result
-    for name in place:
-        found = found[name]
-    return found
+def _site_packages() -> Path:
+    import skimage
+
+    return Path(skimage.__file__).parents[1]
 
 
-def shown(page: str) -> str:
-    """Return a page's table as Markdown, with the command, the versions and the machine that it comes from."""
-    kept = json.loads((RESULTS / f"{page}.json").read_text(encoding="utf-8"))
-    backends = kept["backends"]
-    lines = ["| | " + " | ".join(backends) + " |", "|---|" + "---:|" * len(backends)]
-    for title, (_, form) in ROWS[page].items():
-        numbers = (form.format(result["numbers"][title]) for result in backends.values())
-        lines.append(f"| {title} | " + " | ".join(numbers) + " |")
-    versions = dict(item for result in backends.values() for item in result["versions"].items())
-    named = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return (
-        "\n".join(lines)
-        + f"\n\nOne run of `{kept['command']}`, seed 0, with {named}, on {_machine(kept)}."
-    )
+def print_anew(page: Path) -> None:
+    """Run the examples that a page names, and put what they print, and what they ran on, in the places of the old."""
+    from backends import FRAMEWORKS
+    from common.environment import hardware, measured_with, versions
+    from common.files import write_text
+
+    def printed(found: re.Match[str]) -> str:
+        command = found["module"].split()
+        print(" ".join(("python", *command)), flush=True)
+        done = subprocess.run(
+            [sys.executable, *command], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
+        )
+        return found["head"] + done.stdout + found["end"]
+
+    text = EXAMPLE.sub(printed, page.read_text(encoding="utf-8"))
+    packages = tuple(package for found in FRAMEWORKS.values() for package in found)
+    measured = measured_with(versions(packages), hardware())
+    text, count = MEASURED.subn(lambda _: measured, text)
+    if count != 1:
+        raise ValueError(f"{page}: {count} lines begin with 'Measured with', and not one")
+    write_text(page, text)
 
 
-def _machine(kept: Mapping[str, Any]) -> str:
-    hardware = kept["hardware"]
-    return f"{hardware['cores']} cores of {hardware['processor']}"
+def shown(page: str, name: str) -> str:
+    """Return a table of a page as Markdown, with the command, the versions and the machine that it comes from.
+
+    Raises OSError where no such figures are kept.
+    """
+    kept = _read(RESULTS / f"{page}-{name}.json")
+    head, *rows = (f"| {' | '.join(row)} |" for row in kept["rows"])
+    line = "|---|" + "---:|" * (len(kept["rows"][0]) - 1)
+    return "\n".join([head, line, *rows, "", f"`{kept['command']}`. {kept['measured']}"])
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

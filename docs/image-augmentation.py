@@ -67,18 +67,20 @@ apply(img, augs)
 
 # %% the same in the framework's own words
 transform = backend.transforms.native([RandomFlipLeftRight()])
-X = d2l.BACKEND.devices.to_numpy(transform(img))
+X = backend.devices.to_numpy(transform(img))
 print(X.shape, X.dtype, X.min(), X.max())
 
 # %% the data
 from pathlib import Path
 
 from common.datasets import load_data
+from common.sampling import epoch_order
 
-data = load_data(
-    "shapes", data_dir=Path("data")
-)  # drawn by the program; "cifar10" is the book's, and a download
-d2l.show_images(data.train.images[:32], 4, 8, scale=0.8)
+# Drawn by the program; "cifar10" is the book's, and a download.
+data = load_data("shapes", data_dir=Path("data"))
+first = epoch_order(len(data.train), seed=0, epoch=0)[:32]
+names = [data.train.classes[label] for label in data.train.labels[first]]
+d2l.show_images(data.train.images[first], 4, 8, titles=names, scale=0.8)
 
 # %% train and test augmentations
 train_augs = [RandomFlipLeftRight()]
@@ -92,7 +94,8 @@ train_iter = backend.loaders.load_batched(
 test_iter = backend.loaders.load_batched(
     data.test, test_augs, batch_size, is_train=False, device=devices[0]
 )
-X, y = next(iter(train_iter))
+# Not of train_iter: a look at it would use up its first epoch.
+X, y = next(iter(test_iter))
 print(X.shape, X.dtype, y.shape, y.dtype)
 
 # %% the network

@@ -81,9 +81,8 @@ from common.datasets.kaggle import list_test_images
 
 test = list_test_images(data_dir)
 found = []
-for _, images in test.chunks(
-    image_size=32, chunk_size=1024
-):  # decoded ahead, in the order of their ids
+# Decoded ahead, in the order of their ids.
+for _, images in test.chunks(image_size=32, chunk_size=1024):
     unknown = Dataset(images, np.zeros(len(images), np.int64), files.classes)
     found.append(backend.kaggle.predict_labels(net, batches(unknown, test_augs, is_train=False)))
 predicted = np.concatenate(found)
@@ -91,5 +90,6 @@ predicted = np.concatenate(found)
 # %% submitting
 from common.datasets.submission import check_submission, write_submission
 
-write_submission(Path("submission.csv"), test.ids, predicted, files.classes)
-print(check_submission("submission.csv", data_dir))
+submission = data_dir.parent / "submission.csv"
+write_submission(submission, test.ids, predicted, files.classes)
+print(check_submission(submission, data_dir))

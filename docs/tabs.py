@@ -2,8 +2,8 @@
 
 ``{source} trainer.py train_batch_ch13`` shows that function of each backend's file in tabs, ``{source}
 common/sampling.py decide`` that of one file, ``{cell} the network`` a cell of the page's own Python file, ``{trap}
-lazy_layers`` an example that fails and the one that mends it. What is not there is a warning, and warnings are errors:
-a renamed function fails the build.
+lazy_layers`` an example that fails and the one that mends it, ``{figures} training`` what a run came to. What is not
+there is an error of the page: a renamed function fails the build.
 """
 
 from pathlib import Path
@@ -15,28 +15,47 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 import backends
+from common.titles import title_of
 from docs import figures
 from docs.cells import Cell, cell_named, read_cells
-from docs.figures import RESULTS, ROOT
-
-TITLES = {"pytorch": "PyTorch", "mxnet": "MXNet", "tensorflow": "TensorFlow"}
+from docs.notebooks import cut, source_of, write_notebooks
 
 
 def tab_set(contents: dict[str, str]) -> str:
     """Return MyST text of a tab for each framework; all sets of a site switch together."""
     items = (
-        f"::::{{tab-item}} {TITLES[name]}\n:sync: {name}\n\n{text}\n::::"
+        f"::::{{tab-item}} {title_of(name)}\n:sync: {name}\n\n{text}\n::::"
         for name, text in contents.items()
     )
     return ":::::{tab-set}\n:sync-group: framework\n\n" + "\n".join(items) + "\n:::::\n"
 
 
-def source_block(file: str, name: str) -> str:
-    """Return MyST text that shows a function or class of a file, under the file's name."""
-    return f"```{{literalinclude}} /../{file}\n:pyobject: {name}\n:caption: {file}\n```"
+class Shown(SphinxDirective):
+    """A directive that shows code of the project whose docs these are, or names the page and line that ask for none."""
+
+    @property
+    def page(self) -> Path:
+        """The page that the directive stands on."""
+        return Path(self.env.doc2path(self.env.docname))
+
+    @property
+    def root(self) -> Path:
+        """The folder in which the docs are."""
+        return Path(self.env.srcdir).parent
+
+    def source_block(self, file: str, name: str, caption: str) -> str:
+        """Return MyST text that shows a function, class or method of a file."""
+        try:
+            source_of(self.root / file, name)
+        except LookupError as error:
+            raise self.error(str(error)) from error
+        dedent = ":dedent:\n" if "." in name else ""
+        return (
+            f"```{{literalinclude}} /../{file}\n:pyobject: {name}\n:caption: {caption}\n{dedent}```"
+        )
 
 
-class Source(SphinxDirective):
+class Source(Shown):
     """Show functions or classes: ``FILE NAME...``, where a FILE without a folder is that of each backend.
 
     The options ``pytorch``, ``mxnet`` and ``tensorflow`` name others in one of them, where its tab has another cut.
@@ -48,23 +67,20 @@ class Source(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the blocks, in tabs where they are the backends'."""
-        file, names = self.arguments[0], self.arguments[1].split()
-        if "/" in file:
-            return self.parse_text_to_nodes(_blocks(file, names))
-        contents = {
-            backend: _blocks(
-                f"backends/{backend}/{file}", self.options.get(backend, "").split() or names
-            )
-            for backend in backends.FRAMEWORKS
-        }
+        argument = " ".join(self.arguments)
+        shown = {name: cut(argument, self.options, name) for name in backends.FRAMEWORKS}
+        first, *others = shown.values()
+        if all(other == first for other in others):  # a file of no backend
+            return self.parse_text_to_nodes(self.blocks(*first))
+        contents = {name: self.blocks(*place) for name, place in shown.items()}
         return self.parse_text_to_nodes(tab_set(contents))
 
+    def blocks(self, file: str, names: list[str]) -> str:
+        """Return MyST text that shows what is named of a file, under the file's name."""
+        return "\n\n".join(self.source_block(file, name, file) for name in names)
 
-def _blocks(file: str, names: list[str]) -> str:
-    return "\n\n".join(source_block(file, name) for name in names)
 
-
-class Trap(SphinxDirective):
+class Trap(Shown):
     """Show an example of docs/examples/traps beside the one that mends it."""
 
     required_arguments = 1
@@ -73,14 +89,14 @@ class Trap(SphinxDirective):
         """Return both blocks, as columns where there is room."""
         file = f"docs/examples/traps/{self.arguments[0]}.py"
         items = (
-            f"::::{{grid-item}}\n```{{literalinclude}} /../{file}\n:pyobject: {name}\n:caption: {caption}\n```\n::::"
+            f"::::{{grid-item}}\n{self.source_block(file, name, caption)}\n::::"
             for name, caption in {"trap": "the trap", "fixed": "mended"}.items()
         )
         grid = ":::::{grid} 1\n:gutter: 2\n:class-container: trap\n\n" + "\n".join(items)
         return self.parse_text_to_nodes(grid + "\n:::::\n")
 
 
-class CellDirective(SphinxDirective):
+class CellDirective(Shown):
     """Show a cell of the Python file that stands beside the page, by its name."""
 
     required_arguments = 1
@@ -88,12 +104,11 @@ class CellDirective(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the code, in tabs where each framework has its own."""
-        path = Path(self.env.doc2path(self.env.docname)).with_suffix(".py")
-        self.env.note_dependency(str(path))
+        path = self.page.with_suffix(".py")
         try:
             cells = cell_named(read_cells(path), self.arguments[0])
-        except KeyError:
-            raise self.error(f"{path} has no cell '{self.arguments[0]}'") from None
+        except (OSError, LookupError, ValueError) as error:
+            raise self.error(f"{path.name}: {error}") from error
         return self.parse_text_to_nodes(shown(cells))
 
 
@@ -105,32 +120,36 @@ def shown(cells: list[Cell]) -> str:
     return tab_set({name: blocks[name] for name in backends.FRAMEWORKS})
 
 
-class Notebooks(SphinxDirective):
-    """Offer the page's notebooks for download, one for each framework."""
+class Notebooks(Shown):
+    """Make the page's notebooks, one for each framework, and offer them for download."""
 
     def run(self) -> list[nodes.Node]:
         """Return a line of links."""
+        try:
+            write_notebooks(self.page, self.root / "build" / "notebooks")
+        except (OSError, LookupError, ValueError) as error:
+            raise self.error(f"no notebooks: {error}") from error
         links = (
-            f"{{download}}`{title} </../build/notebooks/{self.env.docname}-{name}.ipynb>`"
-            for name, title in TITLES.items()
+            f"{{download}}`{title_of(name)} </../build/notebooks/{self.env.docname}-{name}.ipynb>`"
+            for name in backends.FRAMEWORKS
         )
-        return self.parse_text_to_nodes("This page as a notebook: " + ", ".join(links) + ".")
+        return self.parse_text_to_nodes(
+            f"This page as a notebook: {', '.join(links)}. Put it into a checkout of the project, and open it "
+            "there with `uv run --extra all --with jupyterlab jupyter lab`."
+        )
 
 
-class Figures(SphinxDirective):
-    """Show the numbers that the page's command gave."""
+class Figures(Shown):
+    """Show the table that one of the page's runs came to: ``training``."""
+
+    required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         """Return the table, with where it comes from."""
-        page = self.env.docname
-        self.env.note_dependency(str(RESULTS / f"{page}.json"))
-        return self.parse_text_to_nodes(figures.shown(page))
-
-
-def _write_notebooks(_: Sphinx) -> None:
-    from docs.notebooks import write_notebooks  # which imports this module
-
-    write_notebooks(ROOT / "build" / "notebooks")
+        try:
+            return self.parse_text_to_nodes(figures.shown(self.page.stem, self.arguments[0]))
+        except OSError as error:
+            raise self.error(f"no figures: {error}") from error
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -140,5 +159,4 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("trap", Trap)
     app.add_directive("notebooks", Notebooks)
     app.add_directive("figures", Figures)
-    app.connect("builder-inited", _write_notebooks)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,15 +1,19 @@
 """Shared by all tests: the backends, which are skipped where absent unless they are required.
 
 ``REQUIRE_BACKENDS=pytorch`` (names joined by commas, or ``all``) makes a missing backend a failure; CI sets it. A
-framework that is installed and does not import is always a failure.
+framework that is installed and does not import is always a failure. ``REQUIRE_SITE`` does the same for what builds and
+shows the site.
 """
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import matplotlib as mpl
 import numpy as np
@@ -38,10 +42,47 @@ def load_or_skip(name: str) -> Backend:
     return backends.load(name)
 
 
+def needs(*packages: str, programs: tuple[str, ...] = ()) -> pytest.MarkDecorator:
+    """Skip where what the site takes is missing; where it is required, the test fails of that."""
+    missing = [name for name in packages if find_spec(name) is None]
+    missing += [name for name in programs if shutil.which(name) is None]
+    return pytest.mark.skipif(
+        bool(missing) and not os.environ.get("REQUIRE_SITE"),
+        reason=f"not installed: {', '.join(missing)}",
+    )
+
+
 @pytest.fixture(params=list(backends.FRAMEWORKS), scope="session")
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Every backend in turn."""
     return load_or_skip(request.param)
+
+
+@pytest.fixture(scope="session")
+def pytorch() -> ModuleType:
+    """PyTorch itself."""
+    load_or_skip("pytorch")
+    import torch
+
+    return torch
+
+
+@pytest.fixture(scope="session")
+def mxnet() -> ModuleType:
+    """MXNet itself."""
+    load_or_skip("mxnet")
+    import mxnet
+
+    return mxnet
+
+
+@pytest.fixture(scope="session")
+def tensorflow() -> ModuleType:
+    """TensorFlow itself; its backend has imported PyTorch's Triton first."""
+    load_or_skip("tensorflow")
+    import tensorflow
+
+    return tensorflow
 
 
 def python(script: str, **env: str) -> subprocess.CompletedProcess[str]:

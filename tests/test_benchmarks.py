@@ -168,7 +168,7 @@ def test_a_measure_taken_anew_joins_the_others_of_its_file(tmp_path):
     assert added_to(file, header) == header
     save(file, header | {"training": {"rates": {}}})
     assert added_to(file, header)["training"] == {"rates": {}}
-    with pytest.raises(UserError, match="results of another machine"):
+    with pytest.raises(UserError, match=r"the machine of the results in .* and of this run differ"):
         added_to(file, header | {"machine": {"cores": "4"}})
 
 

@@ -143,6 +143,11 @@ def test_missing_csv_is_named(tmp_path: Path):
     assert f"there is no {tmp_path / 'a.csv'}" in refused(read_csv_labels, tmp_path / "a.csv")
 
 
+def test_a_folder_in_place_of_a_csv_is_said_to_be_one(tmp_path: Path):
+    said = refused(read_csv_labels, tmp_path)
+    assert f"cannot read {tmp_path} as a csv (Is a directory)" in said
+
+
 # ---- copyfile
 
 

@@ -1,25 +1,23 @@
 """The chapters' cells and notebooks: each page shows all of its cells, and each notebook runs, in each framework."""
 
+import ast
 import json
 import os
+import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from conftest import load_or_skip
+from conftest import load_or_skip, needs
 
 import backends
 from docs.cells import cells_of, read_cells
+from docs.figures import CHAPTERS
 
 ROOT = Path(__file__).resolve().parents[1]
-CHAPTERS = ("image-augmentation", "kaggle-cifar10")
-NEEDED = ("sphinx", "nbformat", "nbclient", "ipykernel")
-MISSING = [name for name in NEEDED if find_spec(name) is None]
-needs_jupyter = pytest.mark.skipif(
-    bool(MISSING) and not os.environ.get("REQUIRE_SITE"), reason=f"not here: {', '.join(MISSING)}"
-)
+PAGES = {chapter: ROOT / "docs" / f"{chapter}.md" for chapter in CHAPTERS}
+needs_jupyter = needs("sphinx", "nbformat", "nbclient", "ipykernel")
 
 
 def write(folder: Path, *cells: str) -> Path:
@@ -49,13 +47,22 @@ def test_a_cell_that_not_every_framework_has_once_is_refused(tmp_path, cells):
         read_cells(write(tmp_path, *cells))
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["#%% b", "#  %% b", "# %%b", "# %%", "# %% a [pytorch] b", "# %% [markdown]", "  # %% b"],
+)
+def test_a_line_that_is_nearly_a_marker_is_refused(tmp_path, line):
+    with pytest.raises(ValueError, match=r"page\.py, line 4: .* is not '# %% NAME \[BACKEND\]'"):
+        read_cells(write(tmp_path, "# %% a\nx = 1", f"{line}\ny = 2"))
+
+
 @needs_jupyter
 @pytest.mark.parametrize("chapter", CHAPTERS)
 @pytest.mark.parametrize("name", backends.FRAMEWORKS)
 def test_a_notebook_has_every_cell_of_its_framework_and_no_output(chapter, name):
     from docs.notebooks import notebook
 
-    book = notebook(chapter, name)
+    book = notebook(PAGES[chapter], name)
     code = [cell["source"] for cell in book.cells if cell["cell_type"] == "code"]
     cells = read_cells(ROOT / "docs" / f"{chapter}.py")
     assert code[1:] == [cell.code for cell in cells_of(cells, name)]
@@ -64,17 +71,110 @@ def test_a_notebook_has_every_cell_of_its_framework_and_no_output(chapter, name)
     assert not any(f"backends/{other}/" in json.dumps(book) for other in others)
 
 
-@needs_jupyter
-def test_a_page_that_leaves_a_cell_out_makes_no_notebook(monkeypatch, tmp_path):
-    from docs import notebooks
+def project(folder: Path, page: str, cells: str = "# %% one\nx = 1\n") -> Path:
+    """A project of one page, its cells and, for each backend, one file; return the page."""
+    (folder / "docs").mkdir()
+    (folder / "docs" / "page.py").write_text(cells, encoding="utf-8")
+    for name in backends.FRAMEWORKS:
+        (folder / "backends" / name).mkdir(parents=True)
+        code = f"def f():\n    return '{name}'\n\n\ndef _g():\n    pass\n\n\nclass C:\n    def m(self):\n        pass\n"
+        (folder / "backends" / name / "file.py").write_text(code, encoding="utf-8")
+    path = folder / "docs" / "page.md"
+    path.write_text(page + "\n```{cell} one\n```\n", encoding="utf-8")
+    return path
 
-    for suffix in (".md", ".py"):
-        text = (ROOT / "docs" / f"kaggle-cifar10{suffix}").read_text(encoding="utf-8")
-        kept = text.replace("```{cell} sorting\n```\n", "")
-        (tmp_path / f"kaggle-cifar10{suffix}").write_text(kept, encoding="utf-8")
-    monkeypatch.setattr(notebooks, "DOCS", tmp_path)
+
+def prose(page: Path, backend: str = "pytorch") -> str:
+    """The words of a notebook before its one cell, without the line that says where it comes from."""
+    from docs.notebooks import notebook
+
+    _, _, words, cell = notebook(page, backend).cells
+    assert cell["source"] == "x = 1"
+    return words["source"]
+
+
+@needs_jupyter
+def test_a_page_that_leaves_a_cell_out_makes_no_notebook(tmp_path):
+    from docs.notebooks import notebook
+
+    page = project(tmp_path, "Words.", "# %% one\nx = 1\n\n# %% two\ny = 2\n")
     with pytest.raises(ValueError, match="not all in the order of its file"):
-        notebooks.notebook("kaggle-cifar10", "pytorch")
+        notebook(page, "pytorch")
+
+
+@needs_jupyter
+@pytest.mark.parametrize("name", backends.FRAMEWORKS)
+def test_a_notebook_shows_the_source_of_its_own_framework(tmp_path, name):
+    page = project(tmp_path, "```{source} file.py f\n:mxnet: _g C.m\n```\n")
+    code = f"def f():\n    return '{name}'"
+    if name == "mxnet":
+        code = "def _g():\n    pass\n\n\ndef m(self):\n    pass"
+    assert prose(page, name) == f"```python\n# backends/{name}/file.py\n\n{code}\n```"
+
+
+@needs_jupyter
+@pytest.mark.parametrize("name", backends.FRAMEWORKS)
+def test_a_chapter_s_notebook_shows_what_its_page_names(name):
+    """What is compared with is cut out by Python's own ast, not by what makes the notebooks."""
+    from docs.notebooks import notebook
+
+    text = json.dumps(notebook(PAGES["image-augmentation"], name), ensure_ascii=False)
+    evaluated = {"mxnet": ("evaluate_accuracy_gpus", "_evaluate_accuracy")}
+    for function in ("train_epoch", *evaluated.get(name, ("evaluate_accuracy_gpu",))):
+        source = (ROOT / "backends" / name / "trainer.py").read_text(encoding="utf-8")
+        (node,) = [n for n in ast.parse(source).body if getattr(n, "name", "") == function]
+        code = ast.get_source_segment(source, node)
+        assert code
+        assert json.dumps(code, ensure_ascii=False)[1:-1] in text
+
+
+@needs_jupyter
+def test_a_notebook_has_the_page_s_words_and_tables_and_not_its_pictures(tmp_path, monkeypatch):
+    monkeypatch.setattr("docs.figures.RESULTS", tmp_path)
+    kept = {"command": "python run.py", "measured": "Measured.", "rows": [["", "a"], ["loss", "1"]]}
+    (tmp_path / "page-x.json").write_text(json.dumps(kept), encoding="utf-8")
+    words = "A [link\nof two lines](https://d2l.ai) and\n[another](traps.md#x), {ref}`a` [1, 2].\n\n| a |\n|---|\n| b |"
+    page = project(tmp_path, f"{words}\n\n![A\ncat](x.png)\n\n```{{figures}} x\n```\n")
+    plain = words.replace("[another](traps.md#x), {ref}`a`", "another, `a`")
+    table = "|  | a |\n|---|---:|\n| loss | 1 |\n\n`python run.py`. Measured."
+    assert [part.strip() for part in prose(page).split("\n\n\n")] == [plain, table]
+
+
+@needs_jupyter
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ("```{source} file.py g\n```", "file.py defines no g"),
+        ("```{source} files.py f\n```", "files.py cannot be read"),
+        ("```{cell} two\n```", "there is no cell 'two'"),
+        (":::{note}\n:::", "cannot show the directive note"),
+    ],
+)
+def test_what_a_notebook_cannot_show_is_named(tmp_path, block, message):
+    from docs.notebooks import notebook
+
+    with pytest.raises((LookupError, ValueError), match=message):
+        notebook(project(tmp_path, block), "pytorch")
+
+
+@needs_jupyter
+@pytest.mark.parametrize("inside", [True, False], ids=["in a checkout", "elsewhere"])
+def test_a_notebook_finds_its_checkout_or_says_that_it_needs_one(tmp_path, inside):
+    from docs.notebooks import FIRST
+
+    code = FIRST.replace("%matplotlib inline", "print(root)")
+    folder = ROOT / "docs" / "images" if inside else tmp_path
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
+    if inside:
+        assert done.stdout.strip() == str(ROOT)
+    else:
+        assert done.returncode == 1
+        *_, last = done.stderr.strip().splitlines()
+        assert last == (
+            f"RuntimeError: this notebook needs a checkout of three-tabs around it: {tmp_path} is in none"
+        )
 
 
 @pytest.mark.slow
@@ -86,7 +186,7 @@ def test_a_notebook_runs_from_its_first_cell_to_its_last(chapter, name, tmp_path
     load_or_skip(name)
     from docs.notebooks import write_notebooks
 
-    write_notebooks(tmp_path)
+    write_notebooks(PAGES[chapter], tmp_path)
     path = tmp_path / f"{chapter}-{name}.ipynb"
     # In the folder where the site's build leaves it: in a checkout.
     script = (
@@ -108,4 +208,4 @@ def test_a_notebook_runs_from_its_first_cell_to_its_last(chapter, name, tmp_path
     printed = json.dumps([cell.get("outputs") for cell in outputs])
     wanted = {"image-augmentation": "test acc", "kaggle-cifar10": "known labels"}[chapter]
     assert wanted in printed
-    assert "image/png" in printed
+    assert re.search(r'"image/(png|svg\+xml)"', printed)

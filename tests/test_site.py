@@ -8,29 +8,28 @@ import functools
 import http.server
 import itertools
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from html.parser import HTMLParser
-from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import pytest
+from conftest import needs
+
+import backends
 
 ROOT = Path(__file__).resolve().parents[1]
-NEEDED = ("sphinx", "myst_parser", "sphinx_design", "furo", "selenium", "nbformat")
-MISSING = [name for name in NEEDED if find_spec(name) is None]
-MISSING += [] if shutil.which("chromium") and shutil.which("chromedriver") else ["chromium"]
+PROGRAMS = "chromium", "chromedriver"
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(
-        bool(MISSING) and not os.environ.get("REQUIRE_SITE"),
-        reason=f"not here: {', '.join(MISSING)}",
+    needs(
+        "sphinx", "myst_parser", "sphinx_design", "furo", "selenium", "nbformat", programs=PROGRAMS
     ),
 ]
 
@@ -38,11 +37,10 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
     """The built site: a warning is an error, so this is also the test that there is none."""
+    assert all(map(shutil.which, PROGRAMS)), f"not installed: {' or '.join(PROGRAMS)}"
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
-    done = subprocess.run(
-        [*command, "docs", str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-m", "docs", "html", "--output", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -72,7 +70,14 @@ def browser():
 
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,900"):
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-background-networking",
+        "--window-size=1280,900",
+    ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     service = webdriver.ChromeService(shutil.which("chromedriver"))
@@ -122,14 +127,56 @@ def test_tabs_are_chosen_with_the_keyboard_alone(browser, address):
     from selenium.webdriver import Keys
 
     browser.get(address + "image-augmentation.html")
-    first = browser.find_element("css selector", ".sd-tab-set > input")
-    browser.execute_script("arguments[0].focus()", first)
+    for _ in range(100):
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+        if browser.execute_script("return document.activeElement.matches('.sd-tab-set > input')"):
+            break
+    outline = "return getComputedStyle(document.activeElement.nextElementSibling).outlineStyle"
+    assert browser.execute_script(outline) != "none", "what has the focus does not show it"
     browser.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
     assert shown_tabs(browser) == {"mxnet"}
 
 
+def test_what_has_the_focus_is_in_sight_after_a_set_is_left_with_tab(browser, address):
+    from selenium.webdriver import Keys
+
+    browser.get(address + "image-augmentation.html")
+    first = browser.find_element("css selector", ".sd-tab-set > input")
+    browser.execute_script("arguments[0].focus()", first)
+    for _ in range(3):
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+    time.sleep(1)  # the page scrolls smoothly
+    found = (
+        "const {top, bottom} = document.activeElement.nextElementSibling.getBoundingClientRect()"
+    )
+    assert browser.execute_script(f"{found}; return top >= 0 && bottom <= innerHeight")
+
+
+TOP = "return arguments[0].getBoundingClientRect().top"
+
+
+def test_the_tabs_that_are_used_stay_where_they_are_while_others_grow(browser, address):
+    browser.get(address + "image-augmentation.html")
+    for framework in ("tensorflow", "mxnet", "pytorch"):
+        chosen = label(browser, framework, -1)
+        before = browser.execute_script(TOP, chosen)
+        browser.execute_script("arguments[0].click()", chosen)
+        after = browser.execute_async_script(
+            "const [label, done] = arguments;"
+            "setTimeout(() => done(label.getBoundingClientRect().top), 300)",
+            chosen,
+        )
+        assert abs(after - before) <= 1, framework
+
+
+def put_side_by_side(browser, address) -> None:
+    """Press the button, which is remembered on every page."""
+    browser.get(address + "image-augmentation.html")
+    browser.find_element("css selector", ".side-by-side-button").click()
+
+
 def columns(browser) -> list[dict[str, float]]:
-    """Where the three contents of the first set with code of some length lie."""
+    """Where the three contents of the page's last set lie."""
     script = """
         const set = [...document.querySelectorAll('.sd-tab-set')].at(-1);
         return [...set.querySelectorAll(':scope > .sd-tab-content')].map(content => {
@@ -141,25 +188,109 @@ def columns(browser) -> list[dict[str, float]]:
 
 def test_three_columns_stand_beside_each_other_at_1600_pixels(browser, address):
     resize(browser, 1600)
-    browser.get(address + "image-augmentation.html")
-    button = browser.find_element("css selector", ".side-by-side-button")
-    button.click()
+    put_side_by_side(browser, address)
     found = columns(browser)
     assert len(found) == 3
     assert len({column["top"] for column in found}) == 1
-    assert all(column["width"] > 450 for column in found)
+    assert all(column["width"] > 500 for column in found)
     assert all(a["right"] <= b["left"] for a, b in itertools.pairwise(found))
     assert found[-1]["right"] <= 1600
     assert shown_tabs(browser) == {"pytorch", "mxnet", "tensorflow"}
     browser.get(address + "kaggle-cifar10.html")
     assert shown_tabs(browser) == {"pytorch", "mxnet", "tensorflow"}, "not remembered"
-    browser.find_element("css selector", ".side-by-side-button").click()
+    button = browser.find_element("css selector", ".side-by-side-button")
+    assert button.get_attribute("aria-pressed") == "true"
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
     assert len(shown_tabs(browser)) == 1
 
 
-@pytest.mark.parametrize("width", [390, 1280, 1600])
-def test_no_page_is_wider_than_its_window(browser, address, site, width):
+@pytest.mark.parametrize(
+    ("page", "width", "pixels"),
+    [
+        ("image-augmentation.html", 1600, 10),
+        ("kaggle-cifar10.html", 1600, 10),
+        ("differences.html", 1600, 10),
+        ("image-augmentation.html", 1440, 9.5),  # where the button is first offered
+        ("kaggle-cifar10.html", 1440, 9.5),
+    ],
+)
+def test_no_line_of_the_three_columns_is_cut_off_or_broken(browser, address, page, width, pixels):
+    resize(browser, width)
+    put_side_by_side(browser, address)
+    browser.get(address + page)
+    found = browser.execute_script("""
+        document.querySelectorAll('details').forEach(details => details.open = true);
+        return [...document.querySelectorAll('.three-columns pre')].map(pre => {
+            const {fontSize, lineHeight, paddingTop} = getComputedStyle(pre);
+            const height = pre.clientHeight - 2 * parseFloat(paddingTop);
+            return {
+                text: pre.textContent.trimEnd(),
+                cut: pre.scrollWidth > pre.clientWidth,
+                lines: Math.round(height / parseFloat(lineHeight)),
+                size: parseFloat(fontSize),
+            };
+        })""")
+    assert len(found) > 10
+    assert [each["text"] for each in found if each["cut"]] == []
+    assert [each["text"] for each in found if each["lines"] > each["text"].count("\n") + 1] == []
+    assert all(each["size"] >= pixels for each in found)
+
+
+def test_what_scrolls_sideways_and_nothing_else_is_reached_with_the_keyboard(browser, address):
+    script = """
+        const done = arguments[0];
+        setTimeout(() => done([...document.querySelectorAll('.highlight pre, .table-wrapper')]
+            .filter(each => each.checkVisibility())
+            .map(each => [each.scrollWidth > each.clientWidth, each.hasAttribute('tabindex')])), 300)"""
+    for width in (390, 1280):
+        resize(browser, width)
+        browser.get(address + "image-augmentation.html")
+        found = browser.execute_async_script(script)
+        assert {scrolls for scrolls, _ in found} == {True, False}
+        assert [pair for pair in found if pair[0] != pair[1]] == []
+
+
+def test_all_columns_of_the_porting_table_are_in_sight_at_1280_pixels(browser, address):
+    browser.get(address + "porting.html")
+    resize(browser, 1280)
+    script = (
+        "const t = document.querySelector('.table-wrapper'); return t.scrollWidth - t.clientWidth"
+    )
+    assert browser.execute_script(script) <= 0
+
+
+@pytest.mark.parametrize("theme", ["light", "dark", "auto"])
+def test_code_and_its_caption_stand_out_from_the_page(browser, address, theme):
+    browser.get(address + "image-augmentation.html")
+    browser.execute_script("document.body.dataset.theme = arguments[0]", theme)
+    page, code, caption = browser.execute_script("""
+        return ['body', '.highlight', '.code-block-caption'].map(
+            selector => getComputedStyle(document.querySelector(selector)).backgroundColor)""")
+    assert code == caption
+    distance = zip(re.findall(r"\d+", page), re.findall(r"\d+", code), strict=True)
+    assert max(abs(int(a) - int(b)) for a, b in distance) >= 5
+
+
+def test_the_search_can_be_reached_while_three_columns_are_shown(browser, address):
+    from selenium.webdriver import Keys
+
+    resize(browser, 1600)
+    put_side_by_side(browser, address)
+    browser.get(address + "kaggle-cifar10.html")
+    browser.find_element("css selector", ".mobile-header .nav-overlay-icon").click()
+    field = browser.find_element("css selector", ".sidebar-search")
+    field.send_keys("train_ch13" + Keys.ENTER)
+    assert "search.html?q=train_ch13" in browser.current_url
+
+
+@pytest.mark.parametrize(
+    ("width", "side_by_side"), [(390, False), (1280, False), (1600, False), (1600, True)]
+)
+def test_no_page_is_wider_than_its_window(browser, address, site, width, side_by_side):
     resize(browser, width, mobile=width < 600)
+    if side_by_side:
+        put_side_by_side(browser, address)
     wide = {}
     for page in pages(site):
         browser.get(address + page)
@@ -189,10 +320,19 @@ def test_dark_and_light_can_be_chosen(browser, address):
     assert len(seen) == 2
 
 
-def test_no_page_logs_an_error_and_no_request_leaves_the_machine(browser, address, site):
+USE = """
+    for (const label of document.querySelectorAll('.sd-tab-label')) label.click();
+    for (const button of document.querySelectorAll('.side-by-side-button, .theme-toggle')) button.click();"""
+
+
+def test_no_page_logs_an_error_when_it_is_used_and_no_request_leaves_the_machine(
+    browser, address, site
+):
     for page in pages(site):
         browser.get(address + page)
-        assert [entry["message"] for entry in browser.get_log("browser")] == [], page
+        browser.execute_script(USE)
+        told = [entry for entry in browser.get_log("browser") if entry["level"] != "INFO"]
+        assert [entry["message"] for entry in told] == [], page
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = {
         message["params"]["request"]["url"]
@@ -229,6 +369,18 @@ class Links(HTMLParser):
 @pytest.fixture(scope="module")
 def parsed(site) -> dict[str, Links]:
     return {page: Links((site / page).read_text(encoding="utf-8")) for page in pages(site)}
+
+
+@pytest.mark.parametrize("chapter", ["image-augmentation", "kaggle-cifar10"])
+def test_a_chapter_offers_the_notebook_of_each_framework(site, parsed, chapter):
+    links = [link for link in parsed[f"{chapter}.html"].links if link.endswith(".ipynb")]
+    assert [Path(link).name for link in links] == [
+        f"{chapter}-{name}.ipynb" for name in backends.FRAMEWORKS
+    ]
+    for link in links:
+        book = json.loads((site / link).read_text(encoding="utf-8"))
+        assert book["nbformat"] == 4
+        assert len(book["cells"]) > 20
 
 
 def test_no_link_and_no_anchor_is_broken(site, parsed):

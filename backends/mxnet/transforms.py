@@ -178,7 +178,7 @@ class _RandomResizedCrop(Block):
 
 def from_images(images, device):
     """Return uint8 images (n, height, width, 3) as a batch on the device."""
-    # By NumPy: MXNet takes four times as long to change the layout of bytes.
+    # By NumPy: MXNet takes longer to change the layout of bytes.
     batch = onp.ascontiguousarray(images.transpose(0, 3, 1, 2))
     return np.array(batch, dtype=onp.uint8, ctx=device)
 
@@ -303,8 +303,8 @@ def adjust_hue(X, shifts):
             (red - green) / divisor + 2 / 3,
         ),
     )
-    # Only the place on the circle counts: a shift is half a turn at most, and
-    # d a zigzag of `abs`, where `rint` would take ten times as long.
+    # Whole turns change nothing: without them a shift is half a turn at most,
+    # and d a zigzag of `abs`, which takes less time than `rint`.
     shifts = shifts - onp.rint(shifts)
     hue = hue + _per_image(shifts, Y)[:, 0]
     channels = []

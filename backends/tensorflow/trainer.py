@@ -57,8 +57,8 @@ def sgd(net, lr, momentum=0.0, weight_decay=0.0):
 class _Adam(keras.optimizers.Adam):
     """Keras' Adam, with one operator of TensorFlow for each variable.
 
-    Keras' own takes about twenty: with them the first step takes 2.6 s, here
-    1.7 s.
+    Keras' own takes about twenty, which makes the first step longer: all of
+    them are traced.
     """
 
     def update_step(self, gradient, variable, learning_rate):

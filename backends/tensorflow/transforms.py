@@ -333,7 +333,7 @@ def _blend_by_turn(P, factors, turn):
 def _planes(Y):
     """Return pixels as planes of one colour each, (3, n, height, width).
 
-    Where the three lie side by side, blends take 1.4 times as long.
+    Where the three lie side by side, blends take longer.
     """
     return tf.transpose(Y, (3, 0, 1, 2))
 

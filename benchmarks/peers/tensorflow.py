@@ -133,7 +133,7 @@ def _batch_norm(name: str) -> Any:
 def book(batch_size: int, batches: int) -> Any:
     """Measure a plain Keras `fit` of the book's network on arrays: Keras' BatchNorm, Keras' flips as a layer.
 
-    Not flips by tf.data one image at a time: on two cores they starve beside the training, at 25 images/s.
+    Not flips by tf.data one image at a time: on two cores they starve beside the training.
     """
     from . import backend_file
 
