@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import backends
 from common import cli, environment
 from common.errors import UserError, UserNotice
+from common.interrupts import no_ctrl_c_is_lost
 
 if TYPE_CHECKING:  # NumPy comes with them, and --help should not wait for that
     from common.convert import Stored
@@ -154,7 +155,8 @@ def main(arguments: list[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file may be anything
     try:
-        return _run(arguments)
+        with no_ctrl_c_is_lost():
+            return _run(arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -14,6 +14,7 @@ from common.config import RunConfig, plain
 from common.datasets import Dataset
 from common.errors import UserError
 from common.interface import Backend, DataIter, Device, Net
+from common.interrupts import WholeBatches
 from common.weights import Weights, network_sizes
 
 
@@ -122,8 +123,10 @@ def load_batches(
     """Return the batches of a split through the chosen pipeline."""
     if config.pipeline == "native":
         workers = workers_of(backend, config)
-        return backend.loaders.load_native(
-            dataset, augs, config.batch_size, is_train, config.seed, workers
+        return WholeBatches(
+            backend.loaders.load_native(
+                dataset, augs, config.batch_size, is_train, config.seed, workers
+            )
         )
     return backend.loaders.load_batched(
         dataset, augs, config.batch_size, is_train, config.seed, device
