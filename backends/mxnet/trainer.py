@@ -1,7 +1,5 @@
 """The chapter-13 trainer in Gluon: one batch, all epochs, evaluation."""
 
-from itertools import accumulate
-
 import mxnet as mx
 from mxnet import autograd, gluon, npx
 
@@ -12,7 +10,6 @@ from common.metrics import (
     reporting_points,
 )
 from common.plotting import Animator
-from common.splitting import part_sizes
 
 from .resnet import in_bfloat16, in_float32
 
@@ -130,17 +127,10 @@ def evaluate_accuracy_gpu(net, data_iter, device=None):
 def split_batch(X, y, devices):
     """Split X and y into a part for each device, as even as can be.
 
-    Gluon's `split_and_load` wants parts of one size, unless it is told
-    otherwise, and never fewer examples than devices.
+    Left alone, Gluon refuses a batch that does not divide evenly.
     """
-    starts = [0, *accumulate(part_sizes(len(y), len(devices)))]
     return tuple(
-        [
-            whole[start:stop].as_in_ctx(device)
-            for start, stop, device in zip(
-                starts, starts[1:], devices, strict=False
-            )
-        ]
+        gluon.utils.split_and_load(whole, devices, even_split=False)
         for whole in (X, y)
     )
 

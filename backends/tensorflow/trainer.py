@@ -10,7 +10,6 @@ from common.metrics import (
     reporting_points,
 )
 from common.plotting import Animator
-from common.splitting import part_sizes
 
 from ._graphs import forget_graphs, graph, per_replica, replicate
 
@@ -193,7 +192,8 @@ def split_batch(X, y, devices):
 
 
 def _split(whole, devices):
-    sizes = part_sizes(len(whole), len(devices))
+    size, larger = divmod(len(whole), len(devices))
+    sizes = [size + (i < larger) for i in range(len(devices))]
     parts = []
     for part, device in zip(tf.split(whole, sizes), devices, strict=True):
         with tf.device(device):
