@@ -7,8 +7,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from common.interface import DataIter, Tensor
+if TYPE_CHECKING:  # run.py imports this before NumPy, which --help does not wait for
+    from common.interface import DataIter, Tensor
 
 SECONDS_UNTIL_HEARD = 0.05
 
@@ -20,13 +22,13 @@ class WholeBatches:
     own, that its reader has gone.
     """
 
-    def __init__(self, batches: DataIter) -> None:
+    def __init__(self, batches: "DataIter") -> None:
         self.batches = batches
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> "Iterator[tuple[Tensor, Tensor]]":
         with (
             ctrl_c_held_back()
         ):  # workers forked here inherit that: a terminal interrupts them too, and they stay

@@ -1,6 +1,6 @@
 """The pictures and numbers of the pages that commands of this project make: `python -m docs figures [PAGE...]`.
 
-What came of a chapter's run is kept in docs/results, as the table that ``{figures}`` shows, with the command and what
+What came of a run is kept in docs/results, as the table that ``{figures}`` shows, with the command and what
 it ran on; its pictures are kept in docs/images/pages. The other pages' figures are written into them.
 """
 
@@ -64,6 +64,18 @@ def _by_augmentation(run: Path) -> Rows:
     return rows
 
 
+def _checks(run: Path) -> Rows:
+    """Return the table of the parity checks: a row for each, with each backend's largest difference."""
+    from common.parity.results import by_check, load_results, number
+
+    results = [load_results(run / name) for name in _read(run / "config.json")["backends"]]
+    rows = [["check", "tolerance", *(title_of(result.backend) for result in results)]]
+    for first, outcomes in by_check(results):
+        differences = ["-" if o is None else number(o.largest.value) for o in outcomes]
+        rows.append([f"{first.check}, {first.kind}", number(first.tolerance.limit), *differences])
+    return rows
+
+
 @dataclass(frozen=True)
 class Run:
     """What a page shows of a command: its table, and files that it leaves, by their names among the images."""
@@ -118,6 +130,8 @@ CHAPTERS: dict[str, dict[str, Run]] = {
         ),
     },
 }
+# Of each page that shows what came of runs: these.
+RUNS = {**CHAPTERS, "parity": {"checks": Run(("run.py", "parity"), _checks, {})}}
 # Of each page that is written by commands: these.
 WRITTEN: dict[str, list[tuple[str, ...]]] = {
     "differences": [
@@ -130,7 +144,7 @@ WRITTEN: dict[str, list[tuple[str, ...]]] = {
 }
 # The pages that show what an example prints, below the command that runs it.
 PRINTED = ("porting", "bring-your-own-port")
-PAGES = (*CHAPTERS, *PRINTED, *WRITTEN)
+PAGES = (*RUNS, *PRINTED, *WRITTEN)
 EXAMPLE = re.compile(
     r"(?P<head>```sh\nuv run [^\n]*python (?P<module>-m docs\.examples\.\w+)\n```\n\n```text\n).*?(?P<end>```)",
     re.S,
@@ -140,7 +154,7 @@ MEASURED = re.compile(r"^Measured with .*$", re.M)
 
 def make(page: str) -> None:
     """Run what a page's pictures and numbers come from, and keep them."""
-    for name, run in CHAPTERS.get(page, {}).items():
+    for name, run in RUNS.get(page, {}).items():
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "run"
             _run((*run.command, "--output", str(output)))
@@ -157,11 +171,11 @@ def _run(command: Sequence[str]) -> None:
 
 
 def keep(page: str, name: str, output: Path) -> None:
-    """Keep the table and the pictures of a run of a chapter, which has left ``output``."""
+    """Keep the table and the pictures of a run, which has left ``output``."""
     from common.environment import measured_with
     from common.files import write_text
 
-    run = CHAPTERS[page][name]
+    run = RUNS[page][name]
     configs = [_read(path) for path in sorted(output.rglob("config.json"))]
     versions = {package: it for config in configs for package, it in config["versions"].items()}
     kept = {

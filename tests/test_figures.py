@@ -9,6 +9,9 @@ import pytest
 from PIL import Image
 
 import backends
+from common.parity.outcome import Difference, Outcome, Tolerance
+from common.parity.results import Results, save_results
+from common.titles import title_of
 from docs import figures
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,7 +34,7 @@ def kept(tmp_path, monkeypatch) -> Path:
 def write_run(folder: Path, page: str, name: str, comparison: dict) -> Path:
     """Write what a command leaves: its comparison, its records, and a picture of noise under each name."""
     noise = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
-    for source in figures.CHAPTERS[page][name].pictures.values():
+    for source in figures.RUNS[page][name].pictures.values():
         path = folder / "run" / source
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(noise).save(path)
@@ -76,6 +79,27 @@ def test_a_comparison_is_shown_with_the_spread_of_its_seeds(tmp_path, kept):
     assert lines[2] == "| none | 0.990 (0.980 to 1.000) | 0.750 (0.700 to 0.800) |"
 
 
+def test_the_parity_checks_are_shown_with_the_difference_of_each_backend(tmp_path, kept):
+    run = tmp_path / "run"
+    off = Outcome(
+        "logits",
+        "float64",
+        (Difference("", 2e-14), Difference("", 3e-14)),
+        Tolerance(1e-13, 10, ""),
+    )
+    for name, outcomes in {"pytorch": (off,), "mxnet": ()}.items():
+        (run / name).mkdir(parents=True)
+        save_results(run / name, Results(name, {}, {}, (), outcomes))
+    record = CONFIG | {"backends": ["pytorch", "mxnet"]}
+    (run / "config.json").write_text(json.dumps(record), encoding="utf-8")
+    figures.keep("parity", "checks", run)
+    assert figures.shown("parity", "checks").splitlines()[:3] == [
+        "| check | tolerance | PyTorch | MXNet |",
+        "|---|---:|---:|---:|",
+        "| logits, float64 | 1.0e-12 | 3.0e-14 | - |",
+    ]
+
+
 def test_pictures_are_kept_as_they_are_or_as_webp(tmp_path, kept):
     comparison = {"backends": {"pytorch": TRAINED}}
     run = write_run(tmp_path, "image-augmentation", "training", comparison)
@@ -95,27 +119,26 @@ def test_a_run_without_one_of_the_pictures_keeps_no_table(tmp_path, kept):
     assert not (kept / "results").exists()
 
 
-@pytest.mark.parametrize("page", figures.CHAPTERS)
-def test_every_picture_of_a_chapter_is_of_its_runs_and_all_of_them_are_shown(page):
+@pytest.mark.parametrize("page", figures.RUNS)
+def test_every_picture_of_a_page_is_of_its_runs_and_all_of_them_are_shown(page):
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     made = {
-        f"images/pages/{target}"
-        for run in figures.CHAPTERS[page].values()
-        for target in run.pictures
+        f"images/pages/{target}" for run in figures.RUNS[page].values() for target in run.pictures
     }
     assert set(PICTURE.findall(text)) == made
-    assert re.findall(r"```\{figures\} (.*)", text) == list(figures.CHAPTERS[page])
+    assert re.findall(r"```\{figures\} (.*)", text) == list(figures.RUNS[page])
 
 
 @pytest.mark.parametrize(
-    ("page", "name"), [(page, name) for page, runs in figures.CHAPTERS.items() for name in runs]
+    ("page", "name"), [(page, name) for page, runs in figures.RUNS.items() for name in runs]
 )
-def test_what_a_chapter_shows_is_of_the_command_and_the_backends_that_there_are(page, name):
+def test_what_a_page_shows_is_of_the_command_and_the_backends_that_there_are(page, name):
     kept = json.loads((figures.RESULTS / f"{page}-{name}.json").read_text(encoding="utf-8"))
-    run = figures.CHAPTERS[page][name]
+    run = figures.RUNS[page][name]
     assert kept["command"] == " ".join(("python", *run.command))
-    if "all" in run.command:
-        assert len(kept["rows"][0]) == 1 + len(backends.FRAMEWORKS)
+    if "pytorch" not in run.command:
+        titles = [title_of(name) for name in backends.FRAMEWORKS]
+        assert kept["rows"][0][-len(titles) :] == titles
     assert all(len(row) == len(kept["rows"][0]) for row in kept["rows"])
 
 

@@ -86,6 +86,15 @@ def test_backends_that_agree_end_with_0(folder, mixed):
 
 
 @pytest.mark.slow
+def test_the_folder_says_what_was_checked_with_what_and_where(folder, mixed):
+    record = json.loads((folder / "mixed" / "config.json").read_text())
+    assert record["backends"] == ["broken", "right", "wrong"]
+    assert record["config"] == {"seed": 0, "quick": True, "precision": "fp32", "compile": False}
+    assert record["versions"]["numpy"] == np.__version__
+    assert record["hardware"]["cores"]
+
+
+@pytest.mark.slow
 def test_a_fast_configuration_is_checked_in_its_processes_and_named(folder):
     process = run(folder, "right", "fast", "--precision", "bf16", "--compile")
     assert process.returncode == 0, process.stderr

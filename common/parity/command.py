@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -122,6 +123,7 @@ def run(
     console = make_console()
     folder = RunFolder(command.output, "parity")
     _announce(console, command, packages, left_out)
+    folder.write_json("config.json", _record(command, packages))
     results: list[Results] = []
     try:
         if not command.quick:
@@ -137,6 +139,23 @@ def run(
         ) from interrupt
     _report(console, command, results, folder.path)
     return 0 if all(result.passed for result in results) else FAILED
+
+
+def _record(command: Parity, packages: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return what ``config.json`` says of the checks."""
+    wanted = tuple(package for found in packages.values() for package in found)
+    return {
+        "command": "parity",
+        "backends": list(packages),
+        "config": {
+            "seed": command.seed,
+            "quick": command.quick,
+            "precision": command.precision,
+            "compile": command.compile,
+        },
+        "versions": environment.versions(wanted),
+        "hardware": environment.hardware(),
+    }
 
 
 def _check_in_process(

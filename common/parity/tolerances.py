@@ -19,9 +19,8 @@ FEW = f"{GRAIN}; gradients of few channels average least of it out"
 SIGNS = "Adam turns a gradient smaller than its rounding into a full step either way"
 IN_FLOAT32 = "weights and optimisers stay in float32: one rounding of a weight that hardly moves"
 
-UNIT_ROUNDOFF = (
-    2.0**-9
-)  # of bfloat16, which has 8 bits of mantissa: the share that one rounding may take
+# The share that one rounding to bfloat16, which has 8 bits of mantissa, may take.
+UNIT_ROUNDOFF = 2.0**-9
 
 EXACT = Tolerance(0.0, 1.0, "nothing is computed that could be rounded")
 TOLERANCES = {
