@@ -124,7 +124,7 @@ NO_GPU = """
   and with `--compile` the whole step in one CUDA graph; the tests run it on a CPU as far as it goes.
 """
 NO_AMX = """
-- **AMX.** This processor has none. MXNet's way to it (README, MXNet today) is tested with stand-ins only.
+- **AMX.** This processor has none. What MXNet wins by it is in README, under MXNet today.
 """
 
 

@@ -93,7 +93,7 @@ def test_threads_of_pytorch_sleep_while_they_wait(monkeypatch):
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
 
 
-# --- AMX: no machine of ours has it, so processor and kernel are stand-ins ------------------------------------------
+# --- AMX: few machines have it, so processor and kernel are stand-ins -----------------------------------------------
 
 AVX512 = "flags\t\t: fpu sse4_1 avx avx2 avx512f avx512bw avx512_vnni avx512_bf16"
 WITH_AMX = f"processor\t: 0\n{AVX512} amx_bf16 amx_tile amx_int8\n"

@@ -12,6 +12,7 @@ import pytest
 from conftest import bright_dataset, load_or_skip, python, random_dataset
 
 import backends
+from common import environment
 from common.augmentation import (
     ColorJitter,
     RandomFlipLeftRight,
@@ -132,25 +133,43 @@ ONEDNN_SAYS = {
 }
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="names of x86-64")
-@pytest.mark.parametrize("chosen", [None, "AVX512_CORE", "AVX2", "avx2"])
-def test_the_run_says_which_instructions_onednn_takes(tab, chosen):
-    """Held against what oneDNN says of itself; it ignores a name in small letters."""
+def instructions(before: str = "", **chosen: str) -> tuple[str, str]:
+    """Run a network; return which instructions the tab says it takes, and what oneDNN says of itself.
+
+    ``before`` runs before the tab is loaded; ``chosen`` are variables of the environment.
+    """
     script = (
-        "import backends; tab = backends.load('mxnet'); cpu = tab.devices.cpu();"
+        f"{before}\nimport backends; tab = backends.load('mxnet'); cpu = tab.devices.cpu();"
         "net = tab.resnet.resnet18(2);"
         "net(tab.devices.from_numpy(__import__('numpy').ones((1, 3, 8, 8), 'f'))).wait_to_read();"
         "print('described,' + tab.devices.describe([cpu])['instructions'])"
     )
     env = {name: value for name, value in os.environ.items() if name != "DNNL_MAX_CPU_ISA"}
-    env |= {"DNNL_VERBOSE": "1"} | ({"DNNL_MAX_CPU_ISA": chosen} if chosen else {})
+    env |= {"DNNL_VERBOSE": "1"} | chosen
     command = [sys.executable, "-c", script]
     out = subprocess.run(
         command, cwd=ROOT, env=env, check=True, stdout=subprocess.PIPE, text=True
     ).stdout.splitlines()
     (described,) = (line.partition(",")[2] for line in out if line.startswith("described,"))
     (says,) = (line.partition("isa:")[2] for line in out if "info,cpu,isa:" in line)
+    return described, says
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names of x86-64")
+@pytest.mark.parametrize("chosen", [None, "AVX512_CORE", "AVX2", "avx2"])
+def test_the_run_says_which_instructions_onednn_takes(tab, chosen):
+    """It ignores a name in small letters."""
+    described, says = instructions(**({"DNNL_MAX_CPU_ISA": chosen} if chosen else {}))
     assert says == ONEDNN_SAYS[described.partition(",")[0]]
+
+
+@pytest.mark.skipif(not environment.cpu_flags() >= environment.AMX_FLAGS, reason="no AMX here")
+def test_amx_computes_where_bf16_is_wanted_and_the_processor_has_it(tab):
+    wanted = "from common import environment; environment.wanted_precisions.add('bf16')"
+    described, says = instructions(wanted)
+    if "Linux refuses it" in described:
+        pytest.skip(described)
+    assert (described, says) == ("AVX512_CORE_AMX", ONEDNN_SAYS["AVX512_CORE_AMX"])
 
 
 def test_amx_that_is_named_and_refused_ends_the_run_in_one_line(tab):
