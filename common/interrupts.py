@@ -29,9 +29,8 @@ class WholeBatches:
         return len(self.batches)
 
     def __iter__(self) -> "Iterator[tuple[Tensor, Tensor]]":
-        with (
-            ctrl_c_held_back()
-        ):  # workers forked here inherit that: a terminal interrupts them too, and they stay
+        # Workers that are forked here inherit it: where a terminal interrupts them too, they stay until they are told.
+        with ctrl_c_held_back():
             iterator = iter(self.batches)
         while True:
             with ctrl_c_held_back():

@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     figures.add_argument(
         "pages",
         nargs="*",
-        help=f"of {', '.join(PAGES)}; without any, all of them, in an hour and a half",
+        help=f"of {', '.join(PAGES)}; without any, all of them, in some two hours",
     )
     chosen = parser.parse_args(arguments)
     if chosen.what == "html":

@@ -1,7 +1,7 @@
 """The pictures and numbers of the pages that commands of this project make: `python -m docs figures [PAGE...]`.
 
-What came of a run is kept in docs/results, as the table that ``{figures}`` shows, with the command and what
-it ran on; its pictures are kept in docs/images/pages. The other pages' figures are written into them.
+What came of a run is kept in docs/results, as the table that ``{figures}`` shows, with the command and what it ran on;
+its pictures are kept in docs/images/pages. The other pages' figures are written into them.
 """
 
 import json
