@@ -6,6 +6,7 @@ lazy_layers`` an example that fails and the one that mends it, ``{figures} train
 there is an error of the page: a renamed function fails the build.
 """
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -147,9 +148,13 @@ class Figures(Shown):
     def run(self) -> list[nodes.Node]:
         """Return the table, with where it comes from."""
         try:
-            return self.parse_text_to_nodes(figures.shown(self.page.stem, self.arguments[0]))
+            text = figures.shown(self.page.stem, self.arguments[0])
         except OSError as error:
             raise self.error(f"no figures: {error}") from error
+        found = self.parse_text_to_nodes(text)
+        for table in itertools.chain(*(node.findall(nodes.table) for node in found)):
+            table["classes"].append("figures")
+        return found
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -526,7 +526,8 @@ def test_a_full_disk_ends_the_run_in_one_line_and_leaves_whole_files(
 # --- Ctrl-C ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pipeline", ["batched", pytest.param("native", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("pipeline", ["batched", "native"])
 def test_ctrl_c_keeps_the_metrics_so_far_and_says_where(name, small_folder, tmp_path, pipeline):
     folder = tmp_path / "out"
     process = start(

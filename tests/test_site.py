@@ -298,6 +298,18 @@ def test_no_page_is_wider_than_its_window(browser, address, site, width, side_by
     assert {page: pixels for page, pixels in wide.items() if pixels > width} == {}
 
 
+@pytest.mark.parametrize("page", ["image-augmentation.html", "kaggle-cifar10.html", "parity.html"])
+def test_all_numbers_of_a_run_are_in_sight_on_a_telephone(browser, address, page):
+    resize(browser, 390, mobile=True)
+    browser.get(address + page)
+    script = """
+        return [...document.querySelectorAll('table.figures')].map(table =>
+            [table.rows.length, table.parentElement.scrollWidth - table.parentElement.clientWidth])"""
+    tables = browser.execute_script(script)
+    assert tables
+    assert all(rows > 2 and hidden <= 0 for rows, hidden in tables), tables
+
+
 def test_the_search_finds_train_ch13(browser, address):
     from selenium.webdriver.support.ui import WebDriverWait
 
