@@ -86,6 +86,15 @@ def browser():
     driver.quit()
 
 
+def visit(browser, url: str) -> None:
+    """Open a page, and wait until its scripts have run: Chromium's driver may return while it is still loading."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.get(url)
+    ready = "return document.readyState === 'complete'"
+    WebDriverWait(browser, 20).until(lambda driver: driver.execute_script(ready))
+
+
 def resize(browser, width: int, height: int = 900, mobile: bool = False) -> None:
     metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
@@ -110,23 +119,23 @@ def label(browser, framework: str, number: int = 0):
 
 
 def test_choosing_a_framework_switches_every_tab_of_the_page(browser, address):
-    browser.get(address + "image-augmentation.html")
+    visit(browser, address + "image-augmentation.html")
     assert shown_tabs(browser) == {"pytorch"}
     label(browser, "tensorflow", 1).click()
     assert shown_tabs(browser) == {"tensorflow"}
 
 
 def test_the_choice_is_remembered_on_other_pages(browser, address):
-    browser.get(address + "image-augmentation.html")
+    visit(browser, address + "image-augmentation.html")
     label(browser, "mxnet").click()
-    browser.get(address + "kaggle-cifar10.html")
+    visit(browser, address + "kaggle-cifar10.html")
     assert shown_tabs(browser) == {"mxnet"}
 
 
 def test_tabs_are_chosen_with_the_keyboard_alone(browser, address):
     from selenium.webdriver import Keys
 
-    browser.get(address + "image-augmentation.html")
+    visit(browser, address + "image-augmentation.html")
     for _ in range(100):
         browser.switch_to.active_element.send_keys(Keys.TAB)
         if browser.execute_script("return document.activeElement.matches('.sd-tab-set > input')"):
@@ -140,7 +149,7 @@ def test_tabs_are_chosen_with_the_keyboard_alone(browser, address):
 def test_what_has_the_focus_is_in_sight_after_a_set_is_left_with_tab(browser, address):
     from selenium.webdriver import Keys
 
-    browser.get(address + "image-augmentation.html")
+    visit(browser, address + "image-augmentation.html")
     first = browser.find_element("css selector", ".sd-tab-set > input")
     browser.execute_script("arguments[0].focus()", first)
     for _ in range(3):
@@ -156,7 +165,7 @@ TOP = "return arguments[0].getBoundingClientRect().top"
 
 
 def test_the_tabs_that_are_used_stay_where_they_are_while_others_grow(browser, address):
-    browser.get(address + "image-augmentation.html")
+    visit(browser, address + "image-augmentation.html")
     for framework in ("tensorflow", "mxnet", "pytorch"):
         chosen = label(browser, framework, -1)
         before = browser.execute_script(TOP, chosen)
@@ -171,7 +180,7 @@ def test_the_tabs_that_are_used_stay_where_they_are_while_others_grow(browser, a
 
 def put_side_by_side(browser, address) -> None:
     """Press the button, which is remembered on every page."""
-    browser.get(address + "image-augmentation.html")
+    visit(browser, address + "index.html")
     browser.find_element("css selector", ".side-by-side-button").click()
 
 
@@ -189,6 +198,7 @@ def columns(browser) -> list[dict[str, float]]:
 def test_three_columns_stand_beside_each_other_at_1600_pixels(browser, address):
     resize(browser, 1600)
     put_side_by_side(browser, address)
+    visit(browser, address + "image-augmentation.html")
     found = columns(browser)
     assert len(found) == 3
     assert len({column["top"] for column in found}) == 1
@@ -196,7 +206,7 @@ def test_three_columns_stand_beside_each_other_at_1600_pixels(browser, address):
     assert all(a["right"] <= b["left"] for a, b in itertools.pairwise(found))
     assert found[-1]["right"] <= 1600
     assert shown_tabs(browser) == {"pytorch", "mxnet", "tensorflow"}
-    browser.get(address + "kaggle-cifar10.html")
+    visit(browser, address + "kaggle-cifar10.html")
     assert shown_tabs(browser) == {"pytorch", "mxnet", "tensorflow"}, "not remembered"
     button = browser.find_element("css selector", ".side-by-side-button")
     assert button.get_attribute("aria-pressed") == "true"
@@ -218,7 +228,7 @@ def test_three_columns_stand_beside_each_other_at_1600_pixels(browser, address):
 def test_no_line_of_the_three_columns_is_cut_off_or_broken(browser, address, page, width, pixels):
     resize(browser, width)
     put_side_by_side(browser, address)
-    browser.get(address + page)
+    visit(browser, address + page)
     found = browser.execute_script("""
         document.querySelectorAll('details').forEach(details => details.open = true);
         return [...document.querySelectorAll('.three-columns pre')].map(pre => {
@@ -245,14 +255,14 @@ def test_what_scrolls_sideways_and_nothing_else_is_reached_with_the_keyboard(bro
             .map(each => [each.scrollWidth > each.clientWidth, each.hasAttribute('tabindex')])), 300)"""
     for width in (390, 1280):
         resize(browser, width)
-        browser.get(address + "image-augmentation.html")
+        visit(browser, address + "image-augmentation.html")
         found = browser.execute_async_script(script)
         assert {scrolls for scrolls, _ in found} == {True, False}
         assert [pair for pair in found if pair[0] != pair[1]] == []
 
 
 def test_all_columns_of_the_porting_table_are_in_sight_at_1280_pixels(browser, address):
-    browser.get(address + "porting.html")
+    visit(browser, address + "porting.html")
     resize(browser, 1280)
     script = (
         "const t = document.querySelector('.table-wrapper'); return t.scrollWidth - t.clientWidth"
@@ -262,7 +272,7 @@ def test_all_columns_of_the_porting_table_are_in_sight_at_1280_pixels(browser, a
 
 @pytest.mark.parametrize("theme", ["light", "dark", "auto"])
 def test_code_and_its_caption_stand_out_from_the_page(browser, address, theme):
-    browser.get(address + "image-augmentation.html")
+    visit(browser, address + "image-augmentation.html")
     browser.execute_script("document.body.dataset.theme = arguments[0]", theme)
     page, code, caption = browser.execute_script("""
         return ['body', '.highlight', '.code-block-caption'].map(
@@ -277,7 +287,7 @@ def test_the_search_can_be_reached_while_three_columns_are_shown(browser, addres
 
     resize(browser, 1600)
     put_side_by_side(browser, address)
-    browser.get(address + "kaggle-cifar10.html")
+    visit(browser, address + "kaggle-cifar10.html")
     browser.find_element("css selector", ".mobile-header .nav-overlay-icon").click()
     field = browser.find_element("css selector", ".sidebar-search")
     field.send_keys("train_ch13" + Keys.ENTER)
@@ -293,7 +303,7 @@ def test_no_page_is_wider_than_its_window(browser, address, site, width, side_by
         put_side_by_side(browser, address)
     wide = {}
     for page in pages(site):
-        browser.get(address + page)
+        visit(browser, address + page)
         wide[page] = browser.execute_script("return document.documentElement.scrollWidth")
     assert {page: pixels for page, pixels in wide.items() if pixels > width} == {}
 
@@ -301,7 +311,7 @@ def test_no_page_is_wider_than_its_window(browser, address, site, width, side_by
 @pytest.mark.parametrize("page", ["image-augmentation.html", "kaggle-cifar10.html", "parity.html"])
 def test_all_numbers_of_a_run_are_in_sight_on_a_telephone(browser, address, page):
     resize(browser, 390, mobile=True)
-    browser.get(address + page)
+    visit(browser, address + page)
     script = """
         return [...document.querySelectorAll('table.figures')].map(table =>
             [table.rows.length, table.parentElement.scrollWidth - table.parentElement.clientWidth])"""
@@ -313,7 +323,7 @@ def test_all_numbers_of_a_run_are_in_sight_on_a_telephone(browser, address, page
 def test_the_search_finds_train_ch13(browser, address):
     from selenium.webdriver.support.ui import WebDriverWait
 
-    browser.get(address + "search.html?q=train_ch13")
+    visit(browser, address + "search.html?q=train_ch13")
     found = WebDriverWait(browser, 20).until(
         lambda driver: driver.find_elements("css selector", "ul.search li a")
     )
@@ -321,7 +331,7 @@ def test_the_search_finds_train_ch13(browser, address):
 
 
 def test_dark_and_light_can_be_chosen(browser, address):
-    browser.get(address + "index.html")
+    visit(browser, address + "index.html")
     script = "return getComputedStyle(document.body).backgroundColor"
     seen = set()
     for _ in range(3):  # light, dark and the system's
@@ -341,7 +351,7 @@ def test_no_page_logs_an_error_when_it_is_used_and_no_request_leaves_the_machine
     browser, address, site
 ):
     for page in pages(site):
-        browser.get(address + page)
+        visit(browser, address + page)
         browser.execute_script(USE)
         told = [entry for entry in browser.get_log("browser") if entry["level"] != "INFO"]
         assert [entry["message"] for entry in told] == [], page
