@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
@@ -148,17 +147,19 @@ def test_tabs_are_chosen_with_the_keyboard_alone(browser, address):
 
 def test_what_has_the_focus_is_in_sight_after_a_set_is_left_with_tab(browser, address):
     from selenium.webdriver import Keys
+    from selenium.webdriver.support.ui import WebDriverWait
 
     visit(browser, address + "image-augmentation.html")
     first = browser.find_element("css selector", ".sd-tab-set > input")
     browser.execute_script("arguments[0].focus()", first)
     for _ in range(3):
         browser.switch_to.active_element.send_keys(Keys.TAB)
-    time.sleep(1)  # the page scrolls smoothly
     found = (
         "const {top, bottom} = document.activeElement.nextElementSibling.getBoundingClientRect()"
     )
-    assert browser.execute_script(f"{found}; return top >= 0 && bottom <= innerHeight")
+    in_sight = f"{found}; return top >= 0 && bottom <= innerHeight"
+    # The page scrolls smoothly, so that takes a moment.
+    WebDriverWait(browser, 20).until(lambda driver: driver.execute_script(in_sight))
 
 
 TOP = "return arguments[0].getBoundingClientRect().top"
