@@ -129,10 +129,15 @@ def split_batch(X, y, devices):
 
     Left alone, Gluon refuses a batch that does not divide evenly.
     """
-    return tuple(
-        gluon.utils.split_and_load(whole, devices, even_split=False)
-        for whole in (X, y)
-    )
+    return _split(X, devices), _split(y, devices)
+
+
+def _split(whole, devices):
+    parts = gluon.utils.split_data(whole, len(devices), even_split=False)
+    return [
+        part.as_in_ctx(device)
+        for part, device in zip(parts, devices, strict=True)
+    ]
 
 
 def evaluate_accuracy_gpus(net, data_iter, split_f=split_batch):
