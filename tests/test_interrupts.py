@@ -23,26 +23,18 @@ def ctrl_c_raises():
     signal.signal(signal.SIGINT, before)
 
 
-def press(times, steps):
-    """Press Ctrl-C so many times while it is held back, and note each time that the block goes on."""
-    with ctrl_c_held_back():
-        for _ in range(times):
-            signal.raise_signal(signal.SIGINT)
-            steps.append("went on")
+@pytest.mark.parametrize("times", [1, 3])
+def test_ctrl_c_is_raised_when_the_block_has_ended_and_a_second_one_at_once(times):
+    steps = []
 
+    def press():
+        with ctrl_c_held_back():
+            for _ in range(times):
+                signal.raise_signal(signal.SIGINT)
+                steps.append("went on")
 
-def test_ctrl_c_is_raised_when_the_block_has_ended():
-    steps: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        press(1, steps)
-    assert steps == ["went on"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_a_second_ctrl_c_is_not_held_back():
-    steps: list[str] = []
-    with pytest.raises(KeyboardInterrupt):
-        press(3, steps)
+        press()
     assert steps == ["went on"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
