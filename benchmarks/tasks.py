@@ -4,7 +4,7 @@ A rate is ``images`` (or ``flop``) over ``seconds``. Whatever a framework comput
 before the clock stops.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -15,6 +15,7 @@ from common import environment
 from common.augmentation import Augmentation, kaggle_train_augs, parse_augmentations
 from common.datasets import Dataset
 from common.interface import Backend, Device, Net
+from common.metrics import Listener
 from common.running import make_network
 from common.weights import initial_weights
 
@@ -104,13 +105,6 @@ def step(
     return lambda: timed(run, images=batch_size * steps)
 
 
-class Silent:
-    """An animator that draws nothing."""
-
-    def add(self, x: float, y: Sequence[float | None]) -> None:
-        """Forget a point."""
-
-
 def train(backend: Backend, precision: str, batch_size: int, batches: int) -> Measure:
     """Train for an epoch as run.py does, flips and all: `train_ch13` over the batched pipeline, by the wall clock.
 
@@ -125,7 +119,9 @@ def train(backend: Backend, precision: str, batch_size: int, batches: int) -> Me
     test_iter = load(dataset_of(1), (), 1, False, 0, devices[0])
 
     def run() -> None:
-        backend.trainer.train_ch13(net, train_iter, test_iter, loss, trainer, 1, devices, Silent())
+        backend.trainer.train_ch13(
+            net, train_iter, test_iter, loss, trainer, 1, devices, Listener()
+        )
 
     return lambda: timed(run, images=images)
 

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from common import environment, plotting, sheets
 from common.augmentation import Augmentation, gallery, parse_augmentations
+from common.captions import captions, described
 from common.cli import Command
 from common.config import PRESETS, RunConfig, TrainConfig
 from common.convert import Stored
@@ -23,8 +24,8 @@ from common.datasets import Data, Dataset, load_data
 from common.datasets.images import read_image
 from common.errors import UserError
 from common.interface import Backend, DataIter, Device, Net
-from common.metrics import Timer, TrainingSummary, spread
-from common.progress import Points, TrainingProgress
+from common.metrics import Epoch, Timer, TrainingSummary, spread
+from common.progress import TrainingProgress
 from common.records import Metrics, RunFolder, check_output
 from common.running import (
     check_batch_size,
@@ -40,6 +41,7 @@ from common.running import (
     weights_metadata,
 )
 from common.sampling import decide, epoch_order
+from common.titles import title_of
 from common.weights import Weights, initial_weights, save_weights
 
 Images = NDArray[np.uint8]
@@ -64,11 +66,10 @@ class Session:
 
 @dataclass(frozen=True)
 class Trained:
-    """What one training left: its summary, its metrics by epoch, its curves and its weights."""
+    """The result of one training: its summary, its epochs and its weights."""
 
     summary: TrainingSummary
-    metrics: list[Metrics]
-    curves: dict[str, Points]
+    epochs: list[Epoch]
     weights: Weights
 
 
@@ -209,13 +210,20 @@ def _as_preset(config: TrainConfig) -> bool:
 
 
 def _show(session: Session) -> None:
-    """Draw every augmentation of the chapter eight times on the example image, and 32 training images."""
+    """Draw the example image and seven draws of every augmentation of the chapter, and 32 training images."""
+    backend, config, original = session.backend, session.config, session.image
+    height, width = original.shape[:2]
     for number, (title, augmentations) in enumerate(gallery().items(), start=1):
-        images = draw(
-            session.backend, session.image, augmentations, 8, session.config, session.devices[0]
-        )
+        images, drawn = draw(backend, original, augmentations, 7, config, session.devices[0])
         name = title.replace(",", "").replace(" ", "-")
-        sheets.save_sheet(session.folder.path / f"augment-{number}-{name}.png", images, 2, 4, title)
+        sheets.save_sheet(
+            session.folder.path / f"augment-{number}-{name}.png",
+            [original, *images],
+            2,
+            4,
+            described(augmentations, drawn_by(backend, config)),
+            captions=[f"original, {height} × {width}", *drawn],
+        )
     train = session.data.train
     # In the order of the first epoch: a folder comes class by class.
     first = epoch_order(len(train), session.config.seed, 0)[:32]
@@ -249,17 +257,28 @@ def draw(
     times: int,
     config: RunConfig,
     device: Device,
-) -> list[Images]:
-    """Augment one image, uint8 (height, width, 3), several times, as the chapter's `apply` does."""
+    first: int = 0,
+    short: bool = False,
+) -> tuple[list[Images], list[str]]:
+    """Augment one image, uint8 (height, width, 3), several times, as the chapter's `apply` does.
+
+    Return the images and a caption for each, which says what was drawn for it (``short``: see `captions`). Captions
+    are empty if the framework draws by itself. ``first`` is the index of the first draw: another gives other draws.
+    """
     if config.pipeline == "native":
-        backend.devices.set_seed(config.seed)
+        backend.devices.set_seed(config.seed + first)
         transform = backend.transforms.native(augmentations)
-        return [_to_image(backend, transform(image)) for _ in range(times)]
-    decisions = decide(
-        augmentations, np.arange(times), config.seed, 0, (image.shape[0], image.shape[1])
-    )
+        return [_to_image(backend, transform(image)) for _ in range(times)], [""] * times
+    indices = np.arange(first, first + times)
+    decisions = decide(augmentations, indices, config.seed, 0, (image.shape[0], image.shape[1]))
     X = backend.transforms.from_images(np.repeat(image[None], times, axis=0), device)
-    return list(backend.transforms.to_images(backend.transforms.augment(X, decisions)))
+    images = backend.transforms.to_images(backend.transforms.augment(X, decisions))
+    return list(images), [captions(decisions, i, short) for i in range(times)]
+
+
+def drawn_by(backend: Backend, config: RunConfig) -> str:
+    """Return the title of the framework if it draws by itself, else ''."""
+    return title_of(backend.name) if config.pipeline == "native" else ""
 
 
 def _to_image(backend: Backend, X: Any) -> Images:
@@ -280,7 +299,7 @@ def _train_and_record(session: Session) -> None:
     """
     folder, config = session.folder, session.config
     trained = train(session, config)
-    plotting.save_curves(folder.path / "curves.png", trained.curves, _title(session, config))
+    _save_curves(session, config, trained.epochs)
     stored, train_set = session.weights, session.data.train
     metadata = weights_metadata(
         session.backend,
@@ -299,8 +318,9 @@ def _train_and_record(session: Session) -> None:
     folder.write_json("summary.json", asdict(trained.summary) | used)
 
 
-def _title(session: Session, config: TrainConfig) -> str:
-    return f"{session.data.name}, {config.backend}, augmentation: {config.augment}"
+def _save_curves(session: Session, config: TrainConfig, epochs: Sequence[Epoch]) -> None:
+    title = f"{session.data.name}, {config.backend}, augmentation: {config.augment}"
+    plotting.save_curves(session.folder.path / "curves.png", epochs, "test acc", title)
 
 
 def train(session: Session, config: TrainConfig, title: str = "") -> Trained:
@@ -317,11 +337,8 @@ def train(session: Session, config: TrainConfig, title: str = "") -> Trained:
         _load(session, config, data.test, False),
     )
 
-    metrics: list[Metrics] = []
-
-    def keep(epoch: Metrics) -> None:
-        metrics.append({"augment": config.augment, "seed": config.seed, **epoch})
-        session.folder.add_metrics(metrics[-1])
+    def keep(metrics: Metrics) -> None:
+        session.folder.add_metrics({"augment": config.augment, "seed": config.seed} | metrics)
 
     sizes = len(data.train), len(data.test)
     progress = TrainingProgress(session.console, config.num_epochs, sizes, keep, title)
@@ -329,8 +346,8 @@ def train(session: Session, config: TrainConfig, title: str = "") -> Trained:
         with progress:
             summary = backend.trainer.train_ch13(
                 net,
-                progress.training(train_iter),
-                progress.evaluation(test_iter),
+                train_iter,
+                test_iter,
                 backend.trainer.cross_entropy(),
                 trainer,
                 config.num_epochs,
@@ -338,11 +355,10 @@ def train(session: Session, config: TrainConfig, title: str = "") -> Trained:
                 progress,
             )
     except KeyboardInterrupt:
-        plotting.save_curves(
-            session.folder.path / "curves.png", progress.points, _title(session, config)
-        )
+        if progress.epochs:
+            _save_curves(session, config, progress.epochs)
         raise
-    return Trained(summary, metrics, progress.points, backend.weights.get_weights(net))
+    return Trained(summary, progress.epochs, backend.weights.get_weights(net))
 
 
 def _network(session: Session, seed: int) -> Net:
@@ -411,7 +427,7 @@ def _report_comparison(session: Session, runs: dict[str, list[Trained]]) -> None
         )
     session.folder.write_json("comparison.json", result)
     accuracies = {
-        augment: np.array([[m["test_acc"] for m in t.metrics] for t in trained])
+        augment: np.array([[epoch.held_out_acc for epoch in t.epochs] for t in trained])
         for augment, trained in runs.items()
     }
     seeds = counted(len(next(iter(runs.values()))), "seed")

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from common.augmentation import Augmentation
 from common.datasets import Dataset
-from common.metrics import KaggleSummary, Timer, TrainingSummary
+from common.metrics import KaggleSummary, Listener, TrainingSummary
+from common.plotting import Animator
 from common.reference import Conventions, State
 from common.sampling import Decision, Resamples
 from common.weights import Weights
@@ -34,12 +35,6 @@ class DataIter(Protocol):
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
     def __len__(self) -> int: ...
-
-
-class AnimatorLike(Protocol):
-    """What `Trainers.train_ch13` reports to: the book's Animator, or a progress bar with the same method."""
-
-    def add(self, x: float, y: Sequence[float | None]) -> None: ...
 
 
 class Devices(Protocol):
@@ -153,9 +148,6 @@ class Trainers(Protocol):
     def evaluate_accuracy_gpu(
         self, net: Net, data_iter: DataIter, device: Device | None = None
     ) -> float: ...
-    def split_batch(
-        self, X: Tensor, y: Tensor, devices: list[Device]
-    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]: ...
     def train_batch_ch13(
         self,
         net: Net,
@@ -165,17 +157,6 @@ class Trainers(Protocol):
         trainer: Trainer,
         devices: list[Device],
     ) -> tuple[Tensor, Tensor]: ...
-    def train_epoch(
-        self,
-        net: Net,
-        train_iter: DataIter,
-        loss: Loss,
-        trainer: Trainer,
-        devices: list[Device],
-        epoch: int,
-        timer: Timer,
-        animator: AnimatorLike,
-    ) -> tuple[float, float, int]: ...
     def train_ch13(
         self,
         net: Net,
@@ -185,7 +166,7 @@ class Trainers(Protocol):
         trainer: Trainer,
         num_epochs: int,
         devices: list[Device],
-        animator: AnimatorLike | None = None,
+        animator: Listener | Animator | None = None,
     ) -> TrainingSummary: ...
 
 
@@ -203,7 +184,7 @@ class Kaggle(Protocol):
         devices: list[Device],
         lr_period: int,
         lr_decay: float,
-        animator: AnimatorLike | None = None,
+        animator: Listener | Animator | None = None,
     ) -> KaggleSummary: ...
     def predict_labels(self, net: Net, test_iter: DataIter) -> NDArray[np.int64]: ...
 

@@ -16,7 +16,8 @@ from rich.console import Console
 
 from common import environment, plotting, sheets
 from common.augmentation import CIFAR10_NORMALIZE, kaggle_test_augs, kaggle_train_augs
-from common.chapters import draw
+from common.captions import described
+from common.chapters import draw, drawn_by
 from common.cli import Kaggle
 from common.config import KAGGLE_PRESETS, SHAPES_LABELLED, SHAPES_TEST, KaggleConfig
 from common.datasets import Dataset
@@ -269,23 +270,18 @@ def _train(
     augs = kaggle_train_augs(session.image_size)
     train_iter = load_batches(backend, config, dataset, augs, True, devices[0])
 
-    def keep(epoch: Metrics) -> None:
-        lr = config.lr * config.lr_decay ** ((epoch["epoch"] - 1) // config.lr_period)
-        session.folder.add_metrics({"split": split, "lr": lr, **epoch})
+    def keep(metrics: Metrics) -> None:
+        session.folder.add_metrics({"split": split} | metrics)
 
-    progress = TrainingProgress(
-        session.console,
-        config.num_epochs,
-        (len(dataset), num_valid),
-        keep,
-        held_out="valid acc" if valid_iter is not None else None,
-    )
+    held_out = "valid acc" if valid_iter is not None else None
+    sizes = len(dataset), num_valid
+    progress = TrainingProgress(session.console, config.num_epochs, sizes, keep, held_out=held_out)
     try:
         with progress:
             summary = backend.kaggle.train(
                 net,
-                progress.training(train_iter),
-                None if valid_iter is None else progress.evaluation(valid_iter),
+                train_iter,
+                valid_iter,
                 config.num_epochs,
                 config.lr,
                 config.wd,
@@ -295,9 +291,10 @@ def _train(
                 progress,
             )
     finally:
-        if any(progress.points.values()):
+        if progress.epochs:
             path = session.folder.path / f"curves-{split}.png"
-            plotting.save_curves(path, progress.points, f"{_title(session)}, {split}")
+            title = f"{_title(session)}, {split}"
+            plotting.save_curves(path, progress.epochs, held_out, title)
     _check_logits(session, net, dataset)
     return net, summary
 
@@ -327,20 +324,27 @@ def _title(session: Session) -> str:
 
 
 def _draw_augmentations(session: Session, dataset: Dataset) -> None:
-    """Draw what the network sees of the first images: each as it is, then augmented seven times."""
+    """Draw some training images, each as it is, then augmented seven times."""
     rows, columns = SHEET
-    augs = kaggle_train_augs(session.image_size)[:-1]  # what is normalized is no picture
-    pictures = []
+    augs = kaggle_train_augs(session.image_size)[:-1]  # a normalized image cannot be shown
+    backend, config, device = session.backend, session.config, session.devices[0]
+    pictures: list[NDArray[np.uint8]] = []
+    captions: list[str] = []
     for image in dataset.images[:: max(len(dataset) // rows, 1)][:rows]:
-        drawn = draw(session.backend, image, augs, columns - 1, session.config, session.devices[0])
-        pictures += [image, *drawn]
+        images, drawn = draw(
+            backend, image, augs, columns - 1, config, device, len(pictures), short=True
+        )
+        pictures += [image, *images]
+        captions += ["original", *drawn]
+    about = f"images of {session.data_name} as they are (left) and augmented"
     sheets.save_sheet(
         session.folder.path / "augmented-images.png",
         pictures,
         len(pictures) // columns,
         columns,
-        f"images of {session.data_name} as they are (left) and augmented",
+        f"{about}\n{described(augs, drawn_by(backend, config))}",
         scale=0.8,
+        captions=captions,
     )
 
 

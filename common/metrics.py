@@ -1,12 +1,18 @@
-"""The book's Timer and Accumulator, the closing lines of a training, and what was taken for what."""
+"""The book's Timer and Accumulator, the log of a training and its summary, and the confusion matrix."""
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from common.plotting import Animator
+
+if TYPE_CHECKING:
+    from common.interface import DataIter
 
 
 def spread(values: Sequence[float], note: str = "") -> str:
@@ -79,13 +85,78 @@ def reporting_points(num_batches: int) -> set[int]:
 
 
 @dataclass(frozen=True)
+class Report:
+    """Where a training stands within an epoch; ``loss`` and ``acc`` are means over the epoch so far."""
+
+    epoch: int  # from 1
+    share: float  # of the epoch's batches, above 0, at most 1
+    loss: float
+    acc: float
+    images: int  # trained on in this epoch
+    seconds: float  # since the epoch began
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The figures of one finished epoch.
+
+    ``train_loss`` and ``train_acc`` are means over the epoch, while the weights change. ``held_out_acc`` is the
+    accuracy on the test or validation images after the epoch, None if there are none. ``learning_rate`` is the
+    optimizer's, None if the training loop does not tell it. ``seconds`` run from before the first batch is fetched to
+    the end of the evaluation.
+    """
+
+    epoch: int  # from 1
+    train_loss: float
+    train_acc: float
+    held_out_acc: float | None
+    learning_rate: float | None
+    images: int
+    seconds: float
+
+
+class Listener:
+    """Hear what a `TrainingLog` tells. Override the methods of interest; the others do nothing."""
+
+    def on_batch(self, epoch: int, images: int, seconds: float) -> None:
+        """Hear that a batch has been trained on: ``images`` and ``seconds`` of this epoch so far."""
+
+    def on_report(self, report: Report) -> None:
+        """Hear the loss and accuracy so far, about five times an epoch."""
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        """Hear the figures of a finished epoch."""
+
+
+class Curves(Listener):
+    """Draw a training with the book's `Animator`.
+
+    A mean over an epoch starts anew with each epoch, so the curves of the training images break there.
+    """
+
+    def __init__(self, animator: Animator) -> None:
+        self.animator = animator
+
+    def on_report(self, report: Report) -> None:
+        """Draw the means so far."""
+        x = report.epoch - 1 + report.share
+        self.animator.add(x, (report.loss, report.acc, None))
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        """Draw the accuracy after the epoch, and end the curves of the epoch."""
+        self.animator.add(epoch.epoch, (math.nan, math.nan, epoch.held_out_acc))
+
+
+@dataclass(frozen=True)
 class TrainingSummary:
-    """What a training ended with; as text, the chapter's two closing lines and the wall clock.
+    """The result of a training; as text, the chapter's two closing lines and the wall clock.
 
     ``examples`` counts over all epochs. ``step_seconds`` is the book's timer: it runs from when a batch has been
     fetched until its step is done, so it hides the loader and the evaluation. ``seconds`` is the wall clock and hides
     nothing.
     """
+
+    held_out: ClassVar[str] = "test acc"
 
     loss: float
     train_acc: float
@@ -104,10 +175,12 @@ class TrainingSummary:
 
 @dataclass(frozen=True)
 class KaggleSummary:
-    """What a training of the Kaggle chapter ended with, as in `TrainingSummary`.
+    """The result of a training of the Kaggle chapter, as in `TrainingSummary`.
 
-    ``valid_acc`` is None where the network has learnt from all labelled images.
+    ``valid_acc`` is None if the network was trained on all labelled images.
     """
+
+    held_out: ClassVar[str] = "valid acc"
 
     loss: float
     train_acc: float
@@ -120,6 +193,91 @@ class KaggleSummary:
     def __str__(self) -> str:
         valid = "" if self.valid_acc is None else f", valid acc {self.valid_acc:.3f}"
         return f"train loss {self.loss:.3f}, train acc {self.train_acc:.3f}{valid}\n{_speeds(self)}"
+
+
+class TrainingLog:
+    """The book's Timer, Accumulator and Animator in one: what a training loop reports of itself.
+
+    The loop runs over ``batches``, gives each step's results to ``add``, ends an epoch with ``end_epoch`` and the
+    training with ``close``. The log tells ``animator`` what happens: a `Listener`, or the book's `Animator`; None draws
+    the chapter's plot. ``summary`` is the class of what ``close`` returns.
+    """
+
+    def __init__(
+        self,
+        num_epochs: int,
+        devices: Sequence[Any],
+        animator: Listener | Animator | None = None,
+        summary: type[TrainingSummary] | type[KaggleSummary] = TrainingSummary,
+    ) -> None:
+        if animator is None:
+            animator = Animator(
+                xlabel="epoch",
+                xlim=[0, num_epochs],
+                ylim=[0, None],
+                legend=["train loss", "train acc", summary.held_out],
+            )
+        self.listener = animator if isinstance(animator, Listener) else Curves(animator)
+        self.devices, self.summary = str(devices), summary
+        self.timer, self.total = Timer(), Timer()
+        self.epochs: list[Epoch] = []
+
+    def batches(self, train_iter: "DataIter") -> Iterator[tuple[Any, Any]]:
+        """Yield the batches (X, y) of the next epoch, and time what the loop does with each.
+
+        About five times an epoch the log reads loss and accuracy; only then does the host wait for the device.
+        """
+        epoch, num_batches = len(self.epochs) + 1, len(train_iter)
+        reports = reporting_points(num_batches)
+        # Sum of losses, number of correct predictions, number of examples
+        self.metric = Accumulator(3)
+        self.clock = Timer()
+        for i, (X, y) in enumerate(train_iter, start=1):
+            self.timer.start()
+            yield X, y
+            if i in reports:
+                self.loss, self.acc = (self.metric[k] / self.metric[2] for k in (0, 1))
+            self.timer.stop()
+            images, seconds = int(self.metric[2]), self.clock.stop()
+            self.listener.on_batch(epoch, images, seconds)
+            if i in reports:
+                share = i / num_batches
+                report = Report(epoch, share, self.loss, self.acc, images, seconds)
+                self.listener.on_report(report)
+
+    def add(self, loss: Any, correct: Any, num_examples: int) -> None:
+        """Take the results of a step: sum of the losses and number of correct predictions, both still on the device."""
+        self.metric.add(loss, correct, num_examples)
+
+    def end_epoch(
+        self, held_out_acc: float | None = None, learning_rate: float | None = None
+    ) -> None:
+        """End an epoch, with the accuracy on the images held out and the optimizer's learning rate."""
+        epoch = Epoch(
+            len(self.epochs) + 1,
+            self.loss,
+            self.acc,
+            held_out_acc,
+            learning_rate,
+            int(self.metric[2]),
+            self.clock.stop(),
+        )
+        self.epochs.append(epoch)
+        self.listener.on_epoch(epoch)
+
+    def close(self) -> Any:
+        """Print the closing lines, and return them as the summary."""
+        summary = self.summary(
+            self.loss,
+            self.acc,
+            self.epochs[-1].held_out_acc,  # type: ignore[arg-type]  # chapter 14.1 always tests
+            examples=sum(epoch.images for epoch in self.epochs),
+            step_seconds=self.timer.sum(),
+            seconds=self.total.stop(),
+            devices=self.devices,
+        )
+        print(summary)
+        return summary
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,13 @@ from common.files import written_whole
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from common.metrics import Confusion
+    from common.metrics import Confusion, Epoch
 
 Images = NDArray[np.uint8]
 MOST_NUMBERED = 30  # classes whose counts can be read in a picture
 STYLES = ("-", "m--", "g-.", "r:")  # the book's, one a curve
+# What a point of a curve is.
+TRAINED, EVALUATED = "mean over the epoch, while the weights change", "measured after the epoch"
 # One a backend. The colours are Okabe and Ito's, told apart by colour-blind eyes; dashes and markers need no colour.
 # Where curves meet, the wide line below and the hollow markers above all stay in sight.
 BACKEND_STYLES: tuple[dict[str, Any], ...] = (
@@ -95,7 +97,7 @@ class Animator:
         ylabel: str | None = None,
         legend: Sequence[str] | None = None,
         xlim: Sequence[float] | None = None,
-        ylim: Sequence[float] | None = None,
+        ylim: Sequence[float | None] | None = None,
         xscale: str = "linear",
         yscale: str = "linear",
         fmts: Sequence[str] = STYLES,
@@ -134,12 +136,13 @@ class Animator:
         """Draw all points so far, in place if this is a notebook."""
         axis = self.axes[0]
         axis.cla()
-        for curve, fmt in zip(self.points, self.fmts, strict=False):
-            axis.plot([x for x, _ in curve], [y for _, y in curve], fmt)
+        for i, (curve, fmt) in enumerate(zip(self.points, self.fmts, strict=False)):
+            name = self.legend[i] if self.legend and curve else None
+            axis.plot([x for x, _ in curve], [y for _, y in curve], fmt, label=name)
         axis.set(**{name: value for name, value in self.settings.items() if value is not None})
         axis.grid()
         if self.legend:
-            axis.legend(self.legend)
+            axis.legend()
         if display := _notebook_display():
             display.display(self.fig)
             display.clear_output(wait=True)
@@ -162,32 +165,56 @@ def save_figure(path: Path, figure: "Figure") -> None:
         figure.savefig(temporary, dpi=150)
 
 
-def save_curves(
-    path: Path, curves: Mapping[str, Sequence[tuple[float, float]]], title: str
-) -> None:
-    """Write the curves of a training, points (epoch, value) by name: losses on the left, accuracies on the right."""
+def save_curves(path: Path, epochs: "Sequence[Epoch]", held_out: str | None, title: str) -> None:
+    """Write the curves of a training, one point per epoch: the loss on the left, the accuracies on the right.
+
+    ``epochs`` has at least one. ``held_out`` names the accuracy after each, such as "test acc"; None if nothing is held
+    out. A learning rate that changes is shown under the loss.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 3.5), layout="constrained")
+    figure = Figure(figsize=(8, 3.8), layout="constrained")
     figure.suptitle(title, parse_math=False)
-    losses, accuracies = figure.subplots(1, 2)
-    for (name, points), style in zip(curves.items(), STYLES, strict=False):
-        axis = losses if "loss" in name else accuracies
-        marker = "o" if len(points) < 30 else None
-        axis.plot(
-            [x for x, _ in points],
-            [y for _, y in points],
-            style,
-            label=name,
-            marker=marker,
-            markersize=3,
-        )
+    changes = len({epoch.learning_rate for epoch in epochs}) > 1
+    rows: list[Any] = [["losses", "accuracies"]]
+    if changes:
+        rows.append(["rates", "accuracies"])
+    axes: Any = figure.subplot_mosaic(rows, height_ratios=(3, 1)[: len(rows)])
+    losses, accuracies = axes["losses"], axes["accuracies"]
+    curves: list[tuple[Any, str, str, list[float | None]]] = [
+        (losses, "train loss", TRAINED, [epoch.train_loss for epoch in epochs]),
+        (accuracies, "train acc", TRAINED, [epoch.train_acc for epoch in epochs]),
+    ]
+    if held_out is not None:
+        curves.append((accuracies, held_out, EVALUATED, [epoch.held_out_acc for epoch in epochs]))
+    x = [epoch.epoch for epoch in epochs]
+    marker = "o" if len(x) < 30 else None
+    for (axis, name, point, y), style in zip(curves, STYLES, strict=False):
+        axis.plot(x, y, style, label=f"{name}: {point}", marker=marker, markersize=3)
     losses.set(ylabel="loss")
     losses.set_ylim(bottom=0)
     accuracies.set(ylabel="accuracy", ylim=(0, 1.02))
-    for axis in (losses, accuracies):
+    for axis in axes.values():
         _by_epoch(axis)
+        axis.set_xlim(x[0] - 0.5, x[-1] + 0.5)
+    for axis in (losses, accuracies):
+        axis.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
+    if changes:
+        _draw_rates(axes["rates"], epochs)
+        losses.tick_params(labelbottom=False)
+        losses.set(xlabel=None)
     save_figure(path, figure)
+
+
+def _draw_rates(axis: Any, epochs: "Sequence[Epoch]") -> None:
+    """Draw the learning rate of each epoch as a step, with its lowest and highest value at the side."""
+    rates = [np.nan if epoch.learning_rate is None else epoch.learning_rate for epoch in epochs]
+    edges = [epochs[0].epoch - 0.5, *(epoch.epoch + 0.5 for epoch in epochs)]
+    axis.stairs(rates, edges, baseline=None, color="black", zorder=3)
+    low, high = np.nanmin(rates), np.nanmax(rates)
+    axis.set(ylabel="learning\nrate", ylim=(0, 1.2 * high))
+    axis.set_yticks([low, high] if low < 0.8 * high else [high])
+    axis.yaxis.set_major_formatter("{x:.2g}")
 
 
 def save_confusion(path: Path, confusion: "Confusion", title: str) -> None:

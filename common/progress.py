@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,12 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from common.errors import UserError
-from common.interface import DataIter
+from common.metrics import Epoch, Listener, Report
 
-Epoch = dict[str, Any]
-Points = list[tuple[float, float]]
-
-TRAINED = ("train loss", "train acc")
 TRAINING_COST, EVALUATION_COST = 3, 1  # forward passes: a backward costs about two
 SECONDS_BETWEEN_LINES = 30.0  # where there is no bar
 
@@ -50,12 +46,11 @@ class _Shown:
         self.bar.stop()
 
 
-class TrainingProgress(_Shown):
-    """Watch a training from outside: be its animator, and count the batches that its loaders hand out.
+class TrainingProgress(_Shown, Listener):
+    """Show a training as it goes, and pass the figures of each finished epoch on to ``on_metrics``.
 
-    ``held_out`` is what the accuracy is called that ends an epoch, None where nothing is held out. ``points`` collects
-    the curves by name. ``on_epoch`` is called with the metrics of each finished epoch; ``title`` stands before each
-    line. Raises UserError when the loss is no longer a number.
+    ``num_examples`` are the numbers of training images and of images held out. ``held_out`` names the accuracy on the
+    latter, None if nothing is held out. ``title`` stands before each line. Raises UserError if the loss is not finite.
     """
 
     def __init__(
@@ -63,102 +58,75 @@ class TrainingProgress(_Shown):
         console: Console,
         num_epochs: int,
         num_examples: tuple[int, int],
-        on_epoch: Callable[[Epoch], None],
+        on_metrics: Callable[[dict[str, Any]], None],
         title: str = "",
         held_out: str | None = "test acc",
     ) -> None:
         super().__init__(console)
-        self.held_out = held_out
-        self.num_epochs, self.on_epoch = num_epochs, on_epoch
+        self.num_epochs, self.on_metrics, self.held_out = num_epochs, on_metrics, held_out
         self.title = f"{title} " if title else ""
         self.num_train = num_examples[0]
-        self.legend = TRAINED if held_out is None else (*TRAINED, held_out)
-        self.points: dict[str, Points] = {name: [] for name in self.legend}
-        self.epoch = 1
-        self.seen = 0  # training examples of this epoch
-        cost = num_examples[0] * TRAINING_COST + num_examples[1] * EVALUATION_COST
-        self.task = self.bar.add_task(self._where(), total=cost * num_epochs, status="")
+        self.epochs: list[Epoch] = []
+        self.losses = ""  # the latest, as shown
+        self.cost = num_examples[0] * TRAINING_COST + num_examples[1] * EVALUATION_COST
+        self.task = self.bar.add_task(self._where(1), total=self.cost * num_epochs, status="")
 
-    def training(self, data_iter: DataIter) -> DataIter:
-        """Return ``data_iter``, watched; its batches count as training."""
-        return _Watched(
-            data_iter, lambda examples: self._advance(examples, TRAINING_COST), self._begin_epoch
+    def on_batch(self, epoch: int, images: int, seconds: float) -> None:
+        """Move the bar."""
+        evaluates = images == self.num_train and self.held_out is not None
+        status = "evaluating" if evaluates else f"{images / max(seconds, 1e-9):.1f} images/s"
+        self.bar.update(
+            self.task,
+            description=self._where(epoch),
+            completed=(epoch - 1) * self.cost + images * TRAINING_COST,
+            status=f"{status}{self.losses}",
         )
 
-    def evaluation(self, data_iter: DataIter) -> DataIter:
-        """Return ``data_iter``, watched; its batches count as evaluation."""
-        return _Watched(data_iter, lambda examples: self._advance(examples, EVALUATION_COST))
+    def on_report(self, report: Report) -> None:
+        """Show loss and accuracy so far; where there is no bar, after half a minute of silence."""
+        where = report.epoch - 1 + report.share
+        if not math.isfinite(report.loss):
+            raise UserError(
+                f"the train loss is {report.loss} after {where:.2f} epochs: training diverged; try a smaller --lr"
+            )
+        self.losses = f"  loss {report.loss:.3f}  train acc {report.acc:.3f}"
+        silent = time.perf_counter() - self.spoke > SECONDS_BETWEEN_LINES
+        if report.share < 1 and silent and not self.console.is_terminal:
+            rate = report.images / max(report.seconds, 1e-9)
+            self._say(f"{self._where(f'{where:.2f}')}{self.losses}  {rate:.1f} images/s")
 
-    def _begin_epoch(self) -> None:
-        """Start the clock of the first epoch: making the optimizer, which may import for seconds, is no part of it."""
-        if self.epoch == 1:
-            self.began = time.perf_counter()
-
-    def _advance(self, examples: int, cost: int) -> None:
-        if cost == TRAINING_COST:
-            self.seen += examples
-        status = f"{self._rate():.1f} images/s" if cost == TRAINING_COST else "evaluating"
-        self.bar.update(self.task, advance=examples * cost, status=f"{status}{self._losses()}")
-
-    def add(self, x: float, y: Sequence[float | None]) -> None:
-        """Take a point of the curves; the last of an epoch is of what was held out, if anything was."""
-        for name, value in zip(self.legend, y, strict=False):
-            if value is not None and not math.isfinite(value):
-                raise UserError(
-                    f"the {name} is {value} after {x:.2f} epochs: training diverged; try a smaller --lr"
-                )
-            if value is not None:
-                self.points[name].append((x, value))
-        if self.held_out is None and x == self.epoch:
-            self._end_epoch(None)
-        elif y[-1] is not None:
-            self._end_epoch(y[-1])
-        elif x < self.epoch and self._silent_for() > SECONDS_BETWEEN_LINES:
-            rate = (x - self.epoch + 1) * self.num_train / (time.perf_counter() - self.began)
-            self._say(f"{self._where(x)}{self._losses()}  {rate:.1f} images/s")
-
-    def _end_epoch(self, accuracy: float | None) -> None:
-        seconds = time.perf_counter() - self.began
-        held_out = {} if self.held_out is None else {self.held_out.replace(" ", "_"): accuracy}
-        metrics = {
-            "epoch": self.epoch,
-            "train_loss": self.points["train loss"][-1][1],
-            "train_acc": self.points["train acc"][-1][1],
-            **held_out,
-            "seconds": round(seconds, 3),
-            "images_per_second": round(self.num_train / seconds, 1),
-        }
+    def on_epoch(self, epoch: Epoch) -> None:
+        """Print the line of the epoch and pass its metrics on."""
+        self.epochs.append(epoch)
+        rate = epoch.images / max(epoch.seconds, 1e-9)
+        accuracy = (
+            "" if epoch.held_out_acc is None else f"  {self.held_out} {epoch.held_out_acc:.3f}"
+        )
         self._say(
-            f"{self._where()}{self._losses()}"
-            + ("" if accuracy is None else f"  {self.held_out} {accuracy:.3f}")
-            + f"  {self.num_train / seconds:.1f} images/s  {seconds:.1f} s"
+            f"{self._where(epoch.epoch)}{self.losses}{accuracy}"
+            f"  {rate:.1f} images/s  {epoch.seconds:.1f} s"
         )
-        self.epoch, self.seen, self.began = self.epoch + 1, 0, time.perf_counter()
-        self.bar.update(self.task, description=self._where())
-        if self.epoch > self.num_epochs:  # the closing lines come now
+        status = f"{rate:.1f} images/s{self.losses}"
+        self.bar.update(self.task, completed=epoch.epoch * self.cost, status=status)
+        if epoch.epoch == self.num_epochs:  # the closing lines come now
             self.bar.stop()
-        self.on_epoch(metrics)
+        rates = {} if epoch.learning_rate is None else {"lr": epoch.learning_rate}
+        held_out = (
+            {} if self.held_out is None else {self.held_out.replace(" ", "_"): epoch.held_out_acc}
+        )
+        self.on_metrics(
+            rates
+            | {"epoch": epoch.epoch, "train_loss": epoch.train_loss, "train_acc": epoch.train_acc}
+            | held_out
+            | {"seconds": round(epoch.seconds, 3), "images_per_second": round(rate, 1)}
+        )
 
     def _say(self, line: str) -> None:
         self.console.print(line, highlight=False, soft_wrap=True)
         self.spoke = time.perf_counter()
 
-    def _silent_for(self) -> float:
-        """Return the seconds since the last line; a bar is never silent."""
-        return 0.0 if self.console.is_terminal else time.perf_counter() - self.spoke
-
-    def _where(self, x: float | None = None) -> str:
-        epoch = min(self.epoch, self.num_epochs) if x is None else f"{x:.2f}"
+    def _where(self, epoch: int | str) -> str:
         return f"{self.title}epoch {epoch}/{self.num_epochs}"
-
-    def _rate(self) -> float:
-        return self.seen / max(time.perf_counter() - self.began, 1e-9)
-
-    def _losses(self) -> str:
-        if not self.points["train loss"]:
-            return ""
-        loss, acc = self.points["train loss"][-1][1], self.points["train acc"][-1][1]
-        return f"  loss {loss:.3f}  train acc {acc:.3f}"
 
 
 class CountingProgress(_Shown):
@@ -182,24 +150,3 @@ class CountingProgress(_Shown):
                 soft_wrap=True,
             )
             self.spoke = now
-
-
-class _Watched:
-    """A loader that reports the examples of each batch once the batch has been used."""
-
-    def __init__(
-        self,
-        data_iter: DataIter,
-        used: Callable[[int], None],
-        begin: Callable[[], None] = lambda: None,
-    ) -> None:
-        self.data_iter, self.used, self.begin = data_iter, used, begin
-
-    def __len__(self) -> int:
-        return len(self.data_iter)
-
-    def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        self.begin()
-        for X, y in self.data_iter:
-            yield X, y
-            self.used(len(y))

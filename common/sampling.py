@@ -34,7 +34,6 @@ CROP_ATTEMPTS = 10  # as torchvision and MXNet do before they fall back to the c
 
 # Positions in the last axis of `Jitters.factors`, and the values of `Jitters.order`.
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
-NOTHING = -1  # in a turn of `around_hue`
 
 
 def _mix(z: Bits) -> Bits:
@@ -201,22 +200,6 @@ def merged(decisions: Sequence[Decision]) -> list[Decision | Resamples]:
             case _:
                 steps.append(decision)
     return steps
-
-
-def around_hue(order: Indices) -> tuple[Indices, Indices]:
-    """Return the turns of ``order`` (n, k) that come before hue's and after it, each (n, k - 1).
-
-    Where an image has fewer, the rest are NOTHING. So one change of hue serves all images. Without a hue at all, every
-    turn is before it: (n, k) and (n, 0). Raises ValueError where some images change their hue and others do not.
-    """
-    is_hue = order == HUE
-    if not is_hue.any():
-        return order, order[:, :0]
-    if not is_hue.any(axis=1).all():
-        raise ValueError("either every image changes its hue or none does")
-    turns, place = np.arange(order.shape[1]), is_hue.argmax(axis=1)[:, None]
-    before = np.where(turns < place, order, NOTHING)[:, :-1]
-    return before, np.where(turns > place, order, NOTHING)[:, 1:]
 
 
 def _upside_down(matrices: NDArray[np.float32], flips: NDArray[np.bool_]) -> NDArray[np.float32]:

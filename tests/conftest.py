@@ -23,6 +23,7 @@ from PIL import Image
 import backends
 from common.datasets import Data, Dataset
 from common.interface import Backend
+from common.metrics import Epoch, Listener, Report
 from common.weights import Weights, initial_weights
 
 mpl.use("Agg")
@@ -113,6 +114,30 @@ def without_tracing(backend_name: str) -> Iterator[None]:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(2024)
+
+
+class Recorder(Listener):
+    """Keep what a training log tells."""
+
+    def __init__(self) -> None:
+        self.images: list[int] = []
+        self.reports: list[Report] = []
+        self.epochs: list[Epoch] = []
+
+    def on_batch(self, epoch: int, images: int, seconds: float) -> None:  # noqa: ARG002
+        self.images.append(images)
+
+    def on_report(self, report: Report) -> None:
+        self.reports.append(report)
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        self.epochs.append(epoch)
+
+    def figures(self) -> list[tuple[float | None, ...]]:
+        """The losses and accuracies of all reports and epochs."""
+        return [(r.loss, r.acc) for r in self.reports] + [
+            (e.train_loss, e.train_acc, e.held_out_acc, e.learning_rate) for e in self.epochs
+        ]
 
 
 def random_dataset(n: int, seed: int = 0, size: int = 32) -> Dataset:

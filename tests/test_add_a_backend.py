@@ -12,7 +12,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import test_parity
-from conftest import bright_dataset, random_dataset
+from conftest import Recorder, bright_dataset, random_dataset
 from test_interface import FILES, contract, departures, first_lines, functions, source
 
 import backends
@@ -163,18 +163,10 @@ def test_the_numpy_tab_gives_the_same_augmented_pixels_as_the_other_backends(bac
     assert np.ptp(found[0]) > 0.5
 
 
-class Reports:
-    def __init__(self):
-        self.points = []
-
-    def add(self, x, y):
-        self.points.append((x, y))
-
-
 def test_the_numpy_tab_trains_and_its_loss_falls():
     net = BACKEND.resnet.resnet18(2)
     BACKEND.weights.set_weights(net, initial_weights(2))
-    load, reports = BACKEND.loaders.load_batched, Reports()
+    load, recorder = BACKEND.loaders.load_batched, Recorder()
     summary = BACKEND.trainer.train_ch13(
         net,
         load(bright_dataset(24, 0), gallery((8, 8))["left-right flip"], 8, True),
@@ -183,10 +175,10 @@ def test_the_numpy_tab_trains_and_its_loss_falls():
         BACKEND.trainer.adam(net, 3e-4),
         4,
         [BACKEND.devices.cpu()],
-        reports,
+        recorder,
     )
     assert summary.examples == 4 * 24
-    losses = [y[0] for _, y in reports.points if y[0] is not None]
+    losses = [report.loss for report in recorder.reports]
     assert len(losses) == 4 * 3
     assert summary.loss < losses[0] / 2
 

@@ -43,7 +43,6 @@ SHARED = {
     "resnet18",
     "set_figsize",
     "show_images",
-    "split_batch",
     "Timer",
     "train_batch_ch13",
     "train_ch13",
@@ -56,7 +55,7 @@ SHARED = {
 # What only one tab's cells take.
 OWN = {
     "pytorch": {"evaluate_accuracy_gpu"},
-    "mxnet": {"evaluate_accuracy_gpus"},
+    "mxnet": {"evaluate_accuracy_gpus", "split_batch"},
     "tensorflow": set(),
 }
 

@@ -14,14 +14,15 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 from common import chapters, interface
-from common.augmentation import parse_augmentations
+from common.augmentation import gallery, parse_augmentations
+from common.captions import captions, described
 from common.chapters import Session, Trained
 from common.cli import Command
 from common.config import AdamConfig, TrainConfig
 from common.convert import Stored
 from common.datasets import Data
 from common.interface import Backend
-from common.metrics import TrainingSummary
+from common.metrics import Epoch, Report, TrainingSummary
 from common.records import RunFolder
 from common.sampling import decide, epoch_order
 from common.weights import initial_weights
@@ -53,10 +54,10 @@ def backend() -> Backend:
     weight = np.zeros(1, np.float32)
 
     def train(*arguments):
-        animator = arguments[-1]
-        for epoch in range(1, 4):
-            animator.add(epoch, (0.5 / epoch, 0.25 * epoch, None))
-            animator.add(epoch, (None, None, 0.125 * epoch))
+        listener = arguments[-1]
+        for n in range(1, 4):
+            listener.on_report(Report(n, 1.0, 0.5 / n, 0.25 * n, 40, 1.0))
+            listener.on_epoch(Epoch(n, 0.5 / n, 0.25 * n, 0.125 * n, None, 40, 2.0))
         weight[:] = 1
         return SUMMARY
 
@@ -91,8 +92,8 @@ def test_every_option_of_a_training_reaches_the_backend(session, backend):
     assert given["loss"] is backend.trainer.cross_entropy.return_value
     assert given["num_epochs"] == 3
     assert given["devices"] == ["cpu"]
-    watched = [given[name].data_iter for name in ("train_iter", "test_iter")]
-    assert watched == [backend.loaders.load_batched.return_value] * 2
+    for name in ("train_iter", "test_iter"):
+        assert given[name] is backend.loaders.load_batched.return_value
     progress = given["animator"]
     assert progress.num_train == 40
     assert progress.bar.tasks[0].total == 3 * (40 * 3 + 20)  # a training step costs three passes
@@ -145,7 +146,7 @@ def metrics_of(session: Session) -> list[dict]:
 def test_start_up_and_memory_are_unknown_where_another_framework_read_the_weights(
     session, monkeypatch, name, own
 ):
-    trained = Trained(SUMMARY, [], {}, {"weight": np.zeros(1, np.float32)})
+    trained = Trained(SUMMARY, [], {"weight": np.zeros(1, np.float32)})
     monkeypatch.setattr(chapters, "train", lambda *arguments: trained)
     monkeypatch.setattr(chapters.plotting, "save_curves", mock.Mock())
     monkeypatch.setattr(chapters.environment, "peak_memory_mib", lambda: 123.5)
@@ -168,17 +169,18 @@ def test_a_training_leaves_its_own_summary_metrics_curves_and_weights(session, m
     assert [tuple(line[name] for name in wanted) for line in metrics_of(session)] == [
         ("flip,crop", 7, epoch, 0.5 / epoch, 0.25 * epoch, 0.125 * epoch) for epoch in (1, 2, 3)
     ]
-    path, curves, _ = save_curves.call_args.args
+    path, epochs, held_out, _ = save_curves.call_args.args
     assert path == folder / "curves.png"
-    assert curves["test acc"] == [(1, 0.125), (2, 0.25), (3, 0.375)]
+    assert [epoch.held_out_acc for epoch in epochs] == [0.125, 0.25, 0.375]
+    assert held_out == "test acc"
 
 
 def test_ctrl_c_keeps_finished_epochs_and_curves_and_says_where(session, backend, monkeypatch):
     def train(*arguments):
-        animator = arguments[-1]
-        animator.add(1, (0.5, 0.5, None))
-        animator.add(1, (None, None, 0.5))
-        animator.add(1.5, (0.5, 0.5, None))
+        listener = arguments[-1]
+        listener.on_report(Report(1, 1.0, 0.5, 0.5, 40, 1.0))
+        listener.on_epoch(Epoch(1, 0.5, 0.5, 0.5, None, 40, 2.0))
+        listener.on_report(Report(2, 0.5, 0.5, 0.5, 20, 1.0))
         raise KeyboardInterrupt
 
     backend.trainer.train_ch13.side_effect = train
@@ -200,8 +202,7 @@ def test_a_comparison_reports_mean_and_range_of_each(session, monkeypatch):
         augment: [
             Trained(
                 replace(SUMMARY, train_acc=train_acc, test_acc=test_acc),
-                [{"train_acc": 0.0, "test_acc": 0.1}, {"train_acc": 0.0, "test_acc": test_acc}],
-                {},
+                [Epoch(n, 0.5, 0.0, acc, None, 40, 1.0) for n, acc in enumerate((0.1, test_acc))],
                 {},
             )
             for train_acc, test_acc in accuracies
@@ -230,7 +231,7 @@ def test_a_comparison_reports_mean_and_range_of_each(session, monkeypatch):
 
 def test_a_comparison_gives_both_the_same_seeds(session, monkeypatch):
     monkeypatch.setattr(chapters, "_report_comparison", lambda session, runs: None)
-    train = mock.Mock(return_value=Trained(SUMMARY, [], {}, {}))
+    train = mock.Mock(return_value=Trained(SUMMARY, [], {}))
     monkeypatch.setattr(chapters, "train", train)
     chapters._compare(session, 3)
     configs = [call.args[1] for call in train.mock_calls]
@@ -255,7 +256,7 @@ def test_the_block_at_the_start_says_what_will_run(session, backend):
 
 
 def test_the_sheet_of_training_images_shows_those_of_the_first_epoch(session, monkeypatch):
-    monkeypatch.setattr(chapters, "draw", lambda *arguments: [])
+    monkeypatch.setattr(chapters, "draw", lambda *arguments: ([], []))
     monkeypatch.setattr(chapters.sheets, "save_sheet", save_sheet := mock.Mock())
     chapters._show(session)
     shown, train = save_sheet.call_args, session.data.train
@@ -275,10 +276,12 @@ def test_the_batched_pipeline_draws_with_the_decisions_of_the_seed(session, back
     augs = parse_augmentations("flip,crop", (20, 20))
     drawn = backend.transforms.augment.return_value
     backend.transforms.to_images.side_effect = lambda X: [X]
-    assert chapters.draw(backend, session.image, augs, 5, CONFIG, "cpu") == [drawn]
+    expected = decide(augs, np.arange(2, 7), 7, 0, (32, 24))
+    said = [captions(expected, i) for i in range(5)]
+    assert chapters.draw(backend, session.image, augs, 5, CONFIG, "cpu", 2) == ([drawn], said)
     _, decisions = backend.transforms.augment.call_args.args
-    for mine, expected in zip(decisions, decide(augs, np.arange(5), 7, 0, (32, 24)), strict=True):
-        for a, b in zip(vars(mine).values(), vars(expected).values(), strict=True):
+    for mine, theirs in zip(decisions, expected, strict=True):
+        for a, b in zip(vars(mine).values(), vars(theirs).values(), strict=True):
             np.testing.assert_array_equal(a, b)
 
 
@@ -292,7 +295,25 @@ def test_the_native_pipeline_draws_with_the_framework_s_own_transforms(session, 
     )
     augs = parse_augmentations("flip,crop", (20, 20))
     config = replace(CONFIG, pipeline="native")
-    images = chapters.draw(backend, session.image, augs, 2, config, "cpu")
+    images, said = chapters.draw(backend, session.image, augs, 2, config, "cpu")
     backend.devices.set_seed.assert_called_once_with(7)
     backend.transforms.native.assert_called_once_with(augs)
     np.testing.assert_array_equal(images, [levels] * 2)
+    assert said == ["", ""]
+
+
+@pytest.mark.parametrize("pipeline", ["batched", "native"])
+def test_each_sheet_shows_the_original_first_and_says_what_was_drawn(
+    session, monkeypatch, pipeline
+):
+    original, config = session.image, replace(CONFIG, pipeline=pipeline)
+    height, width = original.shape[:2]
+    monkeypatch.setattr(chapters, "draw", lambda *arguments: ([original] * 7, list("abcdefg")))
+    monkeypatch.setattr(chapters.sheets, "save_sheet", save_sheet := mock.Mock())
+    chapters._show(replace(session, config=config))
+    *calls, _ = save_sheet.call_args_list
+    assert [call.args[0].name for call in calls][3] == "augment-4-brightness.png"
+    for call, augs in zip(calls, gallery().values(), strict=True):
+        assert call.args[1][0] is original
+        assert call.kwargs["captions"] == [f"original, {height} × {width}", *"abcdefg"]
+        assert call.args[4] == described(augs, "notes" if pipeline == "native" else "")

@@ -3,12 +3,14 @@
 The docs built here are a page of their own, of a project of three small files; only the directives are this project's.
 """
 
+import json
 import re
 from html import unescape
 from pathlib import Path
 
 import pytest
 from conftest import needs
+from PIL import Image
 
 import backends
 from common.titles import title_of
@@ -111,6 +113,138 @@ def test_a_page_shows_the_code_of_each_backend_in_its_tab(build, docs):
         assert re.search(rf'href="[^"]*index-{name}\.ipynb"', html)
 
 
+def tabs_of(html: str) -> list[tuple[str, str]]:
+    """The tabs of a page, each with its title and its HTML."""
+    parts = re.split(r"<label [^>]*sd-tab-label[^>]*>", html.split("</article>")[0])[1:]
+    return [(part.split("</label>")[0].strip(), part.split("</label>")[1]) for part in parts]
+
+
+def keep_outputs(docs: Path, name: str, text: str, colours: dict[str, str]) -> None:
+    """Keep an output of the cell of that name in each framework; its text may hold the framework's name."""
+    for backend in backends.FRAMEWORKS:
+        path = docs / "results" / f"index-cells-{backend}.json"
+        record = json.loads(path.read_text()) if path.exists() else {"cells": {}}
+        pictures = [f"{backend}-{name}.webp"] if backend in colours else []
+        for picture in pictures:
+            (docs / "images" / "cells").mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), colours[backend]).save(docs / "images" / "cells" / picture)
+        output = {"code": "", "text": text.format(backend), "pictures": pictures}
+        record["cells"][name] = output
+        record["measured"] = f"Measured with {backend} 1.0."
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(record))
+
+
+CELL_PAGE = (
+    "# A page\n\n```{{notebooks}}\n```\n\n```{{cell}} all\n{all}```\n\n```{{cell}} tab\n{tab}```\n"
+)
+
+
+def test_a_cell_of_each_framework_is_shown_with_its_output_in_its_tab(build, docs):
+    colours = dict(zip(backends.FRAMEWORKS, ("red", "green", "blue"), strict=True))
+    keep_outputs(docs, "tab", "printed\n\n  `by` {0}\n", colours)
+    code, said, html = build(CELL_PAGE.format(all="", tab=":alt: A square\n"))
+    assert (code, said) == (0, "")
+    for (title, tab), name in zip(tabs_of(html), backends.FRAMEWORKS, strict=True):
+        assert title == title_of(name)
+        assert code_of(tab) == [f"y = '{name}'", f"printed\n\n  `by` {name}"]
+        assert re.findall(r'class="([^"]*)output', tab)
+        assert re.findall(r'<img alt="A square" [^>]*src="([^"]*)"', tab) == [
+            f"_images/{name}-tab.webp"
+        ]
+    for name in backends.FRAMEWORKS:
+        assert f"{title_of(name)}: Measured with {name} 1.0." in html
+    assert "python -m docs figures index --cells" in re.sub(r"<.*?>", "", html)
+
+
+@pytest.mark.parametrize("alike", [True, False], ids=["the same", "another in one"])
+def test_a_cell_of_all_frameworks_shows_equal_outputs_once(build, docs, alike):
+    colours = dict.fromkeys(backends.FRAMEWORKS, "red") | ({} if alike else {"mxnet": "blue"})
+    keep_outputs(docs, "all", "1\n", colours)
+    code, said, html = build(CELL_PAGE.format(all=":alt: A square\n", tab=""))
+    assert (code, said) == (0, "")
+    before, *_ = re.split("<label ", html)
+    tabs = [tab for _, tab in tabs_of(html)]
+    assert code_of(before)[0] == "x = 1"
+    if alike:
+        assert code_of(before) == ["x = 1", "1"]
+        assert before.count('alt="A square"') == 1
+    else:
+        assert code_of(before) == ["x = 1"]
+        assert [code_of(tab) for tab in tabs[:3]] == [["1"]] * 3
+        assert [tab.count('alt="A square"') for tab in tabs[:3]] == [1, 1, 1]
+
+
+def test_a_picture_needs_words(build, docs):
+    keep_outputs(docs, "all", "", {"mxnet": "red"})
+    code, said, _ = build("# A page\n\n```{cell} all\n```\n")
+    assert code == 1
+    assert re.search(r"index\.md:3: .*the cell 'all' draws: .* with :alt:", said), said
+
+
+WORDS = """# A page
+
+:::{only} pytorch
+Words for **PyTorch**.
+
+```python
+import torch
+```
+:::
+:::{only} mxnet
+Words for **MXNet**.
+:::
+
+:::{differs}
+Many [things](#a-page).
+:::
+
+```{cell} tab
+```
+
+:::{only} mxnet
+Below the code.
+:::
+
+:::{only} mxnet
+The end.
+:::
+"""
+
+
+def test_prose_for_one_framework_is_in_its_tab_and_a_note_says_what_differs(build):
+    code, said, html = build(WORDS)
+    assert (code, said) == (0, "")
+    tabs = [(title, " ".join(re.sub(r"<.*?>", "", tab).split())) for title, tab in tabs_of(html)]
+    assert [title for title, _ in tabs] == ["PyTorch", "MXNet", "PyTorch", "MXNet", "TensorFlow"]
+    assert tabs[0][1] == "Words for PyTorch. import torch"
+    assert tabs[1][1].startswith("Words for MXNet.")
+    assert tabs[3][1] == "y = 'mxnet' Below the code. The end."
+    assert code_of(html)[0] == "import torch"
+    assert html.count('class="sd-tab-set') == 2
+    (note,) = re.findall(r'<div class="differs admonition">(.*?)</div>', html, re.S)
+    assert re.sub(r"<.*?>", "", note).split() == ["What", "differs", "Many", "things."]
+    assert '<a class="reference internal" href="#a-page">' in note
+
+
+def test_columns_show_the_functions_of_the_three(build, docs):
+    (docs.parent / "backends" / "mxnet" / "file.py").write_text(
+        "def step(net):\n    extra()\n    return 'mxnet'\n\n\ndef other(net):\n    pass\n"
+    )
+    code, said, html = build("# A page\n\n```{columns} file.py step\n:mxnet: step\n```\n")
+    assert (code, said) == (0, "")
+    titles = re.findall(r'<th scope="col">(.*?)</th>', html)
+    assert titles == [title_of(name) for name in backends.FRAMEWORKS]
+    rows = [re.findall(r"<td.*?</td>", row) for row in re.findall(r"<tr>.*?</tr>", html)][1:]
+    texts = [[unescape(re.sub(r"<.*?>", "", cell)) for cell in row] for row in rows]
+    assert texts == [
+        ["def step(net):"] * 3,
+        ["", "    extra()", ""],
+        [f"    return '{name}'" for name in backends.FRAMEWORKS],
+    ]
+    assert [row[1].count("<mark>") for row in rows] == [0, 0, 1]
+
+
 def test_a_trap_is_shown_beside_what_mends_it(build):
     code, said, html = build("# A page\n\n```{trap} pit\n```\n")
     assert (code, said) == (0, "")
@@ -125,6 +259,9 @@ def test_all_that_is_not_there_fails_with_its_page_and_line(build, docs):
         "{source} backends/mxnet/file.py Batches.gone": "mxnet/file.py defines no Batches.gone",
         "{source} gone.py step": "backends/pytorch/gone.py cannot be read",
         "{cell} gone": "index.py: there is no cell 'gone'",
+        "{columns} file.py gone": "backends/pytorch/file.py defines no gone",
+        "{columns} file.py step\n:mxnet: step step": "not as many functions in each framework",
+        "{only} jax\nWords.": "there is no framework 'jax': choose from pytorch, mxnet, tensorflow",
         "{trap} gone": "docs/examples/traps/gone.py cannot be read",
         "{trap} unmended": "docs/examples/traps/unmended.py defines no fixed",
     }

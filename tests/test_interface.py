@@ -105,12 +105,46 @@ def test_functions_of_the_contract_come_in_the_same_order(backend, file, protoco
     assert orders[0] == orders[1]
 
 
+@pytest.mark.parametrize("file", ["trainer", "kaggle"])
+@pytest.mark.parametrize("backend", backends.FRAMEWORKS)
+def test_the_files_that_readers_compare_hold_the_contract_s_functions_and_no_others(backend, file):
+    body = ast.parse(source(backend, file)).body
+    defined = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    assert defined == list(contract(FILES[file]))
+
+
+@pytest.mark.parametrize("backend", backends.FRAMEWORKS)
+def test_the_network_is_the_book_s_four_definitions(backend):
+    body = ast.parse(source(backend, "resnet")).body
+    defined = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    assert defined == ["Residual", "resnet_block", "resnet18", "init_cnn"]
+
+
+# The book's cells are 14 to 16 lines for a step and 24 for a training.
+LONGEST_STEP, LONGEST_LOOP = 16, 16
+
+
+@pytest.mark.parametrize("backend", backends.FRAMEWORKS)
+@pytest.mark.parametrize(
+    ("file", "name", "most"),
+    [
+        ("trainer", "train_batch_ch13", LONGEST_STEP),
+        ("trainer", "train_ch13", LONGEST_LOOP),
+        ("kaggle", "train", LONGEST_LOOP),
+    ],
+)
+def test_the_step_and_the_loops_are_as_long_as_a_cell_of_the_book(backend, file, name, most):
+    function = functions(ast.parse(source(backend, file)).body)[name]
+    _docstring, *body = function.body
+    assert body[-1].end_lineno - body[0].lineno + 1 <= most
+
+
 @pytest.mark.parametrize(
     ("before", "after", "caught"),
     [
         ("def accuracy(y_hat, y)", "def accuracy(y_hat, labels)", "accuracy"),
         ("lr=1e-3", "lr=1e-2", "adam"),
-        ("def split_batch", "def split_batches", "split_batch"),
+        ("def predict(", "def predictions(", "predict"),
         ("animator=None", "animator=None, verbose=True", "train_ch13"),
     ],
 )

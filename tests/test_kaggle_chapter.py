@@ -220,7 +220,7 @@ def test_each_step_has_its_images_its_augmentations_and_the_settings_of_the_run(
     def predict_labels(net, test_iter):
         return np.arange(sum(len(y) for _, y in test_iter)) % 2
 
-    def sheet(path, images, rows, columns, title, scale, names=None):
+    def sheet(path, images, rows, columns, title, scale, names=None, captions=None):
         sheets[path.name] = (images, names)
 
     monkeypatch.setattr(backend.loaders, "load_batched", load)
@@ -303,13 +303,13 @@ def test_a_folder_given_as_a_dot_has_its_name_and_each_epoch_its_own_learning_ra
     competition, tmp_path, monkeypatch
 ):
     backend, rates = load_or_skip("pytorch"), []
-    train_epoch = backend.kaggle.train_epoch
+    train_batch = backend.kaggle.train_batch_ch13
 
-    def keep(net, train_iter, loss, trainer, *others):
+    def keep(net, X, y, loss, trainer, devices):
         rates.append(trainer.param_groups[0]["lr"])
-        return train_epoch(net, train_iter, loss, trainer, *others)
+        return train_batch(net, X, y, loss, trainer, devices)
 
-    monkeypatch.setattr(backend.kaggle, "train_epoch", keep)
+    monkeypatch.setattr(backend.kaggle, "train_batch_ch13", keep)
     monkeypatch.chdir(competition)
     falling = ["--epochs", "3", "--lr-period", "1", "--lr-decay", "0.5"]
     arguments = ["--backend", "pytorch", "--data-dir", ".", *SETTINGS, *falling]
@@ -317,7 +317,8 @@ def test_a_folder_given_as_a_dot_has_its_name_and_each_epoch_its_own_learning_ra
     with safe_open(tmp_path / "out" / "weights.safetensors", framework="numpy") as file:
         assert file.metadata()["data"] == competition.name
     lines = [json.loads(line) for line in (tmp_path / "out/metrics.jsonl").read_text().splitlines()]
-    assert [m["lr"] for m in lines] == rates == [0.005, 0.0025, 0.00125] * 2
+    assert [m["lr"] for m in lines] == [0.005, 0.0025, 0.00125] * 2
+    assert rates == [lr for n in (9, 10) for lr in (0.005, 0.0025, 0.00125) for _ in range(n)]
 
 
 def test_test_images_in_many_chunks_are_predicted_as_in_one(finished, competition, tmp_path):

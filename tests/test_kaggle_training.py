@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import bright_dataset, random_dataset, without_tracing
+from conftest import Recorder, bright_dataset, random_dataset, without_tracing
 
 from common.augmentation import Normalize, kaggle_test_augs
 from common.datasets import Dataset
@@ -11,14 +11,6 @@ from common.metrics import KaggleSummary
 from common.weights import initial_weights
 
 LR, WD = 2**-9, 5e-4  # of few and small images; .02 is too much for them
-
-
-class Recorder:
-    def __init__(self):
-        self.points = []
-
-    def add(self, x, y):
-        self.points.append((x, tuple(y)))
 
 
 class Training:
@@ -76,16 +68,17 @@ def test_training_learns_and_validates_after_each_epoch(learnt):
     training, summary = learnt
     assert summary.train_acc > 0.95
     assert summary.valid_acc > 0.95
-    validated = [(x, y[2]) for x, y in training.recorder.points if y[2] is not None]
-    assert [x for x, _ in validated] == [1, 2, 3, 4, 5]
-    assert validated[-1][1] == summary.valid_acc
+    epochs = training.recorder.epochs
+    assert [epoch.epoch for epoch in epochs] == [1, 2, 3, 4, 5]
+    assert all(0 <= epoch.held_out_acc <= 1 for epoch in epochs)
+    assert epochs[-1].held_out_acc == summary.valid_acc
 
 
 def test_without_validation_images_it_only_trains(training, capsys):
     summary = training.run(2, valid=False)
     assert summary.valid_acc is None
     assert summary.examples == 48
-    assert all(y[2] is None for _, y in training.recorder.points)
+    assert [epoch.held_out_acc for epoch in training.recorder.epochs] == [None, None]
     out = capsys.readouterr().out
     assert out.splitlines() == str(summary).splitlines()
     assert "valid" not in out
@@ -105,6 +98,8 @@ def test_the_learning_rate_falls_after_each_period_of_epochs(backend):
     """Five epochs of `train` are the same steps by hand, with the rates of the schedule."""
     training = Training(backend, n=16)
     training.run(5, lr=LR, lr_period=2, lr_decay=0.25)
+    rates = [epoch.learning_rate for epoch in training.recorder.epochs]
+    assert rates == [LR, LR, LR / 4, LR / 4, LR / 16]
     by_hand, trainer = Training(backend, n=16), backend.trainer
     sgd = trainer.sgd(by_hand.net, LR, 0.9, WD)
     loss = trainer.cross_entropy()
@@ -157,25 +152,6 @@ def test_predicting_after_training_leaves_the_running_statistics(backend, learnt
     backend.kaggle.predict_labels(training.net, training.valid_iter)
     for name, weight in training.weights().items():
         np.testing.assert_array_equal(weight, before[name])
-
-
-def test_the_book_s_own_plot_is_drawn_where_no_animator_is_given(training, monkeypatch):
-    import importlib
-
-    module = importlib.import_module(training.backend.kaggle.__name__)
-    drawn = []
-
-    class Plot(Recorder):
-        def __init__(self, **settings):
-            super().__init__()
-            drawn.append((settings, self))
-
-    monkeypatch.setattr(module, "Animator", Plot)
-    training.recorder = None
-    training.run(1, valid=False)
-    ((settings, plot),) = drawn
-    assert settings["legend"] == ["train loss", "train acc"]
-    assert len(plot.points) == 3
 
 
 def test_the_recipe_normalizes_as_the_book_does():

@@ -1,10 +1,18 @@
-"""Timer, Accumulator, reporting points and the closing lines."""
+"""Timer, Accumulator, the log of a training and its closing lines."""
 
 import time
 
 import pytest
+from conftest import Recorder
 
-from common.metrics import Accumulator, Timer, TrainingSummary, reporting_points
+from common.metrics import (
+    Accumulator,
+    KaggleSummary,
+    Timer,
+    TrainingLog,
+    TrainingSummary,
+    reporting_points,
+)
 
 
 def test_the_timer_records_every_time_it_is_stopped():
@@ -91,3 +99,74 @@ def test_the_closing_lines_are_the_chapter_s_with_the_wall_clock_beside_them():
         "500.0 examples/sec on [gpu(0)]",
         "250.0 examples/sec by the wall clock, loading and evaluation included (4.0 s)",
     ]
+
+
+class Drawn:
+    """An animator as the book's, which keeps its points."""
+
+    def __init__(self):
+        self.points = []
+
+    def add(self, x, y):
+        self.points.append((x, y))
+
+
+def run(listener, summary=TrainingSummary, held_out=0.5, batches=2):
+    """Two epochs of a loop as the book's; each batch of 3 has a loss of 6 in the first, of 3 in the second."""
+    log = TrainingLog(2, ["cpu"], listener, summary)
+    for loss in (6, 3):
+        for _, y in log.batches([("X", "yyy")] * batches):
+            log.add(Waiting(loss), Waiting(2), len(y))
+        log.end_epoch(held_out, 0.25)
+    return log.close()
+
+
+def test_a_log_tells_its_listener_what_happened(capsys):
+    recorder = Recorder()
+    summary = run(recorder)
+    assert recorder.images == [3, 6, 3, 6]
+    told = [(r.epoch, r.share, r.loss, r.images) for r in recorder.reports]
+    assert told == [(1, 0.5, 2, 3), (1, 1, 2, 6), (2, 0.5, 1, 3), (2, 1, 1, 6)]
+    assert all(report.acc == pytest.approx(2 / 3) for report in recorder.reports)
+    first, second = recorder.epochs
+    assert (first.epoch, first.train_loss, first.held_out_acc, first.learning_rate) == (
+        1,
+        2,
+        0.5,
+        0.25,
+    )
+    assert (second.epoch, second.train_loss, second.images) == (2, 1, 6)
+    assert (summary.loss, summary.test_acc, summary.examples) == (1, 0.5, 12)
+    assert capsys.readouterr().out.splitlines() == str(summary).splitlines()
+
+
+def test_a_log_reads_the_results_of_a_step_only_for_its_reports():
+    Waiting.reads = 0
+    run(Recorder(), batches=20)
+    assert Waiting.reads == 2 * 2 * 5  # loss and accuracy, five times in each of two epochs
+
+
+def test_a_log_draws_in_the_book_s_animator_and_breaks_the_means_at_each_epoch():
+    drawn = Drawn()
+    run(drawn, KaggleSummary)
+    xs = [x for x, _ in drawn.points]
+    assert xs == [0.5, 1, 1, 1.5, 2, 2]
+    losses = [y[0] for _, y in drawn.points]
+    assert losses[:2] == [2, 2]
+    assert losses[3:5] == [1, 1]
+    assert all(loss != loss for loss in (losses[2], losses[5]))  # nan: no line across
+    assert [y[2] for _, y in drawn.points] == [None, None, 0.5, None, None, 0.5]
+
+
+@pytest.mark.parametrize("held_out", [0.5, None])
+def test_without_an_animator_the_chapter_s_plot_is_drawn(held_out):
+    from matplotlib import pyplot as plt
+
+    before = plt.get_fignums()
+    run(None, KaggleSummary, held_out)
+    (number,) = set(plt.get_fignums()) - set(before)
+    (axis,) = plt.figure(number).axes
+    names = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert names == ["train loss", "train acc"] + ["valid acc"] * (held_out is not None)
+    assert axis.get_xlim() == (0, 2)
+    plt.close(number)

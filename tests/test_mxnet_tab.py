@@ -12,7 +12,7 @@ import pytest
 from conftest import bright_dataset, load_or_skip, python, random_dataset
 
 import backends
-from common import environment
+from common import environment, metrics
 from common.augmentation import (
     ColorJitter,
     RandomFlipLeftRight,
@@ -21,6 +21,7 @@ from common.augmentation import (
 )
 from common.errors import UserError, UserNotice
 from common.interface import Backend
+from common.metrics import Listener
 from common.weights import initial_weights, is_buffer
 
 ROOT = Path(__file__).parent.parent
@@ -346,7 +347,9 @@ def test_a_native_jitter_survives_hues_that_round_to_a_whole_turn():
 
 
 def test_a_native_jitter_comes_in_every_order_equally_often(tab):
-    jitter = tab.transforms._RandomColorJitter(ColorJitter(0.5, 0.5, 0.5, 0.5))
+    from backends.mxnet import _native
+
+    jitter = _native.RandomColorJitter(ColorJitter(0.5, 0.5, 0.5, 0.5))
     orders = Counter()
     for _ in range(2400):
         order = []
@@ -468,9 +471,19 @@ def test_a_trainer_that_does_not_add_gradients_up_is_refused(tab):
     train_small(tab, 1, (8,), kvstore=None)
 
 
-class Silent:
-    def add(self, x, y):
-        pass
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_a_batch_is_split_into_parts_that_differ_by_one_at_most(tab, n):
+    import mxnet as mx
+
+    from backends.mxnet import split_batch
+
+    X, y = mx.np.random.uniform(size=(8, 3, 8, 8)), mx.np.arange(8)
+    Xs, ys = split_batch(X, y, [mx.cpu()] * n)
+    sizes = [len(part) for part in ys]
+    assert sum(sizes) == 8
+    assert max(sizes) - min(sizes) <= 1
+    assert [len(part) for part in Xs] == sizes
+    np.testing.assert_array_equal(np.concatenate([part.asnumpy() for part in ys]), np.arange(8))
 
 
 def test_after_an_epoch_all_devices_have_the_statistics_that_are_saved(tab):
@@ -482,7 +495,7 @@ def test_after_an_epoch_all_devices_have_the_statistics_that_are_saved(tab):
     train_iter = load(bright_dataset(25, 0, 16), (), 12, True)
     test_iter = load(bright_dataset(21, 1, 16), (), 21, False)
     loss, trainer = tab.trainer.cross_entropy(), tab.trainer.adam(net)
-    tab.trainer.train_ch13(net, train_iter, test_iter, loss, trainer, 2, devices, Silent())
+    tab.trainer.train_ch13(net, train_iter, test_iter, loss, trainer, 2, devices, Listener())
     saved = tab.resnet.resnet18(2)
     tab.weights.set_weights(saved, tab.weights.get_weights(net))
     X, _ = next(iter(test_iter))
@@ -544,16 +557,19 @@ def test_the_timer_of_a_step_stops_when_the_step_is_done(tab, monkeypatch):
     events = []
     steps = lambda *arguments: events.append("step") or (0, 0)  # noqa: E731
     monkeypatch.setattr(tab.trainer, "train_batch_ch13", steps)
-    monkeypatch.setattr(tab.trainer, "evaluate_accuracy_gpus", lambda *arguments: 0.5)
+    monkeypatch.setattr(tab.trainer, "evaluate_accuracy_gpu", lambda *arguments: 0.5)
     monkeypatch.setattr(tab.trainer.npx, "waitall", lambda: events.append("wait"))
-    stop = tab.trainer.Timer.stop
-    monkeypatch.setattr(
-        tab.trainer.Timer, "stop", lambda timer: events.append("stop") or stop(timer)
-    )
+
+    class Watched(metrics.Accumulator):
+        def __getitem__(self, idx):
+            events.append("read") if len(self.data) == 3 and idx == 0 else None
+            return super().__getitem__(idx)
+
+    monkeypatch.setattr(metrics, "Accumulator", Watched)
     net = small_net([tab.devices.cpu()])
     batches = [(np.zeros(1), np.zeros(1))] * 3
-    tab.trainer.train_ch13(net, batches, batches, None, None, 1, [tab.devices.cpu()], Silent())
-    assert events[:9] == ["step", "wait", "stop"] * 3
+    tab.trainer.train_ch13(net, batches, batches, None, None, 1, [tab.devices.cpu()], Listener())
+    assert events == ["step", "wait", "read"] * 3
 
 
 def test_weights_are_those_after_the_step_although_mxnet_computes_behind_python_s_back(
@@ -596,7 +612,7 @@ def test_several_devices_keep_the_optimizer_s_state_from_epoch_to_epoch(tab):
         X = tab.transforms.to_float(tab.transforms.from_images(np.tile(images, (2, 1, 1, 1)), None))
         batch = X, mx.np.array(np.arange(4) % 2)
         loss = tab.trainer.cross_entropy()
-        tab.trainer.train_ch13(net, [batch], [batch], loss, trainer, 3, devices, Silent())
+        tab.trainer.train_ch13(net, [batch], [batch], loss, trainer, 3, devices, Listener())
         results.append(tab.weights.get_weights(net)["fc.weight"])
     moved = np.abs(results[0] - initial_weights(10)["fc.weight"]).max()
     # Where the momentum is lost, the two are 0.6 of the way apart.

@@ -12,7 +12,7 @@ import pytest
 from conftest import load_or_skip, needs
 
 import backends
-from docs.cells import cells_of, read_cells
+from docs.cells import cells_of, read_cells, with_settings
 from docs.figures import CHAPTERS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,6 +56,25 @@ def test_a_line_that_is_nearly_a_marker_is_refused(tmp_path, line):
         read_cells(write(tmp_path, "# %% a\nx = 1", f"{line}\ny = 2"))
 
 
+@pytest.mark.parametrize(
+    "line", ["a, b = 1, 2", "a = b", "a = b = 1", "a += 1", "print(1)", "a = (", "a: int = 1"]
+)
+def test_settings_are_names_and_literals(tmp_path, line):
+    with pytest.raises(ValueError, match=r"page\.py: the cell 'settings' holds .*not 'name = lit"):
+        read_cells(write(tmp_path, f"# %% settings\nx = 1\n{line}"))
+
+
+def test_settings_are_replaced_by_name(tmp_path):
+    code = "# Small.\nnum_epochs = 5  # passes\n\nname = 'é # b'\nlr = -1e-3"
+    cells = read_cells(write(tmp_path, f"# %% settings\n{code}", "# %% two\nnum_epochs = 5"))
+    assert with_settings(cells, {}) == cells
+    first, second = with_settings(cells, {"num_epochs": 1, "name": "it's"})
+    assert first.code == '# Small.\nnum_epochs = 1\n\nname = "it\'s"\nlr = -1e-3'
+    assert second == cells[1]
+    with pytest.raises(ValueError, match="the cell 'settings' does not set epochs, size"):
+        with_settings(cells, {"size": 1, "epochs": 2, "lr": 1})
+
+
 @needs_jupyter
 @pytest.mark.parametrize("chapter", CHAPTERS)
 @pytest.mark.parametrize("name", backends.FRAMEWORKS)
@@ -69,6 +88,9 @@ def test_a_notebook_has_every_cell_of_its_framework_and_no_output(chapter, name)
     assert all(not cell["outputs"] for cell in book.cells if cell["cell_type"] == "code")
     others = set(backends.FRAMEWORKS) - {name}
     assert not any(f"backends/{other}/" in json.dumps(book) for other in others)
+    foreign = {package for other in others for package in (other, *backends.FRAMEWORKS[other])}
+    imports = re.findall(r"(?:^|from |import )(\w+)", "\n".join(code))
+    assert not foreign & set(imports)
 
 
 def project(folder: Path, page: str, cells: str = "# %% one\nx = 1\n") -> Path:
@@ -113,15 +135,18 @@ def test_a_notebook_shows_the_source_of_its_own_framework(tmp_path, name):
 
 
 @needs_jupyter
+@pytest.mark.parametrize("chapter", CHAPTERS)
 @pytest.mark.parametrize("name", backends.FRAMEWORKS)
-def test_a_chapter_s_notebook_shows_what_its_page_names(name):
-    """What is compared with is cut out by Python's own ast, not by what makes the notebooks."""
+def test_a_chapter_s_notebook_shows_the_functions_that_its_page_names(chapter, name):
+    """The expected code is cut out by Python's own ast, not by the code that makes the notebooks."""
     from docs.notebooks import notebook
 
-    text = json.dumps(notebook(PAGES["image-augmentation"], name), ensure_ascii=False)
-    evaluated = {"mxnet": ("evaluate_accuracy_gpus", "_evaluate_accuracy")}
-    for function in ("train_epoch", *evaluated.get(name, ("evaluate_accuracy_gpu",))):
-        source = (ROOT / "backends" / name / "trainer.py").read_text(encoding="utf-8")
+    text = json.dumps(notebook(PAGES[chapter], name), ensure_ascii=False)
+    page = PAGES[chapter].read_text(encoding="utf-8")
+    named = re.findall(r"```\{source\} (\w+\.py) (\w+)\n```", page)  # without options
+    assert named
+    for file, function in named:
+        source = (ROOT / "backends" / name / file).read_text(encoding="utf-8")
         (node,) = [n for n in ast.parse(source).body if getattr(n, "name", "") == function]
         code = ast.get_source_segment(source, node)
         assert code
@@ -140,6 +165,79 @@ def test_a_notebook_has_the_page_s_words_and_tables_and_not_its_pictures(tmp_pat
     assert [part.strip() for part in prose(page).split("\n\n\n")] == [plain, table]
 
 
+COMPARED = """Before.
+
+| what | PyTorch | MXNet | TensorFlow | all |
+|:---|---:|---|---|---|
+| loss | `a \\| b` | the \\| mean | c | d |
+
+| MXNet | PyTorch |
+|---|---|
+| 1 | 2 |
+"""
+WORDS = """Before.
+
+:::{only} pytorch
+For one.
+:::
+
+::::{only} mxnet
+For another:
+
+```{source} file.py f
+```
+
+:::{differs}
+Not here.
+:::
+::::
+
+:::{differs}
+Much,
+
+as [here](traps.md).
+:::
+
+After."""
+
+
+@needs_jupyter
+def test_a_notebook_has_only_its_own_framework_s_column_of_a_table(tmp_path):
+    page = project(tmp_path, COMPARED)
+    for name, rows in {
+        "pytorch": ["| what | PyTorch |", "| :--- | ---: |", "| loss | `a \\| b` |"],
+        "mxnet": ["| what | MXNet |", "| :--- | --- |", "| loss | the \\| mean |"],
+    }.items():
+        _, table, other = prose(page, name).split("\n\n")
+        assert table.splitlines() == rows
+        assert other == COMPARED.split("\n\n")[2].strip()
+
+
+@needs_jupyter
+def test_a_notebook_has_only_its_own_framework_s_words_and_no_note_on_what_differs(tmp_path):
+    page = project(tmp_path, WORDS)
+    code = "```python\n# backends/mxnet/file.py\n\ndef f():\n    return 'mxnet'\n```"
+    for name, words in {
+        "pytorch": ["Before.", "For one.", "After."],
+        "mxnet": ["Before.", "For another:", *code.split("\n\n"), "After."],
+        "tensorflow": ["Before.", "After."],
+    }.items():
+        assert re.split(r"\n\n+", prose(page, name)) == words
+
+
+@needs_jupyter
+def test_a_notebook_runs_with_other_settings(tmp_path):
+    from docs.notebooks import notebook
+
+    cells = "# %% settings\nnum_epochs = 5\n\n# %% one\nx = 1\n"
+    page = project(tmp_path, "Words.\n\n```{cell} settings\n```\n", cells)
+    for settings, code in {None: "num_epochs = 5", (("num_epochs", 1),): "num_epochs = 1"}.items():
+        book = notebook(page, "pytorch", dict(settings) if settings else None)
+        assert book.cells[3]["source"] == code
+    with pytest.raises(ValueError, match="does not set epochs"):
+        notebook(page, "pytorch", {"epochs": 1})
+
+
 @needs_jupyter
 @pytest.mark.parametrize(
     ("block", "message"),
@@ -148,6 +246,8 @@ def test_a_notebook_has_the_page_s_words_and_tables_and_not_its_pictures(tmp_pat
         ("```{source} files.py f\n```", "files.py cannot be read"),
         ("```{cell} two\n```", "there is no cell 'two'"),
         (":::{note}\n:::", "cannot show the directive note"),
+        (":::{only} jax\nWords.\n:::", "no framework 'jax': choose from pytorch, mxnet, tens"),
+        ("| | PyTorch | MXNet | TensorFlow |\n|---|", r"the row '\|---\|' has too few"),
     ],
 )
 def test_what_a_notebook_cannot_show_is_named(tmp_path, block, message):
@@ -177,6 +277,13 @@ def test_a_notebook_finds_its_checkout_or_says_that_it_needs_one(tmp_path, insid
         )
 
 
+# The two chapters with all their cells, in minutes: few images, one epoch.
+SMALL = {
+    "image-augmentation": {"num_train": 60, "num_test": 30, "num_epochs": 1},
+    "kaggle-cifar10": {"num_train": 60, "num_test": 30, "num_epochs": 1},
+}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @needs_jupyter
@@ -184,10 +291,10 @@ def test_a_notebook_finds_its_checkout_or_says_that_it_needs_one(tmp_path, insid
 @pytest.mark.parametrize("name", backends.FRAMEWORKS)
 def test_a_notebook_runs_from_its_first_cell_to_its_last(chapter, name, tmp_path):
     load_or_skip(name)
-    from docs.notebooks import write_notebooks
+    from docs.notebooks import notebook
 
-    write_notebooks(PAGES[chapter], tmp_path)
     path = tmp_path / f"{chapter}-{name}.ipynb"
+    path.write_text(json.dumps(notebook(PAGES[chapter], name, SMALL[chapter])), encoding="utf-8")
     # In the folder where the site's build leaves it: in a checkout.
     script = (
         "import sys, nbformat, nbclient\n"

@@ -1,27 +1,77 @@
 """Pictures: what is drawn, in which shape, and what a notebook's Animator holds."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from common import plotting
+from common.metrics import Epoch
+
+
+def epochs(n: int, held_out: bool = True, rates: Sequence[float | None] | None = None):
+    rates = rates or [None] * n
+    return [
+        Epoch(
+            i, 1 / i, 0.5 - 0.25 / i, 0.75 - 0.5 / i if held_out else None, rates[i - 1], 100, 1.0
+        )
+        for i in range(1, n + 1)
+    ]
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    figures = []
+    monkeypatch.setattr(plotting, "save_figure", lambda path, figure: figures.append(figure))
+    return figures
+
+
+def curves_of(axis):
+    return {line.get_label(): list(map(tuple, line.get_xydata())) for line in axis.lines}
 
 
 def test_equal_pictures_are_equal_files(tmp_path):
     for name in ("a.png", "b.png"):
-        plotting.save_curves(tmp_path / name, {"train loss": [(1, 0.5), (2, 0.25)]}, "title")
+        plotting.save_curves(tmp_path / name, epochs(2, rates=[0.5, 0.25]), "test acc", "title")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-def test_curves_are_drawn_by_name_over_the_epochs(tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(plotting, "save_figure", lambda path, figure: drawn.append(figure))
-    losses = {"train loss": [(0.5, 0.9), (1, 0.7)]}
-    accuracies = {"train acc": [(0.5, 0.2), (1, 0.3)], "test acc": [(1, 0.4)]}
-    plotting.save_curves(tmp_path / "x.png", losses | accuracies, "title")
-    for axis, curves in zip(drawn[0].axes, (losses, accuracies), strict=True):
-        found = {line.get_label(): list(map(tuple, line.get_xydata())) for line in axis.lines}
-        assert found == curves
-        assert [text.get_text() for text in axis.get_legend().get_texts()] == list(curves)
+@pytest.mark.parametrize("held_out", ["test acc", "valid acc", None])
+@pytest.mark.parametrize("n", [1, 2, 100])
+def test_curves_have_a_point_an_epoch_and_say_what_it_is(drawn, n, held_out):
+    trained = epochs(n, held_out is not None)
+    plotting.save_curves(Path("x.png"), trained, held_out, "title")
+    losses, accuracies = drawn[0].axes
+    mean = "mean over the epoch, while the weights change"
+    assert curves_of(losses) == {f"train loss: {mean}": [(e.epoch, e.train_loss) for e in trained]}
+    expected = {f"train acc: {mean}": [(e.epoch, e.train_acc) for e in trained]}
+    if held_out:
+        after = f"{held_out}: measured after the epoch"
+        expected[after] = [(e.epoch, e.held_out_acc) for e in trained]
+    assert curves_of(accuracies) == expected
+    for axis in (losses, accuracies):
+        legend = [text.get_text() for text in axis.get_legend().get_texts()]
+        assert legend == list(curves_of(axis))
+        assert axis.get_xlim() == (0.5, n + 0.5)
+        assert all(line.get_marker() == "o" for line in axis.lines) == (n < 30)
+
+
+def test_a_learning_rate_that_changes_has_its_own_strip(drawn):
+    plotting.save_curves(Path("x.png"), epochs(3, rates=[0.5, 0.5, 0.25]), "test acc", "title")
+    (strip,) = (axis for axis in drawn[0].axes if "rate" in axis.get_ylabel())
+    (steps,) = strip.patches
+    values, edges, _ = steps.get_data()
+    assert values.tolist() == [0.5, 0.5, 0.25]
+    assert edges.tolist() == [0.5, 1.5, 2.5, 3.5]
+    assert strip.get_xlim() == (0.5, 3.5)
+    assert strip.get_yticks().tolist() == [0.25, 0.5]
+
+
+@pytest.mark.parametrize("rates", [[0.5, 0.5], [None, None], [0.5]])
+def test_a_learning_rate_that_stays_has_none(drawn, rates):
+    plotting.save_curves(Path("x.png"), epochs(len(rates), rates=rates), "test acc", "title")
+    assert len(drawn[0].axes) == 2
 
 
 def test_a_picture_is_whole_or_absent(tmp_path):

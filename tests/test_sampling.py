@@ -21,7 +21,6 @@ from common.sampling import (
     BRIGHTNESS,
     CONTRAST,
     HUE,
-    NOTHING,
     Crops,
     Decision,
     FlipsLeftRight,
@@ -29,7 +28,6 @@ from common.sampling import (
     Jitters,
     Normalizes,
     Resamples,
-    around_hue,
     crops,
     decide,
     epoch_order,
@@ -204,24 +202,6 @@ def test_crops_and_the_flips_after_them_are_merged_into_what_does_the_same(rng):
     found = steps[2].rows[:, None] @ X @ steps[2].columns[:, None].swapaxes(2, 3)
     np.testing.assert_allclose(found, wanted, atol=1e-6)
     assert decisions[3].rows.shape == (40, 9, 30)  # what was decided stays as it was
-
-
-def test_the_turns_around_hue_are_those_of_the_order():
-    order = jitters(ColorJitter(0.5, 0.5, 0.5, 0.5), 200).order
-    before, after = around_hue(order)
-    assert before.shape == after.shape == (200, 3)
-    for kinds, first, second in zip(order, before, after, strict=True):
-        turns = [*first[first != NOTHING], HUE, *second[second != NOTHING]]
-        assert turns == kinds.tolist()
-    without = jitters(ColorJitter(0.5, 0.5), 20).order
-    before, after = around_hue(without)
-    assert (before == without).all()
-    assert after.shape == (20, 0)
-
-
-def test_an_order_with_a_hue_in_some_images_alone_is_refused():
-    with pytest.raises(ValueError, match="every image changes its hue or none"):
-        around_hue(np.array([[BRIGHTNESS], [HUE]]))
 
 
 def test_normalizing_is_decided_alike_for_all_images():

@@ -232,7 +232,7 @@ def test_no_line_of_the_three_columns_is_cut_off_or_broken(browser, address, pag
     visit(browser, address + page)
     found = browser.execute_script("""
         document.querySelectorAll('details').forEach(details => details.open = true);
-        return [...document.querySelectorAll('.three-columns pre')].map(pre => {
+        return [...document.querySelectorAll('.three-columns :not(.output) > .highlight pre')].map(pre => {
             const {fontSize, lineHeight, paddingTop} = getComputedStyle(pre);
             const height = pre.clientHeight - 2 * parseFloat(paddingTop);
             return {
@@ -246,6 +246,100 @@ def test_no_line_of_the_three_columns_is_cut_off_or_broken(browser, address, pag
     assert [each["text"] for each in found if each["cut"]] == []
     assert [each["text"] for each in found if each["lines"] > each["text"].count("\n") + 1] == []
     assert all(each["size"] >= pixels for each in found)
+
+
+ROWS = """
+    const around = element => {
+        const {left, right, top, bottom} = element.getBoundingClientRect();
+        return {left, right, top, bottom};
+    };
+    return [...document.querySelectorAll('table.columns tbody tr')].map(row =>
+        [...row.cells].map(cell => ({cell: around(cell), code: cell.firstChild && around(cell.firstChild)})))"""
+
+
+@pytest.mark.parametrize("width", [1440, 1920])
+def test_the_three_columns_line_up_row_by_row_and_fit_the_window(browser, address, width):
+    resize(browser, width)
+    visit(browser, address + "three-columns.html")
+    rows = browser.execute_script(ROWS)
+    assert len(rows) > 50
+    for row in rows:
+        assert len(row) == 3
+        assert len({place["cell"]["top"] for place in row}) == 1
+        assert len({place["code"]["top"] for place in row if place["code"]}) == 1
+        for place in row:
+            if place["code"]:
+                assert place["code"]["right"] <= place["cell"]["right"]
+    for place in range(3):
+        assert len({(row[place]["cell"]["left"], row[place]["cell"]["right"]) for row in rows}) == 1
+    assert rows[0][2]["cell"]["right"] <= width
+    assert rows[0][2]["cell"]["right"] - rows[0][0]["cell"]["left"] > width - 50
+    overflow, size, contents = browser.execute_script("""
+        return [
+            [document.documentElement, ...document.querySelectorAll('.table-wrapper')]
+                .map(element => element.scrollWidth - element.clientWidth),
+            parseFloat(getComputedStyle(document.querySelector('table.columns code')).fontSize),
+            document.querySelector('.toc-drawer').checkVisibility()]""")
+    assert max(overflow) <= 0
+    assert 11 <= size <= 12
+    assert not contents
+
+
+def test_the_three_columns_scroll_by_themselves_on_a_telephone(browser, address):
+    resize(browser, 390, mobile=True)
+    visit(browser, address + "three-columns.html")
+    script = """
+        return [...document.querySelectorAll('.table-wrapper')].map(wrapper =>
+            [wrapper.clientWidth, wrapper.querySelector('td').clientWidth])"""
+    for wrapper, column in browser.execute_script(script):
+        assert wrapper < 390
+        assert column > 290
+
+
+def contrast(one: str, other: str) -> float:
+    """Return how WCAG 2 compares two colours, from 1 to 21."""
+
+    def luminance(colour: str) -> float:
+        levels = [int(level) / 255 for level in re.findall(r"\d+", colour)[:3]]
+        linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in levels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_words_that_differ_can_be_read_and_told_apart_without_colour(browser, address, theme):
+    visit(browser, address + "three-columns.html")
+    browser.execute_script("document.body.dataset.theme = arguments[0]", theme)
+    marks = browser.execute_script("""
+        return [...document.querySelectorAll('table.columns mark')].map(mark => {
+            const {backgroundColor, borderBottomStyle, borderBottomColor} = getComputedStyle(mark);
+            const colours = [...mark.children].map(word => getComputedStyle(word).color);
+            return {backgroundColor, borderBottomStyle, borderBottomColor, colours};
+        })""")
+    assert len(marks) > 30
+    for mark in marks:
+        assert mark["borderBottomStyle"] == "solid"
+        assert contrast(mark["borderBottomColor"], mark["backgroundColor"]) >= 3
+        assert all(contrast(colour, mark["backgroundColor"]) >= 4.5 for colour in mark["colours"])
+
+
+@pytest.mark.parametrize("chapter", ["image-augmentation", "kaggle-cifar10"])
+def test_what_a_cell_draws_is_shown_below_its_code_in_its_tab(browser, address, chapter):
+    visit(browser, address + f"{chapter}.html")
+    for framework in backends.FRAMEWORKS:
+        browser.execute_script("arguments[0].click()", label(browser, framework))
+        pictures = browser.execute_script("""
+            return [...document.querySelectorAll('.sd-tab-content img.output')]
+                .filter(picture => picture.checkVisibility())
+                .map(picture => {
+                    const code = picture.closest('.sd-tab-content').querySelector('.highlight');
+                    const below = !code || code.getBoundingClientRect().bottom <= picture.getBoundingClientRect().top;
+                    return [picture.src, below];
+                })""")
+        assert pictures
+        assert all(f"/{chapter}-{framework}-" in source and below for source, below in pictures)
 
 
 def test_what_scrolls_sideways_and_nothing_else_is_reached_with_the_keyboard(browser, address):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import bright_dataset, without_tracing
+from conftest import Recorder, bright_dataset, without_tracing
 
 from common import metrics
 from common.interface import Backend
@@ -13,16 +13,6 @@ from common.metrics import Accumulator
 from common.weights import initial_weights, is_buffer
 
 SIZE = 8
-
-
-class Recorder:
-    """An animator that keeps what it is given."""
-
-    def __init__(self):
-        self.points = []
-
-    def add(self, x, y):
-        self.points.append((x, tuple(y)))
 
 
 class Training:
@@ -90,18 +80,18 @@ def test_the_summary_is_what_was_printed_and_counts_every_image(training, capsys
 def test_reports_come_five_times_an_epoch_and_once_after_it(training):
     recorder = Recorder()
     training.run(2, recorder)
-    xs = [x for x, _ in recorder.points]
-    expected = [0.2, 0.4, 0.6, 0.8, 1, 1, 1.2, 1.4, 1.6, 1.8, 2, 2]
-    assert xs == pytest.approx(expected)
-    for x, (loss, acc, test_acc) in recorder.points[5::6]:
-        assert (loss, acc) == (None, None)
-        assert 0 <= test_acc <= 1, x
+    shares = [(report.epoch, report.share) for report in recorder.reports]
+    assert shares == [(epoch, i / 5) for epoch in (1, 2) for i in range(1, 6)]
+    assert [epoch.epoch for epoch in recorder.epochs] == [1, 2]
+    assert all(0 <= epoch.held_out_acc <= 1 for epoch in recorder.epochs)
+    assert recorder.images == [8, 16, 24, 32, 40] * 2
 
 
 def test_fewer_than_five_batches_are_trained_and_reported(backend):
     training, recorder = Training(backend, n=12), Recorder()
     training.run(1, recorder)
-    assert [x for x, _ in recorder.points] == [0.5, 1, 1]
+    assert [report.share for report in recorder.reports] == [0.5, 1]
+    assert len(recorder.epochs) == 1
 
 
 def test_a_batch_returns_the_sum_of_losses_and_the_number_right(backend, training):
@@ -134,13 +124,17 @@ def test_reported_numbers_are_those_of_the_batches_and_of_the_test_set(backend, 
     summary = training.run(2, recorder)
     for epoch in range(2):
         loss, right, count = np.cumsum(batches[3 * epoch : 3 * epoch + 3], axis=0).T
-        *during, after = recorder.points[4 * epoch : 4 * epoch + 4]
-        expected = np.stack([epoch + np.array([1, 2, 3]) / 3, loss / count, right / count], 1)
-        np.testing.assert_allclose([(x, *y[:2]) for x, y in during], expected, rtol=1e-5)
-    assert (summary.loss, summary.train_acc) == during[-1][1][:2]
+        told = recorder.reports[3 * epoch : 3 * epoch + 3]
+        assert [report.share for report in told] == [1 / 3, 2 / 3, 1]
+        expected = np.stack([loss / count, right / count, count], 1)
+        reported = [(report.loss, report.acc, report.images) for report in told]
+        np.testing.assert_allclose(reported, expected, rtol=1e-5)
+        after = recorder.epochs[epoch]
+        assert (after.train_loss, after.train_acc, after.images) == reported[-1]
+    assert (summary.loss, summary.train_acc) == (after.train_loss, after.train_acc)
     X, y = next(iter(backend.loaders.load_batched(test, (), 15, False)))
     right = to_numpy(backend.trainer.predict(training.net, X)).argmax(1) == to_numpy(y)
-    assert summary.test_acc == after[1][2] == pytest.approx(right.mean())
+    assert summary.test_acc == after.held_out_acc == pytest.approx(right.mean())
 
 
 class Clock:
@@ -182,14 +176,15 @@ def test_the_step_timer_runs_from_the_batch_to_its_numbers_and_the_summary_s_all
         return train_batch(*arguments)
 
     monkeypatch.setattr(metrics, "time", SimpleNamespace(perf_counter=clock.perf_counter))
-    monkeypatch.setattr(backend.trainer, "Accumulator", SlowToRead)
+    monkeypatch.setattr(metrics, "Accumulator", SlowToRead)
     monkeypatch.setattr(backend.trainer, "train_batch_ch13", slow_batch)
     training.train_iter = clock.slow(training.train_iter, 10)
     training.test_iter = clock.slow(training.test_iter, 100)
-    recorder.add = lambda x, y: setattr(clock, "now", clock.now + 1000)
+    recorder.on_report = lambda report: setattr(clock, "now", clock.now + 1000)
     summary = training.run(2, recorder)
     assert summary.step_seconds == 10 * (1 + 1 / 64)  # ten batches, each with a report
-    assert summary.seconds == summary.step_seconds + 10 * 10 + 6 * 100 + 12 * 1000
+    assert summary.seconds == summary.step_seconds + 10 * 10 + 6 * 100 + 10 * 1000
+    assert sum(epoch.seconds for epoch in recorder.epochs) == summary.seconds
 
 
 def test_the_mean_of_the_losses_is_minimised(backend):
@@ -215,8 +210,8 @@ def test_the_mean_of_the_losses_is_minimised(backend):
 def test_a_loss_without_one_value_per_example_is_refused(backend, training):
     X, y = next(iter(training.train_iter))
 
-    def first_loss(y_hat, y):
-        return training.loss(y_hat, y)[0]
+    def first_loss(*arguments):
+        return training.loss(*arguments)[0]
 
     with pytest.raises(ValueError, match="one value per example"):
         backend.trainer.train_batch_ch13(
@@ -308,7 +303,7 @@ def test_the_same_seed_trains_to_the_same_bits(backend):
     for _ in range(2):
         training, recorder = Training(backend, seed=5), Recorder()
         training.run(2, recorder)
-        recorders.append(recorder.points)
+        recorders.append(recorder.figures())
         weights.append(training.weights())
     assert recorders[0] == recorders[1]
     assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
@@ -320,7 +315,7 @@ def test_another_seed_trains_differently(backend):
     for seed in (0, 1):
         recorder = Recorder()
         Training(backend, seed=seed).run(1, recorder)
-        recorders.append(recorder.points)
+        recorders.append(recorder.figures())
     assert recorders[0] != recorders[1]
 
 
@@ -352,18 +347,6 @@ def test_a_network_may_be_prepared_again_in_full_precision(backend, training):
         logits.append(to_numpy(backend.trainer.predict(net, X)))
     assert (logits[0] != logits[1]).any()
     np.testing.assert_array_equal(logits[0], logits[2])
-
-
-@pytest.mark.parametrize("n", [2, 3, 5])
-def test_a_batch_is_split_into_parts_that_differ_by_one_at_most(backend, training, n):
-    X, y = next(iter(training.train_iter))
-    Xs, ys = backend.trainer.split_batch(X, y, training.devices * n)
-    sizes = [len(part) for part in ys]
-    assert sum(sizes) == 8
-    assert max(sizes) - min(sizes) <= 1
-    assert [len(part) for part in Xs] == sizes
-    to_numpy = backend.devices.to_numpy
-    np.testing.assert_array_equal(np.concatenate([to_numpy(part) for part in ys]), to_numpy(y))
 
 
 def test_the_metrics_of_a_batch_are_not_read_back(backend, training):
@@ -399,6 +382,7 @@ def test_an_epoch_adds_the_metrics_of_its_batches_up_unread(backend, training, m
             added.append(args)
             super().add(*args)
 
+    monkeypatch.setattr(metrics, "Accumulator", Watched)
     monkeypatch.setattr(backend.trainer, "Accumulator", Watched)
     training.run(1)
     assert len(added) == 5 + 3

@@ -21,14 +21,13 @@ from . import (
     transforms,
     weights,
 )
+from ._replicas import evaluate_accuracy_gpus, split_batch
 from .devices import cpu, gpu, num_gpus, try_all_gpus, try_gpu
 from .loaders import get_dataloader_workers
 from .resnet import Residual, init_cnn, resnet18
 from .trainer import (
     accuracy,
     evaluate_accuracy_gpu,
-    evaluate_accuracy_gpus,
-    split_batch,
     train_batch_ch13,
     train_ch13,
 )

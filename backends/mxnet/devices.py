@@ -17,7 +17,7 @@ from common.environment import (
 )
 from common.errors import UserError
 
-from .resnet import BFLOAT16, in_bfloat16
+from ._bfloat16 import BFLOAT16, in_bfloat16
 
 image_layout = "NCHW"
 NO_BFLOAT16 = "--precision bf16: MXNet needs a processor with AVX-512 for it"

@@ -21,6 +21,8 @@ from .weights import get_weights, parameters_by_name
 # Differs: the running variance is biased, and Adam adds epsilon inside the
 # bias correction.
 CONVENTIONS = Conventions(bn_variance="biased", adam_epsilon_place="inside")
+# Gluon has no public way to look into a network or into the state of an
+# optimizer: the names with an underscore below are its own.
 NAMES = {position: name for name, position in POSITIONS.items()}
 
 

@@ -6,12 +6,10 @@ The layers know their input channels, so all weights exist as soon as the
 network does; the book's are deferred to the first batch.
 """
 
-import numpy as onp
 from mxnet import init
 from mxnet.gluon import nn
 
-# NumPy has no such type; MXNet knows it by this name.
-BFLOAT16 = onp.dtype([("bfloat16", onp.uint16)])
+from ._layers import Network, add, relu
 
 
 class Residual(nn.HybridBlock):
@@ -45,21 +43,11 @@ class Residual(nn.HybridBlock):
         self.bn2 = nn.BatchNorm(in_channels=num_channels)
 
     def hybrid_forward(self, F, X):
-        Y = _relu(F, self.bn1(self.conv1(X)))  # (n, channels, h/strides, ...)
+        Y = relu(F, self.bn1(self.conv1(X)))  # (n, channels, h/strides, ...)
         Y = self.bn2(self.conv2(Y))
         if self.conv3 is not None:
             X = self.conv3(X)
-        return _relu(F, _add(F, Y, X))
-
-
-# npx.relu and + are the same functions, but not oneDNN's: around each of them
-# a batch is copied from oneDNN's layout and back.
-def _relu(F, X):
-    return F.npx.activation(X, act_type="relu")
-
-
-def _add(F, X, Y):
-    return F.elemwise_add(X.as_nd_ndarray(), Y.as_nd_ndarray()).as_np_ndarray()
+        return relu(F, add(F, Y, X))
 
 
 def resnet_block(in_channels, num_channels, num_residuals, first_block=False):
@@ -83,7 +71,7 @@ def resnet18(num_classes, in_channels=3):
     Takes images of shape (n, in_channels, height, width), float, of any size;
     returns logits of shape (n, num_classes).
     """
-    net = _Network()
+    net = Network()
     net.add(
         nn.Conv2D(64, kernel_size=3, padding=1, in_channels=in_channels),
         nn.BatchNorm(in_channels=64),
@@ -99,26 +87,6 @@ def resnet18(num_classes, in_channels=3):
     return net
 
 
-UNIFORM = init.Uniform()  # Gluon's default: +-0.07, whatever the layer
-
-
-class _Network(nn.HybridSequential):
-    """Layers in a row that have weights from the start.
-
-    The book's cells initialize their network themselves. Gluon would ignore
-    that for weights that exist, and leave them on the CPU.
-    """
-
-    def initialize(
-        self,
-        init=UNIFORM,
-        ctx=None,
-        verbose=False,
-        force_reinit=True,
-    ):
-        super().initialize(init, ctx, verbose, force_reinit)
-
-
 def init_cnn(module):
     """Initialize weights for CNNs: Xavier-uniform, with zero biases.
 
@@ -127,48 +95,3 @@ def init_cnn(module):
     if isinstance(module, nn.Dense | nn.Conv2D):
         devices = module.weight.list_ctx()
         module.initialize(init.Xavier(), devices, force_reinit=True)
-
-
-def in_bfloat16(net):
-    """Compute convolutions and products in bfloat16, from float32 weights.
-
-    What lies between them is bfloat16 too, as each cast copies a batch out of
-    oneDNN's layout; BatchNorm's weights and statistics stay float32, and the
-    results are float32 again. Upstream's own way, `amp.init`, does nothing
-    where the NumPy interface is on.
-    """
-    in_float32(net)
-    net.apply(_cast_weights)
-    forward = net.hybrid_forward
-
-    def hybrid_forward(F, x, **weights):
-        y = forward(F, _cast(F, x, BFLOAT16), **weights)
-        return _cast(F, y, "float32")
-
-    net.hybrid_forward = hybrid_forward
-
-
-def _cast_weights(module):
-    if not isinstance(module, nn.Dense | nn.Conv2D):
-        return
-    forward = module.hybrid_forward
-
-    def hybrid_forward(F, x, **weights):
-        weights = {name: _cast(F, w, BFLOAT16) for name, w in weights.items()}
-        return forward(F, x, **weights)
-
-    module.hybrid_forward = hybrid_forward
-
-
-def in_float32(net):
-    """Compute a network as it was made, whatever `in_bfloat16` has done."""
-    net.apply(_as_made)
-
-
-def _as_made(module):
-    vars(module).pop("hybrid_forward", None)
-
-
-def _cast(F, x, dtype):
-    # Only the operator of the old interface knows bfloat16.
-    return F.amp_cast(x.as_nd_ndarray(), dtype=dtype).as_np_ndarray()

@@ -10,10 +10,9 @@ rounded to the nearest level, and what is normalized is floats.
 import warnings
 
 import numpy as onp
-from mxnet import image, nd, np, npx
-from mxnet.gluon import Block, nn
+from mxnet import nd, np, npx
+from mxnet.gluon import nn
 from mxnet.gluon.data.vision import transforms
-from PIL import Image
 
 from common.augmentation import (
     ColorJitter,
@@ -23,27 +22,17 @@ from common.augmentation import (
     Resize,
     split_normalize,
 )
-from common.datasets.images import as_rgb
-from common.errors import UserNotice
 from common.sampling import (
-    CONTRAST,
-    HUE,
-    NOTHING,
-    SATURATION,
     Crops,
     FlipsLeftRight,
     FlipsTopBottom,
     Jitters,
     Normalizes,
     Resamples,
-    around_hue,
 )
 
-# Upstream, src/operator/image/image_random-inl.h: `gray =` for `gray +=`.
-SATURATION_IS_WRONG = UserNotice(
-    "MXNet's own saturation is wrong: as the grey of a pixel it takes 0.114 x "
-    "blue alone, so colours turn dark; the batched pipeline is right"
-)
+from . import _native
+
 GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, as in Pillow
 OPPOSITE = (1 / 2, 5 / 6, 1 / 6)  # hues of cyan, magenta, yellow, in turns
 
@@ -62,118 +51,31 @@ def native(augs):
     def one_liner(aug):
         match aug:
             case RandomFlipLeftRight(p):
-                return _RandomFlip(transforms.RandomFlipLeftRight(), 1, p)
+                return _native.RandomFlip(
+                    transforms.RandomFlipLeftRight(), 1, p
+                )
             case RandomFlipTopBottom(p):
-                return _RandomFlip(transforms.RandomFlipTopBottom(), 0, p)
+                return _native.RandomFlip(
+                    transforms.RandomFlipTopBottom(), 0, p
+                )
             case RandomResizedCrop(size, scale, ratio):
-                return _RandomResizedCrop(size, scale, ratio)
+                return _native.RandomResizedCrop(size, scale, ratio)
             case ColorJitter():
                 if aug.saturation:
-                    warnings.warn(SATURATION_IS_WRONG, stacklevel=3)
-                return _RandomColorJitter(aug)
+                    warnings.warn(_native.SATURATION_IS_WRONG, stacklevel=3)
+                return _native.RandomColorJitter(aug)
             case Resize(size):
-                return _Resize(size)
+                return _native.Resize(size)
         raise TypeError(f"no native transform for {aug}")
 
     return transforms.Compose(
         [
-            nn.Lambda(_to_ndarray),
+            nn.Lambda(_native.to_ndarray),
             *(one_liner(aug) for aug in images),
             transforms.ToTensor(),
             *(transforms.Normalize(aug.mean, aug.std) for aug in normalize),
         ]
     )
-
-
-def _to_ndarray(image):
-    """Return an image of NumPy or PIL as MXNet's array."""
-    return np.array(as_rgb(image), dtype=onp.uint8)
-
-
-class _RandomFlip(Block):
-    """Gluon's flip where it is right: for even sizes, and one time in two.
-
-    Upstream leaves the middle line of an odd size uninitialised, and takes
-    no probability.
-    """
-
-    def __init__(self, flip, axis, p):
-        super().__init__()
-        self.flip, self.axis, self.p = flip, axis, p
-
-    def forward(self, x):
-        if self.p == 0.5 and x.shape[self.axis] % 2 == 0:
-            return self.flip(x)
-        flips = np.random.uniform() < self.p
-        return np.where(flips, np.flip(x, self.axis), x)
-
-
-class _RandomColorJitter(Block):
-    """Gluon's four changes of colour, in an order drawn for each image.
-
-    Its own RandomColorJitter looks a hue that it has turned back, and that
-    rounds to a whole turn, up behind the end of a table: sooner or later the
-    process dies (upstream, issue 18986). RandomHue never turns back. Of four
-    zeros, RandomColorJitter leaves its result unwritten.
-    """
-
-    def __init__(self, aug):
-        super().__init__()
-        changes = {
-            transforms.RandomBrightness: aug.brightness,
-            transforms.RandomContrast: aug.contrast,
-            transforms.RandomSaturation: aug.saturation,
-            transforms.RandomHue: aug.hue,
-        }
-        self.changes = [kind(most) for kind, most in changes.items() if most]
-
-    def forward(self, x):
-        order = np.random.uniform(size=len(self.changes)).argsort()
-        for i in order.asnumpy().astype(int):
-            x = self.changes[i](x)
-        return x
-
-
-class _Resize(Block):
-    """Gluon's resize where it is right: where neither side shrinks.
-
-    Differs: where a side shrinks, upstream skips pixels. There Pillow
-    resizes, antialiased as in the other backends.
-    """
-
-    def __init__(self, size):
-        super().__init__()
-        self.height, self.width = size
-        self.resize = transforms.Resize((self.width, self.height))
-
-    def forward(self, x):
-        height, width, _ = x.shape
-        if height <= self.height and width <= self.width:
-            return self.resize(x)
-        picture = Image.fromarray(x.asnumpy())
-        picture = picture.resize(
-            (self.width, self.height), Image.Resampling.BILINEAR
-        )
-        return _to_ndarray(picture)
-
-
-class _RandomResizedCrop(Block):
-    """The box that Gluon's crop draws, from Python's `random`, resized anew.
-
-    Differs: mx.image resizes what it cuts out too, without antialiasing;
-    that is dropped.
-    """
-
-    def __init__(self, size, scale, ratio):
-        super().__init__()
-        height, width = size
-        self.arguments = (width, height), scale, ratio
-        self.resize = _Resize(size)
-
-    def forward(self, x):
-        _, box = image.random_size_crop(x, *self.arguments)
-        left, top, width, height = box
-        return self.resize(x[top : top + height, left : left + width])
 
 
 def from_images(images, device):
@@ -316,40 +218,30 @@ def adjust_hue(X, shifts):
     return _like(X, np.stack(channels, axis=1))
 
 
+# In the order of BRIGHTNESS, CONTRAST, SATURATION, HUE in common.sampling.
+ADJUST = adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue
+
+
 def color_jitter(X, factors, order):
     """Change brightness, contrast, saturation and hue in each image's order.
 
     `factors` is (n, 4) and `order` (n, k), as common.sampling.Jitters says.
     """
     Y = to_float(X)
-    before, after = around_hue(order)
-    for turn in before.T:  # (n,): what each image changes now
-        Y = _blend_by_turn(Y, factors, turn)
-    if (order == HUE).any():
-        Y = adjust_hue(Y, factors[:, HUE])
-    for turn in after.T:
-        Y = _blend_by_turn(Y, factors, turn)
+    for turn in order.T:  # (n,): what each image changes now
+        kinds = onp.unique(turn)
+        groups = [onp.flatnonzero(turn == kind) for kind in kinds]
+        changed = [
+            ADJUST[kind](_take(Y, group), factors[group, kind])
+            for kind, group in zip(kinds, groups, strict=True)
+        ]
+        back = onp.argsort(onp.concatenate(groups))
+        Y = _take(np.concatenate(changed), back)
     return _like(X, Y)
 
 
-def _blend_by_turn(Y, factors, turn):
-    """Change brightness, contrast, saturation or nothing in each image.
-
-    All of them are blends: with black, the mean grey, the grey of the pixel,
-    or by a factor of 1. So each is a product of the colours with a matrix of
-    the image's own, and a sum: every image takes part, and none is moved.
-    """
-    factors = factors[onp.arange(len(turn)), turn].astype(onp.float64)
-    factors = onp.where(turn == NOTHING, 1, factors)
-    factors, turn = factors[:, None, None], turn[:, None, None]
-    grey = (1 - factors) * GREY  # (n, 1, 3): of each colour, into all three
-    matrices = factors * onp.eye(3) + grey * (turn == SATURATION)
-    matrices = np.array(matrices, dtype=Y.dtype, ctx=Y.ctx)  # (n, 3, 3)
-    grey = np.array(grey * (turn == CONTRAST), dtype=Y.dtype, ctx=Y.ctx)
-    colours = Y.reshape(len(Y), 3, -1)  # (n, 3, height * width)
-    mean = npx.batch_dot(grey, _mean(colours))  # (n, 1, 1)
-    colours = npx.batch_dot(matrices, colours) + mean
-    return np.clip(colours, 0, 1).reshape(Y.shape)
+def _take(X, indices):
+    return X.take(np.array(indices, dtype="int64", ctx=X.ctx), axis=0)
 
 
 def normalize(X, mean, std):

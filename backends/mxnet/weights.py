@@ -48,12 +48,21 @@ def get_weights(net) -> Weights:
 
 def parameters_by_name(net):
     """Return the parameters of a `resnet18` by their canonical names."""
-    own = net._collect_params_with_prefix()  # as save_parameters names them
-    if not {"0.weight", "8.bias"} <= own.keys():
-        raise ValueError("the network is not a resnet18 of this project")
-    num_classes, in_channels = own["8.bias"].shape[0], own["0.weight"].shape[1]
+    try:
+        in_channels, num_classes = net[0].weight.shape[1], net[8].bias.shape[0]
+    except (AttributeError, IndexError, TypeError):
+        raise ValueError(
+            "the network is not a resnet18 of this project"
+        ) from None
     names = weight_shapes(num_classes, in_channels)
-    return {name: own[gluon_name(name)] for name in names}
+    return {name: _parameter(net, gluon_name(name)) for name in names}
+
+
+def _parameter(net, name):
+    """Follow Gluon's name of a parameter, such as 3.0.bn1.gamma."""
+    for part in name.split("."):
+        net = net[int(part)] if part.isdecimal() else getattr(net, part)
+    return net
 
 
 def _value(name, parameter):

@@ -67,7 +67,7 @@ def describe(devices, precision="fp32", compile=False):
         if torch.backends.cudnn.allow_tf32 and precision == "fp32":
             settings["precision"] = "fp32, TF32 in convolutions"
     if compile:
-        on_gpu = "the step in one CUDA graph"
+        on_gpu = "inductor, in CUDA graphs"
         settings["compile"] = "inductor" if on_cpu else on_gpu
     return settings
 

@@ -3,15 +3,13 @@
 import torch
 from torch import nn
 
-from common.metrics import (
-    Accumulator,
-    Timer,
-    TrainingSummary,
-    reporting_points,
-)
-from common.plotting import Animator
+from common.metrics import Accumulator, TrainingLog
 
-from ._cuda_graph import OneGraph
+from ._wrappers import MixedPrecision, on_devices
+
+ONE_VALUE_PER_EXAMPLE = (
+    "loss must give one value per example: pass reduction='none'"
+)
 
 
 def cross_entropy():
@@ -26,12 +24,7 @@ def adam(net, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
     inside.
     """
     return torch.optim.Adam(
-        net.parameters(),
-        lr=lr,
-        betas=betas,
-        eps=eps,
-        fused=True,
-        capturable=isinstance(net, OneGraph),
+        net.parameters(), lr=lr, betas=betas, eps=eps, fused=True
     )
 
 
@@ -57,30 +50,16 @@ def prepare(net, devices, precision="fp32", compile=False):
 
     The weights stay those of `net`, in float32; with 'bf16', convolutions
     and products are computed in bfloat16 and the logits return as float32.
-    `compile` is inductor on the CPU; on a GPU it puts the whole training
-    step into one CUDA graph, for an optimizer that is made after this.
+    `compile` is torch.compile; on a GPU in the mode that captures CUDA graphs.
     """
     # Convolutions run faster on images whose channels lie side by side.
     net = net.to(devices[0], memory_format=torch.channels_last)
     if precision == "bf16":
-        net = _MixedPrecision(net)
+        net = MixedPrecision(net)
     if not compile:
         return net
-    return torch.compile(net) if devices[0].type == "cpu" else OneGraph(net)
-
-
-class _MixedPrecision(nn.Module):
-    def __init__(self, net):
-        super().__init__()
-        self.net = net
-
-    def forward(self, X):
-        # Each weight is cast once anyway, and a CUDA graph would not notice
-        # that a cast from before its capture is out of date.
-        with torch.autocast(
-            X.device.type, torch.bfloat16, cache_enabled=False
-        ):
-            return self.net(X).float()
+    on_cpu = devices[0].type == "cpu"
+    return torch.compile(net, mode="default" if on_cpu else "reduce-overhead")
 
 
 def predict(net, X, training=False):
@@ -114,19 +93,6 @@ def evaluate_accuracy_gpu(net, data_iter, device=None):
     return metric[0] / metric[1]
 
 
-def split_batch(X, y, devices):
-    """Split X and y into a part for each device, as even as can be."""
-    return tuple(
-        [
-            part.to(device)
-            for part, device in zip(
-                whole.tensor_split(len(devices)), devices, strict=True
-            )
-        ]
-        for whole in (X, y)
-    )
-
-
 def train_batch_ch13(net, X, y, loss, trainer, devices):
     """Train for a minibatch with multiple GPUs (defined in Chapter 13).
 
@@ -136,44 +102,14 @@ def train_batch_ch13(net, X, y, loss, trainer, devices):
     """
     X, y = X.to(devices[0]), y.to(devices[0])
     net.train()
-    if isinstance(net, OneGraph):  # what follows, as one launch
-        return net.step(train_batch_ch13, X, y, loss, trainer, devices)
     trainer.zero_grad()
     pred = net(X)
     l = loss(pred, y)
     if l.shape != y.shape:
-        raise ValueError("loss must give one value per example")
+        raise ValueError(ONE_VALUE_PER_EXAMPLE)
     l.mean().backward()
     trainer.step()
     return l.detach().sum(), accuracy(pred, y)
-
-
-def train_epoch(
-    net, train_iter, loss, trainer, devices, epoch, timer, animator
-):
-    """Train for one epoch; return the mean loss, the accuracy, the examples.
-
-    About five times it reports loss and accuracy so far to `animator`; only
-    then does the host wait for the device.
-    """
-    num_batches = len(train_iter)
-    reports = reporting_points(num_batches)
-    # Sum of losses, number of correct predictions, number of examples
-    metric = Accumulator(3)
-    for i, (features, labels) in enumerate(train_iter, start=1):
-        timer.start()
-        l, acc = train_batch_ch13(
-            net, features, labels, loss, trainer, devices
-        )
-        metric.add(l, acc, len(labels))
-        if i in reports:
-            train_loss = metric[0] / metric[2]
-            train_acc = metric[1] / metric[2]
-        timer.stop()
-        if i in reports:
-            x = epoch + i / num_batches
-            animator.add(x, (train_loss, train_acc, None))
-    return train_loss, train_acc, int(metric[2])
 
 
 def train_ch13(
@@ -188,37 +124,15 @@ def train_ch13(
 ):
     """Train a model with multiple GPUs (defined in Chapter 13).
 
-    Reports about five times an epoch to `animator`, by default the book's
-    plot; only then does the host wait for the device. Prints the chapter's
-    closing lines and returns them as a TrainingSummary.
+    Reports to `animator` as common.metrics.TrainingLog does, by default in
+    the book's plot. Prints the chapter's closing lines and returns them as a
+    TrainingSummary.
     """
-    timer, total = Timer(), Timer()
-    if animator is None:
-        animator = Animator(
-            xlabel="epoch",
-            xlim=[1, num_epochs],
-            ylim=[0, 1],
-            legend=["train loss", "train acc", "test acc"],
-        )
-    examples = 0
-    net = net.to(devices[0])
-    if len(devices) > 1:
-        net = nn.DataParallel(net, device_ids=devices)
-    for epoch in range(num_epochs):
-        train_loss, train_acc, count = train_epoch(
-            net, train_iter, loss, trainer, devices, epoch, timer, animator
-        )
-        test_acc = evaluate_accuracy_gpu(net, test_iter)
-        animator.add(epoch + 1, (None, None, test_acc))
-        examples += count
-    summary = TrainingSummary(
-        train_loss,
-        train_acc,
-        test_acc,
-        examples,
-        step_seconds=timer.sum(),
-        seconds=total.stop(),
-        devices=str(devices),
-    )
-    print(summary)
-    return summary
+    net = on_devices(net, devices)
+    log = TrainingLog(num_epochs, devices, animator)
+    for _ in range(num_epochs):
+        for X, y in log.batches(train_iter):
+            l, acc = train_batch_ch13(net, X, y, loss, trainer, devices)
+            log.add(l, acc, len(y))
+        log.end_epoch(evaluate_accuracy_gpu(net, test_iter))
+    return log.close()

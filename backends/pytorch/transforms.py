@@ -20,17 +20,12 @@ from common.augmentation import (
 )
 from common.datasets.images import as_rgb
 from common.sampling import (
-    CONTRAST,
-    HUE,
-    NOTHING,
-    SATURATION,
     Crops,
     FlipsLeftRight,
     FlipsTopBottom,
     Jitters,
     Normalizes,
     Resamples,
-    around_hue,
 )
 
 from .devices import from_numpy
@@ -203,40 +198,30 @@ def adjust_hue(X, shifts):
     return _like(X, value[:, None] - chroma[:, None] * share)
 
 
+# In the order of BRIGHTNESS, CONTRAST, SATURATION, HUE in common.sampling.
+ADJUST = adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue
+
+
 def color_jitter(X, factors, order):
     """Change brightness, contrast, saturation and hue in each image's order.
 
     `factors` is (n, 4) and `order` (n, k), as common.sampling.Jitters says.
     """
     Y = to_float(X).contiguous()  # channels apart: their sums are faster
-    before, after = around_hue(order)
-    for turn in before.T:  # (n,): what each image changes now
-        Y = _blend_by_turn(Y, factors, turn)
-    if (order == HUE).any():
-        Y = adjust_hue(Y, factors[:, HUE])
-    for turn in after.T:
-        Y = _blend_by_turn(Y, factors, turn)
+    for turn in order.T:  # (n,): what each image changes now
+        kinds = np.unique(turn)
+        groups = [np.flatnonzero(turn == kind) for kind in kinds]
+        changed = [
+            ADJUST[kind](_take(Y, group), factors[group, kind])
+            for kind, group in zip(kinds, groups, strict=True)
+        ]
+        back = np.argsort(np.concatenate(groups))
+        Y = _take(torch.cat(changed), back)
     return _like(X, Y)
 
 
-def _blend_by_turn(Y, factors, turn):
-    """Change brightness, contrast, saturation or nothing in each image.
-
-    All of them are blends: with black, the mean grey, the grey of the pixel,
-    or by a factor of 1. So each is a product of the colours with a matrix of
-    the image's own, and a sum: every image takes part, and none is moved.
-    """
-    factors = factors[np.arange(len(turn)), turn].astype(np.float64)
-    factors = np.where(turn == NOTHING, 1, factors)
-    factors, turn = factors[:, None, None], turn[:, None, None]
-    grey = (1 - factors) * GREY  # (n, 1, 3): of each colour, into all three
-    matrices = factors * np.eye(3) + grey * (turn == SATURATION)
-    matrices = from_numpy(matrices, Y.device).to(Y.dtype)  # (n, 3, 3)
-    grey = from_numpy(grey * (turn == CONTRAST), Y.device).to(Y.dtype)
-    colours = Y.flatten(2)  # (n, 3, height * width)
-    mean = grey @ colours.mean(dim=2, keepdim=True)  # (n, 1, 1)
-    colours = torch.baddbmm(mean, matrices, colours).clamp_(0, 1)
-    return colours.view_as(Y)
+def _take(X, indices):
+    return X.index_select(0, from_numpy(indices, X.device))
 
 
 def normalize(X, mean, std):

@@ -30,7 +30,6 @@ from .resnet import Residual, init_cnn, resnet18
 from .trainer import (
     accuracy,
     evaluate_accuracy_gpu,
-    split_batch,
     train_batch_ch13,
     train_ch13,
 )
@@ -47,7 +46,6 @@ __all__ = [
     "init_cnn",
     "num_gpus",
     "resnet18",
-    "split_batch",
     "train_batch_ch13",
     "train_ch13",
     "try_all_gpus",

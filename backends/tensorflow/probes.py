@@ -15,7 +15,6 @@ from common.weights import network_sizes
 
 from ._graphs import graph
 from .resnet import Residual, resnet18
-from .trainer import _logits
 from .weights import get_weights, set_weights, variables_by_name
 
 # Differs: Adam adds epsilon inside the bias correction.
@@ -89,20 +88,18 @@ def gradients(net, X, y, loss):
 
     In training mode; BatchNorm's running statistics move with it.
     """
-    found = graph(net, "gradients", _gradients, loss)(X, y)
+    found = _gradients(net, X, y, loss)
     return {
         name: from_keras(gradient.numpy())
         for name, gradient in zip(_trained(net), found, strict=True)
     }
 
 
-def _gradients(net, loss):
-    def gradients(X, y):
-        with tf.GradientTape() as tape:
-            l = tf.reduce_mean(loss(_logits(net, X, training=True), y))
-        return tape.gradient(l, list(_trained(net).values()))
-
-    return gradients
+@graph
+def _gradients(net, X, y, loss):
+    with tf.GradientTape() as tape:
+        l = tf.reduce_mean(loss(y, net(X, training=True)))
+    return tape.gradient(l, list(_trained(net).values()))
 
 
 def _trained(net):
@@ -136,6 +133,7 @@ def set_state(net, trainer, state):
 
 def _slots(trainer):
     """Return the optimizer's variables by the slots of common.reference."""
+    # Keras has no public name for Adam's, nor for which belongs to which.
     if isinstance(trainer, keras.optimizers.SGD):
         return {"momentum": trainer.momentums} if trainer.momentum else {}
     return {"first": trainer._momentums, "second": trainer._velocities}

@@ -12,19 +12,10 @@ arrays or tensors.
 import tensorflow as tf
 
 from common.augmentation import (
-    ColorJitter,
-    RandomFlipLeftRight,
-    RandomFlipTopBottom,
-    RandomResizedCrop,
-    Resize,
     split_normalize,
 )
 from common.datasets.images import as_rgb
 from common.sampling import (
-    CONTRAST,
-    HUE,
-    NOTHING,
-    SATURATION,
     Crops,
     FlipsLeftRight,
     FlipsTopBottom,
@@ -32,6 +23,8 @@ from common.sampling import (
     Normalizes,
     Resamples,
 )
+
+from ._native import NATIVE
 
 GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, as in Pillow
 OPPOSITE = (1 / 2, 5 / 6, 1 / 6)  # hues of cyan, magenta, yellow, in turns
@@ -64,86 +57,6 @@ def native(augs):
         return X
 
     return transform
-
-
-def _native_flip_left_right(aug, X, seed):
-    if aug.p == 0.5:
-        return tf.image.stateless_random_flip_left_right(X, seed)
-    flips = tf.random.stateless_uniform((), seed) < aug.p
-    return tf.where(flips, tf.image.flip_left_right(X), X)
-
-
-def _native_flip_top_bottom(aug, X, seed):
-    if aug.p == 0.5:
-        return tf.image.stateless_random_flip_up_down(X, seed)
-    flips = tf.random.stateless_uniform((), seed) < aug.p
-    return tf.where(flips, tf.image.flip_up_down(X), X)
-
-
-def _native_crop(aug, X, seed):
-    # Differs: the height of a box is drawn evenly, where PyTorch and MXNet
-    # draw its area: a mean area of .36 of the image where theirs is .44 at the
-    # first chapter's settings, and .81 and .82 at the Kaggle chapter's, with
-    # sides of 32 to 40 pixels of 40.
-    # The place is drawn here. Upstream's boxes never reach the lower and the
-    # right edge, unless they are as long as the image: in
-    # core/kernels/image/sample_distorted_bounding_box_op.cc
-    # Uniform(original_height - height) leaves its argument out.
-    seed, places = tf.unstack(tf.random.split(seed, 2))
-    _, size, _ = tf.image.stateless_sample_distorted_bounding_box(
-        tf.shape(X),
-        tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
-        seed,
-        min_object_covered=0.0,
-        aspect_ratio_range=aug.ratio,
-        area_range=aug.scale,
-    )
-    height, width = size[0], size[1]  # and all channels
-    room = tf.cast(tf.shape(X)[:2] - size[:2] + 1, tf.float32)
-    place = tf.cast(tf.random.stateless_uniform((2,), places) * room, tf.int32)
-    top, left = place[0], place[1]
-    box = X[top : top + height, left : left + width]
-    return _resize(box, aug.size)
-
-
-def _native_resize(aug, X, _):
-    return _resize(X, aug.size)
-
-
-def _resize(X, size):
-    """Return floats 0..1 of another size; rounding may leave that range."""
-    return tf.clip_by_value(tf.image.resize(X, size, antialias=True), 0, 1)
-
-
-def _native_jitter(aug, X, seed):
-    # Differs: brightness is added, contrast turns about the mean of each
-    # channel, saturation scales that of HSV, and the order is always this.
-    brightness, contrast, saturation, hue = tf.unstack(
-        tf.random.split(seed, 4)
-    )
-    if aug.brightness:
-        X = tf.image.stateless_random_brightness(X, aug.brightness, brightness)
-    if aug.contrast:
-        X = tf.image.stateless_random_contrast(
-            X, max(0, 1 - aug.contrast), 1 + aug.contrast, contrast
-        )
-    X = tf.clip_by_value(X, 0, 1)  # or saturation and hue have no meaning
-    if aug.saturation:
-        X = tf.image.stateless_random_saturation(
-            X, max(0, 1 - aug.saturation), 1 + aug.saturation, saturation
-        )
-    if aug.hue:
-        X = tf.image.stateless_random_hue(X, aug.hue, hue)
-    return tf.clip_by_value(X, 0, 1)
-
-
-NATIVE = {
-    RandomFlipLeftRight: _native_flip_left_right,
-    RandomFlipTopBottom: _native_flip_top_bottom,
-    RandomResizedCrop: _native_crop,
-    ColorJitter: _native_jitter,
-    Resize: _native_resize,
-}
 
 
 def from_images(images, device):
@@ -235,20 +148,21 @@ def crop_resize(X, rows, columns):
 
 def adjust_brightness(X, factors):
     """Multiply each image by its factor, (n,)."""
-    P = _planes(to_float(X))
-    return _like(X, _pixels(_blend(P, tf.zeros_like(P[0]), factors)))
+    Y = to_float(X)
+    return _like(X, _blend(Y, tf.zeros_like(Y), factors))
 
 
 def adjust_contrast(X, factors):
     """Blend each image with its mean grey; factors (n,), 0 is all grey."""
-    P = _planes(to_float(X))
-    return _like(X, _pixels(_blend(P, _mean(_grey(P)), factors)))
+    Y = to_float(X)
+    mean = tf.reduce_mean(_grey(Y), axis=(1, 2), keepdims=True)
+    return _like(X, _blend(Y, mean, factors))  # mean is (n, 1, 1, 1)
 
 
 def adjust_saturation(X, factors):
     """Blend each pixel with its grey; factors (n,), 0 is all grey."""
-    P = _planes(to_float(X))
-    return _like(X, _pixels(_blend(P, _grey(P), factors)))
+    Y = to_float(X)
+    return _like(X, _blend(Y, _grey(Y), factors))
 
 
 def adjust_hue(X, shifts):
@@ -258,11 +172,8 @@ def adjust_hue(X, shifts):
     clip(2 - 6 * d, 0, 1), where d is the distance of the hue, in turns, from
     the one OPPOSITE to the channel's own.
     """
-    return _like(X, _pixels(_turn_hue(_planes(to_float(X)), shifts)))
-
-
-def _turn_hue(P, shifts):
-    red, green, blue = tf.unstack(P)  # each (n, height, width)
+    Y = to_float(X)
+    red, green, blue = tf.unstack(Y, axis=3)  # each (n, height, width)
     value = tf.maximum(tf.maximum(red, green), blue)
     chroma = value - tf.minimum(tf.minimum(red, green), blue)
     # Grey has no hue.
@@ -276,14 +187,18 @@ def _turn_hue(P, shifts):
             (red - green) / divisor + 2 / 3,
         ),
     )
-    hue = hue + _per_image(tf.cast(shifts, P.dtype))
+    hue = hue + tf.reshape(tf.cast(shifts, Y.dtype), (-1, 1, 1))
     channels = []
     for opposite in OPPOSITE:
         turns = hue - opposite
         distance = tf.abs(turns - tf.round(turns))  # 0 to 1/2
         share = tf.clip_by_value(2 - 6 * distance, 0, 1)
         channels.append(value - chroma * share)
-    return tf.stack(channels)
+    return _like(X, tf.stack(channels, axis=3))
+
+
+# In the order of BRIGHTNESS, CONTRAST, SATURATION, HUE in common.sampling.
+ADJUST = adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue
 
 
 def color_jitter(X, factors, order):
@@ -291,56 +206,23 @@ def color_jitter(X, factors, order):
 
     `factors` is (n, 4) and `order` (n, k), as common.sampling.Jitters says.
     """
-    Y = to_float(X)
-    factors = tf.cast(factors, Y.dtype)
-    turns = tf.unstack(tf.cast(order, tf.int32), axis=1)  # k of (n,)
-    # What a graph is given it cannot look into; there the hue may turn by 0.
-    known = tf.get_static_value(order)
-    turns_hue = known is None or bool((known == HUE).any())
-    return _like(X, _jitter(Y, factors, turns, turns_hue)) if turns else X
+    Y, factors = to_float(X), tf.convert_to_tensor(factors)
+    for turn in tf.unstack(order, axis=1):  # (n,): what each changes now
+        Y = _adjust_in_turn(Y, factors, turn)
+    return _like(X, Y)
 
 
-# As a graph: operator by operator it takes four times as long.
 @tf.function(autograph=False, reduce_retracing=True)
-def _jitter(Y, factors, turns, turns_hue):
-    P, order = _planes(Y), tf.stack(turns, axis=1)
-    hue = tf.cast(order == HUE, tf.int32)  # (n, k)
-    after = tf.cumsum(hue, axis=1, exclusive=True)  # 1 after hue's turn
-    for turn in tf.unstack(tf.where(hue + after > 0, NOTHING, order), axis=1):
-        P = _blend_by_turn(P, factors, turn)  # (n,): what each image changes
-    if turns_hue:
-        changes = tf.cast(tf.reduce_max(hue, axis=1), P.dtype)
-        P = _turn_hue(P, factors[:, HUE] * changes)
-    for turn in tf.unstack(tf.where(after > 0, order, NOTHING), axis=1):
-        P = _blend_by_turn(P, factors, turn)
-    return _pixels(P)
-
-
-def _blend_by_turn(P, factors, turn):
-    """Change brightness, contrast, saturation or nothing in each image.
-
-    All of them are blends: with black, the mean grey, the grey of the pixel,
-    or by a factor of 1. So every image takes part, and none is moved.
-    """
-    factors = tf.gather(factors, tf.maximum(turn, 0), axis=1, batch_dims=1)
-    factors = tf.where(turn == NOTHING, tf.ones_like(factors), factors)
-    grey = _grey(P)
-    base = _per_image(tf.cast(turn == CONTRAST, P.dtype)) * _mean(grey)
-    base += _per_image(tf.cast(turn == SATURATION, P.dtype)) * grey
-    return _blend(P, base, factors)
-
-
-def _planes(Y):
-    """Return pixels as planes of one colour each, (3, n, height, width).
-
-    Where the three lie side by side, blends take longer.
-    """
-    return tf.transpose(Y, (3, 0, 1, 2))
-
-
-def _pixels(P):
-    """Return planes as images again, (n, height, width, 3)."""
-    return tf.transpose(P, (1, 2, 3, 0))
+def _adjust_in_turn(Y, factors, turn):
+    groups = [tf.where(turn == kind)[:, 0] for kind in range(len(ADJUST))]
+    changed = [
+        adjust(tf.gather(Y, group), tf.gather(factors[:, kind], group))
+        for kind, (adjust, group) in enumerate(
+            zip(ADJUST, groups, strict=True)
+        )
+    ]
+    back = tf.argsort(tf.concat(groups, axis=0))
+    return tf.gather(tf.concat(changed, axis=0), back)
 
 
 def normalize(X, mean, std):
@@ -352,26 +234,16 @@ def normalize(X, mean, std):
     return (Y - tf.cast(mean, Y.dtype)) / tf.cast(std, Y.dtype)
 
 
-def _blend(P, base, factors):
-    """Return factor * P + (1 - factor) * base, kept in 0..1."""
-    factors = _per_image(tf.cast(factors, P.dtype))
-    return tf.clip_by_value(factors * P + (1 - factors) * base, 0, 1)
+def _blend(Y, base, factors):
+    """Return factor * Y + (1 - factor) * base, kept in 0..1."""
+    factors = tf.reshape(tf.cast(factors, Y.dtype), (-1, 1, 1, 1))
+    return tf.clip_by_value(factors * Y + (1 - factors) * base, 0, 1)
 
 
-def _grey(P):
-    """Return the grey of each pixel, (n, height, width)."""
-    red, green, blue = tf.unstack(P)
+def _grey(Y):
+    """Return the grey of each pixel, (n, height, width, 1)."""
+    red, green, blue = tf.split(Y, 3, axis=3)
     return GREY[0] * red + GREY[1] * green + GREY[2] * blue
-
-
-def _mean(grey):
-    """Return the mean of each image, (n, 1, 1)."""
-    return tf.reduce_mean(grey, axis=(1, 2), keepdims=True)
-
-
-def _per_image(values):
-    """Return one value per image, (n, 1, 1)."""
-    return tf.reshape(values, (-1, 1, 1))
 
 
 def _like(X, Y):

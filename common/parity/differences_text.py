@@ -66,7 +66,7 @@ class Section:
     notes: tuple[str, ...] = ()
 
 
-RESNET = "resnet.py Residual.__init__\n:tensorflow: batch_norm BatchNorm"
+RESNET = "resnet.py Residual.__init__\n:tensorflow: _layers.py batch_norm BatchNorm"
 DECLARED = (
     "backends/pytorch/probes.py",
     "backends/mxnet/probes.py",
@@ -74,7 +74,7 @@ DECLARED = (
 )
 ADAM = tuple(f"backends/{name}/trainer.py adam" for name in ("pytorch", "mxnet", "tensorflow"))
 PREDICT = tuple(f"backends/{n}/trainer.py predict" for n in ("pytorch", "mxnet", "tensorflow"))
-SGD = "trainer.py sgd\n:mxnet: sgd _SGD\n:tensorflow: sgd _SGD"
+SGD = "trainer.py sgd\n:mxnet: _sgd.py SGD\n:tensorflow: _sgd.py SGD"
 NATIVE_JITTER = "backends/tensorflow/transforms.py _native_jitter"
 NATIVE_MXNET = "backends/mxnet/transforms.py native"
 
@@ -161,7 +161,7 @@ SGD does not.
 Left alone, the losses of PyTorch and Keras are means. Gluon's is one value per example: `backward` on it gives the
 gradient of the sum, which becomes that of the mean only if `step` is told the size of the batch.
 """,
-        ("trainer.py train_batch_ch13\n:tensorflow: train_batch_ch13 _train_step",),
+        ("trainer.py train_batch_ch13",),
     ),
     Section(
         "Adam's epsilon",
@@ -171,7 +171,7 @@ What is added to the root of the second moment. Where gradients are much larger 
 gradient is of its size makes a smaller step. Keras' default is ten times the others'. It is an argument, so one that
 is given is the same everywhere, but for its place: see the next.
 """,
-        ("trainer.py adam\n:tensorflow: adam _Adam",),
+        ("trainer.py adam",),
         ("backends/tensorflow/trainer.py adam",),
     ),
     Section(
@@ -186,7 +186,7 @@ Their epsilon then counts for $\epsilon / \sqrt{1 - \beta_2^t}$: 32 times as muc
 
 This is not aligned but declared: the arbiter computes so when it checks MXNet and TensorFlow.
 """,
-        ("trainer.py adam\n:tensorflow: adam _Adam",),
+        ("trainer.py adam",),
         (*ADAM, *DECLARED),
     ),
     Section(

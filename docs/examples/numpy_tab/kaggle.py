@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from common.metrics import KaggleSummary, Timer
-from common.plotting import Animator
+from common.metrics import KaggleSummary, TrainingLog
 
 from .trainer import (
     cross_entropy,
@@ -11,7 +10,7 @@ from .trainer import (
     predict,
     set_learning_rate,
     sgd,
-    train_epoch,
+    train_batch_ch13,
 )
 
 
@@ -38,36 +37,17 @@ def train(
     """
     loss = cross_entropy()
     trainer = sgd(net, lr, momentum=0.9, weight_decay=wd)
-    timer, total = Timer(), Timer()
-    if animator is None:
-        legend = ["train loss", "train acc", "valid acc"]
-        animator = Animator(
-            xlabel="epoch",
-            xlim=[1, num_epochs],
-            legend=legend if valid_iter is not None else legend[:2],
-        )
-    examples, valid_acc = 0, None
+    log = TrainingLog(num_epochs, devices, animator, KaggleSummary)
     for epoch in range(num_epochs):
-        if epoch > 0 and epoch % lr_period == 0:
-            set_learning_rate(trainer, trainer.lr * lr_decay)
-        train_loss, train_acc, count = train_epoch(
-            net, train_iter, loss, trainer, devices, epoch, timer, animator
-        )
+        set_learning_rate(trainer, lr * lr_decay ** (epoch // lr_period))
+        for X, y in log.batches(train_iter):
+            l, acc = train_batch_ch13(net, X, y, loss, trainer, devices)
+            log.add(l, acc, len(y))
+        valid_acc = None
         if valid_iter is not None:
             valid_acc = evaluate_accuracy_gpu(net, valid_iter)
-            animator.add(epoch + 1, (None, None, valid_acc))
-        examples += count
-    summary = KaggleSummary(
-        train_loss,
-        train_acc,
-        valid_acc,
-        examples,
-        step_seconds=timer.sum(),
-        seconds=total.stop(),
-        devices=str(devices),
-    )
-    print(summary)
-    return summary
+        log.end_epoch(valid_acc, trainer.lr)
+    return log.close()
 
 
 def predict_labels(net, test_iter):

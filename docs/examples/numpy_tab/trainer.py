@@ -4,13 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from common.metrics import (
-    Accumulator,
-    Timer,
-    TrainingSummary,
-    reporting_points,
-)
-from common.plotting import Animator
+from common.metrics import Accumulator, TrainingLog
 from common.reference import ALIGNED, SGD, Adam, layers
 
 from .devices import describe
@@ -79,11 +73,6 @@ def evaluate_accuracy_gpu(net, data_iter, device=None):  # noqa: ARG001
     return metric[0] / metric[1]
 
 
-def split_batch(X, y, devices):
-    """Split X and y into a part for each device, as even as can be."""
-    return np.array_split(X, len(devices)), np.array_split(y, len(devices))
-
-
 def train_batch_ch13(net, X, y, loss, trainer, devices):  # noqa: ARG001
     """Train for a minibatch with multiple GPUs (defined in Chapter 13).
 
@@ -117,33 +106,6 @@ def backpropagate(net, X, y, loss):
     return pred, l
 
 
-def train_epoch(
-    net, train_iter, loss, trainer, devices, epoch, timer, animator
-):
-    """Train for one epoch; return the mean loss, the accuracy, the examples.
-
-    About five times it reports loss and accuracy so far to `animator`.
-    """
-    num_batches = len(train_iter)
-    reports = reporting_points(num_batches)
-    # Sum of losses, number of correct predictions, number of examples
-    metric = Accumulator(3)
-    for i, (features, labels) in enumerate(train_iter, start=1):
-        timer.start()
-        l, acc = train_batch_ch13(
-            net, features, labels, loss, trainer, devices
-        )
-        metric.add(l, acc, len(labels))
-        if i in reports:
-            train_loss = metric[0] / metric[2]
-            train_acc = metric[1] / metric[2]
-        timer.stop()
-        if i in reports:
-            x = epoch + i / num_batches
-            animator.add(x, (train_loss, train_acc, None))
-    return train_loss, train_acc, int(metric[2])
-
-
 def train_ch13(
     net,
     train_iter,
@@ -156,34 +118,14 @@ def train_ch13(
 ):
     """Train a model with multiple GPUs (defined in Chapter 13).
 
-    Reports about five times an epoch to `animator`, by default the book's
-    plot. Prints the chapter's closing lines and returns them as a
+    Reports to `animator` as common.metrics.TrainingLog does, by default in
+    the book's plot. Prints the chapter's closing lines and returns them as a
     TrainingSummary.
     """
-    timer, total = Timer(), Timer()
-    if animator is None:
-        animator = Animator(
-            xlabel="epoch",
-            xlim=[1, num_epochs],
-            ylim=[0, 1],
-            legend=["train loss", "train acc", "test acc"],
-        )
-    examples = 0
-    for epoch in range(num_epochs):
-        train_loss, train_acc, count = train_epoch(
-            net, train_iter, loss, trainer, devices, epoch, timer, animator
-        )
-        test_acc = evaluate_accuracy_gpu(net, test_iter)
-        animator.add(epoch + 1, (None, None, test_acc))
-        examples += count
-    summary = TrainingSummary(
-        train_loss,
-        train_acc,
-        test_acc,
-        examples,
-        step_seconds=timer.sum(),
-        seconds=total.stop(),
-        devices=str(devices),
-    )
-    print(summary)
-    return summary
+    log = TrainingLog(num_epochs, devices, animator)
+    for _ in range(num_epochs):
+        for X, y in log.batches(train_iter):
+            l, acc = train_batch_ch13(net, X, y, loss, trainer, devices)
+            log.add(l, acc, len(y))
+        log.end_epoch(evaluate_accuracy_gpu(net, test_iter))
+    return log.close()

@@ -1,0 +1,52 @@
+"""A Gluon network that computes in bfloat16."""
+
+import numpy as onp
+from mxnet.gluon import nn
+
+# NumPy has no such type; MXNet knows it by this name.
+BFLOAT16 = onp.dtype([("bfloat16", onp.uint16)])
+
+
+def in_bfloat16(net):
+    """Compute convolutions and products in bfloat16, from float32 weights.
+
+    What lies between them is bfloat16 too, as each cast copies a batch out of
+    oneDNN's layout; BatchNorm's weights and statistics stay float32, and the
+    results are float32 again. Upstream's own way, `amp.init`, does nothing
+    where the NumPy interface is on.
+    """
+    in_float32(net)
+    net.apply(_cast_weights)
+    forward = net.hybrid_forward
+
+    def hybrid_forward(F, x, **weights):
+        y = forward(F, _cast(F, x, BFLOAT16), **weights)
+        return _cast(F, y, "float32")
+
+    net.hybrid_forward = hybrid_forward
+
+
+def _cast_weights(module):
+    if not isinstance(module, nn.Dense | nn.Conv2D):
+        return
+    forward = module.hybrid_forward
+
+    def hybrid_forward(F, x, **weights):
+        weights = {name: _cast(F, w, BFLOAT16) for name, w in weights.items()}
+        return forward(F, x, **weights)
+
+    module.hybrid_forward = hybrid_forward
+
+
+def in_float32(net):
+    """Compute a network as it was made, whatever `in_bfloat16` has done."""
+    net.apply(_as_made)
+
+
+def _as_made(module):
+    vars(module).pop("hybrid_forward", None)
+
+
+def _cast(F, x, dtype):
+    # Only the operator of the old interface knows bfloat16.
+    return F.amp_cast(x.as_nd_ndarray(), dtype=dtype).as_np_ndarray()

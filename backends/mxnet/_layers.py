@@ -1,0 +1,33 @@
+"""What the network needs and Gluon does not have as it is."""
+
+from mxnet import init
+from mxnet.gluon import nn
+
+UNIFORM = init.Uniform()  # Gluon's default: +-0.07, whatever the layer
+
+
+# npx.relu and + are the same functions, but not oneDNN's: around each of them
+# a batch is copied from oneDNN's layout and back.
+def relu(F, X):
+    return F.npx.activation(X, act_type="relu")
+
+
+def add(F, X, Y):
+    return F.elemwise_add(X.as_nd_ndarray(), Y.as_nd_ndarray()).as_np_ndarray()
+
+
+class Network(nn.HybridSequential):
+    """Layers in a row that have weights from the start.
+
+    The book's cells initialize their network themselves. Gluon would ignore
+    that for weights that exist, and leave them on the CPU.
+    """
+
+    def initialize(
+        self,
+        init=UNIFORM,
+        ctx=None,
+        verbose=False,
+        force_reinit=True,
+    ):
+        super().initialize(init, ctx, verbose, force_reinit)

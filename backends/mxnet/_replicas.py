@@ -1,0 +1,130 @@
+"""Training in Gluon on several devices, each with a copy of the network.
+
+`split_f` deals a batch out as shards. A small last batch may leave a device
+without an example.
+"""
+
+from mxnet import autograd, gluon, npx
+
+from common.metrics import Accumulator
+
+
+def devices_of(net):
+    """Return the devices that hold the parameters of a network."""
+    parameter, *_ = net.collect_params().values()
+    return parameter.list_ctx()
+
+
+def split_batch(X, y, devices):
+    """Split X and y into a part for each device, as even as can be.
+
+    Left alone, Gluon refuses a batch that does not divide evenly.
+    """
+    return _split(X, devices), _split(y, devices)
+
+
+def _split(whole, devices):
+    parts = gluon.utils.split_data(whole, len(devices), even_split=False)
+    return [
+        part.as_in_ctx(device)
+        for part, device in zip(parts, devices, strict=True)
+    ]
+
+
+def train_batch(net, X, y, loss, trainer, devices, split_f):
+    """Do what train_batch_ch13 does, on several devices."""
+    _synchronise(trainer)
+    parts = list(zip(*split_f(X, y, devices), strict=True))
+    shards = [(X_shard, y_shard) for X_shard, y_shard in parts if len(y_shard)]
+    with autograd.record():
+        preds = [net(X_shard) for X_shard, _ in shards]
+        ls = [
+            loss(pred, y_shard)
+            for pred, (_, y_shard) in zip(preds, shards, strict=True)
+        ]
+    for l, (_, y_shard) in zip(ls, shards, strict=True):
+        if l.shape != y_shard.shape:
+            raise ValueError("loss must give one value per example")
+        l.backward()
+    for device, (_, y_shard) in zip(devices, parts, strict=True):
+        if not len(y_shard):
+            _zero_gradients(net, device)
+    # The store adds the devices' gradients up; step divides by the batch size.
+    trainer.step(len(y))
+    correct = [
+        _correct(pred, y_shard)
+        for pred, (_, y_shard) in zip(preds, shards, strict=True)
+    ]
+    return _total([l.sum() for l in ls]), _total(correct)
+
+
+def evaluate_accuracy_gpus(net, data_iter, split_f=split_batch):
+    """Compute the accuracy on all devices of a network, in evaluation mode."""
+    devices = devices_of(net)
+    npx.waitall()  # for BatchNorm's statistics, as in weights.get_weights
+    metric = Accumulator(2)  # number of correct predictions, of examples
+    for X, y in data_iter:
+        shards = zip(*split_f(X, y, devices), strict=True)
+        with autograd.pause():
+            correct = [
+                _correct(net(X_shard), y_shard)
+                for X_shard, y_shard in shards
+                if len(y_shard)
+            ]
+        metric.add(_total(correct), len(y))
+        npx.waitall()  # else Ctrl-C would wait for all that is queued
+    return metric[0] / metric[1]
+
+
+def average_buffers(net):
+    """Give all devices the mean of their BatchNorm statistics.
+
+    Each device has seen other examples, and Gluon saves the mean: so it is
+    the mean that is evaluated, and the next epoch starts from.
+    """
+    npx.waitall()
+    for parameter in net.collect_params().values():
+        if parameter.grad_req == "null":
+            arrays = parameter.list_data()
+            mean = _total(arrays) / len(arrays)
+            # Not set_data, which would have the trainer's store made anew,
+            # without the optimizer's state.
+            for array in arrays:
+                array[:] = mean.as_in_ctx(array.ctx)
+
+
+def _correct(pred, y):
+    return (pred.argmax(axis=1).astype(y.dtype) == y).sum()
+
+
+def _total(values):
+    """Return the sum of one value per device, on the first of them."""
+    return sum((v.as_in_ctx(values[0].ctx) for v in values[1:]), values[0])
+
+
+def _synchronise(trainer):
+    """Make the devices start from the same values, and stay in step.
+
+    Raises ValueError for a trainer that lets them drift apart.
+    """
+    # No public name tells how a trainer sums, or has it sum before a step.
+    if trainer._kvstore_params["kvstore"] is None:
+        raise ValueError(
+            "a gluon.Trainer with kvstore=None does not add up the gradients "
+            "of several devices: leave kvstore at 'device'"
+        )
+    # Left to the first step, this would undo what its backward pass has
+    # done to BatchNorm's statistics.
+    if not trainer._kv_initialized:
+        trainer._init_kvstore()
+        trainer._init_params()
+
+
+def _zero_gradients(net, device):
+    """Clear the gradients of a device that got no example of a small batch."""
+    for parameter in net.collect_params().values():
+        if parameter.grad_req != "null":
+            parameter.grad(device)[:] = 0
+            # Else step takes them for forgotten ones, and stops. (Its
+            # ignore_stale_grad would leave this device out of the sum.)
+            parameter.data(device)._fresh_grad = True

@@ -1,0 +1,85 @@
+"""Keras layers that the network needs and Keras does not have as they are."""
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+# Registered, so that Keras can copy and load a network of these layers.
+registered = keras.saving.register_keras_serializable("three_tabs")
+
+
+def batch_norm(name):
+    """Return BatchNorm with the numbers of the other frameworks.
+
+    Differs: Keras' own epsilon is 1e-3 and its momentum 0.99.
+    """
+    # Without autocast its weights stay float32 also where X is bfloat16.
+    return BatchNorm(momentum=0.9, epsilon=1e-5, autocast=False, name=name)
+
+
+@registered
+class BatchNorm(layers.BatchNormalization):
+    """Keras' BatchNorm in TensorFlow's one operator, not in a dozen.
+
+    Differs: its running variance is unbiased, as PyTorch's; that of Keras'
+    own layer is biased, as MXNet's.
+    """
+
+    def call(self, X, training=None):
+        training = bool(training) and self.trainable
+        operator = _in_float64 if X.dtype == tf.float64 else _fused
+        Y, mean, variance = operator(
+            X,
+            tf.convert_to_tensor(self.gamma),
+            tf.convert_to_tensor(self.beta),
+            tf.convert_to_tensor(self.moving_mean),
+            tf.convert_to_tensor(self.moving_variance),
+            self.epsilon,
+            training,
+        )
+        if training:
+            # Differs: PyTorch keeps the statistics of the first device.
+            mean, variance = _mean_over_devices([mean, variance])
+            keep = self.momentum
+            for running, new in (
+                (self.moving_mean, mean),
+                (self.moving_variance, variance),
+            ):
+                running.assign(running * keep + new * (1 - keep))
+        return Y
+
+
+def _fused(X, gamma, beta, mean, variance, epsilon, training):
+    """Return the result, and the mean and unbiased variance of the batch."""
+    Y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=X,
+        scale=gamma,
+        offset=beta,
+        mean=mean,
+        variance=variance,
+        epsilon=epsilon,
+        is_training=training,
+    )
+    return Y, mean, variance
+
+
+def _in_float64(X, gamma, beta, mean, variance, epsilon, training):
+    """Do what `_fused` does, in float64, which that operator lacks."""
+    if training:
+        mean, variance = tf.nn.moments(X, [0, 1, 2])
+    Y = tf.nn.batch_normalization(X, mean, variance, beta, gamma, epsilon)
+    count = tf.cast(tf.size(X[..., 0]), X.dtype)
+    return Y, mean, variance * count / (count - 1)
+
+
+def _mean_over_devices(tensors):
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return tensors
+    return replica.all_reduce(tf.distribute.ReduceOp.MEAN, tensors)
+
+
+def layers_of(module):
+    """Return the layers of a network or layer, itself and inner ones too."""
+    # Keras has no public way: `layers` stops at a layer of one's own.
+    return list(module._flatten_layers())

@@ -1,0 +1,110 @@
+"""Training in TensorFlow on several devices, each with a copy of the network.
+
+A `tf.distribute` strategy keeps the copies; the network and its optimizer are
+made in the strategy's scope. A small last batch may leave a device without an
+example.
+"""
+
+import functools
+
+import keras
+import tensorflow as tf
+
+
+def replicate(net, devices):
+    """Return the network with its variables on the devices.
+
+    That is `net` itself if they are there already, else a copy: the place of
+    a variable is settled when it is made.
+    """
+    if not net.weights:
+        raise ValueError("the network has no weights yet: build it first")
+    places = [net.weights[0].value.device]
+    if net.distribute_strategy.num_replicas_in_sync > 1:
+        places = net.distribute_strategy.extended.worker_devices
+    if len(places) == len(devices) and all(
+        place.endswith(device.lstrip("/"))
+        for place, device in zip(places, devices, strict=True)
+    ):
+        return net
+    with _strategy(tuple(devices)).scope():
+        copy = keras.models.clone_model(net)
+    copy.set_weights(net.get_weights())
+    if len(devices) == 1:
+        vars(copy)["_device"] = devices[0]  # where its graphs run
+    return copy
+
+
+@functools.cache
+def _strategy(devices):
+    """Return the one strategy of these devices: two would mix their sums."""
+    if len(devices) == 1:
+        return tf.distribute.OneDeviceStrategy(devices[0])
+    return tf.distribute.MirroredStrategy(devices)
+
+
+def train_batch(net, X, y, loss, trainer, devices):
+    """Do what train_batch_ch13 does, on several devices."""
+    strategy = net.distribute_strategy
+    if len(devices) != strategy.num_replicas_in_sync:
+        raise ValueError(
+            f"the network is not on {devices}: call trainer.prepare for them, "
+            "then make the optimizer"
+        )
+    X_shards, y_shards = _shards(X, devices), _shards(y, devices)
+
+    def replica_step():
+        i = _replica()
+        X_shard, y_shard = _some(X_shards[i], X), _some(y_shards[i], y)
+        with tf.GradientTape() as tape:
+            y_hat = net(X_shard, training=True)
+            l = loss(y_shard, y_hat)
+            if l.shape != y_shard.shape:
+                raise ValueError("loss must give one value per example")
+            if not len(y_shards[i]):
+                l, y_hat = 0 * l, y_hat[:0]
+            # This device's part of the mean: the optimizer adds them up.
+            objective = tf.reduce_sum(l) / len(y)
+        gradients = tape.gradient(objective, net.trainable_variables)
+        trainer.apply(gradients, net.trainable_variables)
+        correct = tf.argmax(y_hat, axis=1) == tf.cast(y_shards[i], tf.int64)
+        return tf.reduce_sum(l), tf.reduce_sum(tf.cast(correct, tf.int64))
+
+    return [
+        strategy.reduce(tf.distribute.ReduceOp.SUM, result, axis=None)
+        for result in strategy.run(replica_step)
+    ]
+
+
+def predict(net, X, training):
+    """Do what predict does, on several devices."""
+    strategy = net.distribute_strategy
+    shards = _shards(X, strategy.extended.worker_devices)
+
+    def replica_forward():
+        return net(_some(shards[_replica()], X), training=training)
+
+    results = strategy.experimental_local_results(
+        strategy.run(replica_forward)
+    )
+    pairs = zip(results, shards, strict=True)
+    return tf.concat([y_hat[: len(shard)] for y_hat, shard in pairs], axis=0)
+
+
+def _replica():
+    context = tf.distribute.get_replica_context()
+    return int(tf.get_static_value(context.replica_id_in_sync_group))
+
+
+def _shards(whole, devices):
+    """Return a part for each device, as even as can be."""
+    size, larger = divmod(len(whole), len(devices))
+    return tf.split(whole, [size + (i < larger) for i in range(len(devices))])
+
+
+def _some(shard, whole):
+    """Return a device's shard, or one example that counts for nothing.
+
+    Without any example, BatchNorm would divide by zero there.
+    """
+    return shard if len(shard) else whole[:1]
