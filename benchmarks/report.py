@@ -121,7 +121,7 @@ least certain figures of the page.
 
 NO_GPU = """
 - **A GPU.** None was at hand. The path is there: data and augmentation on the device, uploads through pinned memory,
-  and with `--compile` the whole step in one CUDA graph; the tests run it on a CPU as far as it goes.
+  and with `--compile` torch.compile in the mode that captures CUDA graphs.
 """
 NO_AMX = """
 - **AMX.** This processor has none. What MXNet wins by it is in README, under MXNet today.

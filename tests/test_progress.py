@@ -95,7 +95,7 @@ def test_a_long_epoch_is_not_silent(monkeypatch):
 
 
 def test_a_terminal_shows_a_bar_with_rate_loss_accuracy_and_time_left():
-    out, _, watch = train(terminal=True)
+    out, _, watch = train(terminal=True, use=lambda watch, seconds: watch.bar.refresh())
     assert "━" in out
     for word in ("images/s", "loss 0.500", "train acc 0.750", "left", "evaluating"):
         assert word in out

@@ -13,9 +13,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from common.reference import ALIGNED, State
 
+from ._state_dict import WRAPPERS
 from .resnet import resnet18
 from .trainer import predict
-from .weights import WRAPPERS, get_weights
+from .weights import get_weights
 
 # Differs: the running variance is unbiased, and Adam adds epsilon outside the
 # bias correction; these are the arbiter's defaults too.

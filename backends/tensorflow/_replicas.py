@@ -61,10 +61,10 @@ def train_batch(net, X, y, loss, trainer, devices):
             l = loss(y_shard, y_hat)
             if l.shape != y_shard.shape:
                 raise ValueError("loss must give one value per example")
-            if not len(y_shards[i]):
+            if not y_shards[i].shape[0]:
                 l, y_hat = 0 * l, y_hat[:0]
             # This device's part of the mean: the optimizer adds them up.
-            objective = tf.reduce_sum(l) / len(y)
+            objective = tf.reduce_sum(l) / y.shape[0]
         gradients = tape.gradient(objective, net.trainable_variables)
         trainer.apply(gradients, net.trainable_variables)
         correct = tf.argmax(y_hat, axis=1) == tf.cast(y_shards[i], tf.int64)
@@ -88,7 +88,8 @@ def predict(net, X, training):
         strategy.run(replica_forward)
     )
     pairs = zip(results, shards, strict=True)
-    return tf.concat([y_hat[: len(shard)] for y_hat, shard in pairs], axis=0)
+    parts = [y_hat[: shard.shape[0]] for y_hat, shard in pairs]
+    return tf.concat(parts, axis=0)
 
 
 def _replica():
@@ -98,7 +99,7 @@ def _replica():
 
 def _shards(whole, devices):
     """Return a part for each device, as even as can be."""
-    size, larger = divmod(len(whole), len(devices))
+    size, larger = divmod(whole.shape[0], len(devices))
     return tf.split(whole, [size + (i < larger) for i in range(len(devices))])
 
 
@@ -107,4 +108,4 @@ def _some(shard, whole):
 
     Without any example, BatchNorm would divide by zero there.
     """
-    return shard if len(shard) else whole[:1]
+    return shard if shard.shape[0] else whole[:1]
