@@ -26,7 +26,7 @@ from common.weights import Weights
 Tensor = Any
 Net = Any
 Device = Any
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]  # see Trainers.labels_first
 Trainer = Any
 
 
@@ -127,6 +127,10 @@ class WeightFiles(Protocol):
 
 class Trainers(Protocol):
     """The chapter-13 trainer. `prepare` may return another network; the optimizer and training take that one."""
+
+    labels_first: (
+        bool  # whether the framework's losses take (labels, logits), else (logits, labels)
+    )
 
     def cross_entropy(self) -> Loss: ...
     def adam(

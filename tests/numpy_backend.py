@@ -175,6 +175,7 @@ def numpy_backend(
             set_weights=set_weights,
         ),
         trainer=SimpleNamespace(
+            labels_first=False,
             cross_entropy=lambda: lambda y_hat, y: layers.cross_entropy(y_hat, y)[0],
             adam=lambda net, lr=1e-3, betas=(0.9, 0.999): Adam(lr, betas, conventions=conventions),
             sgd=lambda net, lr, momentum=0.0, weight_decay=0.0: SGD(

@@ -9,6 +9,8 @@ from ._bfloat16 import in_bfloat16, in_float32
 from ._replicas import split_batch
 from ._sgd import SGD
 
+labels_first = False  # in the framework's losses
+
 
 def cross_entropy():
     """Return the softmax cross-entropy loss, one value per example."""

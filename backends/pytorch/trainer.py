@@ -11,6 +11,8 @@ ONE_VALUE_PER_EXAMPLE = (
     "loss must give one value per example: pass reduction='none'"
 )
 
+labels_first = False  # in the framework's losses
+
 
 def cross_entropy():
     """Return the softmax cross-entropy loss, one value per example."""

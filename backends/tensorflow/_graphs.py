@@ -7,6 +7,7 @@ graphs, and they go with it.
 
 import functools
 
+import keras
 import tensorflow as tf
 
 
@@ -19,6 +20,11 @@ def graph(function):
 
     @functools.wraps(function)
     def compiled(net, *args, **kwargs):
+        for trainer in (*args, *kwargs.values()):
+            # A graph may make variables only when it is traced first.
+            if isinstance(trainer, keras.Optimizer) and not trainer.built:
+                with net.distribute_strategy.scope():
+                    trainer.build(net.trainable_variables)
         graphs = vars(net).setdefault("_graphs", {})
         if function.__name__ not in graphs:
             graphs[function.__name__] = tf.function(

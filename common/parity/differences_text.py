@@ -75,7 +75,7 @@ DECLARED = (
 ADAM = tuple(f"backends/{name}/trainer.py adam" for name in ("pytorch", "mxnet", "tensorflow"))
 PREDICT = tuple(f"backends/{n}/trainer.py predict" for n in ("pytorch", "mxnet", "tensorflow"))
 SGD = "trainer.py sgd\n:mxnet: _sgd.py SGD\n:tensorflow: _sgd.py SGD"
-NATIVE_JITTER = "backends/tensorflow/transforms.py _native_jitter"
+NATIVE_JITTER = "backends/tensorflow/_native.py _native_jitter"
 NATIVE_MXNET = "backends/mxnet/transforms.py native"
 
 SECTIONS = (
@@ -103,7 +103,7 @@ little: there Keras' default, a hundred times the others', makes the result smal
 network that is converted without it gives other logits, and no error.
 """,
         (RESNET,),
-        ("backends/tensorflow/resnet.py batch_norm",),
+        ("backends/tensorflow/_layers.py batch_norm",),
     ),
     Section(
         "BatchNorm's momentum",
@@ -117,7 +117,7 @@ most of all after a short training.
 Also, not every framework moves the statistics at the same moment; the notes say when.
 """,
         (RESNET,),
-        ("backends/tensorflow/resnet.py batch_norm", *PREDICT),
+        ("backends/tensorflow/_layers.py batch_norm", *PREDICT),
     ),
     Section(
         "BatchNorm's momentum swapped",
@@ -145,7 +145,7 @@ This is not aligned in MXNet but declared: the arbiter computes so when it check
         (
             "backends/pytorch/resnet.py Residual.__init__",
             "backends/mxnet/resnet.py Residual.__init__",
-            "backends/tensorflow/resnet.py BatchNorm",
+            "backends/tensorflow/_layers.py BatchNorm",
             *DECLARED[:2],
         ),
     ),
@@ -198,7 +198,7 @@ multiplied already. As long as the rate stays, both are the same. When it falls,
 that are in the buffer stay as long as they were, and the new rate takes hold only as fast as the momentum forgets.
 """,
         (SGD,),
-        ("backends/mxnet/trainer.py _SGD", "backends/tensorflow/trainer.py _SGD"),
+        ("backends/mxnet/_sgd.py SGD", "backends/tensorflow/_sgd.py SGD"),
     ),
     Section(
         "decoupled weight decay",
@@ -210,7 +210,7 @@ the first step both are the same; after that the coupled one works for longer, b
 One number means two strengths.
 """,
         (SGD,),
-        ("backends/tensorflow/trainer.py _SGD",),
+        ("backends/tensorflow/_sgd.py SGD",),
     ),
     Section(
         "brightness added",
@@ -276,8 +276,8 @@ the others: fine patterns turn into noise. When nothing shrinks, all agree. The 
         ("transforms.py crop_resize", "common/resampling.py box_weights"),
         (
             NATIVE_MXNET,
-            "backends/mxnet/transforms.py _Resize",
-            "backends/mxnet/transforms.py _RandomResizedCrop",
+            "backends/mxnet/_native.py Resize",
+            "backends/mxnet/_native.py RandomResizedCrop",
         ),
     ),
     Section(

@@ -147,7 +147,10 @@ def loss(subject: Subject, batch: Batch, seed: int) -> Outcome:
     drawn = np.random.default_rng(seed).normal(0, 30, (len(batch.y), 10))
     drawn[:2] *= 100
     y_hat = drawn.astype(np.float32).astype(np.float64)
-    losses = subject.loss(subject.tensor(y_hat), subject.labels(batch.y))
+    arguments = [subject.tensor(y_hat), subject.labels(batch.y)]
+    if subject.backend.trainer.labels_first:
+        arguments.reverse()
+    losses = subject.loss(*arguments)
 
     def wanted(_: Conventions) -> Arrays:
         return {"losses": layers.cross_entropy(y_hat, batch.y)[0]}

@@ -44,10 +44,14 @@ class Subject:
         self._net: Net | None = None
         self._suspects = [d for d in KNOWN_DIFFERENCES if not d.holds(self.conventions)]
 
-    def loss(self, y_hat: Tensor, y: Tensor) -> Tensor:
-        """Return the backend's cross-entropy of each example, and note the type of the logits."""
-        self.logits_types.add(str(y_hat.dtype))
-        return self._cross_entropy(y_hat, y)
+    def loss(self, *arguments: Tensor) -> Tensor:
+        """Return the backend's cross-entropy of each example, and note the type of the logits.
+
+        The arguments are logits and labels, in the order in which the framework's losses take them.
+        """
+        logits = arguments[self.backend.trainer.labels_first]
+        self.logits_types.add(str(logits.dtype))
+        return self._cross_entropy(*arguments)
 
     def tensor(self, images: Array, dtype: str | None = None) -> Tensor:
         """Return images as the backend's loader gives them; ``dtype`` is that of the subject's images unless given."""

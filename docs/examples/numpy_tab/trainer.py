@@ -10,6 +10,8 @@ from common.reference import ALIGNED, SGD, Adam, layers
 from .devices import describe
 from .weights import arrays_by_name
 
+labels_first = False  # in the framework's losses
+
 
 def cross_entropy():
     """Return the softmax cross-entropy loss, one value per example."""
