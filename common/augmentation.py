@@ -84,7 +84,7 @@ Augmentation = (
 def split_normalize(
     augmentations: Sequence[Augmentation],
 ) -> tuple[tuple[Augmentation, ...], tuple[Normalize, ...]]:
-    """Return what makes images of images, and apart from that the Normalize at the end, none or one.
+    """Split off the trailing Normalize, if any; everything before it maps images to images.
 
     Raises ValueError for a Normalize before the end: nothing can follow what is no image.
     """

@@ -1,5 +1,8 @@
 """The messages that a user is meant to read: the error that ends a run, and the notice that does not."""
 
+# What a training step says of a loss that is a number for the whole batch.
+ONE_VALUE_PER_EXAMPLE = "loss must give one value per example: pass reduction='none' if it has that"
+
 
 class UserError(Exception):
     """Something the user can put right: one line that names the problem and the way out.

@@ -26,7 +26,8 @@ from common.weights import Weights
 Tensor = Any
 Net = Any
 Device = Any
-Loss = Callable[[Tensor, Tensor], Tensor]  # see Trainers.labels_first
+# Takes (logits, labels), or (labels, logits) if the framework's losses do: `Probes.labels_first`.
+Loss = Callable[[Tensor, Tensor], Tensor]
 Trainer = Any
 
 
@@ -128,10 +129,6 @@ class WeightFiles(Protocol):
 class Trainers(Protocol):
     """The chapter-13 trainer. `prepare` may return another network; the optimizer and training take that one."""
 
-    labels_first: (
-        bool  # whether the framework's losses take (labels, logits), else (logits, labels)
-    )
-
     def cross_entropy(self) -> Loss: ...
     def adam(
         self,
@@ -199,6 +196,8 @@ class Probes(Protocol):
     CONVENTIONS: (
         Conventions  # where this backend differs, by declaration, from the arbiter's defaults
     )
+
+    labels_first: bool  # whether the framework's losses take (labels, logits)
 
     def in_float64(self, net: Net) -> Net: ...
     def activations(self, net: Net, X: Tensor, training: bool = False) -> dict[str, Tensor]: ...

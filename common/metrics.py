@@ -116,16 +116,16 @@ class Epoch:
 
 
 class Listener:
-    """Hear what a `TrainingLog` tells. Override the methods of interest; the others do nothing."""
+    """What a `TrainingLog` calls. Override the methods of interest; the others do nothing."""
 
     def on_batch(self, epoch: int, images: int, seconds: float) -> None:
-        """Hear that a batch has been trained on: ``images`` and ``seconds`` of this epoch so far."""
+        """Called after each batch, with the images and seconds of this epoch so far."""
 
     def on_report(self, report: Report) -> None:
-        """Hear the loss and accuracy so far, about five times an epoch."""
+        """Called about five times an epoch, with the loss and accuracy so far."""
 
     def on_epoch(self, epoch: Epoch) -> None:
-        """Hear the figures of a finished epoch."""
+        """Called after each epoch, with its figures."""
 
 
 class Curves(Listener):
@@ -196,7 +196,7 @@ class KaggleSummary:
 
 
 class TrainingLog:
-    """The book's Timer, Accumulator and Animator in one: what a training loop reports of itself.
+    """Time, sum up and report a training: the book's Timer, Accumulator and Animator in one.
 
     The loop runs over ``batches``, gives each step's results to ``add``, ends an epoch with ``end_epoch`` and the
     training with ``close``. The log tells ``animator`` what happens: a `Listener`, or the book's `Animator`; None draws
@@ -231,19 +231,21 @@ class TrainingLog:
         reports = reporting_points(num_batches)
         # Sum of losses, number of correct predictions, number of examples
         self.metric = Accumulator(3)
-        self.clock = Timer()
+        self.images, self.began = 0, time.perf_counter()
         for i, (X, y) in enumerate(train_iter, start=1):
             self.timer.start()
             yield X, y
             if i in reports:
                 self.loss, self.acc = (self.metric[k] / self.metric[2] for k in (0, 1))
             self.timer.stop()
-            images, seconds = int(self.metric[2]), self.clock.stop()
-            self.listener.on_batch(epoch, images, seconds)
+            self.images, seconds = int(self.metric[2]), time.perf_counter() - self.began
+            self.listener.on_batch(epoch, self.images, seconds)
             if i in reports:
                 share = i / num_batches
-                report = Report(epoch, share, self.loss, self.acc, images, seconds)
+                report = Report(epoch, share, self.loss, self.acc, self.images, seconds)
                 self.listener.on_report(report)
+        if not self.images:
+            raise ValueError("train_iter gave no batch")
 
     def add(self, loss: Any, correct: Any, num_examples: int) -> None:
         """Take the results of a step: sum of the losses and number of correct predictions, both still on the device."""
@@ -252,15 +254,19 @@ class TrainingLog:
     def end_epoch(
         self, held_out_acc: float | None = None, learning_rate: float | None = None
     ) -> None:
-        """End an epoch, with the accuracy on the images held out and the optimizer's learning rate."""
+        """End an epoch, with the accuracy on the images held out and the optimizer's learning rate.
+
+        The rate is kept to seven digits, which is what an optimizer in float32 has.
+        """
+        rate = None if learning_rate is None else float(f"{float(learning_rate):.7g}")
         epoch = Epoch(
             len(self.epochs) + 1,
             self.loss,
             self.acc,
             held_out_acc,
-            learning_rate,
-            int(self.metric[2]),
-            self.clock.stop(),
+            rate,
+            self.images,
+            time.perf_counter() - self.began,
         )
         self.epochs.append(epoch)
         self.listener.on_epoch(epoch)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from common.metrics import Confusion, Epoch
 
 Images = NDArray[np.uint8]
+MOST_MARKED = 30  # points of a curve that get markers
 MOST_NUMBERED = 30  # classes whose counts can be read in a picture
 STYLES = ("-", "m--", "g-.", "r:")  # the book's, one a curve
 # What a point of a curve is.
@@ -122,7 +123,7 @@ class Animator:
         self.points: list[list[tuple[float, float]]] = []
 
     def add(self, x: Any, y: Any) -> None:
-        """Add a point to each curve; a None adds none. ``x`` is shared or one per curve."""
+        """Add a point to each curve; a None adds none, and a NaN breaks the curve. ``x`` is shared or one per curve."""
         ys = y if hasattr(y, "__len__") else [y]
         xs = x if hasattr(x, "__len__") else [x] * len(ys)
         while len(self.points) < len(ys):
@@ -138,7 +139,8 @@ class Animator:
         axis.cla()
         for i, (curve, fmt) in enumerate(zip(self.points, self.fmts, strict=False)):
             name = self.legend[i] if self.legend and curve else None
-            axis.plot([x for x, _ in curve], [y for _, y in curve], fmt, label=name)
+            marker = "." if len(curve) < MOST_MARKED else None  # a point alone draws no line
+            axis.plot([x for x, _ in curve], [y for _, y in curve], fmt, label=name, marker=marker)
         axis.set(**{name: value for name, value in self.settings.items() if value is not None})
         axis.grid()
         if self.legend:

@@ -5,16 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-from docs.figures import CHAPTERS, PAGES, ROOT, make
+from backends import FRAMEWORKS
+from docs.figures import CHAPTERS, PAGES, ROOT, make, make_cells
 
 SITE, NOTEBOOKS = ROOT / "build" / "site", ROOT / "build" / "notebooks"
 
 
 def build(source: Path, output: Path) -> int:
-    """Build a site, every page anew, and return the exit code.
+    """Build every page of a site, and return the exit code.
 
-    Warnings are errors: a link that leads nowhere, a function that was renamed. Sphinx would not read again what it has
-    warned of once, and a second build would succeed.
+    Warnings are errors: a broken link, a renamed function. Sphinx does not read a page again after it warned once, so
+    an incremental build would succeed the second time.
     """
     sphinx = [sys.executable, "-m", "sphinx", "-E", "-W", "--keep-going", "-b", "html"]
     return subprocess.run([*sphinx, source, output], check=False).returncode
@@ -43,6 +44,13 @@ def main(arguments: list[str]) -> int:
         nargs="*",
         help=f"of {', '.join(PAGES)}; without any, all of them, in some two hours",
     )
+    figures.add_argument(
+        "--cells",
+        nargs="*",
+        choices=FRAMEWORKS,
+        metavar="BACKEND",
+        help="only the outputs of the chapters' cells, in these backends (default: all), in some minutes each",
+    )
     chosen = parser.parse_args(arguments)
     if chosen.what == "html":
         return build(ROOT / "docs", chosen.output)
@@ -53,10 +61,14 @@ def main(arguments: list[str]) -> int:
             for path in write_notebooks(ROOT / "docs" / f"{chapter}.md", NOTEBOOKS):
                 print(path.relative_to(ROOT))
         return 0
-    if unknown := set(chosen.pages) - set(PAGES):
-        parser.error(f"no page {', '.join(sorted(unknown))}: choose from {', '.join(PAGES)}")
-    for page in chosen.pages or PAGES:
-        make(page)
+    pages = PAGES if chosen.cells is None else tuple(CHAPTERS)
+    if unknown := set(chosen.pages) - set(pages):
+        parser.error(f"no page {', '.join(sorted(unknown))}: choose from {', '.join(pages)}")
+    for page in chosen.pages or pages:
+        if chosen.cells is None:
+            make(page)
+        else:
+            make_cells(page, chosen.cells or FRAMEWORKS)
     return 0
 
 

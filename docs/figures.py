@@ -1,7 +1,8 @@
 """The pictures and numbers of the pages that commands of this project make: `python -m docs figures [PAGE...]`.
 
-What came of a run is kept in docs/results, as the table that ``{figures}`` shows, with the command and what it ran on;
-its pictures are kept in docs/images/pages. The other pages' figures are written into them.
+A run's results are kept in docs/results, as the table that ``{figures}`` shows, with the command, the versions and the
+machine. Its pictures are kept in docs/images/pages. The outputs of the chapters' cells are kept by docs/outputs.py. The
+other pages' figures are written into the pages.
 """
 
 import json
@@ -10,14 +11,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import getitem
 from pathlib import Path
 from typing import Any
 
+from backends import FRAMEWORKS
 from common.titles import title_of
+from docs import outputs
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -78,36 +81,21 @@ def _checks(run: Path) -> Rows:
 
 @dataclass(frozen=True)
 class Run:
-    """What a page shows of a command: its table, and files that it leaves, by their names among the images."""
+    """A command whose results a page or the README shows: its table, and its pictures by their names in the docs."""
 
     command: tuple[str, ...]
     rows: Callable[[Path], Rows]
     pictures: Mapping[str, str]
 
 
-# What the sheets augment; it is not of the run, but of scikit-image.
-PHOTOGRAPH = "skimage/data/chelsea.png"
-SHEETS = (
-    "left-right-flip",
-    "top-bottom-flip",
-    "random-resized-crop",
-    "brightness",
-    "hue",
-    "colour-jitter",
-    "flip-jitter-and-crop",
-)
-# Of each chapter's page: its runs, by the names that {figures} takes.
+# The runs of each chapter's page, by the names that {figures} takes.
 CHAPTERS: dict[str, dict[str, Run]] = {
     "image-augmentation": {
         "training": Run(
             ("run.py", "--backend", "all"),
             _trainings,
             {
-                "cat.webp": PHOTOGRAPH,
-                **{
-                    f"{name}.webp": f"pytorch/augment-{number}-{name}.png"
-                    for number, name in enumerate(SHEETS, start=1)
-                },
+                "flip-jitter-and-crop.webp": "pytorch/augment-7-flip-jitter-and-crop.png",
                 "training-images.webp": "pytorch/training-images.png",
                 "curves.png": "backends.png",
             },
@@ -130,9 +118,9 @@ CHAPTERS: dict[str, dict[str, Run]] = {
         ),
     },
 }
-# Of each page that shows what came of runs: these.
+# The runs of each page.
 RUNS = {**CHAPTERS, "parity": {"checks": Run(("run.py", "parity"), _checks, {})}}
-# Of each page that is written by commands: these.
+# The commands that write a whole page.
 WRITTEN: dict[str, list[tuple[str, ...]]] = {
     "differences": [
         ("run.py", "differences", "--backend", "all", "--output", "docs/differences.md")
@@ -142,7 +130,7 @@ WRITTEN: dict[str, list[tuple[str, ...]]] = {
         ("-m", "benchmarks", "report", "docs/benchmarks.json"),
     ],
 }
-# The pages that show what an example prints, below the command that runs it.
+# The pages that show the output of an example below the command that runs it.
 PRINTED = ("porting", "bring-your-own-port")
 PAGES = (*RUNS, *PRINTED, *WRITTEN)
 EXAMPLE = re.compile(
@@ -153,7 +141,9 @@ MEASURED = re.compile(r"^Measured with .*$", re.M)
 
 
 def make(page: str) -> None:
-    """Run what a page's pictures and numbers come from, and keep them."""
+    """Run the commands and the cells that a page's pictures and numbers come from, and keep the results."""
+    if page in CHAPTERS:
+        make_cells(page, FRAMEWORKS)
     for name, run in RUNS.get(page, {}).items():
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "run"
@@ -163,6 +153,12 @@ def make(page: str) -> None:
         _run(command)
     if page in PRINTED:
         print_anew(DOCS / f"{page}.md")
+
+
+def make_cells(chapter: str, backends: Iterable[str]) -> None:
+    """Run a chapter's cells in each of these frameworks, and keep their outputs."""
+    for backend in backends:
+        outputs.make(DOCS / f"{chapter}.md", backend)
 
 
 def _run(command: Sequence[str]) -> None:
@@ -184,8 +180,7 @@ def keep(page: str, name: str, output: Path) -> None:
         "rows": run.rows(output),
     }
     for target, source in run.pictures.items():
-        place = _site_packages() if source == PHOTOGRAPH else output
-        _keep_picture(place / source, IMAGES / target)
+        _keep_picture(output / source, IMAGES / target)
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps(kept, indent=2, ensure_ascii=False)
     write_text(RESULTS / f"{page}-{name}.json", text + "\n")
@@ -202,15 +197,8 @@ def _keep_picture(source: Path, target: Path) -> None:
         picture.convert("RGB").save(target, quality=QUALITY, method=6)
 
 
-def _site_packages() -> Path:
-    import skimage
-
-    return Path(skimage.__file__).parents[1]
-
-
 def print_anew(page: Path) -> None:
     """Run the examples that a page names, and put what they print, and what they ran on, in the places of the old."""
-    from backends import FRAMEWORKS
     from common.environment import hardware, measured_with, versions
     from common.files import write_text
 

@@ -1,14 +1,17 @@
 """Notebooks of the chapters, one for each framework, made from the pages: their words, their cells, their tabs.
 
-A page's prose becomes Markdown, its ``{cell}`` a cell of code, its ``{source}`` the chosen framework's code to read,
-its ``{figures}`` their table. The pictures are left out: a notebook draws its own.
+A page's prose becomes Markdown, its ``{cell}`` a cell of code, its ``{source}`` the framework's code to read, its
+``{figures}`` their table. A notebook has only its own framework's tabs, ``{only}`` blocks and columns of tables. The
+pictures and the ``{differs}`` notes are left out: a notebook draws its own pictures, and compares nothing.
 """
 
 import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import chain, groupby
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import nbformat
 from sphinx.errors import PycodeError
@@ -17,15 +20,16 @@ from sphinx.pycode import ModuleAnalyzer
 import backends
 from common.titles import title_of
 from docs import figures
-from docs.cells import Cell, cell_named, cells_of, read_cells
+from docs.cells import Cell, cell_named, cells_of, read_cells, with_settings
 
 FENCE = re.compile(r"^(?P<fence>`{3,}|:{3,})\{(?P<name>[\w-]+)\} ?(?P<argument>.*)$")
 OPTION = re.compile(r"^:(?P<name>\w+): (?P<value>.*)$")
 PICTURE = re.compile(r"^!\[[^\]]*\]\(.*\)$", re.M)
 ROLE = re.compile(r"\{[\w-]+\}`([^`]*)`")
+COLUMN = re.compile(r"(?<!\\)\|")
 PAGE_LINK = re.compile(r"\[([^\[\]]*)\]\((?!https?:)[^)]*\)")
 
-# What a notebook needs before its first cell: where the project is, as a notebook runs in its own folder.
+# A notebook runs in its own folder: this finds the project before its first cell.
 FIRST = """\
 # Run this notebook from a checkout of three-tabs, or from a folder in one.
 import os
@@ -41,12 +45,16 @@ sys.path.insert(0, str(root))
 %matplotlib inline"""
 
 
-def notebook(page: Path, backend: str) -> nbformat.NotebookNode:
+def notebook(
+    page: Path, backend: str, settings: Mapping[str, Any] | None = None
+) -> nbformat.NotebookNode:
     """Return the notebook of a chapter's page in one framework, without outputs.
 
-    Raises OSError, LookupError and ValueError for what the page names and what cannot be had.
+    ``settings`` replaces values in the page's cell ``settings``. Raises OSError, LookupError and ValueError if the page
+    or ``settings`` names something that does not exist.
     """
     cells = cells_of(read_cells(page.with_suffix(".py")), backend)
+    cells = with_settings(cells, settings or {})
     parts = list(_parts(page, cells, backend))
     book = nbformat.v4.new_notebook()
     book.metadata["kernelspec"] = {
@@ -60,9 +68,7 @@ def notebook(page: Path, backend: str) -> nbformat.NotebookNode:
         for kind, text in parts
     ]
     for number, cell in enumerate(book.cells):
-        cell["id"] = (
-            f"{page.stem}-{number}"  # else they are drawn at random, and every build differs
-        )
+        cell["id"] = f"{page.stem}-{number}"  # the default is random: every build would differ
     return book
 
 
@@ -86,20 +92,22 @@ def _first(page: Path, backend: str) -> nbformat.NotebookNode:
 def _parts(page: Path, cells: list[Cell], backend: str) -> Iterator[tuple[str, str]]:
     """Yield ('markdown' or 'code', text) in the order of the page.
 
-    Raises ValueError for a directive that is not known here, and where the page does not show every cell, in order.
+    Raises ValueError for an unknown directive or framework, and if the page does not show every cell in order.
     """
     prose: list[str] = []
     seen: list[str] = []
     lines = iter(_plain(page.read_text(encoding="utf-8")).splitlines())
-    for line in lines:
+    # A directive's content can put lines in front of the rest.
+    while (line := next(lines, None)) is not None:
         found = FENCE.match(line)
         if found is None:
             prose.append(line)
             continue
-        argument, options = found["argument"].strip(), _options(lines, found["fence"])
+        argument, content = found["argument"].strip(), list(_content(lines, found["fence"]))
+        options = {it["name"]: it["value"] for it in map(OPTION.match, content) if it}
         match found["name"]:
             case "cell":
-                if text := "\n".join(prose).strip():
+                if text := _own_columns(prose, backend):
                     yield "markdown", text
                 prose = []
                 (cell,) = cell_named(cells, argument)
@@ -108,42 +116,76 @@ def _parts(page: Path, cells: list[Cell], backend: str) -> Iterator[tuple[str, s
             case "source":
                 prose += ["```python", _source(page.parents[1], argument, options, backend), "```"]
             case "figures":
-                prose.append(figures.shown(page.stem, argument))
-            case "notebooks":
+                prose += figures.shown(page.stem, argument).splitlines()
+            case "only":
+                if check_framework(argument) == backend:
+                    lines = chain(content, lines)
+            case "notebooks" | "differs":
                 pass
             case other:
                 raise ValueError(f"a notebook cannot show the directive {other}")
-    if text := "\n".join(prose).strip():
+    if text := _own_columns(prose, backend):
         yield "markdown", text
     if seen != [cell.name for cell in cells]:
         raise ValueError(f"the page shows the cells {seen}, not all in the order of its file")
 
 
-def _options(lines: Iterator[str], fence: str) -> dict[str, str]:
-    """Read the rest of a directive, up to its closing fence; return its options."""
-    found = {}
+def _content(lines: Iterator[str], fence: str) -> Iterator[str]:
+    """Yield the rest of a directive up to its closing fence."""
     for line in lines:
-        if line.startswith(fence):
-            break
-        if option := OPTION.match(line):
-            found[option["name"]] = option["value"]
-    return found
+        if line.startswith(fence) and not line.strip().strip(fence[0]):
+            return
+        yield line
+
+
+def check_framework(name: str) -> str:
+    """Return a framework's name. Raises ValueError for one that does not exist."""
+    if name not in backends.FRAMEWORKS:
+        raise ValueError(
+            f"there is no framework '{name}': choose from {', '.join(backends.FRAMEWORKS)}"
+        )
+    return name
+
+
+def _own_columns(lines: list[str], backend: str) -> str:
+    """Return text in which a table with a column for each framework keeps the first column and this framework's.
+
+    Raises ValueError for a row of such a table that has too few cells.
+    """
+    titles = {title_of(name) for name in backends.FRAMEWORKS}
+    text: list[str] = []
+    for is_table, found in groupby(lines, lambda line: line.startswith("|")):
+        rows = list(found)
+        cells = [[cell.strip() for cell in COLUMN.split(row)[1:-1]] for row in rows]
+        if is_table and titles <= {*cells[0]}:
+            own = cells[0].index(title_of(backend))
+            if short := [
+                row for row, columns in zip(rows, cells, strict=True) if len(columns) <= own
+            ]:
+                raise ValueError(f"the row '{short[0]}' has too few cells")
+            rows = [f"| {columns[0]} | {columns[own]} |" for columns in cells]
+        text += rows
+    return "\n".join(text).strip()
 
 
 def _plain(page: str) -> str:
-    """Return a page without its pictures and without what only Sphinx understands: links to other pages, roles."""
+    """Return a page without its pictures and what only Sphinx understands: links to other pages, roles."""
     return ROLE.sub(r"`\1`", PAGE_LINK.sub(r"\1", PICTURE.sub("", page)))
 
 
 def cut(argument: str, options: Mapping[str, str], backend: str) -> tuple[str, list[str]]:
     """Return the file and the names that a ``{source}`` shows of a backend.
 
-    A file without a folder is each backend's own; there, an option of the backend's name names others.
+    A file without a folder is each backend's own. There, an option of the backend's name names other functions, of
+    another file if it begins with one.
     """
     file, *names = argument.split()
     if "/" in file:
         return file, names
-    return f"backends/{backend}/{file}", options.get(backend, "").split() or names
+    others = options.get(backend, "").split()
+    if others and others[0].endswith(".py"):
+        file, *others = others
+    return f"backends/{backend}/{file}", others or names
 
 
 def _source(root: Path, argument: str, options: Mapping[str, str], backend: str) -> str:

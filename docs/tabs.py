@@ -1,9 +1,11 @@
 """Sphinx directives that take code out of this project, and lay the three frameworks side by side.
 
-``{source} trainer.py train_batch_ch13`` shows that function of each backend's file in tabs, ``{source}
-common/sampling.py decide`` that of one file, ``{cell} the network`` a cell of the page's own Python file, ``{trap}
-lazy_layers`` an example that fails and the one that mends it, ``{figures} training`` what a run came to. What is not
-there is an error of the page: a renamed function fails the build.
+``{source} trainer.py train_batch_ch13`` shows that function of each backend's file in tabs, and ``{source}
+common/sampling.py decide`` that of one file. ``{columns} trainer.py train_batch_ch13`` shows it in three columns whose
+rows line up. ``{cell} the network`` shows a cell of the page's own Python file and its kept output. ``{only} mxnet``
+holds prose for one framework, ``{differs}`` a note on what differs. ``{trap} lazy_layers`` shows an example that fails
+and its fix, ``{figures} training`` the results of a run. A name that does not exist is an error of the page: a renamed
+function fails the build.
 """
 
 import itertools
@@ -13,13 +15,16 @@ from typing import Any
 from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
 from sphinx.util.docutils import SphinxDirective
+from sphinx_design.shared import is_component
 
 import backends
 from common.titles import title_of
-from docs import figures
-from docs.cells import Cell, cell_named, read_cells
-from docs.notebooks import cut, source_of, write_notebooks
+from docs import columns, figures, outputs
+from docs.cells import cell_named, read_cells
+from docs.notebooks import check_framework, cut, source_of, write_notebooks
+from docs.outputs import Output
 
 
 def tab_set(contents: dict[str, str]) -> str:
@@ -81,6 +86,87 @@ class Source(Shown):
         return "\n\n".join(self.source_block(file, name, file) for name in names)
 
 
+class Columns(Shown):
+    """Show what `Source` shows, in three columns whose rows line up and whose differences are marked."""
+
+    required_arguments = 2
+    final_argument_whitespace = True
+    option_spec = Source.option_spec
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        argument = " ".join(self.arguments)
+        sources = []
+        for backend in backends.FRAMEWORKS:
+            file, names = cut(argument, self.options, backend)
+            try:
+                sources.append([source_of(self.root / file, name) for name in names])
+            except LookupError as error:
+                raise self.error(str(error)) from error
+        try:
+            table = columns.table(list(map(title_of, backends.FRAMEWORKS)), sources)
+        except ValueError as error:
+            raise self.error(f"not as many functions in each framework: {error}") from error
+        return [nodes.raw("", f'<div class="table-wrapper">{table}</div>', format="html")]
+
+
+class Only(Shown):
+    """Hold text for one framework. It joins the framework's tab in the set before, or else makes a set of its own."""
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Return a set of one tab, which `JoinTabs` joins with the set before."""
+        self.assert_has_content()
+        try:
+            name = check_framework(self.arguments[0])
+        except ValueError as error:
+            raise self.error(str(error)) from error
+        found = self.parse_text_to_nodes(tab_set({name: "\n".join(self.content)}))
+        found[0]["classes"].append("only")
+        return found
+
+
+class JoinTabs(SphinxTransform):
+    """Move what ``{only}`` holds into the set of tabs that stands right before it, if there is one."""
+
+    default_priority = 500
+
+    def apply(self, **_: Any) -> None:
+        """Append to the framework's tab, or append the tab."""
+        for tabs in list(self.document.findall(_is_tab_set)):
+            before = tabs.previous_sibling()
+            if "only" not in tabs["classes"] or before is None or not _is_tab_set(before):
+                continue
+            (tab,) = tabs.children
+            label, content = tab.children
+            for other_label, other_content in (other.children for other in before.children):
+                if label["sync_id"] == other_label["sync_id"]:
+                    other_content += content.children
+                    break
+            else:
+                before += tab
+            tabs.parent.remove(tabs)
+
+
+def _is_tab_set(node: nodes.Node) -> bool:
+    return is_component(node, "tab-set")
+
+
+class Differs(Shown):
+    """Hold a note on what differs between the frameworks."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Return the note."""
+        self.assert_has_content()
+        title = nodes.title("", "What differs")
+        content = self.parse_content_to_nodes()
+        return [nodes.admonition("", title, *content, classes=["differs"])]
+
+
 class Trap(Shown):
     """Show an example of docs/examples/traps beside the one that mends it."""
 
@@ -98,34 +184,59 @@ class Trap(Shown):
 
 
 class CellDirective(Shown):
-    """Show a cell of the Python file that stands beside the page, by its name."""
+    """Show a cell of the Python file that stands beside the page, and below the code what it prints and draws.
+
+    The option ``alt`` says what the cell's pictures show.
+    """
 
     required_arguments = 1
     final_argument_whitespace = True
+    option_spec = dict.fromkeys(["alt"], directives.unchanged_required)
 
     def run(self) -> list[nodes.Node]:
-        """Return the code, in tabs where each framework has its own."""
-        path = self.page.with_suffix(".py")
+        """Return the code and its output, in tabs if they differ between the frameworks."""
+        path, (name,) = self.page.with_suffix(".py"), self.arguments
         try:
-            cells = cell_named(read_cells(path), self.arguments[0])
+            cells = cell_named(read_cells(path), name)
         except (OSError, LookupError, ValueError) as error:
             raise self.error(f"{path.name}: {error}") from error
-        return self.parse_text_to_nodes(shown(cells))
+        code = {cell.backend: f"```python\n{cell.code}\n```\n" for cell in cells}
+        kept = {backend: outputs.kept(self.page, backend) for backend in backends.FRAMEWORKS}
+        found = {backend: self.output(of[name]) for backend, of in kept.items() if name in of}
+        if None not in code:
+            tabs = {backend: code[backend] + found.get(backend, "") for backend in kept}
+            return self.parse_text_to_nodes(tab_set(tabs))
+        text = code[None]
+        if len({self.identity(of[name]) for of in kept.values() if name in of}) == 1:
+            text += next(iter(found.values()))
+        elif any(found.values()):
+            text += tab_set({backend: shown for backend, shown in found.items() if shown})
+        return self.parse_text_to_nodes(text)
 
+    def identity(self, output: Output) -> tuple[str | bytes, ...]:
+        """Return what a reader sees of an output: two that are equal are shown once."""
+        folder = outputs.pictures(self.page)
+        return output.text, *((folder / picture).read_bytes() for picture in output.pictures)
 
-def shown(cells: list[Cell]) -> str:
-    """Return MyST text of a cell, or of what it is in each framework."""
-    blocks = {cell.backend: f"```python\n{cell.code}\n```" for cell in cells}
-    if None in blocks:
-        return blocks[None]
-    return tab_set({name: blocks[name] for name in backends.FRAMEWORKS})
+    def output(self, output: Output) -> str:
+        """Return MyST text that shows what a cell printed and drew."""
+        text = ""
+        if output.text.strip():
+            text += f"\n````{{code-block}} text\n:class: output\n\n{output.text.rstrip()}\n````\n"
+        if output.pictures and "alt" not in self.options:
+            raise self.error(
+                f"the cell '{self.arguments[0]}' draws: say what its pictures show, with :alt:"
+            )
+        for picture in output.pictures:
+            text += f"\n```{{image}} /images/cells/{picture}\n:alt: {self.options['alt']}\n:class: output\n```\n"
+        return text
 
 
 class Notebooks(Shown):
     """Make the page's notebooks, one for each framework, and offer them for download."""
 
     def run(self) -> list[nodes.Node]:
-        """Return a line of links."""
+        """Return a line of links, and what made the outputs on the page."""
         try:
             write_notebooks(self.page, self.root / "build" / "notebooks")
         except (OSError, LookupError, ValueError) as error:
@@ -134,10 +245,20 @@ class Notebooks(Shown):
             f"{{download}}`{title_of(name)} </../build/notebooks/{self.env.docname}-{name}.ipynb>`"
             for name in backends.FRAMEWORKS
         )
-        return self.parse_text_to_nodes(
+        text = (
             f"This page as a notebook: {', '.join(links)}. Put it into a checkout of the project, and open it "
-            "there with `uv run --extra all --with jupyterlab jupyter lab`."
+            "there with `uv run --extra all --with jupyterlab jupyter lab`.\n"
         )
+        if measured := outputs.measured(self.page):
+            lines = (f"- {title_of(name)}: {line}" for name, line in measured.items())
+            text += (
+                "\n:::{dropdown} The outputs on this page: versions and machine\n"
+                ":class-container: measured\n\n"
+                f"`python -m docs figures {self.env.docname} --cells` runs the cells.\n\n"
+                + "\n".join(lines)
+                + "\n:::\n"
+            )
+        return self.parse_text_to_nodes(text)
 
 
 class Figures(Shown):
@@ -160,7 +281,11 @@ class Figures(Shown):
 def setup(app: Sphinx) -> dict[str, Any]:
     """Make the directives known to Sphinx."""
     app.add_directive("source", Source)
+    app.add_directive("columns", Columns)
     app.add_directive("cell", CellDirective)
+    app.add_directive("only", Only, override=True)  # Sphinx' own is for tags
+    app.add_transform(JoinTabs)
+    app.add_directive("differs", Differs)
     app.add_directive("trap", Trap)
     app.add_directive("notebooks", Notebooks)
     app.add_directive("figures", Figures)

@@ -175,7 +175,6 @@ def numpy_backend(
             set_weights=set_weights,
         ),
         trainer=SimpleNamespace(
-            labels_first=False,
             cross_entropy=lambda: lambda y_hat, y: layers.cross_entropy(y_hat, y)[0],
             adam=lambda net, lr=1e-3, betas=(0.9, 0.999): Adam(lr, betas, conventions=conventions),
             sgd=lambda net, lr, momentum=0.0, weight_decay=0.0: SGD(
@@ -190,6 +189,7 @@ def numpy_backend(
         kaggle=SimpleNamespace(),
         probes=SimpleNamespace(
             CONVENTIONS=declared,
+            labels_first=False,
             in_float64=in_float64,
             activations=lambda net, X, training=False: forward(net, X, training).activations,
             gradients=lambda net, X, y, loss: backward(net, X, y)[0],

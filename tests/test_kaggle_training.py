@@ -99,7 +99,7 @@ def test_the_learning_rate_falls_after_each_period_of_epochs(backend):
     training = Training(backend, n=16)
     training.run(5, lr=LR, lr_period=2, lr_decay=0.25)
     rates = [epoch.learning_rate for epoch in training.recorder.epochs]
-    assert rates == [LR, LR, LR / 4, LR / 4, LR / 16]
+    assert rates == pytest.approx([LR, LR, LR / 4, LR / 4, LR / 16], rel=1e-6)
     by_hand, trainer = Training(backend, n=16), backend.trainer
     sgd = trainer.sgd(by_hand.net, LR, 0.9, WD)
     loss = trainer.cross_entropy()
@@ -109,6 +109,27 @@ def test_the_learning_rate_falls_after_each_period_of_epochs(backend):
             trainer.train_batch_ch13(by_hand.net, X, y, loss, sgd, by_hand.devices)
     for name, weight in by_hand.weights().items():
         np.testing.assert_array_equal(training.weights()[name], weight, err_msg=name)
+
+
+def test_the_learning_rate_is_told_as_it_was_set(backend, monkeypatch):
+    """Keras' optimizers keep it in float32, where .018 is .01799999922."""
+    training = Training(backend, n=8)
+    monkeypatch.setattr(backend.kaggle, "train_batch_ch13", lambda *arguments: (1.0, 1))
+    training.run(3, lr=0.02, lr_period=1, lr_decay=0.9, valid=False)
+    assert [epoch.learning_rate for epoch in training.recorder.epochs] == [0.02, 0.018, 0.0162]
+
+
+def test_without_an_animator_the_book_s_plot_is_drawn(training):
+    from matplotlib import pyplot as plt
+
+    before = set(plt.get_fignums())
+    training.recorder = None
+    training.run(1, valid=False)
+    (number,) = set(plt.get_fignums()) - before
+    (axis,) = plt.figure(number).axes
+    assert [line.get_label() for line in axis.lines][:2] == ["train loss", "train acc"]
+    assert len(axis.lines[0].get_xdata()) >= 3
+    plt.close(number)
 
 
 def test_validation_counts_every_image_also_those_of_a_smaller_last_batch(backend):

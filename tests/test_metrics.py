@@ -146,6 +146,12 @@ def test_a_log_reads_the_results_of_a_step_only_for_its_reports():
     assert Waiting.reads == 2 * 2 * 5  # loss and accuracy, five times in each of two epochs
 
 
+def test_an_iterator_without_a_batch_is_refused():
+    log = TrainingLog(1, ["cpu"], Recorder())
+    with pytest.raises(ValueError, match="train_iter gave no batch"):
+        list(log.batches([]))
+
+
 def test_a_log_draws_in_the_book_s_animator_and_breaks_the_means_at_each_epoch():
     drawn = Drawn()
     run(drawn, KaggleSummary)

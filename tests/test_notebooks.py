@@ -277,11 +277,8 @@ def test_a_notebook_finds_its_checkout_or_says_that_it_needs_one(tmp_path, insid
         )
 
 
-# The two chapters with all their cells, in minutes: few images, one epoch.
-SMALL = {
-    "image-augmentation": {"num_train": 60, "num_test": 30, "num_epochs": 1},
-    "kaggle-cifar10": {"num_train": 60, "num_test": 30, "num_epochs": 1},
-}
+# All cells, in less than a minute: few images, one epoch.
+SMALL = {"num_train": 60, "num_test": 30, "num_epochs": 1}
 
 
 @pytest.mark.slow
@@ -294,7 +291,7 @@ def test_a_notebook_runs_from_its_first_cell_to_its_last(chapter, name, tmp_path
     from docs.notebooks import notebook
 
     path = tmp_path / f"{chapter}-{name}.ipynb"
-    path.write_text(json.dumps(notebook(PAGES[chapter], name, SMALL[chapter])), encoding="utf-8")
+    path.write_text(json.dumps(notebook(PAGES[chapter], name, SMALL)), encoding="utf-8")
     # In the folder where the site's build leaves it: in a checkout.
     script = (
         "import sys, nbformat, nbclient\n"

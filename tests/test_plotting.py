@@ -120,6 +120,13 @@ def test_the_animator_adds_points_to_the_curves_that_have_one(animator):
     assert animator.axes[0].get_ylim() == (0, 1)
 
 
+def test_a_point_that_stands_alone_is_drawn(animator):
+    """As the one report of an epoch of one batch, before the curve breaks."""
+    animator.add(1, (0.5, 0.5, None))
+    animator.add(1, (float("nan"), float("nan"), 0.4))
+    assert all(line.get_marker() == "." for line in animator.axes[0].lines)
+
+
 def test_the_animator_takes_a_single_value(animator):
     animator.add(1, 0.5)
     assert animator.points == [[(1, 0.5)]]

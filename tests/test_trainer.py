@@ -359,6 +359,21 @@ def test_the_metrics_of_a_batch_are_not_read_back(backend, training):
 
 
 @pytest.mark.slow  # compiling takes half a minute
+def test_a_compiled_network_trains_whole_epochs_with_a_smaller_last_batch_and_another_rate(backend):
+    losses = []
+    for compile in (False, True):
+        training, recorder = Training(backend, n=20), Recorder()  # 8, 8 and 4 images
+        training.net = backend.trainer.prepare(training.net, training.devices, compile=compile)
+        training.trainer = backend.trainer.sgd(training.net, 2**-9)
+        training.run(1, recorder)
+        backend.trainer.set_learning_rate(training.trainer, 2**-10)
+        training.run(1, recorder)
+        losses.append([epoch.train_loss for epoch in recorder.epochs])
+        assert all(np.isfinite(weight).all() for weight in training.weights().values())
+    np.testing.assert_allclose(losses[1], losses[0], rtol=2e-2)
+
+
+@pytest.mark.slow  # compiling takes half a minute
 def test_a_compiled_network_trains_like_the_network_itself(backend):
     losses = []
     for compile in (False, True):

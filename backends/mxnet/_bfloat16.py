@@ -10,10 +10,10 @@ BFLOAT16 = onp.dtype([("bfloat16", onp.uint16)])
 def in_bfloat16(net):
     """Compute convolutions and products in bfloat16, from float32 weights.
 
-    What lies between them is bfloat16 too, as each cast copies a batch out of
-    oneDNN's layout; BatchNorm's weights and statistics stay float32, and the
-    results are float32 again. Upstream's own way, `amp.init`, does nothing
-    where the NumPy interface is on.
+    The layers in between stay bfloat16, because each cast copies the batch
+    out of oneDNN's layout. BatchNorm's weights and statistics stay float32,
+    and the results are float32 again. Upstream's own way, `amp.init`, does
+    nothing with the NumPy interface.
     """
     in_float32(net)
     net.apply(_cast_weights)

@@ -1,4 +1,4 @@
-"""What the network needs and Gluon does not have as it is."""
+"""Layers and operators that the network needs and Gluon lacks."""
 
 from mxnet import init
 from mxnet.gluon import nn

@@ -1,4 +1,4 @@
-"""Gluon's own transforms, with what keeps them from its bugs."""
+"""Gluon's own transforms, with its bugs worked around."""
 
 import numpy as onp
 from mxnet import image, np
@@ -11,8 +11,8 @@ from common.errors import UserNotice
 
 # Upstream, src/operator/image/image_random-inl.h: `gray =` for `gray +=`.
 SATURATION_IS_WRONG = UserNotice(
-    "MXNet's own saturation is wrong: as the grey of a pixel it takes 0.114 x "
-    "blue alone, so colours turn dark; the batched pipeline is right"
+    "MXNet's own saturation is wrong: it computes grey as 0.114 x blue only, "
+    "so colours turn dark; the batched pipeline is right"
 )
 
 
@@ -42,10 +42,10 @@ class RandomFlip(Block):
 class RandomColorJitter(Block):
     """Gluon's four changes of colour, in an order drawn for each image.
 
-    Its own RandomColorJitter looks a hue that it has turned back, and that
-    rounds to a whole turn, up behind the end of a table: sooner or later the
-    process dies (upstream, issue 18986). RandomHue never turns back. Of four
-    zeros, RandomColorJitter leaves its result unwritten.
+    Its own RandomColorJitter reads past the end of a table when a hue rounds
+    up to a full turn, and the process crashes (upstream issue 18986).
+    RandomHue does not. If all four strengths are 0, RandomColorJitter leaves
+    its output uninitialised.
     """
 
     def __init__(self, aug):

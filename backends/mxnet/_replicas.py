@@ -6,6 +6,7 @@ without an example.
 
 from mxnet import autograd, gluon, npx
 
+from common.errors import ONE_VALUE_PER_EXAMPLE
 from common.metrics import Accumulator
 
 
@@ -44,7 +45,7 @@ def train_batch(net, X, y, loss, trainer, devices, split_f):
         ]
     for l, (_, y_shard) in zip(ls, shards, strict=True):
         if l.shape != y_shard.shape:
-            raise ValueError("loss must give one value per example")
+            raise ValueError(ONE_VALUE_PER_EXAMPLE)
         l.backward()
     for device, (_, y_shard) in zip(devices, parts, strict=True):
         if not len(y_shard):

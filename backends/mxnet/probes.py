@@ -24,6 +24,7 @@ CONVENTIONS = Conventions(bn_variance="biased", adam_epsilon_place="inside")
 # Gluon has no public way to look into a network or into the state of an
 # optimizer: the names with an underscore below are its own.
 NAMES = {position: name for name, position in POSITIONS.items()}
+labels_first = False  # in the framework's losses, before the logits
 
 
 def in_float64(net):

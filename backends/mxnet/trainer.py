@@ -2,14 +2,13 @@
 
 from mxnet import autograd, gluon, npx
 
+from common.errors import ONE_VALUE_PER_EXAMPLE
 from common.metrics import Accumulator, TrainingLog
 
 from . import _replicas
 from ._bfloat16 import in_bfloat16, in_float32
 from ._replicas import split_batch
 from ._sgd import SGD
-
-labels_first = False  # in the framework's losses
 
 
 def cross_entropy():
@@ -66,12 +65,13 @@ def prepare(net, devices, precision="fp32", compile=False):  # noqa: ARG001
 def predict(net, X, training=False):
     """Return the logits of a batch, in evaluation mode, without a graph.
 
-    With `training` BatchNorm uses the statistics of the batch. The mode is
-    not the network's but the scope's. Differs: with `training` the running
-    statistics stay, as in MXNet only a backward pass moves them.
+    With `training` BatchNorm uses the statistics of the batch. The mode
+    belongs to the autograd scope, not to the network. Differs: with
+    `training` the running statistics stay, as in MXNet only a backward pass
+    moves them.
     """
     devices = _replicas.devices_of(net)
-    if X.ctx not in devices:  # as what worker processes share
+    if X.ctx not in devices:  # such as memory shared by worker processes
         X = X.as_in_ctx(devices[0])
     with autograd.pause(train_mode=training):
         return net(X)
@@ -115,7 +115,7 @@ def train_batch_ch13(net, X, y, loss, trainer, devices, split_f=split_batch):
         pred = net(X)
         l = loss(pred, y)
     if l.shape != y.shape:
-        raise ValueError("loss must give one value per example")
+        raise ValueError(ONE_VALUE_PER_EXAMPLE)
     l.backward()  # the gradient of the sum ...
     trainer.step(len(y))  # ... which the step divides by the batch size
     return l.sum(), accuracy(pred, y)

@@ -42,9 +42,9 @@ def native(augs):
 
     They take an uint8 image (height, width, 3) or a PIL image, and return
     floats in the framework's layout: in 0..1, or normalized after that.
-    Differs: colours are cut off to whole levels after each change, the
-    saturation is wrong (`SATURATION_IS_WRONG`), and what is shrunk is shrunk
-    by Pillow, as Gluon does not antialias.
+    Differs: colours are truncated to integers after each change, saturation
+    is wrong (`SATURATION_IS_WRONG`), and Pillow shrinks images, as Gluon does
+    not antialias.
     """
     images, normalize = split_normalize(augs)
 
@@ -109,13 +109,13 @@ def augment(X, decisions):
 def augment_to_float(X, decisions):
     """Apply decisions to a batch, in order; returns floats.
 
-    Of levels, what flips come first move bytes, a quarter of the floats'.
+    Leading flips run on uint8 input: a quarter of the memory traffic.
     """
     return to_float(_augmented(X, decisions))
 
 
 def _augmented(X, decisions):
-    """Return floats, or of levels that are flipped alone, levels."""
+    """Return floats, or uint8 if X is uint8 and all decisions are flips."""
     Y = X
     for decision in decisions:
         match decision:

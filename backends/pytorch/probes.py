@@ -27,6 +27,7 @@ SLOTS = {
     "first": "exp_avg",
     "second": "exp_avg_sq",
 }
+labels_first = False  # in the framework's losses, before the logits
 
 
 def in_float64(net):

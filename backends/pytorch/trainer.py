@@ -3,15 +3,10 @@
 import torch
 from torch import nn
 
+from common.errors import ONE_VALUE_PER_EXAMPLE
 from common.metrics import Accumulator, TrainingLog
 
 from ._wrappers import MixedPrecision, on_devices
-
-ONE_VALUE_PER_EXAMPLE = (
-    "loss must give one value per example: pass reduction='none'"
-)
-
-labels_first = False  # in the framework's losses
 
 
 def cross_entropy():
@@ -67,8 +62,8 @@ def prepare(net, devices, precision="fp32", compile=False):
 def predict(net, X, training=False):
     """Return the logits of a batch, in evaluation mode, without a graph.
 
-    With `training` BatchNorm uses the statistics of the batch. A network that
-    came in training mode leaves in it. Differs: with `training` this moves
+    With `training` BatchNorm uses the statistics of the batch. Restores the
+    network's mode. Differs: with `training` this moves
     the running statistics too; in MXNet only a backward pass does.
     """
     was_training = net.training

@@ -23,8 +23,7 @@ def graph(function):
         for trainer in (*args, *kwargs.values()):
             # A graph may make variables only when it is traced first.
             if isinstance(trainer, keras.Optimizer) and not trainer.built:
-                with net.distribute_strategy.scope():
-                    trainer.build(net.trainable_variables)
+                _build(trainer, net)
         graphs = vars(net).setdefault("_graphs", {})
         if function.__name__ not in graphs:
             graphs[function.__name__] = tf.function(
@@ -36,6 +35,17 @@ def graph(function):
             return graphs[function.__name__](*args, **kwargs)
 
     return compiled
+
+
+def _build(trainer, net):
+    try:
+        with net.distribute_strategy.scope():
+            trainer.build(net.trainable_variables)
+    except RuntimeError as error:  # "Mixing different ... Strategy objects"
+        raise ValueError(
+            "the optimizer is not of the network's devices: make it inside "
+            "`with net.distribute_strategy.scope():`"
+        ) from error
 
 
 def forget_graphs(net, xla):

@@ -1,4 +1,4 @@
-"""Keras layers that the network needs and Keras does not have as they are."""
+"""Layers and functions that the network needs and Keras lacks."""
 
 import keras
 import tensorflow as tf
@@ -8,15 +8,6 @@ from keras import layers
 registered = keras.saving.register_keras_serializable("three_tabs")
 
 
-def batch_norm(name):
-    """Return BatchNorm with the numbers of the other frameworks.
-
-    Differs: Keras' own epsilon is 1e-3 and its momentum 0.99.
-    """
-    # Without autocast its weights stay float32 also where X is bfloat16.
-    return BatchNorm(momentum=0.9, epsilon=1e-5, autocast=False, name=name)
-
-
 @registered
 class BatchNorm(layers.BatchNormalization):
     """Keras' BatchNorm in TensorFlow's one operator, not in a dozen.
@@ -24,6 +15,10 @@ class BatchNorm(layers.BatchNormalization):
     Differs: its running variance is unbiased, as PyTorch's; that of Keras'
     own layer is biased, as MXNet's.
     """
+
+    def __init__(self, **settings):
+        # Without autocast its weights stay float32 also where X is bfloat16.
+        super().__init__(**settings | {"autocast": False})
 
     def call(self, X, training=None):
         training = bool(training) and self.trainable
@@ -83,3 +78,9 @@ def layers_of(module):
     """Return the layers of a network or layer, itself and inner ones too."""
     # Keras has no public way: `layers` stops at a layer of one's own.
     return list(module._flatten_layers())
+
+
+@registered
+def in_float32(X):
+    """Return a tensor as float32: the last activation in bfloat16."""
+    return tf.cast(X, tf.float32)

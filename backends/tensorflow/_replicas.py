@@ -10,6 +10,8 @@ import functools
 import keras
 import tensorflow as tf
 
+from common.errors import ONE_VALUE_PER_EXAMPLE
+
 
 def replicate(net, devices):
     """Return the network with its variables on the devices.
@@ -37,7 +39,7 @@ def replicate(net, devices):
 
 @functools.cache
 def _strategy(devices):
-    """Return the one strategy of these devices: two would mix their sums."""
+    """Return the one strategy of these devices: Keras refuses to mix two."""
     if len(devices) == 1:
         return tf.distribute.OneDeviceStrategy(devices[0])
     return tf.distribute.MirroredStrategy(devices)
@@ -60,7 +62,7 @@ def train_batch(net, X, y, loss, trainer, devices):
             y_hat = net(X_shard, training=True)
             l = loss(y_shard, y_hat)
             if l.shape != y_shard.shape:
-                raise ValueError("loss must give one value per example")
+                raise ValueError(ONE_VALUE_PER_EXAMPLE)
             if not y_shards[i].shape[0]:
                 l, y_hat = 0 * l, y_hat[:0]
             # This device's part of the mean: the optimizer adds them up.
@@ -104,7 +106,7 @@ def _shards(whole, devices):
 
 
 def _some(shard, whole):
-    """Return a device's shard, or one example that counts for nothing.
+    """Return a device's shard, or one example whose loss is not counted.
 
     Without any example, BatchNorm would divide by zero there.
     """

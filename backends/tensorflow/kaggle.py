@@ -30,10 +30,10 @@ def train(
 
     Gradient descent with momentum 0.9 and weight decay `wd` on the mean of
     the losses; after each `lr_period` epochs the learning rate is multiplied
-    by `lr_decay`. Validates after each epoch, unless `valid_iter` is None: as
-    where the network learns from all labelled images. Reports to `animator`
-    as train_ch13 does; prints the closing lines and returns them as a
-    KaggleSummary.
+    by `lr_decay`. Validates after each epoch unless `valid_iter` is None, for
+    example when all labelled images are used for training. Reports to
+    `animator` as train_ch13 does; prints the closing lines and returns them
+    as a KaggleSummary.
     """
     loss = cross_entropy()
     trainer = sgd(net, lr, momentum=0.9, weight_decay=wd)

@@ -19,6 +19,7 @@ from .weights import get_weights, set_weights, variables_by_name
 
 # Differs: Adam adds epsilon inside the bias correction.
 CONVENTIONS = Conventions(adam_epsilon_place="inside")
+labels_first = True  # in the framework's losses, before the logits
 
 
 def in_float64(net):

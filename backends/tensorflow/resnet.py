@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from ._layers import batch_norm, layers_of, registered
+from ._layers import BatchNorm, layers_of, registered
 
 
 @registered
@@ -46,8 +46,10 @@ class Residual(layers.Layer):
             self.conv3 = layers.Conv2D(
                 num_channels, kernel_size=1, strides=strides, name="conv3"
             )
-        self.bn1 = batch_norm("bn1")
-        self.bn2 = batch_norm("bn2")
+        # Differs: Keras' own epsilon is 1e-3 and its momentum 0.99.
+        settings = {"epsilon": 1e-5, "momentum": 0.9}
+        self.bn1 = BatchNorm(name="bn1", **settings)
+        self.bn2 = BatchNorm(name="bn2", **settings)
 
     def build(self, input_shape):
         padded = self.pad.compute_output_shape(input_shape)
@@ -97,7 +99,7 @@ def resnet18(num_classes, in_channels=3):
         [
             keras.Input((None, None, in_channels)),
             layers.Conv2D(64, kernel_size=3, padding="same", name="conv"),
-            batch_norm("bn"),
+            BatchNorm(epsilon=1e-5, momentum=0.9, name="bn"),
             layers.ReLU(),  # (n, h, w, 64)
             resnet_block(64, 64, 2, first_block=True, name="resnet_block1"),
             resnet_block(64, 128, 2, name="resnet_block2"),

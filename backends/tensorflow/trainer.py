@@ -3,18 +3,13 @@
 import keras
 import tensorflow as tf
 
+from common.errors import ONE_VALUE_PER_EXAMPLE
 from common.metrics import Accumulator, TrainingLog
 
 from . import _replicas
 from ._graphs import forget_graphs, graph
-from ._layers import layers_of
+from ._layers import in_float32, layers_of
 from ._sgd import SGD
-
-ONE_VALUE_PER_EXAMPLE = (
-    "loss must give one value per example: pass reduction='none'"
-)
-
-labels_first = True  # in the framework's losses
 
 
 def cross_entropy():
@@ -58,16 +53,17 @@ def prepare(net, devices, precision="fp32", compile=False):
     """Return the network ready for the devices, a precision and a compiler.
 
     The weights stay those of `net`, in float32; with 'bf16', convolutions
-    are computed in bfloat16. Differs: the last layer stays float32, as
-    Keras' guide to mixed precision has it. For several devices, or one that
-    does not hold the variables, the network is a copy; the optimizer comes
-    after. `compile` is XLA.
+    and products are computed in bfloat16 and the logits return as float32.
+    For several devices, or one that does not hold the variables, the network
+    is a copy; the optimizer comes after. `compile` is XLA.
     """
     net = _replicas.replicate(net, devices)
+    mixed = precision == "bf16"
+    net.layers[-1].activation = (
+        in_float32 if mixed else keras.activations.linear
+    )
     for layer in layers_of(net):
-        if layer is net.layers[-1]:
-            continue
-        if precision == "bf16":
+        if mixed:
             layer.dtype_policy = "mixed_bfloat16"
         elif layer.dtype_policy.name == "mixed_bfloat16":
             layer.dtype_policy = keras.config.dtype_policy()
@@ -79,9 +75,9 @@ def prepare(net, devices, precision="fp32", compile=False):
 def predict(net, X, training=False):
     """Return the logits of a batch, in evaluation mode, without a graph.
 
-    With `training` BatchNorm uses the statistics of the batch. The mode is
-    not the network's but the call's. Differs: with `training` this moves the
-    running statistics too; in MXNet only a backward pass does.
+    With `training` BatchNorm uses the statistics of the batch. The mode
+    belongs to the call, not to the network. Differs: with `training` this
+    moves the running statistics too; in MXNet only a backward pass does.
     """
     if net.distribute_strategy.num_replicas_in_sync > 1:
         return _replicas.predict(net, X, training)
@@ -112,7 +108,7 @@ def train_batch_ch13(net, X, y, loss, trainer, devices):
     the sum of the losses and the number of correct predictions, still on
     the device.
     """
-    if len(devices) > 1:
+    if max(len(devices), net.distribute_strategy.num_replicas_in_sync) > 1:
         return _replicas.train_batch(net, X, y, loss, trainer, devices)
     with tf.GradientTape() as tape:
         pred = net(X, training=True)

@@ -12,6 +12,11 @@ arrays or tensors.
 import tensorflow as tf
 
 from common.augmentation import (
+    ColorJitter,
+    RandomFlipLeftRight,
+    RandomFlipTopBottom,
+    RandomResizedCrop,
+    Resize,
     split_normalize,
 )
 from common.datasets.images import as_rgb
@@ -24,7 +29,7 @@ from common.sampling import (
     Resamples,
 )
 
-from ._native import NATIVE
+from . import _native
 
 GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, as in Pillow
 OPPOSITE = (1 / 2, 5 / 6, 1 / 6)  # hues of cyan, magenta, yellow, in turns
@@ -39,9 +44,26 @@ def native(augs):
     TensorFlow draws that too.
     """
     images, normalize = split_normalize(augs)
-    for aug in images:
-        if not isinstance(aug, tuple(NATIVE)):
-            raise TypeError(f"no native transform for {aug}")
+
+    def one_liner(aug):
+        match aug:
+            case RandomFlipLeftRight(0.5):
+                return tf.image.stateless_random_flip_left_right
+            case RandomFlipTopBottom(0.5):
+                return tf.image.stateless_random_flip_up_down
+            case RandomFlipLeftRight(p):
+                return _native.random_flip(tf.image.flip_left_right, p)
+            case RandomFlipTopBottom(p):
+                return _native.random_flip(tf.image.flip_up_down, p)
+            case RandomResizedCrop(size, scale, ratio):
+                return _native.random_resized_crop(size, scale, ratio)
+            case ColorJitter():
+                return _native.color_jitter(aug)
+            case Resize(size):
+                return _native.resize(size)
+        raise TypeError(f"no native transform for {aug}")
+
+    transforms = [one_liner(aug) for aug in images]
 
     def transform(image, seed=None):
         if seed is None:
@@ -49,9 +71,8 @@ def native(augs):
         if not (tf.is_tensor(image) and image.dtype == tf.uint8):
             image = as_rgb(image)
         X = to_float(image)
-        for i, aug in enumerate(images):
-            own = tf.random.fold_in(seed, i)
-            X = NATIVE[type(aug)](aug, X, own)
+        for i, one in enumerate(transforms):
+            X = one(X, tf.random.fold_in(seed, i))
         for aug in normalize:
             X = (X - aug.mean) / aug.std
         return X
@@ -96,7 +117,7 @@ def augment_to_float(X, decisions):
 
 
 def _augmented(X, decisions):
-    """Return floats, or of levels that are flipped alone, levels."""
+    """Return floats, or uint8 if X is uint8 and all decisions are flips."""
     Y = X
     for decision in decisions:
         match decision:

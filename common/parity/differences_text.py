@@ -66,7 +66,7 @@ class Section:
     notes: tuple[str, ...] = ()
 
 
-RESNET = "resnet.py Residual.__init__\n:tensorflow: _layers.py batch_norm BatchNorm"
+RESNET = "resnet.py Residual.__init__"
 DECLARED = (
     "backends/pytorch/probes.py",
     "backends/mxnet/probes.py",
@@ -75,7 +75,7 @@ DECLARED = (
 ADAM = tuple(f"backends/{name}/trainer.py adam" for name in ("pytorch", "mxnet", "tensorflow"))
 PREDICT = tuple(f"backends/{n}/trainer.py predict" for n in ("pytorch", "mxnet", "tensorflow"))
 SGD = "trainer.py sgd\n:mxnet: _sgd.py SGD\n:tensorflow: _sgd.py SGD"
-NATIVE_JITTER = "backends/tensorflow/_native.py _native_jitter"
+NATIVE_JITTER = "backends/tensorflow/_native.py color_jitter"
 NATIVE_MXNET = "backends/mxnet/transforms.py native"
 
 SECTIONS = (
@@ -103,7 +103,7 @@ little: there Keras' default, a hundred times the others', makes the result smal
 network that is converted without it gives other logits, and no error.
 """,
         (RESNET,),
-        ("backends/tensorflow/_layers.py batch_norm",),
+        ("backends/tensorflow/resnet.py Residual.__init__",),
     ),
     Section(
         "BatchNorm's momentum",
@@ -117,7 +117,7 @@ most of all after a short training.
 Also, not every framework moves the statistics at the same moment; the notes say when.
 """,
         (RESNET,),
-        ("backends/tensorflow/_layers.py batch_norm", *PREDICT),
+        ("backends/tensorflow/resnet.py Residual.__init__", *PREDICT),
     ),
     Section(
         "BatchNorm's momentum swapped",
@@ -141,7 +141,7 @@ layer calls. In the last layers of a small network on small images n is small, a
 
 This is not aligned in MXNet but declared: the arbiter computes so when it checks that backend.
 """,
-        (RESNET,),
+        ("resnet.py Residual.__init__\n:tensorflow: _layers.py BatchNorm",),
         (
             "backends/pytorch/resnet.py Residual.__init__",
             "backends/mxnet/resnet.py Residual.__init__",

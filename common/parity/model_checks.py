@@ -148,7 +148,7 @@ def loss(subject: Subject, batch: Batch, seed: int) -> Outcome:
     drawn[:2] *= 100
     y_hat = drawn.astype(np.float32).astype(np.float64)
     arguments = [subject.tensor(y_hat), subject.labels(batch.y)]
-    if subject.backend.trainer.labels_first:
+    if subject.backend.probes.labels_first:
         arguments.reverse()
     losses = subject.loss(*arguments)
 

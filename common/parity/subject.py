@@ -49,7 +49,7 @@ class Subject:
 
         The arguments are logits and labels, in the order in which the framework's losses take them.
         """
-        logits = arguments[self.backend.trainer.labels_first]
+        logits = arguments[1 if self.backend.probes.labels_first else 0]
         self.logits_types.add(str(logits.dtype))
         return self._cross_entropy(*arguments)
 

@@ -12,6 +12,7 @@ from .trainer import backpropagate, predict
 from .weights import arrays_by_name
 
 CONVENTIONS = ALIGNED  # nothing differs: it is made of the arbiter
+labels_first = False  # in the framework's losses, before the logits
 
 
 def in_float64(net):

@@ -4,13 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from common.errors import ONE_VALUE_PER_EXAMPLE
 from common.metrics import Accumulator, TrainingLog
 from common.reference import ALIGNED, SGD, Adam, layers
 
 from .devices import describe
 from .weights import arrays_by_name
-
-labels_first = False  # in the framework's losses
 
 
 def cross_entropy():
@@ -99,7 +98,7 @@ def backpropagate(net, X, y, loss):
     pred = net(X, training=True)
     l = loss(pred, y)
     if l.shape != y.shape:
-        raise ValueError("loss must give one value per example")
+        raise ValueError(ONE_VALUE_PER_EXAMPLE)
     losses, backward = layers.cross_entropy(pred, y)
     if not np.array_equal(l, losses, equal_nan=True):
         raise ValueError("NumPy trains with the cross-entropy alone")
