@@ -7,7 +7,6 @@ from its file, with what makes it fast taken out again.
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,14 +15,12 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def backend_file(name: str, file: str) -> ModuleType:
-    """Return a backend's file as a module of its own, without the backend's import."""
-    path = ROOT / "backends" / name / f"{file}.py"
-    spec = spec_from_file_location(f"book_{name}_{file}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """Return a backend's file as a module of a package of its own, without the backend's import."""
+    package = f"book_{name}"
+    if package not in sys.modules:
+        sys.modules[package] = ModuleType(package)
+        sys.modules[package].__path__ = [str(ROOT / "backends" / name)]
+    return import_module(f"{package}.{file}")
 
 
 def plain_tasks(name: str) -> dict[str, Callable[..., Any]]:

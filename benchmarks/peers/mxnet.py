@@ -39,7 +39,7 @@ def product(precision: str, size: int) -> Callable[[], None]:
     if precision == "fp32":
         return lambda: np.dot(A, A).wait_to_read()
     # In bfloat16 only layers have a product, of the old interface.
-    B = mx.nd.amp_cast(A.as_nd_ndarray(), dtype=backend_file("mxnet", "resnet").BFLOAT16)
+    B = mx.nd.amp_cast(A.as_nd_ndarray(), dtype=backend_file("mxnet", "_bfloat16").BFLOAT16)
 
     def multiply() -> None:
         mx.nd.FullyConnected(B, B, no_bias=True, num_hidden=size).wait_to_read()
@@ -96,8 +96,8 @@ def book(batch_size: int, batches: int) -> Any:
     """Measure the book's training: per-image transforms in 4 workers, eager blocks, metrics read after every batch."""
     device = npx.gpu() if npx.num_gpus() else npx.cpu()
     resnet = backend_file("mxnet", "resnet")
-    vars(resnet)["_relu"] = lambda F, X: F.npx.relu(X)  # the book's; ours is oneDNN's
-    vars(resnet)["_add"] = lambda F, X, Y: X + Y  # noqa: ARG005
+    vars(resnet)["relu"] = lambda F, X: F.npx.relu(X)  # the book's; ours is oneDNN's
+    vars(resnet)["add"] = lambda F, X, Y: X + Y  # noqa: ARG005
     net = resnet.resnet18(10)
     net.initialize(init.Xavier(), ctx=device)
     loss = gluon.loss.SoftmaxCrossEntropyLoss()
