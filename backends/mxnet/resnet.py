@@ -39,9 +39,12 @@ class Residual(nn.HybridBlock):
             )
         # Differs: the running statistics move in the backward pass, and the
         # running variance is biased.
-        settings = {"epsilon": 1e-5, "momentum": 0.9}
-        self.bn1 = nn.BatchNorm(in_channels=num_channels, **settings)
-        self.bn2 = nn.BatchNorm(in_channels=num_channels, **settings)
+        self.bn1 = nn.BatchNorm(
+            epsilon=1e-5, momentum=0.9, in_channels=num_channels
+        )
+        self.bn2 = nn.BatchNorm(
+            epsilon=1e-5, momentum=0.9, in_channels=num_channels
+        )
 
     def hybrid_forward(self, F, X):
         Y = relu(F, self.bn1(self.conv1(X)))  # (n, channels, h/strides, ...)
@@ -75,7 +78,7 @@ def resnet18(num_classes, in_channels=3):
     net = Network()
     net.add(
         nn.Conv2D(64, kernel_size=3, padding=1, in_channels=in_channels),
-        nn.BatchNorm(in_channels=64, epsilon=1e-5, momentum=0.9),
+        nn.BatchNorm(epsilon=1e-5, momentum=0.9, in_channels=64),
         nn.Activation("relu"),  # (n, 64, h, w)
         resnet_block(64, 64, 2, first_block=True),
         resnet_block(64, 128, 2),  # (n, 128, h/2, w/2)

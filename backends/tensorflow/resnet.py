@@ -47,9 +47,8 @@ class Residual(layers.Layer):
                 num_channels, kernel_size=1, strides=strides, name="conv3"
             )
         # Differs: Keras' own epsilon is 1e-3 and its momentum 0.99.
-        settings = {"epsilon": 1e-5, "momentum": 0.9}
-        self.bn1 = BatchNorm(name="bn1", **settings)
-        self.bn2 = BatchNorm(name="bn2", **settings)
+        self.bn1 = BatchNorm(epsilon=1e-5, momentum=0.9, name="bn1")
+        self.bn2 = BatchNorm(epsilon=1e-5, momentum=0.9, name="bn2")
 
     def build(self, input_shape):
         padded = self.pad.compute_output_shape(input_shape)

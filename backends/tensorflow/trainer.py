@@ -108,7 +108,7 @@ def train_batch_ch13(net, X, y, loss, trainer, devices):
     the sum of the losses and the number of correct predictions, still on
     the device.
     """
-    if max(len(devices), net.distribute_strategy.num_replicas_in_sync) > 1:
+    if len(devices) > 1:
         return _replicas.train_batch(net, X, y, loss, trainer, devices)
     with tf.GradientTape() as tape:
         pred = net(X, training=True)
