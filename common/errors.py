@@ -1,7 +1,10 @@
 """The messages that a user is meant to read: the error that ends a run, and the notice that does not."""
 
-# What a training step says of a loss that is a number for the whole batch.
-ONE_VALUE_PER_EXAMPLE = "loss must give one value per example: pass reduction='none' if it has that"
+# What a training step says of a loss or of labels that it cannot train with.
+ONE_VALUE_PER_EXAMPLE = (
+    "loss must give one value per example: make it with reduction='none', "
+    "and pass labels that are class numbers of shape (n,)"
+)
 
 
 class UserError(Exception):

@@ -210,6 +210,8 @@ class TrainingLog:
         animator: Listener | Animator | None = None,
         summary: type[TrainingSummary] | type[KaggleSummary] = TrainingSummary,
     ) -> None:
+        if num_epochs < 1:
+            raise ValueError(f"num_epochs must be at least 1, not {num_epochs}")
         if animator is None:
             animator = Animator(
                 xlabel="epoch",

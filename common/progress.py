@@ -108,6 +108,7 @@ class TrainingProgress(_Shown, Listener):
         )
         status = f"{rate:.1f} images/s{self.losses}"
         self.bar.update(self.task, completed=epoch.epoch * self.cost, status=status)
+        self.losses = ""  # the next epoch has none yet
         if epoch.epoch == self.num_epochs:  # the closing lines come now
             self.bar.stop()
         rates = {} if epoch.learning_rate is None else {"lr": epoch.learning_rate}

@@ -146,6 +146,11 @@ def test_a_log_reads_the_results_of_a_step_only_for_its_reports():
     assert Waiting.reads == 2 * 2 * 5  # loss and accuracy, five times in each of two epochs
 
 
+def test_a_training_of_no_epoch_is_refused():
+    with pytest.raises(ValueError, match="num_epochs must be at least 1, not 0"):
+        TrainingLog(0, ["cpu"], Recorder())
+
+
 def test_an_iterator_without_a_batch_is_refused():
     log = TrainingLog(1, ["cpu"], Recorder())
     with pytest.raises(ValueError, match="train_iter gave no batch"):

@@ -121,6 +121,26 @@ def test_a_step_is_traced_once_for_each_shape_of_batch(tab):
     assert traces(net)["train_batch_ch13"] == 2
 
 
+def test_a_network_of_one_s_own_without_weights_gets_them_from_the_first_batch(tab):
+    import keras
+
+    net = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(2)])  # no Input
+    X, y = next(iter(tab.loaders.load_batched(bright_dataset(8), (), 8, True)))
+    loss, trainer = tab.trainer.cross_entropy(), keras.optimizers.Adam(0.01)
+    step = net, X, y, loss, trainer, [tab.devices.cpu()]
+    first, *_, last = [float(tab.trainer.train_batch_ch13(*step)[0]) for _ in range(8)]
+    assert last < first
+
+
+def test_labels_that_are_no_class_numbers_are_refused(tab):
+    """As keras.datasets gives them, (n, 1): the accuracy would compare each with all."""
+    net = tab.resnet.resnet18(2)
+    X, y = next(iter(tab.loaders.load_batched(bright_dataset(8), (), 8, True)))
+    step = net, X, y[:, None], tab.trainer.cross_entropy(), tab.trainer.adam(net)
+    with pytest.raises(ValueError, match=r"class numbers of shape \(n,\)|rank"):
+        tab.trainer.train_batch_ch13(*step, [tab.devices.cpu()])
+
+
 def test_a_network_s_graphs_go_with_it(tab):
     """A plain tf.function would keep all networks, 45 MB each, and their optimizers."""
     import gc
@@ -255,6 +275,12 @@ arrays = {"uneven": uneven, "plain": np.concatenate([w.flatten() for w in net.ge
 arrays["plain_logits"] = tab.trainer.predict(net, X)
 
 if num_devices == 2:  # enough
+    outside = keras.optimizers.Adam(0.01)
+    try:
+        y = tf.zeros(len(X), tf.int64)
+        tab.trainer.train_batch_ch13(net, X, y, tab.trainer.cross_entropy(), outside, devices)
+    except ValueError as error:
+        arrays["refusal"] = str(error)
     np.savez(sys.argv[2], **{name: np.asarray(array) for name, array in arrays.items()})
     sys.exit()
 resnet = tab.resnet.resnet18(2)
@@ -303,6 +329,11 @@ def test_several_devices_take_the_steps_of_one_also_with_uneven_batches(by_devic
     np.testing.assert_allclose(several["uneven"], one["uneven"], rtol=1e-5)
     np.testing.assert_allclose(several["plain"], one["plain"], atol=SHARD_ERROR)
     np.testing.assert_allclose(several["plain_logits"], one["plain_logits"], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_an_optimizer_that_is_not_of_the_network_s_devices_is_refused(by_devices):
+    assert "with net.distribute_strategy.scope():" in str(by_devices[2]["refusal"])
 
 
 @pytest.mark.slow

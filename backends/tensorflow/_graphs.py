@@ -20,8 +20,9 @@ def graph(function):
 
     @functools.wraps(function)
     def compiled(net, *args, **kwargs):
+        if not net.built:
+            net(args[0])  # which makes the weights
         for trainer in (*args, *kwargs.values()):
-            # A graph may make variables only when it is traced first.
             if isinstance(trainer, keras.Optimizer) and not trainer.built:
                 _build(trainer, net)
         graphs = vars(net).setdefault("_graphs", {})
@@ -38,6 +39,7 @@ def graph(function):
 
 
 def _build(trainer, net):
+    """Make the variables of an optimizer before its step is traced."""
     try:
         with net.distribute_strategy.scope():
             trainer.build(net.trainable_variables)
