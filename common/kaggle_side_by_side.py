@@ -44,9 +44,10 @@ ROWS = {
 }
 FAIRNESS = {
     "batched": "Same files, seed, initial weights and batches, and the same augmentation of each image: "
-    "the submissions part only by rounding, which training multiplies.",
+    "the submissions differ by rounding, which training multiplies, and by BatchNorm's running variance, whose formula "
+    "each backend declares.",
     "native": "Same files, seed, initial weights and batches, but each framework draws and computes augmentations "
-    "its own way: the submissions part by that, and by rounding.",
+    "its own way: the submissions differ by that too.",
 }
 
 

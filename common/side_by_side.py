@@ -37,9 +37,10 @@ COMMANDS = ("train", "compare", "augment", "kaggle")
 SAME = "Same data, seed, initial weights and batches, "
 FAIRNESS = {
     "batched": SAME + "and the same augmentation of each image: "
-    "the curves part only by rounding, which training multiplies.",
+    "the curves differ by rounding, which training multiplies, and by two formulas that each backend declares "
+    "(BatchNorm's running variance, the place of Adam's epsilon).",
     "native": SAME + "but each framework draws and computes augmentations its own way: "
-    "the curves part by that, and by rounding.",
+    "the curves differ by that too.",
 }
 EXPLANATION = (
     "One after another, each in a process of its own. The book's timer leaves out loading and evaluation, "

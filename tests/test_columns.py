@@ -10,7 +10,7 @@ from conftest import needs
 
 import backends
 
-pytestmark = needs("pygments")
+pytestmark = needs("pygments", "sphinx", "nbformat")
 
 FIRST = '''def step(net, X, y):
     """Train.
