@@ -95,8 +95,8 @@ framework's own pipeline here, seeded by example, with 2 workers; `book` is the 
 workers, in TensorFlow tf.data with as many threads as it chooses. albumentations and NumPy run in one process. Marked
 with * is what does less: torchvision's v2 on a whole batch draws once for all its images; Keras' crop has one size.
 The book's jitter in MXNet is its four changes one after another: workers die of RandomColorJitter (README, MXNet
-today). The batched jitter was measured before its colour changes became one operation each. Since then a jitter of all four
-takes 2.0 to 2.6 times as long in PyTorch and 1.2 to 1.3 times in MXNet.
+today). The batched jitter was measured before its colour changes became one operation each. Since then a jitter of all
+four takes 2.0 to 2.6 times as long in PyTorch and 1.2 to 1.3 times in MXNet.
 
 """
 
