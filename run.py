@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import backends
-from common import cli, environment
+from common import cli
 from common.errors import UserError, UserNotice
-from common.interrupts import no_ctrl_c_is_lost
+from common.system import environment
+from common.system.interrupts import no_ctrl_c_is_lost
 
 if TYPE_CHECKING:  # NumPy comes with them, and --help should not wait for that
-    from common.convert import Stored
+    from common.commands.convert import Stored
     from common.interface import Backend
 
 _began = time.perf_counter()
@@ -29,7 +30,7 @@ def _format(message, category, *arguments):  # type: ignore[no-untyped-def]
 
 def _convert(command: cli.Convert) -> int:
     """Convert a file of weights, and return the exit code."""
-    from common import convert
+    from common.commands import convert
 
     kinds = convert.check_paths(command.source, command.target, command.force)
     loaded = backends.load_several(*convert.frameworks(*kinds))
@@ -39,7 +40,7 @@ def _convert(command: cli.Convert) -> int:
 
 def _load_with_weights(name: str, weights: Path) -> tuple["Backend", "Stored"]:
     """Load a backend, and read a file of weights with the one that can."""
-    from common import convert
+    from common.commands import convert
 
     kind = convert.check_source(weights)
     readers = [kind.backend] if kind.to_read else []
@@ -55,7 +56,7 @@ def _load_with_weights(name: str, weights: Path) -> tuple["Backend", "Stored"]:
 def _run_each(command: cli.Command | cli.Kaggle, names: list[str], arguments: list[str]) -> int:
     """Run the command on several backends, and return the exit code."""
     backends.require(names)
-    from common import side_by_side
+    from common.commands import side_by_side
 
     packages = {name: backends.FRAMEWORKS[name] for name in names}
     return side_by_side.run(command, packages, Path(__file__).resolve(), arguments)
@@ -70,7 +71,7 @@ def _parity(command: cli.Parity) -> int:
     backends.require(names)
     environment.wanted_precisions.add(command.precision)
     backend = backends.load(names[0]) if command.into else None
-    from common.parity import command as parity  # only now: PyTorch's import comes first of all
+    from common.commands import parity  # only now: PyTorch's import comes first of all
 
     if backend is not None and command.into is not None:
         parity.check_backend(backend, command, command.into)
@@ -84,7 +85,7 @@ def _differences(command: cli.Differences) -> int:
     """Measure on the arbiter, in one framework in this process, or in each in one of its own; return the exit code."""
     backends.require(command.backends)
     backend = backends.load(command.backends[0]) if command.into else None
-    from common.parity import differences  # only now: PyTorch's import comes first of all
+    from docs.differences import command as differences
 
     if backend is not None and command.into is not None:
         differences.measure_backend(backend, command, command.into)
@@ -106,13 +107,13 @@ def _chapter(command: cli.Command | cli.Kaggle, arguments: list[str]) -> int:
     startup_seconds = time.perf_counter() - _began
     # Only now: they need what load has found to be there.
     if isinstance(command, cli.Kaggle):
-        from common import kaggle_chapter
+        from common.commands import kaggle
 
-        kaggle_chapter.run(command, backend, startup_seconds)
+        kaggle.run(command, backend, startup_seconds)
     else:
-        from common import chapters
+        from common.commands import train
 
-        chapters.run(command, backend, startup_seconds, weights)
+        train.run(command, backend, startup_seconds, weights)
     return 0
 
 
@@ -127,7 +128,7 @@ def _check_submission(command: cli.CheckSubmission) -> int:
 def _predict(command: cli.Predict) -> int:
     """Classify image files, and return the exit code."""
     backend, weights = _load_with_weights(command.backend, command.weights)
-    from common import predict
+    from common.commands import predict
 
     return predict.run(command, backend, weights)
 

@@ -13,7 +13,9 @@ from typing import Any
 
 import backends
 import run
-from common import datasets, environment, sheets
+from common import datasets
+from common.drawing import image_grid
+from common.system import environment
 
 Seconds = dict[str, float]
 
@@ -55,7 +57,7 @@ def main(arguments: list[str]) -> int:
 
     backends.load = load_and_watch  # type: ignore[assignment]
     datasets.load_data = _timing(datasets.load_data, "data", spent)
-    sheets.save_sheet = _timing(sheets.save_sheet, "pictures", spent)
+    image_grid.save_sheet = _timing(image_grid.save_sheet, "pictures", spent)
     return run.main(["--backend", name, "--output", output])
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.processes import ROOT, Worker, WorkerError
-from common import environment
+from common.system import environment
 
 Rates = dict[str, list[float]]
 Say = Callable[[str], None]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import Spread, ratio
-from common.files import write_text
-from common.plotting import BACKEND_STYLES, save_figure
+from common.drawing.plots import BACKEND_STYLES, save_figure
+from common.system.files import write_text
 
 Results = Mapping[str, Any]
 RECIPES = {
@@ -83,7 +83,7 @@ OPTIONS = """
 ## What makes the step fast
 
 The step in fp32 as it is, and with one thing changed. What is set before a framework is imported is all in
-`common/environment.py`, only where the user has not set it, and each run prints what is in force.
+`common/system/environment.py`, only where the user has not set it, and each run prints what is in force.
 
 """
 

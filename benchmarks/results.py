@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import environment
 from common.errors import UserError
-from common.files import write_text
+from common.system import environment
+from common.system.files import write_text
 
 
 @dataclass(frozen=True)

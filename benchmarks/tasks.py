@@ -11,13 +11,13 @@ from typing import Any
 
 import backends
 from benchmarks.timing import NUM_CLASSES, noise, timed
-from common import environment
-from common.augmentation import Augmentation, kaggle_train_augs, parse_augmentations
+from common.augmentation.operations import Augmentation, kaggle_train_augs, parse_augmentations
+from common.commands.training import make_network
 from common.datasets import Dataset
 from common.interface import Backend, Device, Net
 from common.metrics import Listener
-from common.running import make_network
-from common.weights import initial_weights
+from common.system import environment
+from common.weights.canonical import initial_weights
 
 Measure = Callable[[], dict[str, Any]]
 

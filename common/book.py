@@ -15,8 +15,8 @@ from common.datasets.kaggle import (
     reorg_test,
     reorg_train_valid,
 )
+from common.drawing.plots import Animator, set_figsize, show_images, use_svg_display
 from common.metrics import Accumulator, Timer
-from common.plotting import Animator, set_figsize, show_images, use_svg_display
 
 __all__ = [
     "DATA_HUB",

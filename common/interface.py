@@ -1,8 +1,8 @@
 """The contract: one Protocol per file of a backend, and the record that holds the eight files together.
 
 A backend's files are modules of plain functions, as in the book; a module satisfies a Protocol when it has functions of
-these names and arguments. mypy checks that where each backend builds its `Backend`; tests/test_interface.py also holds
-argument names, defaults and first docstring lines equal, which mypy does not.
+these names and arguments. mypy checks that where each backend builds its `Backend`; tests/contract/test_interface.py
+also holds argument names, defaults and first docstring lines equal, which mypy does not.
 
 Tensors pass through as ``Any``: they are the framework's own, in its own layout (`Devices.image_layout`).
 """
@@ -15,13 +15,13 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from common.augmentation import Augmentation
+from common.augmentation.decisions import Decision, Resamples
+from common.augmentation.operations import Augmentation
 from common.datasets import Dataset
+from common.drawing.plots import Animator
 from common.metrics import KaggleSummary, Listener, TrainingSummary
-from common.plotting import Animator
 from common.reference import Conventions, State
-from common.sampling import Decision, Resamples
-from common.weights import Weights
+from common.weights.canonical import Weights
 
 Tensor = Any
 Net = Any

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from common.plotting import Animator
+from common.drawing.plots import Animator
 
 if TYPE_CHECKING:
     from common.interface import DataIter

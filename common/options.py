@@ -6,7 +6,7 @@ from functools import reduce
 from pathlib import Path
 from typing import NoReturn
 
-from common.augmentation import OPERATIONS
+from common.augmentation.operations import OPERATIONS
 from common.config import KAGGLE_PRESETS, PIPELINES, PRECISIONS, PRESETS, RunConfig
 from common.errors import UserError
 

@@ -34,14 +34,14 @@ QUALITY = 90  # of the photographs, which as PNG are ten times as large
 
 def _trainings(run: Path) -> Rows:
     """Return the table of a training in several backends."""
-    from common.side_by_side import ROWS
+    from common.commands.side_by_side import ROWS
 
     return _by_backend(run, {title: ((name,), form) for title, (name, form) in ROWS.items()})
 
 
 def _submissions(run: Path) -> Rows:
     """Return the table of the Kaggle chapter in several backends."""
-    from common.kaggle_side_by_side import ROWS
+    from common.commands.kaggle_side_by_side import ROWS
 
     return _by_backend(run, ROWS)
 
@@ -168,8 +168,8 @@ def _run(command: Sequence[str]) -> None:
 
 def keep(page: str, name: str, output: Path) -> None:
     """Keep the table and the pictures of a run, which has left ``output``."""
-    from common.environment import measured_with
-    from common.files import write_text
+    from common.system.environment import measured_with
+    from common.system.files import write_text
 
     run = RUNS[page][name]
     configs = [_read(path) for path in sorted(output.rglob("config.json"))]
@@ -199,8 +199,8 @@ def _keep_picture(source: Path, target: Path) -> None:
 
 def print_anew(page: Path) -> None:
     """Run the examples that a page names, and put what they print, and what they ran on, in the places of the old."""
-    from common.environment import hardware, measured_with, versions
-    from common.files import write_text
+    from common.system.environment import hardware, measured_with, versions
+    from common.system.files import write_text
 
     def printed(found: re.Match[str]) -> str:
         command = found["module"].split()

@@ -516,8 +516,8 @@ print(f"{count} variables, largest difference {difference:.1g}")
 import numpy
 from skimage.data import chelsea
 
-from common.augmentation import ColorJitter, RandomFlipLeftRight, RandomResizedCrop
-from common.sampling import decide
+from common.augmentation.operations import ColorJitter, RandomFlipLeftRight, RandomResizedCrop
+from common.augmentation.decisions import decide
 
 augs = [
     RandomFlipLeftRight(),
@@ -534,7 +534,7 @@ print(crops.boxes[4])  # top, left, height, width
 print(again.flips[0] == flips.flips[4])
 
 # %% augmenting
-from common.captions import captions
+from common.drawing.captions import captions
 
 backend = d2l.BACKEND
 X = backend.transforms.from_images(cats, devices[0])

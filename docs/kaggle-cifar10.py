@@ -558,8 +558,8 @@ print(train_split.images.shape, train_split.images.dtype)
 print(train_split.labels.shape, train_split.labels.dtype)
 
 # %% decisions
-from common.augmentation import kaggle_train_augs
-from common.sampling import decide, epoch_order, merged
+from common.augmentation.operations import kaggle_train_augs
+from common.augmentation.decisions import decide, epoch_order, merged
 
 augs = kaggle_train_augs((32, 32))
 order = epoch_order(len(train_split), seed=0, epoch=0)
@@ -603,9 +603,9 @@ for X, y in list(load_batched())[:3]:
 # %% the same start
 from itertools import islice
 
-from common.running import make_network
-from common.sampling import epoch_batches
-from common.weights import initial_weights
+from common.commands.training import make_network
+from common.augmentation.decisions import epoch_batches
+from common.weights.canonical import initial_weights
 
 
 def first_losses(dtype, num_steps=4):
@@ -633,7 +633,7 @@ print("float64:", *first_losses("float64"))
 # %% streaming
 import numpy
 
-from common.augmentation import kaggle_test_augs
+from common.augmentation.operations import kaggle_test_augs
 from common.datasets import Dataset
 from common.datasets.kaggle import list_test_images
 

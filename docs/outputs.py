@@ -82,8 +82,8 @@ def make(page: Path, backend: str) -> None:
 
 
 def _keep(page: Path, backend: str) -> None:
-    from common.environment import hardware, measured_with, versions
-    from common.files import write_text
+    from common.system.environment import hardware, measured_with, versions
+    from common.system.files import write_text
 
     prefix = f"{page.stem}-{backend}-"
     with tempfile.TemporaryDirectory() as folder:

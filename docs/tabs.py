@@ -1,11 +1,11 @@
 """Sphinx directives that take code out of this project, and lay the three frameworks side by side.
 
 ``{source} trainer.py train_batch_ch13`` shows that function of each backend's file in tabs, and ``{source}
-common/sampling.py decide`` that of one file. ``{columns} trainer.py train_batch_ch13`` shows it in three columns whose
-rows line up. ``{cell} the network`` shows a cell of the page's own Python file and its kept output. ``{only} mxnet``
-holds prose for one framework, ``{differs}`` a note on what differs. ``{trap} lazy_layers`` shows an example that fails
-and its fix, ``{figures} training`` the results of a run. A name that does not exist is an error of the page: a renamed
-function fails the build.
+common/augmentation/decisions.py decide`` that of one file. ``{columns} trainer.py train_batch_ch13`` shows it in
+three columns whose rows line up. ``{cell} the network`` shows a cell of the page's own Python file and its kept
+output. ``{only} mxnet`` holds prose for one framework, ``{differs}`` a note on what differs. ``{trap} lazy_layers``
+shows an example that fails and its fix, ``{figures} training`` the results of a run. A name that does not exist is an
+error of the page: a renamed function fails the build.
 """
 
 import itertools

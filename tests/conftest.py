@@ -24,7 +24,7 @@ import backends
 from common.datasets import Data, Dataset
 from common.interface import Backend
 from common.metrics import Epoch, Listener, Report
-from common.weights import Weights, initial_weights
+from common.weights.canonical import Weights, initial_weights
 
 mpl.use("Agg")
 

@@ -16,11 +16,11 @@ from unittest import mock
 
 import numpy as np
 
+from common.augmentation.decisions import Normalizes, decide, epoch_batches
 from common.interface import Backend
 from common.reference import ALIGNED, SGD, Adam, Conventions, layers, resnet, transforms
 from common.reference.training import gradients
-from common.sampling import Normalizes, decide, epoch_batches
-from common.weights import initial_weights
+from common.weights.canonical import initial_weights
 
 
 @dataclass

@@ -1,7 +1,8 @@
 """The MXNet/Gluon tab: `from backends import mxnet as d2l` runs its cells."""
 
 # ruff: noqa: E402
-from common import book, environment
+from common import book
+from common.system import environment
 
 from ._compat import import_mxnet
 

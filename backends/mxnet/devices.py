@@ -8,14 +8,14 @@ import mxnet as mx
 import numpy as onp
 from mxnet import np, npx
 
-from common.environment import (
+from common.errors import UserError
+from common.system.environment import (
     cores,
     cpu_flags,
     gpu_indices,
     onednn_instructions,
     processor,
 )
-from common.errors import UserError
 
 from ._bfloat16 import BFLOAT16, in_bfloat16
 

@@ -1,7 +1,7 @@
 """Minibatches in MXNet: the book's DataLoader, and batches on the device.
 
-Both visit the examples in the order of common.sampling. What the batched one
-draws for an example depends on (seed, epoch, index) alone; what the native
+Both visit the examples in the order of common.augmentation. What the batched
+one draws for an example depends on (seed, epoch, index) alone; what the native
 one draws, on (seed, epoch, batch).
 """
 
@@ -11,15 +11,15 @@ from multiprocessing import get_start_method
 
 from mxnet import gluon, np, npx
 
-from common.environment import cores
-from common.errors import UserNotice
-from common.sampling import (
+from common.augmentation.decisions import (
     NATIVE,
     decide,
     epoch_batches,
     merged,
     random_bits,
 )
+from common.errors import UserNotice
+from common.system.environment import cores
 
 from . import transforms
 

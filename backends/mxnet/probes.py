@@ -11,8 +11,8 @@ from mxnet import MXNetError, autograd, gluon, np, npx
 from mxnet.gluon import nn
 from mxnet.gluon.data.vision import transforms
 
-from common.gluon_file import POSITIONS
 from common.reference import Conventions, State
+from common.weights.gluon import POSITIONS
 
 from .resnet import resnet18
 from .trainer import predict

@@ -1,7 +1,7 @@
 """The chapter's augmentations in MXNet: Gluon's own, and on batches.
 
 The native ones draw inside Gluon, one image at a time. The batched ones
-draw nothing: common.sampling has decided, and each operation takes its
+draw nothing: common.augmentation has decided, and each operation takes its
 parameters for the whole batch. They take uint8 in 0..255 or floats in 0..1,
 of shape (n, 3, height, width), and return the same kind; uint8 results are
 rounded to the nearest level, and what is normalized is floats.
@@ -14,21 +14,21 @@ from mxnet import nd, np, npx
 from mxnet.gluon import nn
 from mxnet.gluon.data.vision import transforms
 
-from common.augmentation import (
-    ColorJitter,
-    RandomFlipLeftRight,
-    RandomFlipTopBottom,
-    RandomResizedCrop,
-    Resize,
-    split_normalize,
-)
-from common.sampling import (
+from common.augmentation.decisions import (
     Crops,
     FlipsLeftRight,
     FlipsTopBottom,
     Jitters,
     Normalizes,
     Resamples,
+)
+from common.augmentation.operations import (
+    ColorJitter,
+    RandomFlipLeftRight,
+    RandomFlipTopBottom,
+    RandomResizedCrop,
+    Resize,
+    split_normalize,
 )
 
 from . import _native
@@ -148,7 +148,7 @@ def crop_resize(X, rows, columns):
     """Cut a box out of each image and resize it: rows @ image @ columns.T.
 
     `rows` is (n, out_height, height) and `columns` (n, out_width, width): the
-    weights of common.resampling.
+    weights of common.augmentation.resampling.
     """
     Y = to_float(X)
     n, _, height, width = Y.shape
@@ -218,14 +218,14 @@ def adjust_hue(X, shifts):
     return _like(X, np.stack(channels, axis=1))
 
 
-# In the order of BRIGHTNESS, CONTRAST, SATURATION, HUE in common.sampling.
+# In the order of BRIGHTNESS, CONTRAST, SATURATION, HUE in common.augmentation.
 ADJUST = adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue
 
 
 def color_jitter(X, factors, order):
     """Change brightness, contrast, saturation and hue in each image's order.
 
-    `factors` is (n, 4) and `order` (n, k), as common.sampling.Jitters says.
+    `factors` is (n, 4) and `order` (n, k), as Jitters says.
     """
     Y = to_float(X)
     for turn in order.T:  # (n,): what each image changes now

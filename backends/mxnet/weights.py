@@ -2,7 +2,7 @@
 
 Gluon's layouts are the canonical ones. Its names count the layers of a
 network: `3.0.bn1.gamma` is the canonical `resnet_block1.0.bn1.weight`. They
-are in common.gluon_file, for machines without MXNet too.
+are in common.weights.gluon, for machines without MXNet too.
 """
 
 import warnings
@@ -14,16 +14,7 @@ from mxnet import np, npx
 from mxnet.symbol.numpy._symbol import load_json
 
 from common.errors import UserError
-from common.gluon_file import (
-    counted_by_position,
-    gluon_name,
-    graph_beside,
-    load_params,
-    read_graph,
-    save_params,
-)
-from common.params_file import read_params
-from common.weights import (
+from common.weights.canonical import (
     Weights,
     check_weights,
     is_buffer,
@@ -31,6 +22,15 @@ from common.weights import (
     require_fit,
     weight_shapes,
 )
+from common.weights.gluon import (
+    counted_by_position,
+    gluon_name,
+    graph_beside,
+    load_params,
+    read_graph,
+    save_params,
+)
+from common.weights.params import read_params
 
 from .resnet import resnet18
 

@@ -2,7 +2,8 @@
 
 # ruff: noqa: E402
 from backends import refuse_triton_after_tensorflow
-from common import book, environment
+from common import book
+from common.system import environment
 
 refuse_triton_after_tensorflow()
 environment.prepare("pytorch", "torch")

@@ -5,8 +5,8 @@ import shutil
 
 import torch
 
-from common.environment import gpu_indices, processor
 from common.errors import UserError
+from common.system.environment import gpu_indices, processor
 
 image_layout = "NCHW"
 

@@ -1,14 +1,13 @@
 """Minibatches in PyTorch: the book's DataLoader, and batches on the device.
 
-Both visit the examples in the order of common.sampling, and what they draw
+Both visit the examples in the order of common.augmentation, and what they draw
 for an example depends on (seed, epoch, index) alone.
 """
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from common.environment import cores
-from common.sampling import (
+from common.augmentation.decisions import (
     NATIVE,
     decide,
     epoch_batches,
@@ -16,6 +15,7 @@ from common.sampling import (
     merged,
     random_bits,
 )
+from common.system.environment import cores
 
 from . import transforms
 from .devices import from_numpy

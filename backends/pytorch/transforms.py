@@ -1,7 +1,7 @@
 """The chapter's augmentations in PyTorch: torchvision's own, and on batches.
 
 The native ones draw inside torchvision, one image at a time. The batched ones
-draw nothing: common.sampling has decided, and each operation takes its
+draw nothing: common.augmentation has decided, and each operation takes its
 parameters for the whole batch. They take uint8 in 0..255 or floats in 0..1,
 of shape (n, 3, height, width), and return the same kind; uint8 results are
 rounded to the nearest level, and what is normalized is floats.
@@ -10,7 +10,15 @@ rounded to the nearest level, and what is normalized is floats.
 import numpy as np
 import torch
 
-from common.augmentation import (
+from common.augmentation.decisions import (
+    Crops,
+    FlipsLeftRight,
+    FlipsTopBottom,
+    Jitters,
+    Normalizes,
+    Resamples,
+)
+from common.augmentation.operations import (
     ColorJitter,
     RandomFlipLeftRight,
     RandomFlipTopBottom,
@@ -19,14 +27,6 @@ from common.augmentation import (
     split_normalize,
 )
 from common.datasets.images import as_rgb
-from common.sampling import (
-    Crops,
-    FlipsLeftRight,
-    FlipsTopBottom,
-    Jitters,
-    Normalizes,
-    Resamples,
-)
 
 from .devices import from_numpy
 
@@ -141,7 +141,7 @@ def crop_resize(X, rows, columns):
     """Cut a box out of each image and resize it: rows @ image @ columns.T.
 
     `rows` is (n, out_height, height) and `columns` (n, out_width, width): the
-    weights of common.resampling.
+    weights of common.augmentation.resampling.
     """
     Y = to_float(X).contiguous()  # channels apart: products of their rows
     rows = from_numpy(rows, Y.device).to(Y.dtype)
@@ -198,14 +198,14 @@ def adjust_hue(X, shifts):
     return _like(X, value[:, None] - chroma[:, None] * share)
 
 
-# In the order of BRIGHTNESS, CONTRAST, SATURATION, HUE in common.sampling.
+# In the order of BRIGHTNESS, CONTRAST, SATURATION, HUE in common.augmentation.
 ADJUST = adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue
 
 
 def color_jitter(X, factors, order):
     """Change brightness, contrast, saturation and hue in each image's order.
 
-    `factors` is (n, 4) and `order` (n, k), as common.sampling.Jitters says.
+    `factors` is (n, 4) and `order` (n, k), as Jitters says.
     """
     Y = to_float(X).contiguous()  # channels apart: their sums are faster
     for turn in order.T:  # (n,): what each image changes now

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common.files import written_whole
-from common.weights import (
+from common.system.files import written_whole
+from common.weights.canonical import (
     Entry,
     Weights,
     check_entries,

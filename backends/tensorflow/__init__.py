@@ -4,7 +4,8 @@ The book has no TensorFlow tab for these two chapters: this one is our own.
 """
 
 # ruff: noqa: E402
-from common import book, environment
+from common import book
+from common.system import environment
 
 from ._start import import_tensorflow
 

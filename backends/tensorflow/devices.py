@@ -3,8 +3,8 @@
 import keras
 import tensorflow as tf
 
-from common.environment import cores, gpu_indices, processor
 from common.errors import UserError
+from common.system.environment import cores, gpu_indices, processor
 
 # Differs: channels come last, as TensorFlow's own layers have them; in PyTorch
 # and MXNet they come second.

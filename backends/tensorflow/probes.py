@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from common.keras_file import from_keras, to_keras
 from common.reference import Conventions, State
-from common.weights import network_sizes
+from common.weights.canonical import network_sizes
+from common.weights.keras import from_keras, to_keras
 
 from ._graphs import graph
 from .resnet import Residual, resnet18

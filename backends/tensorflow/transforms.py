@@ -1,7 +1,7 @@
 """The chapter's augmentations in TensorFlow: tf.image's, and on batches.
 
 The native ones draw inside tf.image, one image at a time. The batched ones
-draw nothing: common.sampling has decided, and each operation takes its
+draw nothing: common.augmentation has decided, and each operation takes its
 parameters for the whole batch. They take uint8 in 0..255 or floats in 0..1,
 of shape (n, height, width, 3), and return the same kind; uint8 results are
 rounded to the nearest level, and what is normalized is floats. All of them
@@ -11,7 +11,15 @@ arrays or tensors.
 
 import tensorflow as tf
 
-from common.augmentation import (
+from common.augmentation.decisions import (
+    Crops,
+    FlipsLeftRight,
+    FlipsTopBottom,
+    Jitters,
+    Normalizes,
+    Resamples,
+)
+from common.augmentation.operations import (
     ColorJitter,
     RandomFlipLeftRight,
     RandomFlipTopBottom,
@@ -20,14 +28,6 @@ from common.augmentation import (
     split_normalize,
 )
 from common.datasets.images import as_rgb
-from common.sampling import (
-    Crops,
-    FlipsLeftRight,
-    FlipsTopBottom,
-    Jitters,
-    Normalizes,
-    Resamples,
-)
 
 from . import _native
 
@@ -151,7 +151,7 @@ def crop_resize(X, rows, columns):
     """Cut a box out of each image and resize it: rows @ image @ columns.T.
 
     `rows` is (n, out_height, height) and `columns` (n, out_width, width): the
-    weights of common.resampling.
+    weights of common.augmentation.resampling.
     """
     Y = to_float(X)
     rows, columns = tf.cast(rows, Y.dtype), tf.cast(columns, Y.dtype)
@@ -218,14 +218,14 @@ def adjust_hue(X, shifts):
     return _like(X, tf.stack(channels, axis=3))
 
 
-# In the order of BRIGHTNESS, CONTRAST, SATURATION, HUE in common.sampling.
+# In the order of BRIGHTNESS, CONTRAST, SATURATION, HUE in common.augmentation.
 ADJUST = adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue
 
 
 def color_jitter(X, factors, order):
     """Change brightness, contrast, saturation and hue in each image's order.
 
-    `factors` is (n, 4) and `order` (n, k), as common.sampling.Jitters says.
+    `factors` is (n, 4) and `order` (n, k), as Jitters says.
     """
     Y, factors = to_float(X), tf.convert_to_tensor(factors)
     for turn in tf.unstack(order, axis=1):  # (n,): what each changes now

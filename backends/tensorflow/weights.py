@@ -9,15 +9,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from common.errors import UserError
-from common.files import written_whole
-from common.keras_file import UNREADABLE, from_keras, load_keras, to_keras
-from common.weights import (
+from common.system.files import written_whole
+from common.weights.canonical import (
     Weights,
     check_weights,
     network_sizes,
     require_fit,
     weight_shapes,
 )
+from common.weights.keras import UNREADABLE, from_keras, load_keras, to_keras
 
 from .resnet import resnet18
 

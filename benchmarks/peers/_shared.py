@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from benchmarks.timing import timed
-from common.augmentation import CIFAR10_NORMALIZE
+from common.augmentation.operations import CIFAR10_NORMALIZE
 
 JITTER = 0.5
 CROP, CROP_SCALE, CROP_RATIO = 32, (0.1, 1.0), (0.5, 2.0)

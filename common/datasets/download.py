@@ -14,7 +14,7 @@ from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from common.errors import UserError
-from common.files import writing, written_whole
+from common.system.files import writing, written_whole
 
 DATA_HUB: dict[str, tuple[str, str]] = {}
 """What `download` knows: a name, and for it the address and the SHA-1 of the file."""

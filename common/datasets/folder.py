@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.datasets import Data, Dataset, balanced_subset
-from common.datasets.bars import job_bar
 from common.datasets.decoding import (
     Decoded,
     check_image_size,
@@ -25,8 +24,9 @@ from common.datasets.decoding import (
     sensible_workers,
 )
 from common.datasets.images import is_image
+from common.drawing.progress import job_bar
 from common.errors import UserError
-from common.files import writing, written_whole
+from common.system.files import writing, written_whole
 
 FORMAT = 1  # of the cache; to be raised when `to_square` gives other pixels than before
 _UNKNOWN_MEMORY = 4 << 30  # bytes taken as free where the system does not say

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.datasets import Dataset
+from common.datasets.class_folders import Placed, Plan, arrange, is_same, link_or_copy
 from common.datasets.competition import (
     ImageFolder,
     archives_beside,
@@ -38,10 +39,9 @@ from common.datasets.competition import (
 from common.datasets.decoding import image_chunks, read_images
 from common.datasets.ids import image_id
 from common.datasets.label_csv import LabelFile, read_label_file
-from common.datasets.placing import Placed, Plan, arrange, is_same, link_or_copy
 from common.datasets.problems import counted, raise_problems
 from common.errors import UserError
-from common.files import written_whole
+from common.system.files import written_whole
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 Split: TypeAlias = Literal["train", "valid", "train_valid"]

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.datasets import Dataset
-from common.datasets.bars import job_bar
 from common.datasets.label_csv import as_csv
 from common.datasets.problems import counted
 from common.datasets.shapes import Split, draw_shapes
 from common.datasets.submission import TEST_LABELS
+from common.drawing.progress import job_bar
 from common.errors import UserError
-from common.files import writing, written_whole
+from common.system.files import writing, written_whole
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 

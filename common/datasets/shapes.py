@@ -23,9 +23,9 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from common.augmentation.decisions import random_bits
 from common.datasets import Data, Dataset
 from common.errors import UserError
-from common.sampling import random_bits
 
 Ints: TypeAlias = NDArray[np.int64]
 Split: TypeAlias = Literal["train", "test"]

@@ -22,7 +22,7 @@ from common.datasets.ids import image_id, is_id, natural
 from common.datasets.label_csv import HEADER, LabelFile, as_csv, read_label_file
 from common.datasets.problems import counted, listed, raise_problems
 from common.errors import UserError
-from common.files import written_whole
+from common.system.files import written_whole
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 Labels: TypeAlias = Sequence[str] | Sequence[int] | NDArray[np.integer[Any]]
@@ -69,7 +69,7 @@ def write_submission(
 
     ``labels`` are names of ``classes``, or positions in it. Raises UserError, before anything is
     written, for another number of labels than ids, ids that come twice and labels that are no
-    classes; and as `common.files.written_whole` does.
+    classes; and as `common.system.files.written_whole` does.
     """
     names = _names(labels, classes)
     problems = []

@@ -5,20 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from common.augmentation import (
-    CIFAR10_NORMALIZE,
-    Augmentation,
-    ColorJitter,
-    Resize,
-    gallery,
-    kaggle_test_augs,
-    kaggle_train_augs,
-)
-from common.datasets import Dataset
-from common.parity.outcome import Array, Arrays, Difference, Outcome, differences
-from common.parity.subject import Subject
-from common.reference import Conventions, transforms
-from common.sampling import (
+from common.augmentation.decisions import (
     Decision,
     FlipsLeftRight,
     FlipsTopBottom,
@@ -28,6 +15,19 @@ from common.sampling import (
     decide,
     epoch_batches,
 )
+from common.augmentation.operations import (
+    CIFAR10_NORMALIZE,
+    Augmentation,
+    ColorJitter,
+    Resize,
+    gallery,
+    kaggle_test_augs,
+    kaggle_train_augs,
+)
+from common.datasets import Dataset
+from common.parity.adapter import Subject
+from common.parity.comparison import Array, Arrays, Difference, Outcome, differences
+from common.reference import Conventions, transforms
 
 PARTS = ("transforms",)
 Case = tuple[Array, list[Decision]]  # uint8 images (n, 3, height, width), and what to do with them

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from common.drawing.plots import BACKEND_STYLES
+from common.parity.comparison import Array, Difference
 from common.parity.free_running import Envelope
-from common.parity.outcome import Array, Difference
 from common.parity.results import Pictures, Results
-from common.plotting import BACKEND_STYLES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

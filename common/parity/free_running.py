@@ -13,15 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from common.augmentation import gallery
+from common.augmentation.decisions import decide, epoch_batches
+from common.augmentation.operations import gallery
 from common.datasets import Dataset
 from common.datasets.shapes import draw_shapes
-from common.parity.outcome import Array, Arrays, Difference, Outcome, differences
-from common.parity.subject import Batch, Subject
+from common.parity.adapter import Batch, Subject
+from common.parity.comparison import Array, Arrays, Difference, Outcome, differences
 from common.parity.tolerances import UNIT_ROUNDOFF
 from common.reference import ALIGNED, Adam, Conventions, train_step, transforms
-from common.sampling import decide, epoch_batches
-from common.weights import Weights, initial_weights
+from common.weights.canonical import Weights, initial_weights
 
 BATCH, LR = 8, 3e-4
 RUNS = 6  # perturbed ones

@@ -7,7 +7,8 @@ import numpy as np
 from common import reference
 from common.datasets import Dataset
 from common.interface import DataIter, Tensor
-from common.parity.outcome import (
+from common.parity.adapter import Batch, Subject, in_float32, random_batch
+from common.parity.comparison import (
     Array,
     Arrays,
     Difference,
@@ -21,11 +22,10 @@ from common.parity.outcome import (
     relative,
     relative_norms,
 )
-from common.parity.subject import Batch, Subject, in_float32, random_batch
 from common.parity.tolerances import UNIT_ROUNDOFF, tolerance
 from common.reference import Conventions, layers
 from common.reference.resnet import before_batch_norm
-from common.weights import Weights, num_parameters, weight_shapes
+from common.weights.canonical import Weights, num_parameters, weight_shapes
 
 TINY = 1e-300  # what no difference divides by zero with
 

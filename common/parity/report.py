@@ -6,13 +6,13 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common import environment
-from common.files import write_text
 from common.parity import figures
+from common.parity.comparison import Outcome
 from common.parity.data_checks import true_pictures
 from common.parity.free_running import Envelope
-from common.parity.outcome import Outcome
 from common.parity.results import Results, by_check, number
+from common.system import environment
+from common.system.files import write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

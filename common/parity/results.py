@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from common.files import write_text, written_whole
-from common.parity.outcome import Array, Difference, Outcome, Tolerance
+from common.parity.comparison import Array, Difference, Outcome, Tolerance
+from common.system.files import write_text, written_whole
 
 Pictures = dict[str, Array]  # by operation: floats 0..1, (3, height, width)
 

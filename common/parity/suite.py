@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from common.interface import Backend
 from common.parity import training_checks as training
+from common.parity.adapter import Subject
+from common.parity.comparison import Outcome
 from common.parity.data_checks import level_checks, loader_checks, transform_checks
 from common.parity.model_checks import model_checks
-from common.parity.outcome import Outcome
-from common.parity.subject import Subject
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Measured with torch 2.15, MXNet 1.9.1 and TensorFlow 2.21 on two cores of an AMD
 largest value of its tensor: of the activation, of the gradient, or of the change that a step makes in a weight.
 """
 
-from common.parity.outcome import Tolerance
+from common.parity.comparison import Tolerance
 
 SUMS = "sums are rounded in another order"
 MXNET_FLOATS = "MXNet's operators take their momentum, learning rate and betas as 32-bit floats"

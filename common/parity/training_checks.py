@@ -12,7 +12,8 @@ from functools import cache
 import numpy as np
 
 from common.interface import Net, Trainer
-from common.parity.outcome import (
+from common.parity.adapter import Batch, Subject, in_float32, random_batch
+from common.parity.comparison import (
     Array,
     Arrays,
     Difference,
@@ -24,12 +25,11 @@ from common.parity.outcome import (
     norms,
     relative,
 )
-from common.parity.subject import Batch, Subject, in_float32, random_batch
 from common.parity.tolerances import tolerance
 from common.reference import SGD, Adam, Conventions, train_step
 from common.reference.resnet import before_batch_norm
 from common.reference.training import Step
-from common.weights import is_buffer
+from common.weights.canonical import is_buffer
 
 PARTS = ("network", "training")
 BATCH = 8

@@ -1,7 +1,7 @@
 """ResNet-18 (He et al. 2016) as the book builds it for small images, in NumPy: forward, backward, statistics.
 
 The arbiter of every backend's network. Images are (n, channels, height, width); weights are the canonical ones of
-`common.weights`, and the type of the images is the type of the arithmetic.
+`common.weights.canonical`, and the type of the images is the type of the arithmetic.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from common.reference import layers
 from common.reference.conventions import ALIGNED, Conventions
 from common.reference.layers import Array
-from common.weights import STAGES, is_buffer
+from common.weights.canonical import STAGES, is_buffer
 
 Arrays = Mapping[str, Array]
 Back = Callable[[Array], Array]

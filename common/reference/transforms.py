@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.reference.conventions import ALIGNED, Conventions
-from common.sampling import (
+from common.augmentation.decisions import (
     BRIGHTNESS,
     CONTRAST,
     HUE,
@@ -23,6 +22,7 @@ from common.sampling import (
     Jitters,
     Normalizes,
 )
+from common.reference.conventions import ALIGNED, Conventions
 
 Array = NDArray[Any]
 LUMA = np.array([0.299, 0.587, 0.114])[:, None, None]  # ITU-R BT.601

@@ -10,7 +10,7 @@ import backends.pytorch
 import backends.tensorflow
 from common.parity import compare_ports
 from common.titles import title_of
-from common.weights import initial_weights
+from common.weights.canonical import initial_weights
 from docs.examples.gluon_original import record_gluon
 from docs.examples.own_port import record_pytorch
 from docs.examples.own_port_keras import record_keras

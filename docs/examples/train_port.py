@@ -8,7 +8,7 @@ import math
 import torch
 from torch import nn
 
-from common.params_file import read_params
+from common.weights.params import read_params
 from docs.examples.gluon_training import MOMENTUM, RATES, WD, batches, trained_original
 from docs.examples.own_port import move_weights, port_name, port_net
 from docs.examples.parting import rows_of, table

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from common.environment import cores, gpu_indices, processor
 from common.errors import UserError
+from common.system.environment import cores, gpu_indices, processor
 
 image_layout = "NCHW"
 

@@ -1,6 +1,6 @@
 """Minibatches in NumPy: image by image, and batches on the device.
 
-Both visit the examples in the order of common.sampling, and what they draw
+Both visit the examples in the order of common.augmentation, and what they draw
 for an example depends on (seed, epoch, index) alone.
 """
 
@@ -8,15 +8,15 @@ import warnings
 
 import numpy as np
 
-from common.environment import cores
-from common.errors import UserNotice
-from common.sampling import (
+from common.augmentation.decisions import (
     NATIVE,
     decide,
     epoch_batches,
     merged,
     random_bits,
 )
+from common.errors import UserNotice
+from common.system.environment import cores
 
 from . import transforms
 

@@ -1,6 +1,6 @@
 """What the parity checks see of NumPy: activations, gradients, states.
 
-Training never asks for these. Names are those of common.weights.
+Training never asks for these. Names are those of common.weights.canonical.
 """
 
 import numpy as np

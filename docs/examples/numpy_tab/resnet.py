@@ -9,7 +9,7 @@ how they are put together is not.
 import numpy as np
 
 from common.reference import layers
-from common.weights import initial_weights, network_sizes
+from common.weights.canonical import initial_weights, network_sizes
 
 
 class _Layer:

@@ -2,18 +2,15 @@
 
 NumPy has no transforms of its own: the native ones draw from its generator
 and are then the batched ones, on a batch of one image. The batched ones draw
-nothing: common.sampling has decided, and each operation takes its parameters
-for the whole batch. They take uint8 in 0..255 or floats in 0..1, of shape
-(n, 3, height, width), and return the same kind; uint8 results are rounded to
-the nearest level, and what is normalized is floats.
+nothing: common.augmentation has decided, and each operation takes its
+parameters for the whole batch. They take uint8 in 0..255 or floats in 0..1,
+of shape (n, 3, height, width), and return the same kind; uint8 results are
+rounded to the nearest level, and what is normalized is floats.
 """
 
 import numpy as np
 
-from common.augmentation import split_normalize
-from common.datasets.images import as_rgb
-from common.reference import transforms as reference
-from common.sampling import (
+from common.augmentation.decisions import (
     Crops,
     FlipsLeftRight,
     FlipsTopBottom,
@@ -22,6 +19,9 @@ from common.sampling import (
     Resamples,
     decide,
 )
+from common.augmentation.operations import split_normalize
+from common.datasets.images import as_rgb
+from common.reference import transforms as reference
 
 from .devices import cpu
 
@@ -107,7 +107,7 @@ def crop_resize(X, rows, columns):
     """Cut a box out of each image and resize it: rows @ image @ columns.T.
 
     `rows` is (n, out_height, height) and `columns` (n, out_width, width): the
-    weights of common.resampling.
+    weights of common.augmentation.resampling.
     """
     Y = to_float(X)
     rows, columns = rows.astype(Y.dtype), columns.astype(Y.dtype)
@@ -138,7 +138,7 @@ def adjust_hue(X, shifts):
 def color_jitter(X, factors, order):
     """Change brightness, contrast, saturation and hue in each image's order.
 
-    `factors` is (n, 4) and `order` (n, k), as common.sampling.Jitters says.
+    `factors` is (n, 4) and `order` (n, k), as Jitters says.
     """
     return _like(X, reference.color_jitter(to_float(X), factors, order))
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import UserError
-from common.files import written_whole
-from common.weights import (
+from common.system.files import written_whole
+from common.weights.canonical import (
     Weights,
     check_weights,
     network_sizes,

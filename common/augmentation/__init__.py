@@ -1,0 +1,1 @@
+"""The augmentations: operations as values, every random decision, and the resampling formula."""

@@ -1,0 +1,168 @@
+"""The chapters' augmentations as plain values, before any framework makes an operation of them.
+
+A backend turns each value into its own one-liner (`transforms.native`) or into operations on whole batches whose
+random parameters `common.augmentation` has already drawn (`transforms.augment`). The meaning is the book's: brightness
+multiplies, contrast blends with the mean grey of the image, saturation with the grey of the pixel, hue turns the
+colour circle.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from common.errors import UserError
+
+
+@dataclass(frozen=True)
+class RandomFlipLeftRight:
+    """Mirror left and right with probability ``p``."""
+
+    p: float = 0.5
+
+
+@dataclass(frozen=True)
+class RandomFlipTopBottom:
+    """Turn upside down with probability ``p``."""
+
+    p: float = 0.5
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop:
+    """Cut a random box and resize it to ``size`` = (height, width) pixels.
+
+    The box has a share of the image's area drawn uniformly from ``scale`` and a ratio of width to height drawn
+    log-uniformly from ``ratio`` (Szegedy et al. 2015, section 6).
+    """
+
+    size: tuple[int, int]
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+
+@dataclass(frozen=True)
+class ColorJitter:
+    """Change brightness, contrast, saturation and hue, in an order drawn for each image.
+
+    A value x draws a factor uniformly from [max(0, 1 - x), 1 + x]; a hue x, 0 to 0.5, draws a shift from [-x, x]
+    turns of the colour circle. Zero leaves the property alone.
+    """
+
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+
+
+@dataclass(frozen=True)
+class Resize:
+    """Resize the whole image to ``size`` = (height, width) pixels, bilinear and antialiased."""
+
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """Take ``mean`` from each channel (red, green, blue, in 0..1) and divide by ``std``; what comes out is no image.
+
+    The last of a list, if it is in it at all. Raises ValueError for a deviation that is not above zero: what it makes
+    would be infinite, in some frameworks without a word.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if not all(deviation > 0 for deviation in self.std):
+            raise ValueError(f"Normalize divides by deviations above zero, not {self.std}")
+
+
+Augmentation = (
+    RandomFlipLeftRight | RandomFlipTopBottom | RandomResizedCrop | ColorJitter | Resize | Normalize
+)
+
+
+def split_normalize(
+    augmentations: Sequence[Augmentation],
+) -> tuple[tuple[Augmentation, ...], tuple[Normalize, ...]]:
+    """Split off the trailing Normalize, if any; everything before it maps images to images.
+
+    Raises ValueError for a Normalize before the end: nothing can follow what is no image.
+    """
+    normalize = tuple(aug for aug in augmentations if isinstance(aug, Normalize))
+    images = tuple(augmentations[: len(augmentations) - len(normalize)])
+    if len(normalize) > 1 or any(isinstance(aug, Normalize) for aug in images):
+        raise ValueError("Normalize comes last, and once: what it makes is no image")
+    return images, normalize
+
+
+# The operations of the chapter, by the names that --augment takes, in the order in which the book shows them.
+OPERATIONS = ("flip", "flip_top_bottom", "crop", "brightness", "hue", "jitter")
+
+
+def operation(name: str, crop_size: tuple[int, int]) -> Augmentation:
+    """Return the chapter's operation of that name, with the book's numbers; crops become ``crop_size``."""
+    match name:
+        case "flip":
+            return RandomFlipLeftRight()
+        case "flip_top_bottom":
+            return RandomFlipTopBottom()
+        case "crop":
+            return RandomResizedCrop(crop_size, scale=(0.1, 1.0), ratio=(0.5, 2.0))
+        case "brightness":
+            return ColorJitter(brightness=0.5)
+        case "hue":
+            return ColorJitter(hue=0.5)
+        case "jitter":
+            return ColorJitter(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.5)
+    raise UserError(
+        f"unknown augmentation '{name}': choose none, or from {', '.join(OPERATIONS)} joined by commas"
+    )
+
+
+def parse_augmentations(text: str, crop_size: tuple[int, int]) -> tuple[Augmentation, ...]:
+    """Read ``--augment``: 'none', or names of `OPERATIONS` joined by commas, applied in that order."""
+    if text == "none":
+        return ()
+    return tuple(operation(name.strip(), crop_size) for name in text.split(","))
+
+
+def gallery(crop_size: tuple[int, int] = (200, 200)) -> dict[str, Sequence[Augmentation]]:
+    """Return what the chapter shows on its example image, in its order: a title and the operations."""
+    flip, upside_down, crop, brightness, hue, jitter = (
+        operation(name, crop_size) for name in OPERATIONS
+    )
+    return {
+        "left-right flip": [flip],
+        "top-bottom flip": [upside_down],
+        "random resized crop": [crop],
+        "brightness": [brightness],
+        "hue": [hue],
+        "colour jitter": [jitter],
+        "flip, jitter and crop": [flip, jitter, crop],
+    }
+
+
+# Mean and standard deviation of CIFAR-10's channels, as the chapter and many programs have them (14.13.2). The
+# deviations are near the mean of each image's own, and smaller than those over all pixels: on JPEG copies of the 50,000
+# training images .200, .199, .201 and .245, .243, .261 were measured, and means of .491, .482, .446.
+CIFAR10_NORMALIZE = Normalize((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+
+
+def kaggle_train_augs(size: tuple[int, int]) -> tuple[Augmentation, ...]:
+    """Return the Kaggle chapter's augmentations (14.13.2) for images of ``size``: 40 and 32 pixels in the book.
+
+    The image is enlarged by a quarter, a square of 64 to 100 % of that is cut out and resized to ``size``, and it is
+    mirrored one time in two.
+    """
+    height, width = size
+    return (
+        Resize((round(1.25 * height), round(1.25 * width))),
+        RandomResizedCrop(size, scale=(0.64, 1.0), ratio=(1.0, 1.0)),
+        RandomFlipLeftRight(),
+        CIFAR10_NORMALIZE,
+    )
+
+
+def kaggle_test_augs() -> tuple[Augmentation, ...]:
+    """Return what the Kaggle chapter does to images that are not trained on: they are normalized."""
+    return (CIFAR10_NORMALIZE,)

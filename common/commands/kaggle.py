@@ -1,0 +1,439 @@
+"""The Kaggle chapter, written once against the contract: from raw image files to a submission (14.13).
+
+What a reader compares between frameworks, the training and the predicting, is in the backends. The story is here:
+sort the files, train and validate, train again on all labelled images, predict the test set, write the submission.
+"""
+
+import gc
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.cells import cell_len
+from rich.console import Console
+
+from common.augmentation.operations import CIFAR10_NORMALIZE, kaggle_test_augs, kaggle_train_augs
+from common.cli import Kaggle
+from common.commands.run_folder import Metrics, RunFolder, check_output
+from common.commands.train import draw, drawn_by
+from common.commands.training import (
+    check_batch_size,
+    counted,
+    describe_backend,
+    describe_machine,
+    describe_pipeline,
+    load_batches,
+    make_console,
+    make_network,
+    padded,
+    print_block,
+    record,
+    weights_metadata,
+)
+from common.config import KAGGLE_PRESETS, SHAPES_LABELLED, SHAPES_TEST, KaggleConfig
+from common.datasets import Dataset
+from common.datasets.kaggle import (
+    Reorganized,
+    Split,
+    Unlabelled,
+    list_test_images,
+    load_split,
+    read_csv_labels,
+    reorg_cifar10_data,
+)
+from common.datasets.kaggle_shapes import write_kaggle_shapes
+from common.datasets.submission import TEST_LABELS, check_submission, write_submission
+from common.drawing import image_grid, plots
+from common.drawing.captions import described
+from common.drawing.progress import CountingProgress, TrainingProgress
+from common.errors import UserError
+from common.interface import Backend, DataIter, Device, Net
+from common.metrics import Confusion, KaggleSummary, Timer
+from common.system import environment
+from common.weights.canonical import initial_weights, save_weights, shown
+
+EMBEDDED = Path("data/kaggle-shapes")
+STREAMED = 1024  # test images that are decoded and predicted together, about
+STREAMED_BYTES = 2**26  # of large images it is fewer: four such chunks are in memory
+MOST_LINES = 20  # classes that are printed one by one; of more, the ten hardest are
+SHEET = (4, 8)  # rows and columns of pictures
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the chapter needs: the backend, its devices, the competition's files and where results go."""
+
+    backend: Backend
+    config: KaggleConfig
+    devices: list[Device]
+    data_dir: Path
+    files: Reorganized
+    test: Unlabelled
+    folder: RunFolder
+    console: Console
+    startup_seconds: float | None = None  # until the framework was loaded
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels that all images are brought to."""
+        return self.config.image_size, self.config.image_size
+
+    @property
+    def data_name(self) -> str:
+        """What the competition is called in pictures and in the weights: as its folder, also where that is '.'."""
+        return self.data_dir.resolve().name
+
+
+def run(command: Kaggle, backend: Backend, startup_seconds: float | None = None) -> None:
+    """Run the chapter; ``startup_seconds``, which loading the backend took, is recorded.
+
+    Raises UserError for what the user can put right. Ctrl-C passes on as a KeyboardInterrupt that says what was kept.
+    """
+    session = replace(_begin(command, backend), startup_seconds=startup_seconds)
+    folder, console = session.folder, session.console
+    summary: dict[str, Any] = {"startup_seconds": startup_seconds}
+
+    def keep(part: str, found: dict[str, Any]) -> None:
+        """Add a part to the summary, so that what is known stays if the next one is interrupted."""
+        summary[part] = found
+        memory = {"peak_memory_mib": environment.peak_memory_mib()}
+        folder.write_json("summary.json", summary | memory)
+
+    try:
+        console.print(f"\n1. train on {_images(session, 'train')}, validate on the rest")
+        keep("validation", _validate(session))
+        console.print(f"\n2. train anew on {_images(session, 'train_valid')}")
+        net, training = _retrain(session)
+        keep("training", asdict(training))
+        console.print(f"\n3. predict {_images(session, 'test')}")
+        keep("test", _predict_and_submit(session, net))
+    except KeyboardInterrupt as interrupt:
+        epochs = counted(len(folder.metrics), "finished epoch")
+        raise KeyboardInterrupt(f"interrupted: {epochs}, kept in {folder.path}") from interrupt
+    console.print(f"results in {folder.path}", soft_wrap=True)
+
+
+# --- Beginning -------------------------------------------------------------------------------------------------------
+
+
+def _begin(command: Kaggle, backend: Backend) -> Session:
+    """Check what can be checked, sort the files, look at all of them, then say what will run."""
+    config, console = command.config, make_console()
+    devices = backend.devices.get_devices(config.device)
+    # Reading settings raises for those that cannot work, before anything is written.
+    backend.devices.describe(devices, config.precision, config.compile)
+    check_output(config.output)
+    if config.data_dir is None:
+        write_kaggle_shapes(EMBEDDED, SHAPES_LABELLED, SHAPES_TEST)
+    data_dir = config.data_dir or EMBEDDED
+    files = reorg_cifar10_data(data_dir, config.valid_ratio)
+    check_batch_size(files.num_train, config.batch_size, config.image_size)
+    check_batch_size(files.num_train_valid, config.batch_size, config.image_size)
+    test = list_test_images(data_dir)
+    _check_answers(data_dir, test)
+    # What cannot be read should be said now, not after a training; and no run folder stays behind.
+    load_split(data_dir, "train_valid", files.classes, config.image_size, config.workers)
+    _check_test_images(test, config, console)
+    folder = RunFolder(config.output, f"{config.backend}-{command.name}")
+    session = Session(backend, config, devices, data_dir, files, test, folder, console)
+    description = _describe(session)
+    print_block(console, description)
+    folder.write_json(
+        "config.json", record(command.name, backend, config, files.classes, description)
+    )
+    return session
+
+
+def _check_answers(data_dir: Path, test: Unlabelled) -> None:
+    """Raise UserError for a ``testLabels.csv`` that no submission could be scored with."""
+    path = data_dir / TEST_LABELS
+    if path.exists() and not set(read_csv_labels(path)) & set(test.ids):
+        raise UserError(
+            f"{path} has no label for any image of {data_dir / 'test'}: "
+            "put the labels of these images there, or none"
+        )
+
+
+def _check_test_images(test: Unlabelled, config: KaggleConfig, console: Console) -> None:
+    """Raise UserError if a test image cannot be read."""
+    chunks = test.chunks(config.image_size, _chunk_size(config), config.workers)
+    with CountingProgress(console, "checking test images", len(test.names)) as progress:
+        for chunk, _ in chunks:
+            progress.add(len(chunk))
+
+
+def _describe(session: Session) -> dict[str, str]:
+    """Return the block that the run begins with, name by name."""
+    config, files, backend = session.config, session.files, session.backend
+    height, width = session.image_size
+    embedded = "" if config.data_dir else ", the embedded shapes as a competition"
+    return {
+        "chapter": "Kaggle CIFAR-10",
+        "backend": describe_backend(backend),
+        "data": f"{session.data_dir}{embedded}: {_images(session, 'train_valid')}, {_images(session, 'test')}, "
+        f"{height} x {width}, {counted(len(files.classes), 'class', 'classes')}",
+        "sorted": f"{session.data_dir / 'train_valid_test'}: {files.num_train:,} to train on, {files.num_valid:,} to "
+        f"validate ({files.valid_per_class} of each class); {files.placed}",
+        "preset": config.preset + ("" if _as_preset(config) else ", with changes"),
+        "training": f"ResNet-18, batch {config.batch_size}, twice {counted(config.num_epochs, 'epoch')}, "
+        f"SGD lr {config.lr:g}, times {config.lr_decay:g} every {counted(config.lr_period, 'epoch')}, "
+        f"momentum 0.9, weight decay {config.wd:g}",
+        "augment": f"resize to {round(1.25 * height)}, crop to {height}, flip, normalize",
+        "pipeline": describe_pipeline(backend, config),
+        "seed": str(config.seed),
+        **describe_machine(backend, config, session.devices),
+        "output": str(session.folder.path),
+    }
+
+
+def _as_preset(config: KaggleConfig) -> bool:
+    """Tell whether what is trained is what the preset says."""
+    preset = KAGGLE_PRESETS[config.preset]
+    where: dict[str, Any] = {
+        "output": None,
+        "device": "auto",
+        "workers": None,
+        "seed": 0,
+        "data_dir": None,
+    }
+    return replace(config, backend=preset.backend, **where) == preset
+
+
+def _images(session: Session, split: str) -> str:
+    """Return how many images a split has, in words."""
+    files = session.files
+    if split == "train_valid":
+        return f"all {counted(files.num_train_valid, 'labelled image')}"
+    if split == "test":
+        return counted(files.num_test, "test image")
+    return counted(files.num_train, "image")
+
+
+# --- Training --------------------------------------------------------------------------------------------------------
+
+
+def _validate(session: Session) -> dict[str, Any]:
+    """Train on a part of the labelled images and validate on the others; return what it came to."""
+    train, valid = _load_split(session, "train"), _load_split(session, "valid")
+    _draw_augmentations(session, train)
+    valid_iter = _test_batches(session, valid)
+    net, summary = _train(session, "train", train, valid_iter, len(valid))
+    predicted = session.backend.kaggle.predict_labels(net, valid_iter)
+    confusion = Confusion.of(valid.labels, predicted, valid.classes)
+    _print_classes(session.console, confusion)
+    plots.save_confusion(session.folder.path / "validation.png", confusion, _title(session))
+    return asdict(summary) | confusion.plain()
+
+
+def _retrain(session: Session) -> tuple[Net, KaggleSummary]:
+    """Train from the same initial weights on all labelled images, and keep the weights."""
+    dataset = _load_split(session, "train_valid")
+    net, summary = _train(session, "train_valid", dataset, None, 0)
+    metadata = weights_metadata(
+        session.backend,
+        session.data_name,
+        session.files.classes,
+        session.config.image_size,
+        CIFAR10_NORMALIZE,
+    )
+    weights = session.backend.weights.get_weights(net)
+    save_weights(session.folder.path / "weights.safetensors", weights, metadata)
+    return net, summary
+
+
+def _load_split(session: Session, split: Split) -> Dataset:
+    config = session.config
+    return load_split(
+        session.data_dir, split, session.files.classes, config.image_size, config.workers
+    )
+
+
+def _test_batches(session: Session, dataset: Dataset) -> DataIter:
+    """Return batches of images that are normalized, and else left as they are."""
+    backend, device = session.backend, session.devices[0]
+    return load_batches(backend, session.config, dataset, kaggle_test_augs(), False, device)
+
+
+def _train(
+    session: Session, split: str, dataset: Dataset, valid_iter: DataIter | None, num_valid: int
+) -> tuple[Net, KaggleSummary]:
+    """Train the book's network from the weights and batches of the seed; each epoch's metrics go to the run folder.
+
+    Raises UserError where training diverged.
+    """
+    backend, config, devices = session.backend, session.config, session.devices
+    gc.collect()  # the network and the images of the training before
+    backend.devices.set_seed(config.seed)
+    weights = initial_weights(len(dataset.classes), seed=config.seed)
+    net = make_network(backend, devices, weights, config.precision, config.compile)
+    augs = kaggle_train_augs(session.image_size)
+    train_iter = load_batches(backend, config, dataset, augs, True, devices[0])
+
+    def keep(metrics: Metrics) -> None:
+        session.folder.add_metrics({"split": split} | metrics)
+
+    held_out = "valid acc" if valid_iter is not None else None
+    sizes = len(dataset), num_valid
+    progress = TrainingProgress(session.console, config.num_epochs, sizes, keep, held_out=held_out)
+    try:
+        with progress:
+            summary = backend.kaggle.train(
+                net,
+                train_iter,
+                valid_iter,
+                config.num_epochs,
+                config.lr,
+                config.wd,
+                devices,
+                config.lr_period,
+                config.lr_decay,
+                progress,
+            )
+    finally:
+        if progress.epochs:
+            path = session.folder.path / f"curves-{split}.png"
+            title = f"{_title(session)}, {split}"
+            plots.save_curves(path, progress.epochs, held_out, title)
+    _check_logits(session, net, dataset)
+    return net, summary
+
+
+def _check_logits(session: Session, net: Net, dataset: Dataset) -> None:
+    """Raise UserError where the last step, which comes after the last loss, has broken the network.
+
+    It would give all images one class, and nobody would be told why.
+    """
+    n = session.config.batch_size
+    some = Dataset(dataset.images[:n], dataset.labels[:n], dataset.classes)
+    for X, _ in _test_batches(_batched(session), some):
+        logits = session.backend.devices.to_numpy(session.backend.trainer.predict(net, X))
+        if not np.isfinite(logits).all():
+            raise UserError(
+                "the network computes no numbers any more: training diverged; try a smaller --lr"
+            )
+
+
+def _batched(session: Session) -> Session:
+    """Return the session with the pipeline that starts no workers: there is nothing to draw in what is predicted."""
+    return replace(session, config=replace(session.config, pipeline="batched"))
+
+
+def _title(session: Session) -> str:
+    return f"{session.data_name}, {session.config.backend}"
+
+
+def _draw_augmentations(session: Session, dataset: Dataset) -> None:
+    """Draw some training images, each as it is, then augmented seven times."""
+    rows, columns = SHEET
+    augs = kaggle_train_augs(session.image_size)[:-1]  # a normalized image cannot be shown
+    backend, config, device = session.backend, session.config, session.devices[0]
+    pictures: list[NDArray[np.uint8]] = []
+    captions: list[str] = []
+    for image in dataset.images[:: max(len(dataset) // rows, 1)][:rows]:
+        images, drawn = draw(
+            backend, image, augs, columns - 1, config, device, len(pictures), short=True
+        )
+        pictures += [image, *images]
+        captions += ["original", *drawn]
+    about = f"images of {session.data_name} as they are (left) and augmented"
+    image_grid.save_sheet(
+        session.folder.path / "augmented-images.png",
+        pictures,
+        len(pictures) // columns,
+        columns,
+        f"{about}\n{described(augs, drawn_by(backend, config))}",
+        scale=0.8,
+        captions=captions,
+    )
+
+
+def _print_classes(console: Console, confusion: Confusion) -> None:
+    """Print the accuracy of each class, of many classes the hardest."""
+    order = np.arange(len(confusion.classes))
+    if len(order) > MOST_LINES:
+        order = np.argsort(confusion.accuracies, kind="stable")[: MOST_LINES // 2]
+        console.print(f"the {len(order)} hardest of {len(confusion.classes)} classes:")
+    names = [shown(confusion.classes[i]) for i in order]
+    width = max(map(cell_len, names))
+    for i, name in zip(order, names, strict=True):
+        right, total = confusion.counts[i, i], confusion.counts[i].sum()
+        accuracy = confusion.accuracies[i]
+        console.print(
+            f"  {padded(name, width)}  valid acc {accuracy:.3f}  {right} of {total}", soft_wrap=True
+        )
+
+
+# --- The test set ----------------------------------------------------------------------------------------------------
+
+
+def _predict_and_submit(session: Session, net: Net) -> dict[str, Any]:
+    """Predict the labels of the test images and write the submission; return what it came to."""
+    test, console = session.test, session.console
+    timer = Timer()
+    labels, first = _predict(session, net)
+    seconds = timer.stop()
+    _draw_predictions(session, first, labels)
+    path = session.folder.path / "submission.csv"
+    write_submission(path, test.ids, labels, session.files.classes)
+    report = check_submission(path, session.data_dir)
+    console.print(
+        f"wrote {path}: {counted(report.rows, 'row')} in {seconds:.1f} s, "
+        f"{len(labels) / seconds:,.0f} images/s",
+        soft_wrap=True,
+    )
+    found: dict[str, Any] = {
+        "images": len(labels),
+        "seconds": seconds,
+        "per_class": report.rows_per_class,
+    }
+    if report.score is not None:
+        accuracy, known = report.score.accuracy, counted(report.score.count, "test image")
+        console.print(f"score {accuracy:.3f} on the {known} whose labels are known", soft_wrap=True)
+        found["score"] = accuracy
+    return found
+
+
+def _chunk_size(config: KaggleConfig) -> int:
+    """Return how many test images are decoded and predicted together: whole batches, at least one."""
+    most = min(STREAMED, STREAMED_BYTES // (3 * config.image_size**2))
+    return config.batch_size * max(most // config.batch_size, 1)
+
+
+def _predict(session: Session, net: Net) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Return the label of each test image, and the first images, as many as are drawn.
+
+    The next images are decoded while the network computes; only some are in memory at any time.
+    """
+    config, test = session.config, session.test
+    batched = _batched(session)
+    labels: list[NDArray[np.int64]] = []
+    first = np.empty((0, *session.image_size, 3), np.uint8)
+    chunks = test.chunks(config.image_size, _chunk_size(config), config.workers)
+    with CountingProgress(session.console, "predicting", len(test.names)) as progress:
+        for _, images in chunks:
+            unknown = np.zeros(len(images), np.int64)
+            dataset = Dataset(images, unknown, session.files.classes)
+            labels.append(
+                session.backend.kaggle.predict_labels(net, _test_batches(batched, dataset))
+            )
+            if len(labels) == 1:
+                first = images[: SHEET[0] * SHEET[1]].copy()  # or the whole chunk would stay
+            progress.add(len(images))
+    return np.concatenate(labels), first
+
+
+def _draw_predictions(
+    session: Session, images: NDArray[np.uint8], labels: NDArray[np.int64]
+) -> None:
+    columns = SHEET[1]
+    image_grid.save_sheet(
+        session.folder.path / "predictions.png",
+        list(images),
+        -(-len(images) // columns),
+        columns,
+        f"the first test images of {session.data_name} and their predicted classes",
+        scale=0.8,
+        names=[session.files.classes[label] for label in labels[: len(images)]],
+    )

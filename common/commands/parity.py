@@ -1,0 +1,244 @@
+"""`python run.py parity`: every check on every backend, each in a process of its own; a table, JSON and a report."""
+
+import json
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from common.cli import Parity
+from common.commands.run_folder import RunFolder
+from common.commands.training import make_console
+from common.errors import UserError
+from common.interface import Backend
+from common.parity.adapter import Subject
+from common.parity.comparison import Outcome
+from common.parity.data_checks import operation_pictures
+from common.parity.free_running import Envelope, envelope, free_running
+from common.parity.report import write_report
+from common.parity.results import (
+    Pictures,
+    Results,
+    by_check,
+    load_results,
+    number,
+    save_results,
+)
+from common.parity.suite import Extent, run_checks
+from common.reference import ALIGNED, KNOWN_DIFFERENCES
+from common.system import environment
+from common.system.files import write_text
+from common.system.processes import run_process
+
+FREE_STEPS = 30
+QUICK = Extent(
+    model_size=8, step_size=8, locked_steps=4, free_steps=4, float32_steps=2, bfloat16_steps=2
+)
+FAILED = 1  # the exit code where backends disagree with the arbiter
+
+
+def check_backend(backend: Backend, command: Parity, folder: Path) -> None:
+    """Run the checks on one backend in this process, and write what they find into ``folder``.
+
+    What a backend raises ends its checks; those before it are kept.
+    """
+    # TensorFlow warns of what the checks do on purpose: batches of many shapes.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    console, began = make_console(), time.perf_counter()
+    # Refuses what cannot work here.
+    configuration = backend.devices.describe(
+        [backend.devices.cpu()], command.precision, command.compile
+    )
+    extent = QUICK if command.quick else Extent()
+    checks = run_checks(backend, extent, command.seed, command.precision, command.compile)
+    outcomes: list[Outcome] = []
+    losses: list[float] = []
+    pictures: Pictures = {}
+    error = ""
+    try:
+        with console.status(f"{backend.name}: checking") as status:
+            for outcome in checks:
+                outcomes.append(outcome)
+                status.update(f"{backend.name}: {len(outcomes)} checks, now after {outcome.check}")
+            if not command.quick:
+                around = _read_envelope(folder.parent)
+                subject = Subject(backend, around.kind, command.compile)
+                outcome, losses = free_running(subject, around, command.seed)
+                outcomes.append(outcome)
+            if computing(command) == "fp32":
+                pictures = operation_pictures(Subject(backend, "float32"))
+    except Exception as raised:  # whatever a wrong backend may raise
+        traceback.print_exc()
+        error = f"{type(raised).__name__}: {raised}"
+    versions = environment.versions(backend.packages)
+    results = Results(
+        backend.name,
+        versions,
+        configuration,
+        declared(backend),
+        tuple(outcomes),
+        tuple(losses),
+        pictures,
+        error,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    save_results(folder, results)
+    found = f"{len(results.failures)} failed" if results.failures else "all passed"
+    found += ", then it broke off" if error else ""
+    console.print(
+        f"{backend.name}: {len(outcomes)} checks, {found} ({time.perf_counter() - began:.0f} s)"
+    )
+
+
+def computing(command: Parity) -> str:
+    """Return which configuration is checked, in words."""
+    return f"{command.precision}{', compiled' if command.compile else ''}"
+
+
+def declared(backend: Backend) -> tuple[str, ...]:
+    """Return the known differences that a backend says it has, and that the arbiter follows when it checks it."""
+    return tuple(
+        f"{known.name}: {known.meaning}"
+        for known in KNOWN_DIFFERENCES
+        if known.holds(backend.probes.CONVENTIONS) and not known.holds(ALIGNED)
+    )
+
+
+def run(
+    command: Parity, packages: Mapping[str, Sequence[str]], script: Path, left_out: Sequence[str]
+) -> int:
+    """Check each backend of ``packages`` in a process of its own; return 0, or 1 if one disagrees with the arbiter.
+
+    Raises UserError where the output cannot be written. ``left_out`` are backends that are not installed. Ctrl-C
+    reports what has been found, and passes on as a KeyboardInterrupt that says where.
+    """
+    console = make_console()
+    folder = RunFolder(command.output, "parity")
+    _announce(console, command, packages, left_out)
+    folder.write_json("config.json", _record(command, packages))
+    results: list[Results] = []
+    try:
+        if not command.quick:
+            with console.status("the arbiter trains, once true and six times perturbed"):
+                kind = "bfloat16" if command.precision == "bf16" else "float32"
+                _write_envelope(folder.path, envelope(FREE_STEPS, command.seed, kind))
+        for name, wanted in packages.items():
+            results.append(_check_in_process(command, name, wanted, script, folder.path))
+    except KeyboardInterrupt as interrupt:
+        names = ", ".join(result.backend for result in results) or "no backend"
+        raise KeyboardInterrupt(
+            f"interrupted: {names} finished, what was found is in {folder.path}"
+        ) from interrupt
+    _report(console, command, results, folder.path)
+    return 0 if all(result.passed for result in results) else FAILED
+
+
+def _record(command: Parity, packages: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return what ``config.json`` says of the checks."""
+    wanted = tuple(package for found in packages.values() for package in found)
+    return {
+        "command": "parity",
+        "backends": list(packages),
+        "config": {
+            "seed": command.seed,
+            "quick": command.quick,
+            "precision": command.precision,
+            "compile": command.compile,
+        },
+        "versions": environment.versions(wanted),
+        "hardware": environment.hardware(),
+    }
+
+
+def _check_in_process(
+    command: Parity, name: str, packages: Sequence[str], script: Path, folder: Path
+) -> Results:
+    """Check one backend in a process of its own."""
+    own = ["--backend", name, "--seed", str(command.seed), "--into", str(folder / name)]
+    own += ["--precision", command.precision]
+    flags = {"--quick": command.quick, "--compile": command.compile}
+    own += [flag for flag, given in flags.items() if given]
+    code = run_process([sys.executable, str(script), "parity", *own])
+    if code:
+        versions = environment.versions(tuple(packages))
+        return Results(name, versions, {}, (), (), error=f"its process ended with exit code {code}")
+    return load_results(folder / name)
+
+
+def _report(console: Console, command: Parity, results: Sequence[Results], folder: Path) -> None:
+    """Print the table and what went wrong, and write the report."""
+    around = None if command.quick else _read_envelope(folder)
+    console.print(table(console, results, computing(command)))
+    for result in results:
+        if result.declared:
+            names = ", ".join(line.partition(":")[0] for line in result.declared)
+            console.print(f"{result.backend} declares, and is held to: {names}", soft_wrap=True)
+        for line in result.diagnosis():
+            console.print(line, style="bold", soft_wrap=True)
+    if all(result.passed for result in results):
+        names = ", ".join(result.backend for result in results)
+        agree = "agrees" if len(results) == 1 else "agree"
+        console.print(f"All checks passed: {names} {agree} with the arbiter.")
+    write_report(folder / "report.html", results, around, command.seed, computing(command))
+    console.print(f"report in {folder / 'report.html'}", soft_wrap=True)
+
+
+def _announce(
+    console: Console,
+    command: Parity,
+    packages: Mapping[str, Sequence[str]],
+    left_out: Sequence[str],
+) -> None:
+    extent = "quick" if command.quick else "full"
+    console.print(
+        f"Parity of {computing(command)}, {extent}, seed {command.seed}: each against the arbiter (NumPy)"
+    )
+    for name, wanted in packages.items():
+        versions = environment.versions(tuple(wanted))
+        console.print(f"  {name}: {', '.join(f'{p} {versions[p]}' for p in wanted)}")
+    for name in left_out:
+        console.print(f"  {name}: not installed, left out")
+
+
+def _write_envelope(folder: Path, around: Envelope) -> None:
+    write_text(folder / "envelope.json", json.dumps(asdict(around), indent=1) + "\n")
+
+
+def _read_envelope(folder: Path) -> Envelope:
+    path = folder / "envelope.json"
+    if not path.is_file():
+        raise UserError(f"{path} is missing: start the checks with python run.py parity")
+    return Envelope(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def table(console: Console, results: Sequence[Results], checked: str) -> Table:
+    """Return the outcomes side by side: a row a check, its tolerance, each backend's largest difference.
+
+    Its title says which configuration was ``checked``.
+    """
+    shown = Table(
+        title=f"checked: {checked}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD if console.is_terminal else None,
+        pad_edge=False,
+    )
+    for title in ("check", "in"):
+        shown.add_column(title, overflow="fold")
+    shown.add_column("tolerance", justify="right")
+    for result in results:
+        shown.add_column(result.backend, justify="right", overflow="fold")
+    for first, outcomes in by_check(results):
+        numbers = [
+            "-" if o is None else number(o.largest.value) + ("" if o.passed else " FAILED")
+            for o in outcomes
+        ]
+        shown.add_row(first.check, first.kind, number(first.tolerance.limit), *numbers)
+    return shown

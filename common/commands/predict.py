@@ -1,0 +1,122 @@
+"""Image files classified with the weights of any run, in any backend."""
+
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.cells import cell_len
+
+from common.augmentation.decisions import decide
+from common.augmentation.operations import Augmentation
+from common.cli import Predict
+from common.commands.convert import Stored
+from common.commands.training import counted, describe_backend, make_console, make_network, padded
+from common.datasets.decoding import read_images
+from common.errors import UserError, UserNotice
+from common.interface import Backend, Device, Net
+from common.weights.canonical import shown
+
+IMAGE_SIZE = 32  # of the book's images, where the file of weights says nothing
+WIDEST = 60  # columns of the images' names; a longer one pushes its line to the right, and no other
+UNREADABLE = 2  # the exit code where some images could not be read
+
+
+def run(command: Predict, backend: Backend, stored: Stored) -> int:
+    """Print the class of each image, its probability and the milliseconds of the network; return the exit code.
+
+    An image that cannot be read is named on standard error, and the others go on. Raises UserError for weights that
+    cannot classify RGB images.
+    """
+    console = make_console()
+    device, *_ = backend.devices.get_devices(command.device)
+    classes, augs = _classes(stored), _normalize(stored)
+    size = command.image_size or stored.image_size or IMAGE_SIZE
+    net = make_network(backend, [device], stored.weights)
+    what = f"{describe_backend(backend)}, {stored.path}: {counted(len(classes), 'class', 'classes')}, {size} x {size}"
+    console.print(what, soft_wrap=True)
+    # The first image would wait for what is made once, as a graph.
+    probabilities(backend, net, np.zeros((size, size, 3), np.uint8), augs, device)
+    names = [_on_one_line(path) for path in command.images]
+    width, failed = min(max(map(cell_len, names)), WIDEST), 0
+    for path, name in zip(command.images, names, strict=True):
+        try:
+            image = _read(path, size)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        began = time.perf_counter()
+        p = probabilities(backend, net, image, augs, device)
+        milliseconds = 1000 * (time.perf_counter() - began)
+        best = int(p.argmax())
+        console.print(
+            f"{padded(name, width)}  {classes[best]} {p[best]:.3f}  {milliseconds:.1f} ms",
+            soft_wrap=True,
+        )
+    return UNREADABLE if failed else 0
+
+
+def probabilities(
+    backend: Backend,
+    net: Net,
+    image: NDArray[np.uint8],
+    augs: Sequence[Augmentation],
+    device: Device,
+) -> NDArray[np.float64]:
+    """Return the softmax over the classes, (classes,), of one image, uint8 (height, width, 3)."""
+    decisions = decide(augs, np.arange(1), 0, 0, (image.shape[0], image.shape[1]))
+    X = backend.transforms.to_float(backend.transforms.from_images(image[None], device))
+    y_hat = backend.trainer.predict(net, backend.transforms.augment(X, decisions))
+    logits = backend.devices.to_numpy(y_hat)[0].astype(np.float64)
+    exps = np.exp(logits - logits.max())
+    return np.asarray(exps / exps.sum())
+
+
+def _read(path: Path, size: int) -> NDArray[np.uint8]:
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except OSError as error:  # as of a name that is too long
+        raise UserError(f"there is no image {shown(str(path))}: {error.strerror}") from error
+    if is_folder:
+        raise UserError(f"{path} is a folder: give image files")
+    if not is_file:
+        raise UserError(f"there is no image {path}")
+    image: NDArray[np.uint8] = read_images([path], size, workers=1, progress=False)[0]
+    return image
+
+
+def _on_one_line(path: Path) -> str:
+    """Return a path as it is, and one that holds what no line can as Python writes it."""
+    return str(path) if str(path).isprintable() else ascii(str(path))
+
+
+def _classes(stored: Stored) -> list[str]:
+    """Return the names of the classes, numbers where the file has none."""
+    if stored.in_channels != 3:
+        raise UserError(f"{stored.path} takes images of {stored.in_channels} channels, not of 3")
+    classes = stored.classes
+    if classes is not None and len(classes) != stored.num_classes:
+        raise UserError(
+            f"{stored.path} names {len(classes)} classes and tells {stored.num_classes} apart"
+        )
+    if classes is None:
+        return [f"class {i}" for i in range(stored.num_classes)]
+    return [shown(name) for name in classes]
+
+
+def _normalize(stored: Stored) -> tuple[Augmentation, ...]:
+    """Return what is done to an image before the network; says so where the file does not say."""
+    if "classes" not in stored.metadata:  # other programs write metadata of their own
+        warnings.warn(
+            UserNotice(
+                f"{stored.path} says neither what its classes are called nor how its images were made: classes are "
+                "numbers, and images are not normalized; the run's own weights.safetensors says both"
+            ),
+            stacklevel=2,
+        )
+    normalize = stored.normalize
+    return () if normalize is None else (normalize,)

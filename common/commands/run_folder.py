@@ -1,0 +1,63 @@
+"""The run folder: what was run, on what, and what came of it. Every file in it is whole."""
+
+import json
+import time
+from collections.abc import Mapping
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from common.errors import UserError
+from common.system.files import check_folder, write_text, writing
+
+Metrics = dict[str, Any]
+
+
+class RunFolder:
+    """A folder for one run: ``config.json``, ``metrics.jsonl``, pictures and weights.
+
+    ``path`` is a new folder or an empty one; None makes a new one under ``runs``. Raises UserError if it cannot be
+    written or holds anything.
+    """
+
+    def __init__(self, path: Path | None, name: str) -> None:
+        self.metrics: list[Metrics] = []
+        if path is None:
+            self.path = _new_folder(name)
+            return
+        self.path = path
+        check_output(path)
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write ``content`` as an indented JSON file."""
+        write_text(self.path / name, json.dumps(content, indent=2) + "\n")
+
+    def add_metrics(self, metrics: Metrics) -> None:
+        """Add a line to ``metrics.jsonl``."""
+        self.metrics.append(metrics)
+        lines = "".join(json.dumps(line) + "\n" for line in self.metrics)
+        write_text(self.path / "metrics.jsonl", lines)
+
+
+def check_output(path: Path | None) -> None:
+    """Raise UserError if a run cannot go to ``path``, before time is spent on its data. Makes nothing."""
+    with writing(path or Path("runs")):
+        if path is not None and path.is_dir() and any(path.iterdir()):
+            raise UserError(f"{path} is not empty: choose another --output")
+        check_folder(path or Path("runs"), f"cannot write {path}", "choose another --output")
+
+
+def _new_folder(name: str) -> Path:
+    """Make and return a folder under ``runs``: the local time, then ``name``, and a number if that is taken."""
+    path = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+    for number in count(2):
+        try:
+            with writing(path.parent):
+                path.parent.mkdir(exist_ok=True)
+            path.mkdir()
+            return path
+        except FileExistsError:
+            path = path.with_name(f"{path.name.removesuffix(f'-{number - 1}')}-{number}")
+    raise AssertionError  # count() has no end

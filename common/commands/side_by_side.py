@@ -1,0 +1,204 @@
+"""Several backends on the same job, one after another: each in a process of its own, then one table and one picture.
+
+A process for each, as PyTorch's Triton aborts one that holds TensorFlow already, and as start-up and memory are to be
+each framework's own. This process imports none of them.
+"""
+
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from common.cli import Command, Kaggle
+from common.commands import kaggle_side_by_side
+from common.commands.run_folder import RunFolder
+from common.commands.tables import (
+    START_AND_MEMORY,
+    add_versions,
+    curves_by_backend,
+    new_table,
+    read_json,
+    read_run,
+)
+from common.commands.training import make_console
+from common.drawing import plots
+from common.errors import UserError
+from common.metrics import spread
+from common.system.processes import run_process
+
+Results = dict[str, dict[str, Any]]  # of each backend
+
+COMMANDS = ("train", "compare", "augment", "kaggle")
+
+
+SAME = "Same data, seed, initial weights and batches, "
+FAIRNESS = {
+    "batched": SAME + "and the same augmentation of each image: "
+    "the curves differ by rounding, which training multiplies, and by two formulas that each backend declares "
+    "(BatchNorm's running variance, the place of Adam's epsilon).",
+    "native": SAME + "but each framework draws and computes augmentations its own way: "
+    "the curves differ by that too.",
+}
+EXPLANATION = (
+    "One after another, each in a process of its own. The book's timer leaves out loading and evaluation, "
+    f"the wall clock nothing. {START_AND_MEMORY} "
+    "Both are unknown (-) where another framework had to read the weights."
+)
+OTHER_DEVICES = "Not all on the same kind of device: their speeds do not compare."
+
+
+def run(
+    command: Command | Kaggle,
+    frameworks: Mapping[str, Sequence[str]],
+    script: Path,
+    arguments: Sequence[str],
+) -> int:
+    """Run ``script`` with ``arguments`` once for each backend, compare the results, and return the exit code.
+
+    ``frameworks`` are the packages of each backend, the first of which names its version. The first backend that fails
+    ends it all, with its exit code. Raises UserError for a command that cannot be compared and for an output that
+    cannot be written. Ctrl-C stops the running backend and passes on as a KeyboardInterrupt that says what was kept.
+    """
+    if command.name not in COMMANDS:
+        raise UserError(f"{command.name} takes one backend: give --backend one name")
+    console, config = make_console(), command.config
+    made = config.output is None or not config.output.exists()
+    folder = RunFolder(config.output, f"{config.backend.replace(',', '-')}-{command.name}")
+    finished: list[str] = []
+    try:
+        for number, name in enumerate(frameworks, start=1):
+            gap = "" if number == 1 else "\n"
+            console.print(f"{gap}{name}, {number} of {len(frameworks)}", style="bold")
+            # The last of two options holds.
+            own = ["--backend", name, "--output", str(folder.path / name)]
+            code = run_process([sys.executable, str(script), *arguments, *own])
+            if code:
+                print(f"error: {name} {_failure(code)}; {_kept(finished, folder)}", file=sys.stderr)
+                return code if code > 0 else 128 - code
+            finished.append(name)
+        if isinstance(command, Kaggle):
+            kaggle_side_by_side.report(console, command, frameworks, folder, arguments)
+        else:
+            _report(console, command, frameworks, folder, arguments)
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(f"interrupted: {_kept(finished, folder)}") from interrupt
+    finally:
+        if made and not any(folder.path.iterdir()):
+            folder.path.rmdir()
+    console.print(f"results in {folder.path}", soft_wrap=True)
+    return 0
+
+
+def _failure(code: int) -> str:
+    if code == -getattr(signal, "SIGKILL", 0):
+        return "was killed, perhaps for want of memory"
+    return f"was ended by signal {-code}" if code < 0 else f"failed with exit code {code}"
+
+
+def _kept(finished: Sequence[str], folder: RunFolder) -> str:
+    if finished:
+        return f"finished before: {', '.join(finished)}, kept in {folder.path}"
+    return "no backend had finished" + (
+        f", what there is lies in {folder.path}" if any(folder.path.iterdir()) else ""
+    )
+
+
+# --- Results ---------------------------------------------------------------------------------------------------------
+
+
+def _report(
+    console: Console,
+    command: Command,
+    frameworks: Mapping[str, Sequence[str]],
+    folder: RunFolder,
+    arguments: Sequence[str],
+) -> None:
+    """Compare what the backends left: print the table, and write ``comparison.json`` and for a training the picture."""
+    if command.name == "augment":
+        return
+    fairness = FAIRNESS[command.config.pipeline]
+    console.print()
+    if command.name == "compare":
+        results: Results = {
+            name: read_json(folder.path / name / "comparison.json") for name in frameworks
+        }
+        console.print(_augmentation_table(console, command, results))
+        notes = [fairness]
+    else:
+        results = {
+            name: _training(folder.path / name, packages) for name, packages in frameworks.items()
+        }
+        console.print(_training_table(console, results))
+        notes = [fairness, EXPLANATION]
+        if len({result["device"].startswith("cpu") for result in results.values()}) > 1:
+            notes.append(OTHER_DEVICES)
+        _draw(folder.path / "backends.png", command, results)
+    console.print()
+    for note in notes:
+        console.print(note)
+    content = {"arguments": list(arguments), "notes": notes}
+    folder.write_json("comparison.json", content | {"backends": results})
+
+
+def _training(folder: Path, packages: Sequence[str]) -> dict[str, Any]:
+    """Return what one training left, under the names of ``comparison.json``."""
+    summary = read_json(folder / "summary.json")
+    return read_run(folder, packages) | {
+        "loss": summary["loss"],
+        "train_acc": summary["train_acc"],
+        "test_acc": summary["test_acc"],
+        "examples_per_second_by_the_book": summary["examples"] / summary["step_seconds"],
+        "examples_per_second": summary["examples"] / summary["seconds"],
+        "startup_seconds": summary["startup_seconds"],
+        "peak_memory_mib": summary["peak_memory_mib"],
+    }
+
+
+# Row of the table: the number's name, and how it is written.
+ROWS = {
+    "loss": ("loss", "{:.3f}"),
+    "train accuracy": ("train_acc", "{:.3f}"),
+    "test accuracy": ("test_acc", "{:.3f}"),
+    "examples/s by the book's timer": ("examples_per_second_by_the_book", "{:,.1f}"),
+    "examples/s by the wall clock": ("examples_per_second", "{:,.1f}"),
+    "start-up, s": ("startup_seconds", "{:.1f}"),
+    "peak memory, MiB": ("peak_memory_mib", "{:,.0f}"),
+}
+
+
+def _training_table(console: Console, results: Results) -> Table:
+    """Lay the trainings side by side, a column for each backend."""
+    first = next(iter(results.values()))
+    table = new_table(console, f"after epoch {len(first['epochs'])}")
+    add_versions(table, results)
+    for title, (name, form) in ROWS.items():
+        numbers = [result[name] for result in results.values()]
+        table.add_row(title, *("-" if n is None else form.format(n) for n in numbers))
+    return table
+
+
+def _augmentation_table(console: Console, command: Command, results: Results) -> Table:
+    """List what each backend gained by augmentation: the mean of the seeds, the lowest and the highest."""
+    table = new_table(console, f"{command.seeds} seed{'' if command.seeds == 1 else 's'}")
+    for title in ("augment", "train accuracy", "test accuracy"):
+        table.add_column(title, overflow="fold")
+    for name, by_augmentation in results.items():
+        for augment, accuracies in by_augmentation.items():
+            table.add_row(
+                name, augment, *(spread(accuracies[which]) for which in ("train_acc", "test_acc"))
+            )
+    return table
+
+
+def _draw(path: Path, command: Command, results: Results) -> None:
+    epochs = {name: result["epochs"] for name, result in results.items()}
+    config = command.config
+    data = Path(config.data.name).name
+    title = (
+        f"{data}, augmentation: {config.augment}, {config.pipeline} pipeline, seed {config.seed}"
+    )
+    plots.save_backends(path, curves_by_backend(epochs, "test"), title)

@@ -1,0 +1,152 @@
+"""What both chapters do around a training: say what will run, make the network and its batches, record the run."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.cells import cell_len
+from rich.console import Console
+
+from common.augmentation.operations import Augmentation, Normalize
+from common.config import RunConfig, plain
+from common.datasets import Dataset
+from common.errors import UserError
+from common.interface import Backend, DataIter, Device, Net
+from common.system import environment
+from common.system.interrupts import WholeBatches
+from common.weights.canonical import Weights, network_sizes
+
+
+def make_console() -> Console:
+    """Return the console that everything is printed on: what it is given is text, never markup."""
+    return Console(highlight=False, markup=False, emoji=False, force_terminal=sys.stdout.isatty())
+
+
+def counted(n: int, word: str, plural: str = "") -> str:
+    """Return ``n`` with its word, in the plural where it is due."""
+    return f"{n:,} {word if n == 1 else plural or word + 's'}"
+
+
+def padded(text: str, width: int) -> str:
+    """Return ``text`` with spaces up to a width in columns of a terminal, where Chinese takes two."""
+    return text + " " * (width - cell_len(text))
+
+
+def print_block(console: Console, description: Mapping[str, str]) -> None:
+    """Print what a run begins with, a line for each name."""
+    for name, value in description.items():
+        console.print(f"{name:>12}  {value}", soft_wrap=True)
+
+
+def describe_backend(backend: Backend) -> str:
+    """Return the backend's name and the versions of its packages."""
+    versions = environment.versions(backend.packages)
+    return f"{backend.name} ({', '.join(f'{p} {versions[p]}' for p in backend.packages)})"
+
+
+def describe_pipeline(backend: Backend, config: RunConfig) -> str:
+    """Return the pipeline, and of the native one the workers."""
+    if config.pipeline == "batched":
+        return config.pipeline
+    return f"{config.pipeline}, {counted(workers_of(backend, config), 'worker')}"
+
+
+def describe_machine(backend: Backend, config: RunConfig, devices: list[Device]) -> dict[str, str]:
+    """Return what computes, and the environment settings that are in force."""
+    settings = environment.in_force(backend.name)
+    return {
+        **backend.devices.describe(devices, config.precision, config.compile),
+        "environment": ", ".join(f"{name} {value}" for name, value in settings.items()),
+    }
+
+
+def workers_of(backend: Backend, config: RunConfig) -> int:
+    """Return how many processes the native loader takes."""
+    workers = config.workers
+    return backend.loaders.get_dataloader_workers() if workers is None else workers
+
+
+def check_batch_size(num_examples: int, batch_size: int, image_size: int) -> None:
+    """Raise UserError for batches that cannot be trained on."""
+    if batch_size > num_examples:
+        raise UserError(
+            f"--batch-size {batch_size} is larger than the {num_examples} training images"
+        )
+    # ResNet-18 shrinks an image eight times: from 8 pixels, one position is left to take statistics over.
+    if image_size <= 8 and (num_examples - 1) % batch_size == 0:
+        raise UserError(
+            f"--batch-size {batch_size} leaves a batch of one image, and BatchNorm cannot learn from one of 8 x 8: "
+            "choose another --batch-size or a larger --image-size"
+        )
+
+
+def record(
+    command: str,
+    backend: Backend,
+    config: RunConfig,
+    classes: Sequence[str],
+    description: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return what ``config.json`` says of every run."""
+    return {
+        "command": command,
+        "config": plain(config),
+        "classes": list(classes),
+        "versions": environment.versions(backend.packages),
+        "hardware": environment.hardware(),
+        "description": dict(description),
+    }
+
+
+def make_network(
+    backend: Backend,
+    devices: list[Device],
+    weights: Weights,
+    precision: str = "fp32",
+    compile: bool = False,
+) -> Net:
+    """Return the book's ResNet-18 with these weights, of RGB images, ready for the devices."""
+    net = backend.resnet.resnet18(network_sizes(weights)[0])
+    backend.weights.set_weights(net, weights)
+    return backend.trainer.prepare(net, devices, precision, compile)
+
+
+def load_batches(
+    backend: Backend,
+    config: RunConfig,
+    dataset: Dataset,
+    augs: Sequence[Augmentation],
+    is_train: bool,
+    device: Device,
+) -> DataIter:
+    """Return the batches of a split through the chosen pipeline."""
+    if config.pipeline == "native":
+        workers = workers_of(backend, config)
+        return WholeBatches(
+            backend.loaders.load_native(
+                dataset, augs, config.batch_size, is_train, config.seed, workers
+            )
+        )
+    return backend.loaders.load_batched(
+        dataset, augs, config.batch_size, is_train, config.seed, device
+    )
+
+
+def weights_metadata(
+    backend: Backend,
+    data: str,
+    classes: Sequence[str],
+    image_size: int,
+    normalize: Normalize | None = None,
+) -> dict[str, str]:
+    """Return what a file of weights says of itself, so that any backend can classify images with it."""
+    found = {
+        "backend": backend.name,
+        "data": data,
+        "classes": json.dumps(list(classes)),
+        "image_size": str(image_size),
+    }
+    if normalize is not None:
+        found["normalize"] = json.dumps([normalize.mean, normalize.std])
+    return found

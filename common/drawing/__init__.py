@@ -1,0 +1,1 @@
+"""Pictures, their captions, and progress bars."""

@@ -1,0 +1,135 @@
+"""Sheets of images as PNG files, drawn by Pillow: a training should not wait for matplotlib, which takes seconds."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from common.system.files import written_whole
+
+Images = NDArray[np.uint8]
+
+PIXELS_PER_INCH = 150
+GAP, MARGIN = 8, 12  # pixels
+TITLE_SIZE, TEXT_SIZE = 20, 15  # pixels
+LEADING = 4  # pixels from one line of text to the next
+COMPRESSION = 2  # of PNG; at the usual 6 the chapter's eight sheets take half a second more
+
+
+def save_sheet(
+    path: Path,
+    images: Sequence[Images],
+    num_rows: int,
+    num_cols: int,
+    title: str,
+    scale: float = 1.5,
+    names: Sequence[str] | None = None,
+    captions: Sequence[str] | None = None,
+) -> None:
+    """Write a titled grid of images, uint8 (height, width, 3), as a PNG file.
+
+    ``scale`` is the width of a cell in inches of 150 pixels; an image fills its cell, in its own proportions.
+    ``names`` stand over the images, ``captions`` under them. Both may have several lines, and a line that is wider
+    than a cell is cut short. The title may have several lines too; its lines are wrapped at the width of the grid.
+    """
+    cell = round(scale * PIXELS_PER_INCH)
+    tall = max(round(min(max(len(image) / image.shape[1], 0.25), 4.0) * cell) for image in images)
+    large, small = _font(TITLE_SIZE), _font(TEXT_SIZE)
+    grid_width = num_cols * (cell + GAP) - GAP
+    title_lines = [
+        part for line in _drawable(title).split("\n") for part in _wrapped(line, large, grid_width)
+    ]
+    head = len(title_lines) * (TITLE_SIZE + LEADING) + 2 * MARGIN - LEADING
+    above, below = _text_height(names), _text_height(captions)
+    gap = 2 * GAP if captions else GAP  # a caption is nearer to its own image than to the next
+    row_height = above + tall + below + gap
+    title_width = max(ceil(large.getlength(line)) for line in title_lines)
+    sheet_width = max(grid_width, title_width) + 2 * MARGIN
+    sheet_height = head + num_rows * row_height - gap + MARGIN
+    left = (sheet_width - grid_width) // 2
+    sheet = Image.new("RGB", (sheet_width, sheet_height), "white")
+    pen = ImageDraw.Draw(sheet)
+    _write(pen, (sheet_width // 2, MARGIN), title_lines, large)
+    for i, image in enumerate(images[: num_rows * num_cols]):
+        row, column = divmod(i, num_cols)
+        x, y = left + column * (cell + GAP), head + row * row_height
+        for texts, top in ((names, y), (captions, y + above + tall + LEADING)):
+            if texts:
+                lines = [_shortened(line, small, cell) for line in texts[i].split("\n")]
+                _write(pen, (x + cell // 2, top), lines, small)
+        sheet.paste(*_fitted(image, (cell, tall), (x, y + above)))
+    with written_whole(path) as temporary:
+        sheet.save(temporary, compress_level=COMPRESSION)
+
+
+def _text_height(texts: Sequence[str] | None) -> int:
+    """Return the height in pixels that the text with the most lines takes."""
+    lines = max((text.count("\n") + 1 for text in texts or ()), default=0)
+    return lines * (TEXT_SIZE + LEADING)
+
+
+def _write(
+    pen: ImageDraw.ImageDraw,
+    place: tuple[int, int],
+    lines: Sequence[str],
+    font: ImageFont.FreeTypeFont,
+) -> None:
+    """Write lines one below the other; ``place`` is the middle of the top."""
+    x, y = place
+    for line in lines:
+        pen.text((x, y), line, "black", font, anchor="ma")
+        y += round(font.size) + LEADING
+
+
+def _fitted(
+    image: Images, size: tuple[int, int], corner: tuple[int, int]
+) -> tuple[Image.Image, tuple[int, int]]:
+    """Return an image as large as fits into a cell, and its corner: it stands on the cell's lower edge, centred."""
+    height, width = image.shape[:2]
+    share = min(size[0] / width, size[1] / height)
+    fitted = max(1, round(width * share)), max(1, round(height * share))
+    # What is enlarged keeps its pixels in sight.
+    filter = Image.Resampling.NEAREST if share > 1 else Image.Resampling.BOX
+    place = corner[0] + (size[0] - fitted[0]) // 2, corner[1] + size[1] - fitted[1]
+    return Image.fromarray(image).resize(fitted, filter), place
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """Return matplotlib's DejaVu Sans, which knows many scripts, found without importing matplotlib."""
+    spec = find_spec("matplotlib")
+    assert spec is not None
+    assert spec.origin is not None
+    fonts = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf"
+    return ImageFont.truetype(fonts / "DejaVuSans.ttf", size)
+
+
+def _shortened(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """Return a line that is no wider than ``width`` pixels, its end cut off for an ellipsis where it must be."""
+    line = _drawable(line)
+    if font.getlength(line) <= width:
+        return line
+    while line and font.getlength(line + "…") > width:
+        line = line[:-1]
+    return line + "…"
+
+
+def _wrapped(line: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """Return a line in pieces no wider than ``width`` pixels, where its words allow it."""
+    first, *words = line.split(" ")
+    lines = [first]
+    for word in words:
+        longer = f"{lines[-1]} {word}"
+        if font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+def _drawable(text: str) -> str:
+    """Return a text without what no font can be asked for: the stand-ins for bytes of names that are no Unicode."""
+    return text.encode("utf-8", "replace").decode()

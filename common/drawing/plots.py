@@ -1,0 +1,303 @@
+"""Pictures: the book's `show_images` and `Animator` for notebooks, and the same drawings as files.
+
+matplotlib is imported where it draws: a backend's import and ``run.py --help`` should not wait for it.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.system.files import written_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from common.metrics import Confusion, Epoch
+
+Images = NDArray[np.uint8]
+MOST_MARKED = 30  # points of a curve that get markers
+MOST_NUMBERED = 30  # classes whose counts can be read in a picture
+STYLES = ("-", "m--", "g-.", "r:")  # the book's, one a curve
+# What a point of a curve is.
+TRAINED, EVALUATED = "mean over the epoch, while the weights change", "measured after the epoch"
+# One a backend. The colours are Okabe and Ito's, told apart by colour-blind eyes; dashes and markers need no colour.
+# Where curves meet, the wide line below and the hollow markers above all stay in sight.
+BACKEND_STYLES: tuple[dict[str, Any], ...] = (
+    {"color": "#0072B2", "linestyle": "-", "marker": "o", "linewidth": 2.4, "markersize": 5},
+    {"color": "#D55E00", "linestyle": "--", "marker": "s", "markersize": 7, "fillstyle": "none"},
+    {"color": "#000000", "linestyle": ":", "marker": "^", "markersize": 9, "fillstyle": "none"},
+)
+
+
+def use_svg_display() -> None:
+    """Draw plots as SVG in a notebook; elsewhere, nothing to do."""
+    try:
+        from matplotlib_inline import backend_inline
+    except ImportError:
+        return
+    backend_inline.set_matplotlib_formats("svg")
+
+
+def set_figsize(figsize: tuple[float, float] = (3.5, 2.5)) -> None:
+    """Set the size of the next figures, in inches."""
+    from matplotlib import pyplot as plt
+
+    use_svg_display()
+    plt.rcParams["figure.figsize"] = figsize
+
+
+def show_images(
+    imgs: Sequence[Any],
+    num_rows: int,
+    num_cols: int,
+    titles: Sequence[str] | None = None,
+    scale: float = 1.5,
+) -> Any:
+    """Plot a list of images in a grid and return its axes, flat.
+
+    An image is anything NumPy can read: (height, width) or (height, width, channels), a PIL image, or a tensor on the
+    CPU, channels first or last; uint8 in 0..255 or float in 0..1. ``scale`` is the side of a cell in inches.
+    """
+    from matplotlib import pyplot as plt
+
+    _, axes = plt.subplots(num_rows, num_cols, figsize=(num_cols * scale, num_rows * scale))
+    axes = np.atleast_1d(axes).flatten()
+    _fill(axes, imgs, titles)
+    return axes
+
+
+def _fill(axes: Any, imgs: Sequence[Any], titles: Sequence[str] | None) -> None:
+    for axis in axes:
+        axis.axis("off")
+    for i, (axis, image) in enumerate(zip(axes, imgs, strict=False)):
+        axis.imshow(_channels_last(_as_array(image)), cmap="gray")
+        if titles is not None:
+            axis.set_title(titles[i], fontsize=7, pad=2, parse_math=False)
+
+
+def _as_array(image: Any) -> NDArray[Any]:
+    # NumPy makes an array of Python objects of an array of MXNet's.
+    return image.asnumpy() if hasattr(image, "asnumpy") else np.asarray(image)
+
+
+def _channels_last(image: NDArray[Any]) -> NDArray[Any]:
+    first = image.ndim == 3 and image.shape[0] in (1, 3) and image.shape[-1] not in (1, 3, 4)
+    return np.squeeze(np.moveaxis(image, 0, -1) if first else image)
+
+
+class Animator:
+    """Plot data as it comes in: in a notebook the plot is redrawn in place, elsewhere it is drawn when it is saved."""
+
+    def __init__(
+        self,
+        xlabel: str | None = None,
+        ylabel: str | None = None,
+        legend: Sequence[str] | None = None,
+        xlim: Sequence[float] | None = None,
+        ylim: Sequence[float | None] | None = None,
+        xscale: str = "linear",
+        yscale: str = "linear",
+        fmts: Sequence[str] = STYLES,
+        nrows: int = 1,
+        ncols: int = 1,
+        figsize: tuple[float, float] = (3.5, 2.5),
+    ) -> None:
+        from matplotlib import pyplot as plt
+
+        use_svg_display()
+        self.fig, axes = plt.subplots(nrows, ncols, figsize=figsize)
+        self.axes = np.atleast_1d(axes).flatten()
+        self.settings = {
+            "xlabel": xlabel,
+            "ylabel": ylabel,
+            "xlim": xlim,
+            "ylim": ylim,
+            "xscale": xscale,
+            "yscale": yscale,
+        }
+        self.legend, self.fmts = legend, fmts
+        self.points: list[list[tuple[float, float]]] = []
+
+    def add(self, x: Any, y: Any) -> None:
+        """Add a point to each curve; a None adds none, and a NaN breaks the curve. ``x`` is shared or one per curve."""
+        ys = y if hasattr(y, "__len__") else [y]
+        xs = x if hasattr(x, "__len__") else [x] * len(ys)
+        while len(self.points) < len(ys):
+            self.points.append([])
+        for curve, a, b in zip(self.points, xs, ys, strict=False):
+            if a is not None and b is not None:
+                curve.append((a, b))
+        self.draw()
+
+    def draw(self) -> None:
+        """Draw all points so far, in place if this is a notebook."""
+        axis = self.axes[0]
+        axis.cla()
+        for i, (curve, fmt) in enumerate(zip(self.points, self.fmts, strict=False)):
+            name = self.legend[i] if self.legend and curve else None
+            marker = "." if len(curve) < MOST_MARKED else None  # a point alone draws no line
+            axis.plot([x for x, _ in curve], [y for _, y in curve], fmt, label=name, marker=marker)
+        axis.set(**{name: value for name, value in self.settings.items() if value is not None})
+        axis.grid()
+        if self.legend:
+            axis.legend()
+        if display := _notebook_display():
+            display.display(self.fig)
+            display.clear_output(wait=True)
+
+
+def _notebook_display() -> Any:
+    """Return IPython's display module in a notebook, else None."""
+    try:
+        from IPython import display, get_ipython
+    except ImportError:
+        return None
+    return display if type(get_ipython()).__name__ == "ZMQInteractiveShell" else None
+
+
+def save_figure(path: Path, figure: "Figure") -> None:
+    """Write a figure, whole or not at all."""
+    with written_whole(path) as temporary, warnings.catch_warnings():
+        # A class may be named in a script that the font lacks: boxes in the picture are enough of a sign.
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        figure.savefig(temporary, dpi=150)
+
+
+def save_curves(path: Path, epochs: "Sequence[Epoch]", held_out: str | None, title: str) -> None:
+    """Write the curves of a training, one point per epoch: the loss on the left, the accuracies on the right.
+
+    ``epochs`` has at least one. ``held_out`` names the accuracy after each, such as "test acc"; None if nothing is held
+    out. A learning rate that changes is shown under the loss.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.8), layout="constrained")
+    figure.suptitle(title, parse_math=False)
+    changes = len({epoch.learning_rate for epoch in epochs}) > 1
+    rows: list[Any] = [["losses", "accuracies"]]
+    if changes:
+        rows.append(["rates", "accuracies"])
+    axes: Any = figure.subplot_mosaic(rows, height_ratios=(3, 1)[: len(rows)])
+    losses, accuracies = axes["losses"], axes["accuracies"]
+    curves: list[tuple[Any, str, str, list[float | None]]] = [
+        (losses, "train loss", TRAINED, [epoch.train_loss for epoch in epochs]),
+        (accuracies, "train acc", TRAINED, [epoch.train_acc for epoch in epochs]),
+    ]
+    if held_out is not None:
+        curves.append((accuracies, held_out, EVALUATED, [epoch.held_out_acc for epoch in epochs]))
+    x = [epoch.epoch for epoch in epochs]
+    marker = "o" if len(x) < 30 else None
+    for (axis, name, point, y), style in zip(curves, STYLES, strict=False):
+        axis.plot(x, y, style, label=f"{name}: {point}", marker=marker, markersize=3)
+    losses.set(ylabel="loss")
+    losses.set_ylim(bottom=0)
+    accuracies.set(ylabel="accuracy", ylim=(0, 1.02))
+    for axis in axes.values():
+        _by_epoch(axis)
+        axis.set_xlim(x[0] - 0.5, x[-1] + 0.5)
+    for axis in (losses, accuracies):
+        axis.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
+    if changes:
+        _draw_rates(axes["rates"], epochs)
+        losses.tick_params(labelbottom=False)
+        losses.set(xlabel=None)
+    save_figure(path, figure)
+
+
+def _draw_rates(axis: Any, epochs: "Sequence[Epoch]") -> None:
+    """Draw the learning rate of each epoch as a step, with its lowest and highest value at the side."""
+    rates = [np.nan if epoch.learning_rate is None else epoch.learning_rate for epoch in epochs]
+    edges = [epochs[0].epoch - 0.5, *(epoch.epoch + 0.5 for epoch in epochs)]
+    axis.stairs(rates, edges, baseline=None, color="black", zorder=3)
+    low, high = np.nanmin(rates), np.nanmax(rates)
+    axis.set(ylabel="learning\nrate", ylim=(0, 1.2 * high))
+    axis.set_yticks([low, high] if low < 0.8 * high else [high])
+    axis.yaxis.set_major_formatter("{x:.2g}")
+
+
+def save_confusion(path: Path, confusion: "Confusion", title: str) -> None:
+    """Write how often images of each class were taken for each; the accuracy stands beside the class."""
+    from matplotlib.figure import Figure
+
+    n = len(confusion.classes)
+    side = min(max(0.42 * n + 1.6, 4.0), 20.0)  # inches
+    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+    axis = figure.subplots()
+    totals = confusion.counts.sum(axis=1, keepdims=True)
+    shares = confusion.counts / np.maximum(totals, 1)
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if n <= MOST_NUMBERED:
+        for (i, j), count in np.ndenumerate(confusion.counts):
+            if count:
+                colour = "white" if shares[i, j] > 0.5 else "black"
+                axis.text(j, i, f"{count}", ha="center", va="center", color=colour, fontsize=7)
+    names = [
+        f"{name}  {accuracy:.2f}"
+        for name, accuracy in zip(confusion.classes, confusion.accuracies, strict=True)
+    ]
+    size = 8 if n <= MOST_NUMBERED else 4
+    axis.set_xticks(range(n), confusion.classes, rotation=90, fontsize=size, parse_math=False)
+    axis.set_yticks(range(n), names, fontsize=size, parse_math=False)
+    axis.set(xlabel="taken for", ylabel="class and accuracy")
+    axis.set_title(
+        f"{title}: accuracy {confusion.accuracy:.3f}", fontsize="medium", parse_math=False
+    )
+    save_figure(path, figure)
+
+
+def save_comparison(path: Path, runs: Mapping[str, NDArray[np.float64]], title: str) -> None:
+    """Write test accuracies by epoch, (seeds, epochs) by name: the mean as a line, lowest to highest as a band."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
+    for (name, accuracies), marker in zip(runs.items(), "os", strict=False):
+        epochs = np.arange(1, accuracies.shape[1] + 1)
+        (line,) = axis.plot(epochs, accuracies.mean(axis=0), marker=marker, label=name)
+        low, high = accuracies.min(axis=0), accuracies.max(axis=0)
+        axis.fill_between(epochs, low, high, alpha=0.2, color=line.get_color())
+    axis.set(ylabel="test accuracy")
+    axis.set_title(title, parse_math=False)
+    _by_epoch(axis, legend="augmentation")
+    save_figure(path, figure)
+
+
+def save_backends(
+    path: Path, curves: Mapping[str, Mapping[str, Sequence[float]]], title: str
+) -> None:
+    """Write the curves of several backends, values by epoch by the curve's name: a panel a curve, a line a backend."""
+    from matplotlib.figure import Figure
+
+    names = list(next(iter(curves.values())))
+    figure = Figure(figsize=(3.6 * len(names), 3.9), layout="constrained")
+    figure.suptitle(title, parse_math=False)
+    for axis, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
+        for (backend, values), style in zip(curves.items(), BACKEND_STYLES, strict=False):
+            epochs = range(1, len(values[name]) + 1)
+            marker = style["marker"] if len(epochs) < 30 else None
+            looks = style | {"marker": marker, "clip_on": False}  # whole markers at the edges
+            axis.plot(epochs, values[name], label=backend, **looks)
+        axis.set_title(name, fontsize="medium")
+        axis.set_ylim(bottom=0)
+        if "accuracy" in name:
+            axis.set_ylim(top=1.02)
+        _by_epoch(axis)
+        axis.get_legend().remove()  # one serves all panels
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    save_figure(path, figure)
+
+
+def _by_epoch(axis: Any, legend: str | None = None) -> None:
+    """Finish a plot over epochs: whole numbers below, a grid and a legend."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set(xlabel="epoch")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axis.grid(alpha=0.4)
+    if axis.lines:
+        axis.legend(title=legend)

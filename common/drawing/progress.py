@@ -1,0 +1,168 @@
+"""Training as a user watches it: a progress bar on a terminal, plain lines elsewhere, one line per epoch."""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from common.errors import UserError
+from common.metrics import Epoch, Listener, Report
+
+TRAINING_COST, EVALUATION_COST = 3, 1  # forward passes: a backward costs about two
+SECONDS_BETWEEN_LINES = 30.0  # where there is no bar
+
+
+class _Shown:
+    """A bar with the time that is left, from entering to leaving; none where the console is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.began = self.spoke = time.perf_counter()
+        self.bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=16),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left  {task.fields[status]}", markup=False),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> Self:
+        self.began = self.spoke = time.perf_counter()
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bar.stop()
+
+
+class TrainingProgress(_Shown, Listener):
+    """Show a training as it goes, and pass the figures of each finished epoch on to ``on_metrics``.
+
+    ``num_examples`` are the numbers of training images and of images held out. ``held_out`` names the accuracy on the
+    latter, None if nothing is held out. ``title`` stands before each line. Raises UserError if the loss is not finite.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        num_epochs: int,
+        num_examples: tuple[int, int],
+        on_metrics: Callable[[dict[str, Any]], None],
+        title: str = "",
+        held_out: str | None = "test acc",
+    ) -> None:
+        super().__init__(console)
+        self.num_epochs, self.on_metrics, self.held_out = num_epochs, on_metrics, held_out
+        self.title = f"{title} " if title else ""
+        self.num_train = num_examples[0]
+        self.epochs: list[Epoch] = []
+        self.losses = ""  # the latest, as shown
+        self.cost = num_examples[0] * TRAINING_COST + num_examples[1] * EVALUATION_COST
+        self.task = self.bar.add_task(self._where(1), total=self.cost * num_epochs, status="")
+
+    def on_batch(self, epoch: int, images: int, seconds: float) -> None:
+        """Move the bar."""
+        evaluates = images == self.num_train and self.held_out is not None
+        status = "evaluating" if evaluates else f"{images / max(seconds, 1e-9):.1f} images/s"
+        self.bar.update(
+            self.task,
+            description=self._where(epoch),
+            completed=(epoch - 1) * self.cost + images * TRAINING_COST,
+            status=f"{status}{self.losses}",
+        )
+
+    def on_report(self, report: Report) -> None:
+        """Show loss and accuracy so far; where there is no bar, after half a minute of silence."""
+        where = report.epoch - 1 + report.share
+        if not math.isfinite(report.loss):
+            raise UserError(
+                f"the train loss is {report.loss} after {where:.2f} epochs: training diverged; try a smaller --lr"
+            )
+        self.losses = f"  loss {report.loss:.3f}  train acc {report.acc:.3f}"
+        silent = time.perf_counter() - self.spoke > SECONDS_BETWEEN_LINES
+        if report.share < 1 and silent and not self.console.is_terminal:
+            rate = report.images / max(report.seconds, 1e-9)
+            self._say(f"{self._where(f'{where:.2f}')}{self.losses}  {rate:.1f} images/s")
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        """Print the line of the epoch and pass its metrics on."""
+        self.epochs.append(epoch)
+        rate = epoch.images / max(epoch.seconds, 1e-9)
+        accuracy = (
+            "" if epoch.held_out_acc is None else f"  {self.held_out} {epoch.held_out_acc:.3f}"
+        )
+        self._say(
+            f"{self._where(epoch.epoch)}{self.losses}{accuracy}"
+            f"  {rate:.1f} images/s  {epoch.seconds:.1f} s"
+        )
+        status = f"{rate:.1f} images/s{self.losses}"
+        self.bar.update(self.task, completed=epoch.epoch * self.cost, status=status)
+        self.losses = ""  # the next epoch has none yet
+        if epoch.epoch == self.num_epochs:  # the closing lines come now
+            self.bar.stop()
+        rates = {} if epoch.learning_rate is None else {"lr": epoch.learning_rate}
+        held_out = (
+            {} if self.held_out is None else {self.held_out.replace(" ", "_"): epoch.held_out_acc}
+        )
+        self.on_metrics(
+            rates
+            | {"epoch": epoch.epoch, "train_loss": epoch.train_loss, "train_acc": epoch.train_acc}
+            | held_out
+            | {"seconds": round(epoch.seconds, 3), "images_per_second": round(rate, 1)}
+        )
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, highlight=False, soft_wrap=True)
+        self.spoke = time.perf_counter()
+
+    def _where(self, epoch: int | str) -> str:
+        return f"{self.title}epoch {epoch}/{self.num_epochs}"
+
+
+class CountingProgress(_Shown):
+    """Count images as they are done: a bar with the time left on a terminal, elsewhere a line from time to time."""
+
+    def __init__(self, console: Console, what: str, total: int) -> None:
+        super().__init__(console)
+        self.what, self.total, self.done = what, total, 0
+        self.task = self.bar.add_task(what, total=total, status="")
+
+    def add(self, images: int) -> None:
+        """Count ``images`` more as done."""
+        self.done += images
+        now = time.perf_counter()
+        rate = self.done / max(now - self.began, 1e-9)
+        self.bar.update(self.task, advance=images, status=f"{rate:,.0f} images/s")
+        if not self.console.is_terminal and now - self.spoke > SECONDS_BETWEEN_LINES:
+            left = (self.total - self.done) / rate
+            self.console.print(
+                f"{self.what} {self.done:,} of {self.total:,}  {rate:,.0f} images/s  {left:,.0f} s left",
+                soft_wrap=True,
+            )
+            self.spoke = now
+
+
+@contextmanager
+def job_bar(title: str, total: int, show: bool = True) -> Iterator[Callable[[int], None]]:
+    """Yield a function that moves a bar on standard error by so many of ``total`` files.
+
+    Nothing is shown where standard error is no terminal or ``show`` is false.
+    """
+    hidden = not (show and sys.stderr.isatty())
+    with Progress(console=Console(stderr=True), transient=True, disable=hidden) as bar:
+        task = bar.add_task(escape(title), total=total)
+        yield lambda files: bar.advance(task, files)

@@ -1,0 +1,1 @@
+"""The machine: environment variables, files, processes, and Ctrl-C."""

@@ -1,0 +1,165 @@
+"""The weights of ResNet-18 in Keras' `.weights.h5` files, and what may go into such a file.
+
+Keras keeps convolutions as (height, width, inputs, outputs) and dense layers as (inputs, outputs); the canonical forms
+are the other way round. An HDF5 file can point at other files, at data that it does not have, and at itself; what Keras
+writes does none of that, and what does is refused here.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import UserError
+from common.weights.canonical import (
+    Entry,
+    Weights,
+    check_entries,
+    check_weights,
+    renamed,
+    weight_shapes,
+)
+
+# What h5py raises for files that are damaged or something else.
+UNREADABLE = (OSError, KeyError, ValueError, IndexError, RuntimeError, AttributeError, TypeError)
+KINDS = ("weight", "bias", "running_mean", "running_var")  # in the order of Keras' variables
+MOST_DEPTH = 12  # groups within groups; Keras' files of this network have 7
+METADATA = "metadata"  # the attribute of the root that holds them, as JSON
+MOST_METADATA = 60_000  # bytes; HDF5 keeps 64 KiB of an attribute
+
+
+def keras_name(name: str) -> str:
+    """Return the path of a canonical weight in Keras' file: `layers/sequential_1/layers/residual/bn1/vars/0`."""
+    layer, *block, kind = name.split(".")
+    if block:
+        stage, (number, part) = int(layer.removeprefix("resnet_block")), block
+        place = (
+            f"{_counted('sequential', stage - 1)}/layers/{_counted('residual', int(number))}/{part}"
+        )
+    else:
+        place = {"conv": "conv2d", "bn": "batch_norm", "fc": "dense"}[layer]
+    return f"layers/{place}/vars/{KINDS.index(kind)}"
+
+
+def _counted(name: str, number: int) -> str:
+    return f"{name}_{number}" if number else name
+
+
+def to_keras(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a canonical weight in Keras' layout."""
+    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+
+
+def from_keras(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a copy of a weight of Keras' layout in the canonical one."""
+    return np.array(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T, order="C")
+
+
+def load_keras(path: Path) -> Weights:
+    """Read canonical weights from a `.weights.h5` file of this network, from Keras' `save_weights`.
+
+    Raises UserError for any other file, and for one that reaches out of itself.
+    """
+    weights, _ = load_keras_with_metadata(path)
+    return weights
+
+
+def load_keras_with_metadata(path: Path) -> tuple[Weights, dict[str, str]]:
+    """Read what `load_keras` reads, and the metadata that `add_metadata` has written."""
+    if not path.is_file():
+        raise UserError(f"no weights at {path}")
+    h5py = _h5py(path)
+    try:
+        with h5py.File(path, "r") as file:
+            size = path.stat().st_size
+            canonical = {keras_name(name): name for name in weight_shapes(1)}
+            datasets = dict(_datasets(h5py, file, "", path, set()))
+            for name, dataset in datasets.items():
+                _check_dataset(dataset, name, path, size)
+            # Each by itself fits; together they do not where they share their place.
+            if sum(dataset.id.get_storage_size() for dataset in datasets.values()) > size:
+                raise UserError(f"{path} claims more values than the file has")
+            names = renamed(datasets, canonical, str(path))
+            check_entries({names[n]: _entry(dataset) for n, dataset in datasets.items()}, str(path))
+            arrays = {names[n]: from_keras(dataset[()]) for n, dataset in datasets.items()}
+            metadata = _metadata(file)
+    except UNREADABLE as error:
+        raise UserError(
+            f"{path} is not a .weights.h5 file of this network, or is damaged"
+        ) from error
+    return check_weights(arrays, str(path)), metadata
+
+
+def _h5py(path: Path) -> Any:
+    if not find_spec("h5py"):
+        raise UserError(
+            f"{path} needs h5py: pip install h5py, or install the extra 'tensorflow' of this project"
+        )
+    import h5py
+
+    return h5py
+
+
+def _datasets(
+    h5py: Any, group: Any, prefix: str, path: Path, seen: set[int]
+) -> Iterator[tuple[str, Any]]:
+    """Yield every dataset below a group with its path, having followed no link that leaves its place."""
+    if prefix.count("/") > MOST_DEPTH:
+        raise UserError(f"{path}: {prefix} lies deeper than in any file of this network")
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise UserError(
+                f"{path}: {prefix}{name} is a link to another place: it is not followed"
+            )
+        item = group[name]
+        address = h5py.h5o.get_info(item.id).addr
+        if address in seen:
+            raise UserError(f"{path}: {prefix}{name} is there twice")
+        seen.add(address)
+        if isinstance(item, h5py.Group):
+            yield from _datasets(h5py, item, f"{prefix}{name}/", path, seen)
+        elif isinstance(item, h5py.Dataset):
+            yield f"{prefix}{name}", item
+        else:
+            raise UserError(f"{path}: {prefix}{name} is neither a group nor an array")
+
+
+def _check_dataset(dataset: Any, name: str, path: Path, size: int) -> None:
+    """Raise UserError unless the values are numbers that lie in the file itself, as they are."""
+    if dataset.external or dataset.is_virtual:
+        raise UserError(f"{path}: the values of {name} are in another file: they are not read")
+    if dataset.dtype.kind not in "fiu" or dataset.shape is None:
+        raise UserError(f"{path}: {name} holds no numbers")
+    stored = dataset.id.get_storage_size()
+    if dataset.chunks is not None or dataset.nbytes != stored or stored > size:
+        raise UserError(f"{path}: {name} is compressed, or claims more values than the file has")
+
+
+def _entry(dataset: Any) -> Entry:
+    shape = dataset.shape
+    turned = (shape[3], shape[2], shape[0], shape[1]) if len(shape) == 4 else shape[::-1]
+    return Entry(turned, dataset.dtype)
+
+
+def add_metadata(path: Path, metadata: Mapping[str, str]) -> bool:
+    """Add ``metadata`` to a `.weights.h5` file, as an attribute of its root; tell whether there was room for it."""
+    text = json.dumps(dict(metadata))
+    if len(text) > MOST_METADATA:
+        return False
+    with _h5py(path).File(path, "r+") as file:
+        file.attrs[METADATA] = np.bytes_(text)
+    return True
+
+
+def _metadata(file: Any) -> dict[str, str]:
+    """Return what `add_metadata` has written."""
+    if METADATA not in file.attrs:
+        return {}
+    attribute = file.attrs.get_id(METADATA)
+    if attribute.shape != () or attribute.dtype.kind != "S":
+        raise ValueError("metadata of another kind")
+    return {str(name): str(text) for name, text in json.loads(file.attrs[METADATA]).items()}

@@ -1,0 +1,202 @@
+"""The benchmarks' machinery: turns, ratios, the page. Never a figure: speed is no matter for a test."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from conftest import load_or_skip
+
+from benchmarks import measures
+from benchmarks.processes import Worker, WorkerError
+from benchmarks.report import page, write_report
+from benchmarks.results import Spread, added_to, ratio, save
+from common.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_spread_is_the_median_with_the_lowest_and_the_highest():
+    assert Spread.of([3.0, 1.0, 2.0, 10.0, 2.5]) == Spread(2.5, 1.0, 10.0)
+
+
+def test_a_ratio_is_of_the_same_repetition_not_of_the_medians():
+    machine_slows_down = ratio([100.0, 50.0, 25.0], [50.0, 25.0, 12.5])
+    assert machine_slows_down == Spread(2.0, 2.0, 2.0)
+    with pytest.raises(ValueError, match="zip"):
+        ratio([1.0, 2.0], [1.0])
+
+
+def test_candidates_take_turns_and_each_comes_first_once():
+    order = []
+    candidates = {name: lambda name=name: order.append(name) or 1.0 for name in "abc"}
+    rates = measures.in_turns(3, candidates, print)
+    assert order == list("abcbcacab")
+    assert rates == {name: [1.0] * 3 for name in "abc"}
+
+
+def test_a_candidate_that_cannot_be_measured_is_left_out_and_said():
+    def broken() -> float:
+        raise WorkerError("no bfloat16 here")
+
+    said = []
+    assert measures.in_turns(2, {"a": lambda: 1.0, "b": broken}, said.append) == {"a": [1.0, 1.0]}
+    assert said == ["left out: b: no bfloat16 here"]
+
+
+def test_a_process_says_what_went_wrong_and_lives_on():
+    load_or_skip("pytorch")
+    with Worker("numpy", plain=True) as worker:
+        with pytest.raises(WorkerError, match=r"numpy, plain: loader .* ValueError"):
+            worker.ask("loader", pipeline="none", recipe="flip", num_images=4, batch_size=2)
+        answer = worker.ask("loader", pipeline="NumPy", recipe="flip", num_images=4, batch_size=2)
+        assert answer["images"] == 4
+        assert answer["seconds"] > 0
+
+
+def test_a_process_that_ends_is_an_error_of_the_one_who_asks():
+    with (
+        Worker("numpy", {"PYTHONPATH": "/nowhere", "PYTHONHOME": "/nowhere"}, plain=True) as worker,
+    ):
+        for _ in range(2):
+            with pytest.raises(WorkerError, match="ended the process"):
+                worker.ask("loader")
+
+
+def results(**changes: float) -> dict:
+    """Results of one backend in which every goal is met, unless a change says otherwise."""
+    v = {"train": 0.98, "step": 10.0, "book": 0.1, "loader": 80.0, "start": 1.2, "slope": 1.0}
+    v |= {"twice": 2.0, "small": 0.95} | changes
+    rates = {f"book {b} fp32": [v["book"] * v["step"]] for b in ["pytorch"]}
+    for precision in ("fp32", "bf16"):
+        rates[f"product pytorch {precision}"] = [33.3]
+        rates[f"step pytorch {precision}"] = [v["step"]]
+        rates[f"train pytorch {precision}"] = [v["step"] * v["train"]]
+    loaders = {}
+    for recipe in measures.RECIPES:
+        loaders[f"{recipe} pytorch batched"] = [v["loader"]]
+        loaders |= {f"{recipe} pytorch {peer}": [10.0] for peer in ("book", "v2")}
+        loaders[f"{recipe} pytorch v2 batch"] = [1e6]
+    split = {"import": 1.0, "data": 0.1, "pictures": 0.1, "first step": 0.1, "rest": 0.1}
+    seconds = {"run.py": [v["start"]], "import": [1.0], "least": [1.0]}
+    return {
+        "machine": {
+            "processor": "toy",
+            "cores": "2",
+            "memory": "1 GiB",
+            "system": "toy",
+            "instructions": [],
+        },
+        "backends": ["pytorch"],
+        "extent": asdict(measures.QUICK) | {"batch_size": 128},
+        "training": {
+            "load_before": 0.0,
+            "rates": rates,
+            "gflop_per_image": 3.33,
+            "conditions": {"pytorch fp32": {"threads": "2", "versions": {"torch": "2"}}},
+        },
+        "options": {"rates": {"pytorch: as it is": [1.0]}, "load_before": 0.0},
+        "loaders": {"rates": loaders, "load_before": 0.0},
+        "start": {
+            "load_before": 0.0,
+            "seconds": {f"pytorch {name}": value for name, value in seconds.items()},
+            "splits": {"pytorch": [split | {"memory": 100.0}]},
+        },
+        "growth": {
+            "load_before": 0.0,
+            "images": {"pytorch": {"256": [1.0], "512": [v["twice"]]}},
+            "batch_size": {
+                "pytorch": {
+                    "64": {"this": [v["small"]], "usual": [1.0], "memory": 1.0},
+                    "128": {"this": [1.0], "usual": [1.0], "memory": 1.0},
+                }
+            },
+            "workers": {"pytorch": {"0": [1.0], "1": [1.0]}},
+            "memory": {
+                "pytorch": {
+                    "100": {"peak": 100.0, "data": 10.0},
+                    "200": {"peak": 100.0 + 10 * v["slope"], "data": 20.0},
+                }
+            },
+        },
+    }
+
+
+def unmet(text: str) -> set[str]:
+    """The goals that the page says were not met."""
+    return {line.split("|")[1].strip() for line in text.splitlines() if "**no**" in line}
+
+
+def test_a_page_says_which_goals_are_met():
+    assert unmet(page(results())) == set()
+
+
+@pytest.mark.parametrize(
+    ("change", "goals"),
+    [
+        ({"train": 0.96}, {"train over step, fp32", "train over step, bf16"}),
+        ({"step": 5.0}, {"step over product, fp32"}),
+        ({"step": 2.0}, {"step over product, fp32", "step over product, bf16"}),
+        ({"book": 0.5}, {"train over the book, pytorch bf16"}),
+        (
+            {"loader": 40.0},
+            {
+                "batched over the book's loader, flip",
+                "batched over the book's loader, Kaggle recipe",
+            },
+        ),
+        ({"start": 1.4}, {"start over a bare import"}),
+        ({"slope": 3.0}, {"memory for an image over its uint8 data"}),
+        ({"twice": 2.1}, {"time for twice the images"}),
+        ({"small": 0.85}, {"batches of 64 and more over the best"}),
+    ],
+)
+def test_a_goal_that_was_missed_is_not_said_to_be_met(change, goals):
+    assert unmet(page(results(**change))) == goals
+
+
+def test_a_loader_that_was_left_out_meets_no_goal():
+    without = results()
+    del without["loaders"]["rates"]["kaggle pytorch book"]
+    assert unmet(page(without)) == {"batched over the book's loader, Kaggle recipe"}
+
+
+def test_a_measure_taken_anew_joins_the_others_of_its_file(tmp_path):
+    file, header = tmp_path / "results.json", {"machine": {"cores": "2"}, "backends": ["pytorch"]}
+    assert added_to(file, header) == header
+    save(file, header | {"training": {"rates": {}}})
+    assert added_to(file, header)["training"] == {"rates": {}}
+    with pytest.raises(UserError, match=r"the machine of the results in .* and of this run differ"):
+        added_to(file, header | {"machine": {"cores": "4"}})
+
+
+def test_the_published_page_is_made_from_the_published_results(tmp_path):
+    docs = ROOT / "docs"
+    (tmp_path / "images").mkdir()
+    write_report(docs / "benchmarks.json", tmp_path)
+    assert (tmp_path / "performance.md").read_text() == (docs / "performance.md").read_text()
+    assert (tmp_path / "images" / "growth.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_measure_runs_on_every_backend_and_fills_the_page(backend, tmp_path):
+    """Options and growth on one of them: they start a process for each setting and size, and use the same tasks."""
+    file = tmp_path / "results.json"
+    command = ["-m", "benchmarks", "--quick", "--backend", backend.name, "--output", str(file)]
+    if backend.name != "mxnet":
+        for measure in ("training", "loaders", "start"):
+            command += ["--only", measure]
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    left_out = [line for line in done.stdout.splitlines() if line.startswith("left out")]
+    assert [line for line in left_out if "albumentations" not in line] == []
+    found = json.loads(file.read_text())
+    assert f"step {backend.name} fp32" in found["training"]["rates"]
+    (tmp_path / "images").mkdir()
+    write_report(file, tmp_path)
+    assert backend.name in (tmp_path / "performance.md").read_text()

@@ -1,0 +1,179 @@
+"""Ctrl-C: it breaks off no hand-over between processes, and is never lost."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from conftest import load_or_skip
+
+from common.system.interrupts import WholeBatches, ctrl_c_held_back, no_ctrl_c_is_lost
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_raises():
+    # Where the tests run in the background, SIGINT comes ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_ctrl_c_is_raised_when_the_block_has_ended_and_a_second_one_at_once(times):
+    steps = []
+
+    def press():
+        with ctrl_c_held_back():
+            for _ in range(times):
+                signal.raise_signal(signal.SIGINT)
+                steps.append("went on")
+
+    with pytest.raises(KeyboardInterrupt):
+        press()
+    assert steps == ["went on"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_without_ctrl_c_a_block_ends_as_it_would():
+    with ctrl_c_held_back():
+        pass
+    with pytest.raises(ValueError, match="its own"), ctrl_c_held_back():
+        raise ValueError("its own")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_comes_before_an_error_that_it_may_have_caused():
+    def fetch():
+        with ctrl_c_held_back():
+            signal.raise_signal(signal.SIGINT)
+            raise RuntimeError("a worker has gone")
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch()
+
+
+def test_who_listens_to_ctrl_c_already_hears_it_at_once():
+    heard = []
+    signal.signal(signal.SIGINT, lambda *_: heard.append("at once"))
+    with ctrl_c_held_back():
+        signal.raise_signal(signal.SIGINT)
+        assert heard == ["at once"]
+
+
+def test_another_thread_reads_batches_as_it_would():
+    found = []
+    thread = threading.Thread(target=lambda: found.extend(WholeBatches([(1, 2), (3, 4)])))
+    thread.start()
+    thread.join()
+    assert found == [(1, 2), (3, 4)]
+
+
+def test_whole_batches_are_those_of_the_loader_epoch_for_epoch():
+    batches = WholeBatches([(1, 2), (3, 4)])
+    assert len(batches) == 2
+    assert list(batches) == list(batches) == [(1, 2), (3, 4)]
+
+
+def test_a_batch_that_ctrl_c_falls_into_is_fetched_whole():
+    fetched = []
+
+    class Loader:
+        def __len__(self):
+            return 3
+
+        def __iter__(self):
+            for number in range(3):
+                if number == 1:
+                    signal.raise_signal(signal.SIGINT)
+                fetched.append(number)
+                yield number, number
+
+    with pytest.raises(KeyboardInterrupt):
+        list(WholeBatches(Loader()))
+    assert fetched == [0, 1]
+
+
+class Finalized:
+    def __init__(self, error):
+        self.error = error
+
+    def __del__(self):
+        raise self.error
+
+
+def test_ctrl_c_in_a_finalizer_is_heard_again(capsys):
+    steps = []
+
+    def work():
+        finalized = Finalized(KeyboardInterrupt())
+        with no_ctrl_c_is_lost():
+            del finalized
+            steps.append("went on")
+            for _ in range(3000):
+                time.sleep(0.01)
+            steps.append("never heard")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert steps == ["went on"]
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_other_errors_of_finalizers_are_reported_as_ever(monkeypatch):
+    reported = []
+    monkeypatch.setattr(
+        sys, "unraisablehook", lambda unraisable: reported.append(unraisable.exc_type)
+    )
+    finalized = Finalized(OSError())
+    with no_ctrl_c_is_lost():
+        del finalized
+    assert reported == [OSError]
+
+
+# Small batches, so that a good part of the time goes into handing them over: without WholeBatches a third of the
+# interrupts of PyTorch's loader leave a traceback.
+INTERRUPT_AGAIN_AND_AGAIN = """
+import os, random, signal, sys
+import numpy as np
+import backends
+from common.datasets import Dataset
+from common.system.interrupts import WholeBatches, no_ctrl_c_is_lost
+
+loaders = backends.load(sys.argv[1]).loaders
+signal.signal(signal.SIGINT, signal.default_int_handler)
+# A terminal interrupts the workers too, `kill` this process alone.
+interrupt = {"terminal": lambda: os.killpg(0, signal.SIGINT), "kill": lambda: signal.raise_signal(signal.SIGINT)}
+signal.signal(signal.SIGALRM, lambda *_: interrupt[sys.argv[2]]())
+dataset = Dataset(np.zeros((64, 8, 8, 3), np.uint8), np.zeros(64, np.int64), ("a", "b"))
+generator = random.Random(0)
+for number in range(30):
+    batches = WholeBatches(loaders.load_native(dataset, (), 8, True, 0, 2))
+    list(batches)  # the workers have begun
+    try:
+        with no_ctrl_c_is_lost():
+            signal.setitimer(signal.ITIMER_REAL, generator.uniform(0.001, 0.05))
+            while True:
+                list(batches)
+    except KeyboardInterrupt:
+        print("interrupted")
+    del batches
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no alarms there")
+@pytest.mark.parametrize("by", ["terminal", "kill"])
+@pytest.mark.parametrize("name", ["pytorch", "mxnet"])
+def test_no_worker_complains_of_an_interrupted_reader(name, by):
+    load_or_skip(name)
+    result = subprocess.run(
+        [sys.executable, "-c", INTERRUPT_AGAIN_AND_AGAIN, name, by],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, start_new_session=True,
+    )  # fmt: skip
+    assert result.stdout.split() == ["interrupted"] * 30
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,320 @@
+"""What the chapter asks of a backend: every option arrives. The backend here takes notes and needs no framework."""
+
+import inspect
+import io
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+from conftest import random_dataset
+from rich.console import Console
+from safetensors.numpy import load_file
+
+from common import interface
+from common.augmentation.decisions import decide, epoch_order
+from common.augmentation.operations import gallery, parse_augmentations
+from common.cli import Command
+from common.commands import train as command
+from common.commands.convert import Stored
+from common.commands.run_folder import RunFolder
+from common.commands.train import Session, Trained
+from common.config import AdamConfig, TrainConfig
+from common.datasets import Data
+from common.drawing.captions import captions, described
+from common.interface import Backend
+from common.metrics import Epoch, Report, TrainingSummary
+from common.weights.canonical import initial_weights
+
+CONFIG = TrainConfig(
+    "notes",
+    augment="flip,crop",
+    batch_size=16,
+    num_epochs=3,
+    adam=AdamConfig(lr=0.5, betas=(0.8, 0.9), eps=1e-3),
+    precision="bf16",
+    compile=True,
+    device="cpu",
+    seed=7,
+)
+SUMMARY = TrainingSummary(0.5, 0.75, 0.375, 120, 1.0, 2.0, "[cpu]")
+
+
+@pytest.fixture
+def backend() -> Backend:
+    """A backend that computes nothing, reports two numbers an epoch, and trains a weight from 0 to 1."""
+    protocols = inspect.get_annotations(Backend, eval_str=True)
+    files = {
+        name: mock.create_autospec(protocol, instance=True)
+        for name, protocol in protocols.items()
+        if name not in ("name", "packages")
+    }
+    backend = Backend("notes", (), **files)
+    weight = np.zeros(1, np.float32)
+
+    def train(*arguments):
+        listener = arguments[-1]
+        for n in range(1, 4):
+            listener.on_report(Report(n, 1.0, 0.5 / n, 0.25 * n, 40, 1.0))
+            listener.on_epoch(Epoch(n, 0.5 / n, 0.25 * n, 0.125 * n, None, 40, 2.0))
+        weight[:] = 1
+        return SUMMARY
+
+    backend.trainer.train_ch13.side_effect = train
+    backend.weights.get_weights.side_effect = lambda net: {"weight": weight.copy()}
+    backend.loaders.get_dataloader_workers.return_value = 3
+    return backend
+
+
+@pytest.fixture
+def session(backend: Backend, tmp_path: Path) -> Session:
+    train = random_dataset(40, 0)
+    train = replace(train, images=train.images[:, :, :24])  # 32 x 24
+    data = Data("noise", train, random_dataset(20, 1))
+    image, console = train.images[0], Console(quiet=True)
+    return Session(backend, CONFIG, ["cpu"], data, image, RunFolder(tmp_path / "run", ""), console)
+
+
+def test_every_option_of_a_training_reaches_the_backend(session, backend):
+    trained = command.train(session, session.config)
+    backend.devices.set_seed.assert_called_once_with(7)
+    backend.resnet.resnet18.assert_called_once_with(10)
+    net = backend.resnet.resnet18.return_value
+    backend.trainer.prepare.assert_called_once_with(net, ["cpu"], "bf16", True)
+    prepared = backend.trainer.prepare.return_value
+    backend.trainer.adam.assert_called_once_with(prepared, 0.5, (0.8, 0.9), 1e-3)
+    backend.weights.get_weights.assert_called_once_with(prepared)
+    signature = inspect.signature(interface.Trainers.train_ch13)
+    given = signature.bind(None, *backend.trainer.train_ch13.call_args.args).arguments
+    assert given["net"] is prepared
+    assert given["trainer"] is backend.trainer.adam.return_value
+    assert given["loss"] is backend.trainer.cross_entropy.return_value
+    assert given["num_epochs"] == 3
+    assert given["devices"] == ["cpu"]
+    for name in ("train_iter", "test_iter"):
+        assert given[name] is backend.loaders.load_batched.return_value
+    progress = given["animator"]
+    assert progress.num_train == 40
+    assert progress.bar.tasks[0].total == 3 * (40 * 3 + 20)  # a training step costs three passes
+    assert trained.weights == {"weight": 1}
+
+
+@pytest.mark.parametrize("augment", ["none", "flip,crop"])
+@pytest.mark.parametrize("seed", [0, 7])
+def test_training_starts_from_the_seed_s_weights_whatever_the_augmentation(
+    session, backend, seed, augment
+):
+    command.train(session, replace(CONFIG, seed=seed, augment=augment))
+    ((net, weights), _) = backend.weights.set_weights.call_args
+    assert net is backend.resnet.resnet18.return_value
+    for name, weight in initial_weights(10, seed=seed).items():
+        np.testing.assert_array_equal(weights[name], weight)
+
+
+@pytest.mark.parametrize("augment", ["none", "flip,crop"])
+def test_the_batched_pipeline_augments_and_shuffles_training_images_alone(
+    session, backend, augment
+):
+    command.train(session, replace(CONFIG, augment=augment))
+    augs, load = parse_augmentations(augment, (32, 24)), backend.loaders.load_batched
+    assert load.call_args_list == [
+        mock.call(session.data.train, augs, 16, True, 7, "cpu"),
+        mock.call(session.data.test, (), 16, False, 7, "cpu"),
+    ]
+    assert not backend.loaders.load_native.called
+
+
+@pytest.mark.parametrize(("workers", "expected"), [(None, 3), (0, 0), (2, 2)])
+def test_the_native_pipeline_takes_the_workers_it_is_given(session, backend, workers, expected):
+    config = replace(CONFIG, pipeline="native", workers=workers)
+    command.train(replace(session, config=config), config)
+    augs, load = parse_augmentations("flip,crop", (32, 24)), backend.loaders.load_native
+    assert load.call_args_list == [
+        mock.call(session.data.train, augs, 16, True, 7, expected),
+        mock.call(session.data.test, (), 16, False, 7, expected),
+    ]
+    assert not backend.loaders.load_batched.called
+
+
+def metrics_of(session: Session) -> list[dict]:
+    lines = (session.folder.path / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize(("name", "own"), [("x.pth", False), ("x.params", True)])
+def test_start_up_and_memory_are_unknown_where_another_framework_read_the_weights(
+    session, monkeypatch, name, own
+):
+    trained = Trained(SUMMARY, [], {"weight": np.zeros(1, np.float32)})
+    monkeypatch.setattr(command, "train", lambda *arguments: trained)
+    monkeypatch.setattr(command.plots, "save_curves", mock.Mock())
+    monkeypatch.setattr(command.environment, "peak_memory_mib", lambda: 123.5)
+    stored = Stored(Path(name), {}, {})
+    command._train_and_record(replace(session, weights=stored, startup_seconds=1.5))
+    summary = json.loads((session.folder.path / "summary.json").read_text())
+    found = summary["startup_seconds"], summary["peak_memory_mib"]
+    assert found == ((1.5, 123.5) if own else (None, None))
+
+
+def test_a_training_leaves_its_own_summary_metrics_curves_and_weights(session, monkeypatch):
+    monkeypatch.setattr(command.plots, "save_curves", save_curves := mock.Mock())
+    monkeypatch.setattr(command.environment, "peak_memory_mib", lambda: 123.5)
+    command._train_and_record(replace(session, startup_seconds=1.5))
+    folder = session.folder.path
+    used = {"startup_seconds": 1.5, "peak_memory_mib": 123.5}
+    assert json.loads((folder / "summary.json").read_text()) == asdict(SUMMARY) | used
+    assert load_file(folder / "weights.safetensors") == {"weight": 1}
+    wanted = ("augment", "seed", "epoch", "train_loss", "train_acc", "test_acc")
+    assert [tuple(line[name] for name in wanted) for line in metrics_of(session)] == [
+        ("flip,crop", 7, epoch, 0.5 / epoch, 0.25 * epoch, 0.125 * epoch) for epoch in (1, 2, 3)
+    ]
+    path, epochs, held_out, _ = save_curves.call_args.args
+    assert path == folder / "curves.png"
+    assert [epoch.held_out_acc for epoch in epochs] == [0.125, 0.25, 0.375]
+    assert held_out == "test acc"
+
+
+def test_ctrl_c_keeps_finished_epochs_and_curves_and_says_where(session, backend, monkeypatch):
+    def train(*arguments):
+        listener = arguments[-1]
+        listener.on_report(Report(1, 1.0, 0.5, 0.5, 40, 1.0))
+        listener.on_epoch(Epoch(1, 0.5, 0.5, 0.5, None, 40, 2.0))
+        listener.on_report(Report(2, 0.5, 0.5, 0.5, 20, 1.0))
+        raise KeyboardInterrupt
+
+    backend.trainer.train_ch13.side_effect = train
+    monkeypatch.setattr(command, "_begin", lambda *arguments: session)
+    monkeypatch.setattr(command, "_show", lambda session: None)
+    with pytest.raises(KeyboardInterrupt, match="interrupted: 1 finished epoch, ") as interrupt:
+        command.run(Command("train", CONFIG), backend)
+    assert str(session.folder.path) in str(interrupt.value)
+    assert [line["epoch"] for line in metrics_of(session)] == [1]
+    assert sorted(path.name for path in session.folder.path.iterdir()) == [
+        "curves.png",
+        "metrics.jsonl",
+    ]
+
+
+def test_a_comparison_reports_mean_and_range_of_each(session, monkeypatch):
+    monkeypatch.setattr(command.plots, "save_comparison", save := mock.Mock())
+    runs = {
+        augment: [
+            Trained(
+                replace(SUMMARY, train_acc=train_acc, test_acc=test_acc),
+                [Epoch(n, 0.5, 0.0, acc, None, 40, 1.0) for n, acc in enumerate((0.1, test_acc))],
+                {},
+            )
+            for train_acc, test_acc in accuracies
+        ]
+        for augment, accuracies in {
+            "none": [(0.9, 0.5), (0.8, 0.6)],
+            "flip,crop": [(0.7, 0.65), (0.75, 0.75)],
+        }.items()
+    }
+    session = replace(session, console=Console(file=io.StringIO(), width=200))
+    command._report_comparison(session, runs)
+    assert session.console.file.getvalue().splitlines() == [
+        "     none: train acc 0.850 (0.800 to 0.900, 2 seeds), "
+        "test acc 0.550 (0.500 to 0.600, 2 seeds)",
+        "flip,crop: train acc 0.725 (0.700 to 0.750, 2 seeds), "
+        "test acc 0.700 (0.650 to 0.750, 2 seeds)",
+    ]
+    assert json.loads((session.folder.path / "comparison.json").read_text()) == {
+        "none": {"train_acc": [0.9, 0.8], "test_acc": [0.5, 0.6]},
+        "flip,crop": {"train_acc": [0.7, 0.75], "test_acc": [0.65, 0.75]},
+    }
+    _, drawn, _ = save.call_args.args
+    assert drawn["none"].tolist() == [[0.1, 0.5], [0.1, 0.6]]
+    assert drawn["flip,crop"].tolist() == [[0.1, 0.65], [0.1, 0.75]]
+
+
+def test_a_comparison_gives_both_the_same_seeds(session, monkeypatch):
+    monkeypatch.setattr(command, "_report_comparison", lambda session, runs: None)
+    train = mock.Mock(return_value=Trained(SUMMARY, [], {}))
+    monkeypatch.setattr(command, "train", train)
+    command._compare(session, 3)
+    configs = [call.args[1] for call in train.mock_calls]
+    assert configs == [
+        replace(CONFIG, seed=seed, augment=augment)
+        for seed in (7, 8, 9)
+        for augment in ("none", "flip,crop")
+    ]
+
+
+def test_the_block_at_the_start_says_what_will_run(session, backend):
+    backend.devices.describe.return_value = {"device": "a device"}
+    config = replace(CONFIG, pipeline="native")
+    block = command._describe(replace(session, config=config), Command("compare", config, seeds=2))
+    assert block["data"] == "shapes: 40 training images, 20 test images, 32 x 24, 10 classes"
+    assert (
+        block["training"] == "ResNet-18, batch 16, 3 epochs, Adam lr 0.5, betas 0.8 0.9, eps 0.001"
+    )
+    assert (block["augment"], block["pipeline"]) == ("flip,crop", "native, 3 workers")
+    assert (block["seed"], block["device"]) == ("7, 8", "a device")
+    backend.devices.describe.assert_called_once_with(["cpu"], "bf16", True)
+
+
+def test_the_sheet_of_training_images_shows_those_of_the_first_epoch(session, monkeypatch):
+    monkeypatch.setattr(command, "draw", lambda *arguments: ([], []))
+    monkeypatch.setattr(command.image_grid, "save_sheet", save_sheet := mock.Mock())
+    command._show(session)
+    shown, train = save_sheet.call_args, session.data.train
+    first = epoch_order(40, 7, 0)[:32]
+    np.testing.assert_array_equal(shown.args[1], train.images[first])
+    assert shown.kwargs["names"] == [train.classes[label] for label in train.labels[first]]
+
+
+def test_a_comparison_takes_as_many_seeds_as_are_asked_for(session, monkeypatch):
+    monkeypatch.setattr(command, "_begin", lambda *arguments: session)
+    monkeypatch.setattr(command, "_compare", compare := mock.Mock())
+    command.run(Command("compare", CONFIG, seeds=5), session.backend)
+    compare.assert_called_once_with(session, 5)
+
+
+def test_the_batched_pipeline_draws_with_the_decisions_of_the_seed(session, backend):
+    augs = parse_augmentations("flip,crop", (20, 20))
+    drawn = backend.transforms.augment.return_value
+    backend.transforms.to_images.side_effect = lambda X: [X]
+    expected = decide(augs, np.arange(2, 7), 7, 0, (32, 24))
+    said = [captions(expected, i) for i in range(5)]
+    assert command.draw(backend, session.image, augs, 5, CONFIG, "cpu", 2) == ([drawn], said)
+    _, decisions = backend.transforms.augment.call_args.args
+    for mine, theirs in zip(decisions, expected, strict=True):
+        for a, b in zip(vars(mine).values(), vars(theirs).values(), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_the_native_pipeline_draws_with_the_framework_s_own_transforms(session, backend, layout):
+    levels = np.arange(6 * 5 * 3, dtype=np.uint8).reshape(6, 5, 3)
+    floats = (levels - 0.4) / 255  # rounded to the nearest level, not cut off
+    backend.devices.image_layout = layout
+    backend.devices.to_numpy.return_value = (
+        np.moveaxis(floats, -1, 0) if layout == "NCHW" else floats
+    )
+    augs = parse_augmentations("flip,crop", (20, 20))
+    config = replace(CONFIG, pipeline="native")
+    images, said = command.draw(backend, session.image, augs, 2, config, "cpu")
+    backend.devices.set_seed.assert_called_once_with(7)
+    backend.transforms.native.assert_called_once_with(augs)
+    np.testing.assert_array_equal(images, [levels] * 2)
+    assert said == ["", ""]
+
+
+@pytest.mark.parametrize("pipeline", ["batched", "native"])
+def test_each_sheet_shows_the_original_first_and_says_what_was_drawn(
+    session, monkeypatch, pipeline
+):
+    original, config = session.image, replace(CONFIG, pipeline=pipeline)
+    height, width = original.shape[:2]
+    monkeypatch.setattr(command, "draw", lambda *arguments: ([original] * 7, list("abcdefg")))
+    monkeypatch.setattr(command.image_grid, "save_sheet", save_sheet := mock.Mock())
+    command._show(replace(session, config=config))
+    *calls, _ = save_sheet.call_args_list
+    assert [call.args[0].name for call in calls][3] == "augment-4-brightness.png"
+    for call, augs in zip(calls, gallery().values(), strict=True):
+        assert call.args[1][0] is original
+        assert call.kwargs["captions"] == [f"original, {height} × {width}", *"abcdefg"]
+        assert call.args[4] == described(augs, "notes" if pipeline == "native" else "")

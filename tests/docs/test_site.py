@@ -1,0 +1,528 @@
+"""The site as a reader's browser shows it: Chromium, headless, on what `python -m docs html` builds.
+
+Sphinx, Selenium and Chromium are not what the project runs on: without them this file is skipped, but in CI, where
+REQUIRE_SITE is set, they must be there.
+"""
+
+import functools
+import http.server
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+
+import pytest
+from conftest import needs
+
+import backends
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = "chromium", "chromedriver"
+
+pytestmark = [
+    pytest.mark.slow,
+    needs(
+        "sphinx", "myst_parser", "sphinx_design", "furo", "selenium", "nbformat", programs=PROGRAMS
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """The built site: a warning is an error, so this is also the test that there is none."""
+    assert all(map(shutil.which, PROGRAMS)), f"not installed: {' or '.join(PROGRAMS)}"
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "docs", "html", "--output", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def pages(site: Path) -> list[str]:
+    return sorted(path.relative_to(site).as_posix() for path in site.glob("*.html"))
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    handler = functools.partial(Quiet, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture
+def browser():
+    """A fresh profile for each test: nothing is remembered from another."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-background-networking",
+        "--window-size=1280,900",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    service = webdriver.ChromeService(shutil.which("chromedriver"))
+    driver = webdriver.Chrome(options=options, service=service)
+    yield driver
+    driver.quit()
+
+
+def visit(browser, url: str) -> None:
+    """Open a page, and wait until its scripts have run: Chromium's driver may return while it is still loading."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.get(url)
+    ready = "return document.readyState === 'complete'"
+    WebDriverWait(browser, 20).until(lambda driver: driver.execute_script(ready))
+
+
+def resize(browser, width: int, height: int = 900, mobile: bool = False) -> None:
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def shown_tabs(browser) -> set[str]:
+    """Which frameworks' tabs are open, over all sets of the page that have a tab of each."""
+    script = """
+        return [...document.querySelectorAll('.sd-tab-label[data-sync-group="framework"]')]
+            .filter(label => label.parentElement.querySelectorAll(':scope > label').length === 3)
+            .filter(label => label.nextElementSibling.checkVisibility())
+            .map(label => label.dataset.syncId)"""
+    return set(browser.execute_script(script))
+
+
+def label(browser, framework: str, number: int = 0):
+    selector = f'.sd-tab-label[data-sync-id="{framework}"]'
+    found = browser.find_elements("css selector", selector)[number]
+    browser.execute_script(
+        "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", found
+    )
+    return found
+
+
+def test_choosing_a_framework_switches_every_tab_of_the_page(browser, address):
+    visit(browser, address + "image-augmentation.html")
+    assert shown_tabs(browser) == {"pytorch"}
+    label(browser, "tensorflow", 1).click()
+    assert shown_tabs(browser) == {"tensorflow"}
+
+
+def test_the_choice_is_remembered_on_other_pages(browser, address):
+    visit(browser, address + "image-augmentation.html")
+    label(browser, "mxnet").click()
+    visit(browser, address + "kaggle-cifar10.html")
+    assert shown_tabs(browser) == {"mxnet"}
+
+
+def test_tabs_are_chosen_with_the_keyboard_alone(browser, address):
+    from selenium.webdriver import Keys
+
+    visit(browser, address + "image-augmentation.html")
+    for _ in range(100):
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+        if browser.execute_script("return document.activeElement.matches('.sd-tab-set > input')"):
+            break
+    outline = "return getComputedStyle(document.activeElement.nextElementSibling).outlineStyle"
+    assert browser.execute_script(outline) != "none", "what has the focus does not show it"
+    browser.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+    assert shown_tabs(browser) == {"mxnet"}
+
+
+def test_what_has_the_focus_is_in_sight_after_a_set_is_left_with_tab(browser, address):
+    from selenium.webdriver import Keys
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    visit(browser, address + "image-augmentation.html")
+    first = browser.find_element("css selector", ".sd-tab-set > input")
+    browser.execute_script("arguments[0].focus()", first)
+    for _ in range(3):
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+    in_sight = """
+        const focus = document.activeElement;
+        const seen = focus.matches('.sd-tab-set > input') ? focus.nextElementSibling : focus;
+        const {top, bottom} = seen.getBoundingClientRect();
+        return top >= 0 && bottom <= innerHeight"""
+    # The page scrolls smoothly, so that takes a moment.
+    WebDriverWait(browser, 20).until(lambda driver: driver.execute_script(in_sight))
+
+
+TOP = "return arguments[0].getBoundingClientRect().top"
+
+
+def test_the_tabs_that_are_used_stay_where_they_are_while_others_grow(browser, address):
+    visit(browser, address + "image-augmentation.html")
+    for framework in ("tensorflow", "mxnet", "pytorch"):
+        chosen = label(browser, framework, -1)
+        before = browser.execute_script(TOP, chosen)
+        browser.execute_script("arguments[0].click()", chosen)
+        after = browser.execute_async_script(
+            "const [label, done] = arguments;"
+            "setTimeout(() => done(label.getBoundingClientRect().top), 300)",
+            chosen,
+        )
+        assert abs(after - before) <= 1, framework
+
+
+def put_side_by_side(browser, address) -> None:
+    """Press the button, which is remembered on every page."""
+    visit(browser, address + "index.html")
+    browser.find_element("css selector", ".side-by-side-button").click()
+
+
+def columns(browser) -> list[dict[str, float]]:
+    """Where the three contents of the page's last set lie."""
+    script = """
+        const set = [...document.querySelectorAll('.sd-tab-set')].at(-1);
+        return [...set.querySelectorAll(':scope > .sd-tab-content')].map(content => {
+            const {left, right, top, width} = content.getBoundingClientRect();
+            return {left, right, top, width};
+        })"""
+    return browser.execute_script(script)
+
+
+def test_three_columns_stand_beside_each_other_at_1600_pixels(browser, address):
+    resize(browser, 1600)
+    put_side_by_side(browser, address)
+    visit(browser, address + "image-augmentation.html")
+    found = columns(browser)
+    assert len(found) == 3
+    assert len({column["top"] for column in found}) == 1
+    assert all(column["width"] > 500 for column in found)
+    assert all(a["right"] <= b["left"] for a, b in itertools.pairwise(found))
+    assert found[-1]["right"] <= 1600
+    assert shown_tabs(browser) == {"pytorch", "mxnet", "tensorflow"}
+    visit(browser, address + "kaggle-cifar10.html")
+    assert shown_tabs(browser) == {"pytorch", "mxnet", "tensorflow"}, "not remembered"
+    button = browser.find_element("css selector", ".side-by-side-button")
+    assert button.get_attribute("aria-pressed") == "true"
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
+    assert len(shown_tabs(browser)) == 1
+
+
+@pytest.mark.parametrize(
+    ("page", "width", "pixels"),
+    [
+        ("image-augmentation.html", 1600, 10),
+        ("kaggle-cifar10.html", 1600, 10),
+        ("differences.html", 1600, 10),
+        ("image-augmentation.html", 1440, 9.5),  # where the button is first offered
+        ("kaggle-cifar10.html", 1440, 9.5),
+    ],
+)
+def test_no_line_of_the_three_columns_is_cut_off_or_broken(browser, address, page, width, pixels):
+    resize(browser, width)
+    put_side_by_side(browser, address)
+    visit(browser, address + page)
+    found = browser.execute_script("""
+        document.querySelectorAll('details').forEach(details => details.open = true);
+        return [...document.querySelectorAll('.three-columns :not(.output) > .highlight pre')].map(pre => {
+            const {fontSize, lineHeight, paddingTop} = getComputedStyle(pre);
+            const height = pre.clientHeight - 2 * parseFloat(paddingTop);
+            return {
+                text: pre.textContent.trimEnd(),
+                cut: pre.scrollWidth > pre.clientWidth,
+                lines: Math.round(height / parseFloat(lineHeight)),
+                size: parseFloat(fontSize),
+            };
+        })""")
+    assert len(found) > 10
+    assert [each["text"] for each in found if each["cut"]] == []
+    assert [each["text"] for each in found if each["lines"] > each["text"].count("\n") + 1] == []
+    assert all(each["size"] >= pixels for each in found)
+
+
+ROWS = """
+    const around = element => {
+        const {left, right, top, bottom} = element.getBoundingClientRect();
+        return {left, right, top, bottom};
+    };
+    return [...document.querySelectorAll('table.columns tbody tr')].map(row =>
+        [...row.cells].map(cell => ({cell: around(cell), code: cell.firstChild && around(cell.firstChild)})))"""
+
+
+@pytest.mark.parametrize("width", [1440, 1920])
+def test_the_three_columns_line_up_row_by_row_and_fit_the_window(browser, address, width):
+    resize(browser, width)
+    visit(browser, address + "three-columns.html")
+    rows = browser.execute_script(ROWS)
+    assert len(rows) > 50
+    for row in rows:
+        assert len(row) == 3
+        assert len({place["cell"]["top"] for place in row}) == 1
+        assert len({place["code"]["top"] for place in row if place["code"]}) == 1
+        for place in row:
+            if place["code"]:
+                assert place["code"]["right"] <= place["cell"]["right"]
+    for place in range(3):
+        assert len({(row[place]["cell"]["left"], row[place]["cell"]["right"]) for row in rows}) == 1
+    assert rows[0][2]["cell"]["right"] <= width
+    assert rows[0][2]["cell"]["right"] - rows[0][0]["cell"]["left"] > width - 50
+    overflow, size, contents = browser.execute_script("""
+        return [
+            [document.documentElement, ...document.querySelectorAll('.table-wrapper')]
+                .map(element => element.scrollWidth - element.clientWidth),
+            parseFloat(getComputedStyle(document.querySelector('table.columns code')).fontSize),
+            document.querySelector('.toc-drawer').checkVisibility()]""")
+    assert max(overflow) <= 0
+    assert 11 <= size <= 12
+    assert not contents
+
+
+def test_the_three_columns_scroll_by_themselves_on_a_telephone(browser, address):
+    resize(browser, 390, mobile=True)
+    visit(browser, address + "three-columns.html")
+    script = """
+        return [...document.querySelectorAll('.table-wrapper')].map(wrapper =>
+            [wrapper.clientWidth, wrapper.querySelector('td').clientWidth])"""
+    for wrapper, column in browser.execute_script(script):
+        assert wrapper < 390
+        assert column > 290
+
+
+def contrast(one: str, other: str) -> float:
+    """Return how WCAG 2 compares two colours, from 1 to 21."""
+
+    def luminance(colour: str) -> float:
+        levels = [int(level) / 255 for level in re.findall(r"\d+", colour)[:3]]
+        linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in levels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_words_that_differ_can_be_read_and_told_apart_without_colour(browser, address, theme):
+    visit(browser, address + "three-columns.html")
+    browser.execute_script("document.body.dataset.theme = arguments[0]", theme)
+    marks = browser.execute_script("""
+        return [...document.querySelectorAll('table.columns mark')].map(mark => {
+            const {backgroundColor, borderBottomStyle, borderBottomColor} = getComputedStyle(mark);
+            const colours = [...mark.children].map(word => getComputedStyle(word).color);
+            return {backgroundColor, borderBottomStyle, borderBottomColor, colours};
+        })""")
+    assert len(marks) > 30
+    for mark in marks:
+        assert mark["borderBottomStyle"] == "solid"
+        assert contrast(mark["borderBottomColor"], mark["backgroundColor"]) >= 3
+        assert all(contrast(colour, mark["backgroundColor"]) >= 4.5 for colour in mark["colours"])
+
+
+@pytest.mark.parametrize("chapter", ["image-augmentation", "kaggle-cifar10"])
+def test_what_a_cell_draws_is_shown_below_its_code_in_its_tab(browser, address, chapter):
+    visit(browser, address + f"{chapter}.html")
+    for framework in backends.FRAMEWORKS:
+        browser.execute_script("arguments[0].click()", label(browser, framework))
+        pictures = browser.execute_script("""
+            return [...document.querySelectorAll('.sd-tab-content img.output')]
+                .filter(picture => picture.checkVisibility())
+                .map(picture => {
+                    const code = picture.closest('.sd-tab-content').querySelector('.highlight');
+                    const below = !code || code.getBoundingClientRect().bottom <= picture.getBoundingClientRect().top;
+                    return [picture.src, below];
+                })""")
+        assert pictures
+        assert all(f"/{chapter}-{framework}-" in source and below for source, below in pictures)
+
+
+def test_what_scrolls_sideways_and_nothing_else_is_reached_with_the_keyboard(browser, address):
+    script = """
+        const done = arguments[0];
+        setTimeout(() => done([...document.querySelectorAll('.highlight pre, .table-wrapper')]
+            .filter(each => each.checkVisibility())
+            .map(each => [each.scrollWidth > each.clientWidth, each.hasAttribute('tabindex')])), 300)"""
+    found = []
+    for width in (390, 1280):
+        resize(browser, width)
+        visit(browser, address + "image-augmentation.html")
+        found += browser.execute_async_script(script)
+    assert {scrolls for scrolls, _ in found} == {True, False}
+    assert [pair for pair in found if pair[0] != pair[1]] == []
+
+
+def test_all_columns_of_the_porting_table_are_in_sight_at_1280_pixels(browser, address):
+    visit(browser, address + "porting.html")
+    resize(browser, 1280)
+    script = (
+        "const t = document.querySelector('.table-wrapper'); return t.scrollWidth - t.clientWidth"
+    )
+    assert browser.execute_script(script) <= 0
+
+
+@pytest.mark.parametrize("theme", ["light", "dark", "auto"])
+def test_code_and_its_caption_stand_out_from_the_page(browser, address, theme):
+    visit(browser, address + "image-augmentation.html")
+    browser.execute_script("document.body.dataset.theme = arguments[0]", theme)
+    page, code, caption = browser.execute_script("""
+        return ['body', '.highlight', '.code-block-caption'].map(
+            selector => getComputedStyle(document.querySelector(selector)).backgroundColor)""")
+    assert code == caption
+    distance = zip(re.findall(r"\d+", page), re.findall(r"\d+", code), strict=True)
+    assert max(abs(int(a) - int(b)) for a, b in distance) >= 5
+
+
+def test_the_search_can_be_reached_while_three_columns_are_shown(browser, address):
+    from selenium.webdriver import Keys
+
+    resize(browser, 1600)
+    put_side_by_side(browser, address)
+    visit(browser, address + "kaggle-cifar10.html")
+    browser.find_element("css selector", ".mobile-header .nav-overlay-icon").click()
+    field = browser.find_element("css selector", ".sidebar-search")
+    field.send_keys("train_ch13" + Keys.ENTER)
+    assert "search.html?q=train_ch13" in browser.current_url
+
+
+@pytest.mark.parametrize(
+    ("width", "side_by_side"), [(390, False), (1280, False), (1600, False), (1600, True)]
+)
+def test_no_page_is_wider_than_its_window(browser, address, site, width, side_by_side):
+    resize(browser, width, mobile=width < 600)
+    if side_by_side:
+        put_side_by_side(browser, address)
+    wide = {}
+    for page in pages(site):
+        visit(browser, address + page)
+        wide[page] = browser.execute_script("return document.documentElement.scrollWidth")
+    assert {page: pixels for page, pixels in wide.items() if pixels > width} == {}
+
+
+@pytest.mark.parametrize("page", ["image-augmentation.html", "kaggle-cifar10.html", "parity.html"])
+def test_all_numbers_of_a_run_are_in_sight_on_a_telephone(browser, address, page):
+    resize(browser, 390, mobile=True)
+    visit(browser, address + page)
+    script = """
+        return [...document.querySelectorAll('table.figures')].map(table =>
+            [table.rows.length, table.parentElement.scrollWidth - table.parentElement.clientWidth])"""
+    tables = browser.execute_script(script)
+    assert tables
+    assert all(rows > 2 and hidden <= 0 for rows, hidden in tables), tables
+
+
+def test_the_search_finds_train_ch13(browser, address):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    visit(browser, address + "search.html?q=train_ch13")
+    found = WebDriverWait(browser, 20).until(
+        lambda driver: driver.find_elements("css selector", "ul.search li a")
+    )
+    assert any("image-augmentation" in link.get_attribute("href") for link in found)
+
+
+def test_dark_and_light_can_be_chosen(browser, address):
+    visit(browser, address + "index.html")
+    script = "return getComputedStyle(document.body).backgroundColor"
+    seen = set()
+    for _ in range(3):  # light, dark and the system's
+        browser.execute_script(
+            "document.querySelector('.content-icon-container .theme-toggle').click()"
+        )
+        seen.add(browser.execute_script(script))
+    assert len(seen) == 2
+
+
+USE = """
+    for (const label of document.querySelectorAll('.sd-tab-label')) label.click();
+    for (const button of document.querySelectorAll('.side-by-side-button, .theme-toggle')) button.click();"""
+
+
+def test_no_page_logs_an_error_when_it_is_used_and_no_request_leaves_the_machine(
+    browser, address, site
+):
+    for page in pages(site):
+        visit(browser, address + page)
+        browser.execute_script(USE)
+        told = [entry for entry in browser.get_log("browser") if entry["level"] != "INFO"]
+        assert [entry["message"] for entry in told] == [], page
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = {
+        message["params"]["request"]["url"]
+        for message in messages
+        if message["method"] == "Network.requestWillBeSent"
+    }
+    assert len(asked) > len(pages(site))
+    assert {url for url in asked if not url.startswith((address, "data:"))} == set()
+
+
+class Links(HTMLParser):
+    """The links, the anchors and the pictures of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
+        self.pictures: list[dict[str, str | None]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.anchors |= {found[name] for name in ("id", "name") if found.get(name)}
+        if tag == "a" and found.get("href"):
+            self.links.append(found["href"])
+        if tag in ("img", "script") and found.get("src"):
+            self.links.append(found["src"])
+        if tag == "link" and found.get("href"):
+            self.links.append(found["href"])
+        if tag == "img":
+            self.pictures.append(found)
+
+
+@pytest.fixture(scope="module")
+def parsed(site) -> dict[str, Links]:
+    return {page: Links((site / page).read_text(encoding="utf-8")) for page in pages(site)}
+
+
+@pytest.mark.parametrize("chapter", ["image-augmentation", "kaggle-cifar10"])
+def test_a_chapter_offers_the_notebook_of_each_framework(site, parsed, chapter):
+    links = [link for link in parsed[f"{chapter}.html"].links if link.endswith(".ipynb")]
+    assert [Path(link).name for link in links] == [
+        f"{chapter}-{name}.ipynb" for name in backends.FRAMEWORKS
+    ]
+    for link in links:
+        book = json.loads((site / link).read_text(encoding="utf-8"))
+        assert book["nbformat"] == 4
+        assert len(book["cells"]) > 20
+
+
+def test_no_link_and_no_anchor_is_broken(site, parsed):
+    broken = []
+    for page, found in parsed.items():
+        for link in found.links:
+            target, anchor = urldefrag(urljoin(page, link))
+            if urlsplit(target).scheme or target.startswith("//"):
+                continue
+            path = unquote(urlsplit(target).path)
+            anchors = parsed[path].anchors if path in parsed else set()
+            lost = bool(anchor) and path in parsed and unquote(anchor) not in anchors
+            if lost or not (site / path).exists():
+                broken.append((page, link))
+    assert broken == []
+
+
+def test_every_picture_says_what_it_shows(parsed):
+    silent = [
+        (page, picture["src"])
+        for page, found in parsed.items()
+        for picture in found.pictures
+        if not re.search(r"\w+ \w+", picture.get("alt") or "")
+    ]
+    assert silent == []

@@ -1,0 +1,290 @@
+"""docs/add-a-backend.md, followed: its NumPy tab keeps the contract and passes the tests that the page names."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+import test_planted_mistakes
+from conftest import Recorder, bright_dataset, random_dataset
+
+sys.path.append(str(Path(__file__).parents[1] / "contract"))
+from test_interface import FILES, contract, departures, first_lines, functions, source
+
+import backends
+from common.augmentation.decisions import decide
+from common.augmentation.operations import gallery, kaggle_train_augs
+from common.cli import Parity
+from common.commands.parity import check_backend
+from common.interface import Backend
+from common.parity.results import load_results
+from common.weights.canonical import initial_weights
+from docs.examples import numpy_tab
+
+ROOT = Path(__file__).parents[2]
+TAB = ROOT / "docs" / "examples" / "numpy_tab"
+PAGE = (ROOT / "docs" / "add-a-backend.md").read_text(encoding="utf-8")
+BACKEND = numpy_tab.BACKEND
+# What the page says: its chapters are files, in the order in which they are written.
+ORDER = re.findall(r"^## \d+\. `(\w+)\.py`", PAGE, re.M)
+
+
+def text(file: str) -> str:
+    return (TAB / f"{file}.py").read_text(encoding="utf-8")
+
+
+# --- The contract ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_the_numpy_tab_has_the_contract_s_names_arguments_and_defaults(file):
+    assert departures(text(file), FILES[file]) == []
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_the_numpy_tab_says_what_each_function_does_and_orders_them_as_the_others(file):
+    wanted = contract(FILES[file])
+    first, *_ = backends.FRAMEWORKS
+    theirs, ours = first_lines(source(first, file)), first_lines(text(file))
+    assert {name: ours[name] for name in wanted} == {name: theirs[name] for name in wanted}
+    orders = [
+        [name for name in functions(ast.parse(t).body) if name in wanted]
+        for t in (source(first, file), text(file))
+    ]
+    assert orders[0] == orders[1]
+
+
+def test_the_record_holds_the_eight_files_and_they_have_all_that_the_contract_names():
+    files = [field.name for field in fields(Backend) if field.name not in ("name", "packages")]
+    assert files == list(FILES)
+    for file in files:
+        module = getattr(BACKEND, file)
+        assert module.__name__ == f"docs.examples.numpy_tab.{file}"
+        assert all(callable(getattr(module, name)) for name in contract(FILES[file]))
+    assert BACKEND.devices.image_layout == "NCHW"
+    assert BACKEND.resnet.Residual
+    assert BACKEND.probes.CONVENTIONS
+
+
+def test_the_tab_offers_the_names_that_the_others_offer():
+    theirs = ast.parse((ROOT / "backends/pytorch/__init__.py").read_text())
+    (names,) = [n.value for n in theirs.body if ast.unparse(n).startswith("__all__")]
+    wanted = [e.value for e in names.elts if isinstance(e, ast.Constant)]
+    assert len(wanted) > 10
+    assert set(wanted) <= set(numpy_tab.__all__)
+    assert all(hasattr(numpy_tab, name) for name in numpy_tab.__all__)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_function_that_is_missing_is_named(file):
+    whole = text(file)
+    for name, function in functions(ast.parse(whole).body).items():
+        if name not in contract(FILES[file]):
+            continue
+        lines = whole.splitlines()
+        del lines[function.lineno - 1 : function.end_lineno]
+        assert departures("\n".join(lines), FILES[file]) == [name]
+
+
+def without(file: str, name: str) -> Backend:
+    """The tab as it is while that function is not yet written."""
+    module: ModuleType = getattr(BACKEND, file)
+    rest = {k: v for k, v in vars(module).items() if k != name and not k.startswith("__")}
+    return replace(BACKEND, **{file: SimpleNamespace(**rest)})
+
+
+@pytest.mark.parametrize(("file", "name"), [("transforms", "augment"), ("devices", "from_numpy")])
+def test_the_parity_command_says_which_function_an_unfinished_backend_lacks(
+    file, name, tmp_path, capsys
+):
+    check_backend(without(file, name), Parity((), quick=True), tmp_path / "numpy")
+    results = load_results(tmp_path / "numpy")
+    assert not results.passed
+    assert f"no attribute '{name}'" in results.error
+    assert "broke off" in capsys.readouterr().out
+
+
+def test_each_file_imports_only_files_that_the_page_has_written_before():
+    assert sorted(ORDER) == sorted(FILES)
+    for i, file in enumerate(ORDER):
+        nodes = [n for n in ast.walk(ast.parse(text(file))) if isinstance(n, ast.ImportFrom)]
+        own = {n.module for n in nodes if n.level and n.module}
+        own |= {alias.name for n in nodes if n.level and not n.module for alias in n.names}
+        assert own <= set(ORDER[:i]), file
+
+
+def test_the_tab_is_narrow_enough_to_stand_beside_the_others():
+    lines = [line for path in TAB.glob("*.py") for line in path.read_text().splitlines()]
+    assert max(map(len, lines)) < 80
+
+
+def test_the_tab_shares_no_more_with_the_arbiter_than_the_page_says():
+    """Else parity would hold the arbiter against itself: its network and its loop are not used."""
+    used = set()
+    for path in TAB.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == "common.reference":
+                used |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom | ast.Import):
+                assert "common.reference" not in ast.unparse(node)
+    assert used == {"ALIGNED", "SGD", "Adam", "layers", "transforms"}
+
+
+# --- It computes the same --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "checks",
+    [
+        test_planted_mistakes.data,
+        test_planted_mistakes.model,
+        test_planted_mistakes.model_in_float32,
+        test_planted_mistakes.steps,
+    ],
+)
+def test_the_numpy_tab_passes_the_parity_checks(checks):
+    outcomes = list(checks(BACKEND))
+    assert [outcome.sentence() for outcome in outcomes if not outcome.passed] == []
+    assert len(outcomes) >= 6
+
+
+@pytest.mark.parametrize("recipe", ["flip, jitter and crop", "Kaggle"])
+def test_the_numpy_tab_gives_the_same_augmented_pixels_as_the_other_backends(backend, recipe):
+    augs = kaggle_train_augs((32, 32)) if recipe == "Kaggle" else gallery((24, 20))[recipe]
+    images = random_dataset(16).images
+    decisions = decide(augs, np.arange(16), 0, 0, (32, 32))
+    found = []
+    for tab in (BACKEND, backend):
+        levels = tab.transforms.from_images(images, tab.devices.cpu())
+        X = tab.devices.to_numpy(tab.transforms.augment_to_float(levels, decisions))
+        found.append(np.moveaxis(X, -1, 1) if tab.devices.image_layout == "NHWC" else X)
+    assert found[0].shape == found[1].shape
+    # 4e-6 is ten times the most that a backend differs from the arbiter by: docs/parity.md, transforms.
+    np.testing.assert_allclose(found[0], found[1], atol=4e-6)
+    assert np.ptp(found[0]) > 0.5
+
+
+def test_the_numpy_tab_trains_and_its_loss_falls():
+    net = BACKEND.resnet.resnet18(2)
+    BACKEND.weights.set_weights(net, initial_weights(2))
+    load, recorder = BACKEND.loaders.load_batched, Recorder()
+    summary = BACKEND.trainer.train_ch13(
+        net,
+        load(bright_dataset(24, 0), gallery((8, 8))["left-right flip"], 8, True),
+        load(bright_dataset(8, 1), (), 8, False),
+        BACKEND.trainer.cross_entropy(),
+        BACKEND.trainer.adam(net, 3e-4),
+        4,
+        [BACKEND.devices.cpu()],
+        recorder,
+    )
+    assert summary.examples == 4 * 24
+    losses = [report.loss for report in recorder.reports]
+    assert len(losses) == 4 * 3
+    assert summary.loss < losses[0] / 2
+
+
+def test_a_loss_whose_gradient_nobody_has_written_down_is_refused():
+    net, trainer = BACKEND.resnet.resnet18(2), BACKEND.trainer
+    X, y = next(iter(BACKEND.loaders.load_batched(bright_dataset(4), (), 4, False)))
+    for wrong in (
+        lambda y_hat, y: 2 * trainer.cross_entropy()(y_hat, y),
+        lambda y_hat, y: y_hat[:, 0],
+    ):
+        with pytest.raises(ValueError, match="cross-entropy alone"):
+            trainer.train_batch_ch13(net, X, y, wrong, trainer.adam(net), ["cpu"])
+
+
+# --- Registered, as the page says ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of this project in which the tab is the backend numpy, by the page's commands."""
+    root = tmp_path_factory.mktemp("registered")
+    for name in ("backends", "common", "tests"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("run.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, root)
+    shutil.copytree(TAB, root / "docs" / "examples" / "numpy_tab")
+    (script,) = re.findall(r"^## Register it\n.*?```sh\n(.*?)```", PAGE, re.M | re.S)
+    subprocess.run(["bash", "-euc", script], cwd=root, check=True)
+    return root
+
+
+def run(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=checkout, capture_output=True, text=True, check=False
+    )
+
+
+# The commands of the page's table, without the tests of the other backends.
+PROOFS = re.findall(r"`pytest -k \"(numpy.*?)\" (tests/.*?)`", PAGE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("chosen", "files"), PROOFS, ids=[files for _, files in PROOFS])
+def test_the_tests_that_the_page_names_pass_once_it_is_registered(checkout, chosen, files):
+    alone = " and ".join([chosen, *(f"not {name}" for name in backends.FRAMEWORKS)])
+    done = run(checkout, "-m", "pytest", "-n", "0", "-q", "-k", alone, *files.split())
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed
+    assert int(passed[1]) >= 4
+
+
+def test_the_page_names_a_test_for_every_file():
+    named = {file for _, files in PROOFS for file in files.split()}
+    tests = ("devices", "transforms", "resnet", "weights", "loaders", "trainer", "interface")
+    assert {f"tests/test_{name}.py" for name in (*tests, "kaggle_training", "parity")} == named
+    assert all((ROOT / file).is_file() for file in named)
+
+
+def test_a_registered_backend_is_a_choice_of_the_command_line(checkout):
+    done = run(checkout, "run.py", "--backend", "no-such")
+    assert done.returncode == 2
+    assert "pytorch, mxnet, tensorflow, numpy" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_registered_backend_runs_the_chapter(checkout, tmp_path):
+    (options,) = re.findall(r"^python run\.py (--backend numpy .*)$", PAGE, re.M)
+    done = run(checkout, "run.py", *options.split(), "--output", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert "numpy (numpy" in done.stdout
+    assert "examples/sec on ['cpu']" in done.stdout
+    assert (tmp_path / "out" / "weights.safetensors").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("option", "words"), [("--precision=bf16", "no such type"), ("--compile", "compiles nothing")]
+)
+def test_what_numpy_cannot_do_is_refused_in_one_line(checkout, option, words):
+    done = run(checkout, "run.py", "--backend", "numpy", option)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_mypy_names_what_an_unfinished_backend_lacks(checkout):
+    """The record is built in `__init__.py`: that is where a module is held against its Protocol."""
+    pytest.importorskip("mypy")
+    path = checkout / "backends" / "numpy" / "probes.py"
+    whole = path.read_text()
+    found = []
+    try:
+        for content in (whole, whole.replace("def gradients(", "def _gradients(")):
+            path.write_text(content)
+            found.append(run(checkout, "-m", "mypy", "backends/numpy/__init__.py").stdout)
+    finally:
+        path.write_text(whole)
+    assert "backends/numpy" not in found[0], found[0]
+    assert re.search(r"backends/numpy/__init__\.py.*gradients", found[1], re.S), found[1]

@@ -1,0 +1,290 @@
+"""`python run.py parity`: real processes, exit codes, files, and what a user reads when something is wrong."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import load_or_skip
+from numpy_backend import changed, numpy_backend
+
+import backends
+from common import cli
+from common.cli import Parity
+from common.commands import parity
+from common.errors import UserError
+from common.parity import free_running
+from common.parity.adapter import Subject
+from common.parity.comparison import Difference, Outcome, Tolerance
+from common.parity.free_running import Envelope, envelope
+from common.parity.model_checks import model_checks
+from common.parity.report import write_report
+from common.parity.results import Results, load_results, save_results
+from common.reference import Conventions
+
+ROOT = Path(__file__).parents[2]
+
+# Stands in for run.py: starts the parity, and is the process of each backend. These are the NumPy one, right or wrong;
+# one that breaks; and one that has been checked before, whose results are copied.
+SCRIPT = f"""
+import shutil, sys
+from pathlib import Path
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
+from numpy_backend import numpy_backend
+from common import cli
+from common.commands import parity
+from common.reference import Conventions
+
+arguments = sys.argv[1:]
+parsed = cli.parse(arguments, ["right", "wrong", "broken", "copied"])
+if parsed.into is None:
+    packages = {{name: ("numpy",) for name in parsed.backends}}
+    sys.exit(parity.run(parsed, packages, Path(__file__), ["absent"]))
+(name,) = parsed.backends
+if name == "broken":
+    sys.exit("the framework does not import")
+elif name == "copied":
+    shutil.copytree(parsed.into.parent.parent / "mixed" / "right", parsed.into)
+else:
+    conventions = Conventions(bn_epsilon=1e-3) if name == "wrong" else Conventions()
+    parity.check_backend(numpy_backend(conventions), parsed, parsed.into)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("parity")
+
+
+def run(folder: Path, names: str, output: str, *more: str) -> subprocess.CompletedProcess[str]:
+    (folder / "run.py").write_text(SCRIPT)
+    words = ["parity", "--quick", "--backend", names, "--output", str(folder / output), *more]
+    return subprocess.run(
+        [sys.executable, str(folder / "run.py"), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def mixed(folder: Path) -> subprocess.CompletedProcess[str]:
+    """What the command says of a backend that breaks, one that is right and one that is wrong."""
+    return run(folder, "broken,right,wrong", "mixed")
+
+
+@pytest.mark.slow
+def test_backends_that_agree_end_with_0(folder, mixed):
+    process = run(folder, "copied", "agreed")
+    assert process.returncode == 0, process.stderr
+    assert "All checks passed: numpy agrees with the arbiter." in process.stdout
+    assert "absent: not installed, left out" in process.stdout
+    assert "All 57 checks passed." in (folder / "agreed" / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_the_folder_says_what_was_checked_with_what_and_where(folder, mixed):
+    record = json.loads((folder / "mixed" / "config.json").read_text())
+    assert record["backends"] == ["broken", "right", "wrong"]
+    assert record["config"] == {"seed": 0, "quick": True, "precision": "fp32", "compile": False}
+    assert record["versions"]["numpy"] == np.__version__
+    assert record["hardware"]["cores"]
+
+
+@pytest.mark.slow
+def test_a_fast_configuration_is_checked_in_its_processes_and_named(folder):
+    process = run(folder, "right", "fast", "--precision", "bf16", "--compile")
+    assert process.returncode == 0, process.stderr
+    assert "Parity of bf16, compiled, quick" in process.stdout
+    assert "checked: bf16, compiled" in process.stdout
+    assert re.search(r"logits, training +bfloat16 ", process.stdout)
+    content = json.loads((folder / "fast" / "right" / "outcomes.json").read_text())
+    assert content["configuration"] == {"precision": "bf16"}
+    assert {outcome["kind"] for outcome in content["outcomes"]} == {"bfloat16"}
+    report = (folder / "fast" / "report.html").read_text()
+    assert "Parity of bf16, compiled: each backend against the arbiter" in report
+    assert "Checked: precision bf16." in report
+
+
+@pytest.mark.slow
+def test_a_wrong_backend_ends_with_1_and_its_layer_and_cause_are_named(folder, mixed):
+    assert mixed.returncode == 1
+    assert "FAILED" in mixed.stdout
+    (line,) = [line for line in mixed.stdout.splitlines() if "explained by" in line]
+    assert re.fullmatch(
+        r"numpy: \d+ of 57 checks failed, explained by BatchNorm's epsilon \(.*\)\. The first: "
+        r"activations, evaluation, float64: first off at bn, by .* where .* is allowed",
+        line,
+    )
+    report = (folder / "mixed" / "report.html").read_text()
+    assert "checks failed." in report
+    assert "explained by BatchNorm&#x27;s epsilon" in report
+
+
+@pytest.mark.slow
+def test_a_backend_whose_process_breaks_is_a_failure_and_the_others_are_reported(mixed):
+    assert mixed.returncode == 1
+    assert "the framework does not import" in mixed.stderr
+    assert "broken: broke off after 0 checks: its process ended with exit code 1" in mixed.stdout
+    assert re.search(r"logits, evaluation +float64 +[0-9.e-]+ +- +0 ", mixed.stdout)
+
+
+@pytest.mark.slow
+def test_the_report_is_one_file_that_asks_no_other_host(folder, mixed):
+    report = (folder / "mixed" / "report.html").read_text()
+    assert "broken: broke off" in report
+    assert report.count("<img ") >= 7
+    assert not re.search(r"(src|href)=['\"](?!data:)", report)
+
+
+@pytest.mark.slow
+def test_what_a_backend_leaves_is_read_back_as_it_was(folder, mixed):
+    content = json.loads((folder / "mixed" / "right" / "outcomes.json").read_text())
+    assert all(outcome["passed"] for outcome in content["outcomes"])
+    results = load_results(folder / "mixed" / "right")
+    assert results.backend == "numpy"
+    assert len(results.outcomes) == 57
+    assert results.failures == []
+    assert results.pictures["hue"].shape == (3, 100, 100)
+    save_results(folder / "again", results)
+    assert json.loads((folder / "again" / "outcomes.json").read_text()) == content
+
+
+def test_what_a_backend_raises_is_a_failure_and_keeps_the_checks_before_it(tmp_path):
+    """A network without one bias: its names are told before nothing can be put into it any more."""
+    backend = numpy_backend()
+    get = backend.weights.get_weights
+    wrong = changed(
+        changed(backend, "weights", get_weights=lambda net: without_bias(get(net))),
+        "transforms",
+        augment=None,
+    )
+    right_transforms = changed(backend, "weights", get_weights=lambda net: without_bias(get(net)))
+    parity.check_backend(wrong, Parity((), quick=True), tmp_path / "raises")
+    results = load_results(tmp_path / "raises")
+    assert results.error.startswith("TypeError: ")
+    assert not results.passed
+    outcomes = list(model_checks(Subject(right_transforms, "float64"), 8))
+    assert [outcome.check for outcome in outcomes] == ["names and shapes"]
+    assert outcomes[0].first is not None
+    assert outcomes[0].first.place == "fc.bias"
+
+
+def without_bias(weights):
+    return {name: weight for name, weight in weights.items() if name != "fc.bias"}
+
+
+def test_numbers_that_json_does_not_know_are_kept(tmp_path):
+    found = tuple(Difference(f"layer {v}", v) for v in (np.nan, np.inf, 0.5))
+    outcome = Outcome("logits", "float64", found, Tolerance(1.0, 1.0, "for a test"))
+    save_results(tmp_path, Results("numpy", {}, {}, (), (outcome,)))
+    json.loads((tmp_path / "outcomes.json").read_text(), parse_constant=pytest.fail)
+    (back,) = load_results(tmp_path).outcomes
+    assert np.isnan(back.differences[0].value)
+    assert [d.value for d in back.differences[1:]] == [np.inf, 0.5]
+
+
+@pytest.mark.slow
+def test_pictures_of_another_shape_or_without_numbers_do_not_break_the_report(
+    folder, mixed, tmp_path
+):
+    right = load_results(folder / "mixed" / "right")
+    bad = dict(right.pictures) | {
+        "hue": right.pictures["hue"][:, :50],
+        "contrast": np.full((3, 100, 100), np.nan),
+    }
+    wrong = replace(right, backend="wrong", pictures=bad)
+    write_report(tmp_path / "report.html", [right, wrong], None, 0, "fp32")
+    assert "<img " in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_command_proves_every_installed_backend(tmp_path):
+    for name in backends.FRAMEWORKS:
+        load_or_skip(name)
+    process = subprocess.run(
+        [sys.executable, "run.py", "parity", "--quick", "--output", str(tmp_path / "out")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "All checks passed: pytorch, mxnet, tensorflow agree" in process.stdout
+
+
+# --- The command line ------------------------------------------------------------------------------------------------
+
+
+def test_backends_may_be_repeated_joined_or_left_out():
+    names = list(backends.FRAMEWORKS)
+    parsed = cli.parse(["parity", "--backend", "mxnet", "--backend", "pytorch"], names)
+    assert parsed == Parity(("mxnet", "pytorch"))
+    parsed = cli.parse(["parity", "--backend", "mxnet,pytorch", "--seed", "3"], names)
+    assert parsed == Parity(("mxnet", "pytorch"), seed=3)
+    assert cli.parse(["parity"], names) == Parity(())
+    fast = cli.parse(["parity", "--precision", "bf16", "--compile"], names)
+    assert fast == Parity((), precision="bf16", compile=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--backend", "jax"], "unknown backend 'jax'"),
+        (["--backend", "mxnet", "--backend", "mxnet"], "names a backend twice"),
+        (["--backend", "all", "--backend", "mxnet"], "all is all of them"),
+        (["--backend", ""], "unknown backend ''"),
+        (["--seed", "-1"], "--seed -1: must be from 0"),
+        (["--steps", "3"], "unrecognized arguments"),
+        (["--precision", "fp16"], "invalid choice: 'fp16'"),
+    ],
+)
+def test_wrong_options_are_refused_in_one_line(arguments, message):
+    with pytest.raises(UserError, match=message):
+        cli.parse(["parity", *arguments], list(backends.FRAMEWORKS))
+
+
+# --- Free-running training -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def around() -> Envelope:
+    return envelope(4)
+
+
+def outcome_of(backend, around: Envelope):
+    return free_running.free_running(Subject(backend, "float32"), around)
+
+
+def test_a_right_backend_stays_within_the_envelope(around):
+    outcome, losses = outcome_of(numpy_backend(), around)
+    assert outcome.passed, outcome.sentence()
+    assert len(losses) == 4
+
+
+@pytest.mark.parametrize(
+    "conventions",
+    [
+        Conventions(padding="end"),
+        Conventions(bn_epsilon=1e-3),
+        Conventions(brightness="add"),
+        Conventions(saturation="blue"),
+        Conventions(antialias=False),
+    ],
+)
+def test_a_real_difference_leaves_the_envelope(around, conventions):
+    outcome, _ = outcome_of(numpy_backend(conventions), around)
+    assert not outcome.passed
+    assert outcome.cause is None
+
+
+def test_an_optimiser_that_stands_still_leaves_the_envelope(around):
+    backend = numpy_backend()
+    adam = backend.trainer.adam
+    wrong = changed(backend, "trainer", adam=lambda net, lr=1e-3: adam(net, 1e-12))
+    assert not outcome_of(wrong, around)[0].passed

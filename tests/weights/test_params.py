@@ -1,0 +1,298 @@
+"""MXNet's `.params` files without MXNet: read and written byte for byte, and never believed."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import counted, load_or_skip
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from common.errors import UserError
+from common.weights.canonical import initial_weights
+from common.weights.gluon import gluon_name, load_params, save_params
+from common.weights.params import TYPES, V1, V2, V3, Arrays, read_params, write_params
+
+DTYPES = [dtype.newbyteorder("=") for dtype in TYPES.values()]
+VALUES = np.arange(6, dtype="<f4")
+# One folder serves all examples of a property.
+ONE_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+
+def file_of(*arrays: bytes, names: tuple[bytes, ...] = (b"a",)) -> bytes:
+    listed = b"".join(struct.pack("<Q", len(name)) + name for name in names)
+    content = struct.pack("<QQQ", 0x112, 0, len(arrays)) + b"".join(arrays)
+    return content + struct.pack("<Q", len(names)) + listed
+
+
+def array(*sizes: int, magic: int = V2, storage: int = 0, axes: int | None = None, kind: int = 0,
+          values: bytes = VALUES.tobytes()) -> bytes:  # fmt: skip
+    head = struct.pack("<I", magic) + (b"" if magic == V1 else struct.pack("<i", storage))
+    shape = struct.pack(f"<i{len(sizes)}q", len(sizes) if axes is None else axes, *sizes)
+    return head + shape + struct.pack("<iii", 1, 0, kind) + values
+
+
+OLDEST = struct.pack("<III", 2, 2, 3) + struct.pack("<iii", 1, 0, 0) + VALUES.tobytes()
+
+
+def read(tmp_path: Path, content: bytes) -> Arrays:
+    path = tmp_path / "file.params"
+    path.write_bytes(content)
+    return read_params(path)
+
+
+@pytest.fixture(scope="module")
+def mx():
+    load_or_skip("mxnet")
+    import mxnet
+
+    return mxnet
+
+
+def equal(found: Arrays, wanted: Arrays) -> bool:
+    return list(found) == list(wanted) and all(
+        found[name].dtype == array.dtype
+        and found[name].shape == array.shape
+        and found[name].tobytes() == array.tobytes()
+        for name, array in wanted.items()
+    )
+
+
+# --- What is written is read -----------------------------------------------------------------------------------------
+
+
+@ONE_FOLDER
+@given(
+    arrays=st.dictionaries(
+        st.text(st.characters(codec="utf-8"), max_size=20),
+        st.sampled_from(DTYPES).flatmap(
+            lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_side=4, min_side=0))
+        ),
+        max_size=4,
+    )
+)
+def test_any_arrays_come_back_to_the_bit(tmp_path, arrays):
+    path = tmp_path / "any.params"
+    write_params(path, arrays, numpy_shape=True)
+    assert equal(read_params(path), arrays)
+
+
+@pytest.mark.parametrize(
+    "content", [array(2, 3), array(2, 3, magic=V1), array(2, 3, magic=V3), OLDEST]
+)
+def test_every_version_of_an_array_is_read(tmp_path, content):
+    found = read(tmp_path, file_of(content, content, names=(b"a", "日".encode())))
+    assert equal(found, {"a": VALUES.reshape(2, 3), "日": VALUES.reshape(2, 3)})
+
+
+def test_scalars_and_arrays_without_values_are_read_where_the_version_knows_them(tmp_path):
+    content = file_of(
+        array(magic=V3, values=VALUES[:1].tobytes()), array(0, 3, magic=V3, values=b""), names=(b"a", b"b")
+    )  # fmt: skip
+    assert equal(
+        read(tmp_path, content), {"a": VALUES[0].reshape(()), "b": np.ones((0, 3), np.float32)}
+    )
+
+
+def test_arrays_of_any_memory_layout_are_written_in_c_order(tmp_path):
+    path, turned = tmp_path / "turned.params", VALUES.reshape(2, 3).T
+    write_params(path, {"a": turned, "b": VALUES.astype(">f4")})
+    assert equal(read_params(path), {"a": np.ascontiguousarray(turned), "b": VALUES})
+
+
+@pytest.mark.parametrize(
+    "unfit", [np.ones(1, np.uint16), np.ones(1, "U3"), np.ones(()), np.ones((0, 2))]
+)
+def test_what_the_old_version_cannot_hold_is_not_written(tmp_path, unfit):
+    with pytest.raises(ValueError, match="fc: "):
+        write_params(tmp_path / "unfit.params", {"fc": unfit})
+    assert not list(tmp_path.iterdir())
+
+
+# --- MXNet itself ----------------------------------------------------------------------------------------------------
+
+
+def test_files_are_byte_for_byte_those_of_mxnet(tmp_path, mx, rng):
+    from mxnet.util import np_array, np_shape
+
+    theirs, ours = tmp_path / "theirs.params", tmp_path / "ours.params"
+    arrays = {str(d): (rng.random((2, 3, 1)) * 9).astype(d) for d in DTYPES}
+    with np_array(False), np_shape(False):
+        mx.nd.save(str(theirs), {n: mx.nd.array(a, dtype=a.dtype) for n, a in arrays.items()})
+    write_params(ours, arrays)
+    assert ours.read_bytes() == theirs.read_bytes()
+    assert equal(read_params(theirs), arrays)
+    arrays |= {
+        "scalar": np.array(3, np.int64),
+        "none": np.ones((2, 0), np.float32),
+        "日本": np.ones(1),
+    }
+    mx.npx.save(str(theirs), {n: mx.np.array(a, dtype=a.dtype) for n, a in arrays.items()})
+    write_params(ours, arrays, numpy_shape=True)
+    assert ours.read_bytes() == theirs.read_bytes()
+    assert equal(read_params(theirs), arrays)
+
+
+def test_mxnet_reads_what_is_written(tmp_path, mx, rng):
+    from mxnet.util import np_array, np_shape
+
+    path, arrays = (
+        tmp_path / "ours.params",
+        {"a": rng.random((3, 2), np.float32), "b": np.ones(1, np.int8)},
+    )
+    for numpy_shape in (False, True):
+        write_params(path, arrays, numpy_shape=numpy_shape)
+        with np_array(numpy_shape), np_shape(numpy_shape):
+            found = (mx.npx if numpy_shape else mx.nd).load(str(path))
+        assert equal({name: array.asnumpy() for name, array in found.items()}, arrays)
+
+
+@pytest.mark.parametrize("content", [array(2, 3, magic=V1), OLDEST])
+def test_mxnet_reads_the_older_versions_as_this_reader_does(tmp_path, mx, content):
+    from mxnet.util import np_array, np_shape
+
+    ours = read(tmp_path, file_of(content))
+    with np_array(False), np_shape(False):
+        theirs = mx.nd.load(str(tmp_path / "file.params"))
+    assert equal({name: array.asnumpy() for name, array in theirs.items()}, ours)
+
+
+# --- What is refused -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "does not begin"),
+        (b"a text file, and no list of arrays", "does not begin"),
+        (bytes(1000), "does not begin"),
+        (struct.pack("<QQQ", 0x112, 0, 2**64 - 1), "ends early"),
+        (struct.pack("<QQQ", 0x112, 0, 2**61) + bytes(100), "ends early"),
+        (file_of(array(2**62, 3)), "impossible size"),
+        (file_of(array(2**40)), "ends early"),
+        (file_of(array(2**32, 2**32)), "impossible size"),
+        (file_of(array(0, 2**40, 2**40, magic=V3, values=b"")), "impossible size"),
+        (file_of(array(-2, -3)), "unknown shape"),
+        (file_of(array(-1, magic=V3)), "unknown shape"),
+        (file_of(array(axes=-1, magic=V3, values=b"")), "unknown shape"),
+        (file_of(array(axes=2**31 - 1)), "unknown shape"),
+        (file_of(struct.pack("<I", 33) + bytes(300)), "unknown shape"),
+        (file_of(array(values=b"")), "without values"),
+        (file_of(array(0, 3, values=b"")), "without values"),
+        (file_of(array(2, 3, storage=1)), "sparse"),
+        (file_of(array(2, 3, storage=-1)), "sparse"),
+        (file_of(array(2, 3, kind=12)), "type 12"),
+        (file_of(array(2, 3, kind=-1)), "type -1"),
+        (file_of(array(2, 3), names=(b"\xff",)), "UTF-8"),
+        (file_of(array(2, 3), names=(b"a", b"b")), "1 arrays and 2 names"),
+        (file_of(array(2, 3), array(2, 3), names=(b"a", b"a")), "twice"),
+        (file_of(array(2, 3), names=()), "without names"),
+        (file_of(array(2, 3)) + b"more", "4 bytes follow"),
+        (file_of(array(2, 3))[:-9] + struct.pack("<Q", 2**63), "ends early"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_not_what_it_says_is_refused_in_one_line(tmp_path, content, why):
+    with pytest.raises(UserError, match=why) as error:
+        read(tmp_path, content)
+    assert "file.params" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    for path in (tmp_path, tmp_path / "missing.params"):
+        with pytest.raises(UserError, match="no weights at"):
+            read_params(path)
+
+
+def test_no_memory_is_taken_for_values_that_are_not_there(tmp_path, monkeypatch):
+    def taken(*arguments):
+        raise AssertionError("memory was taken")
+
+    monkeypatch.setattr(np, "fromfile", taken)
+    with pytest.raises(UserError, match="ends early"):
+        read(tmp_path, file_of(array(2, 3), array(2**30), names=(b"a", b"b")))
+
+
+WHOLE = file_of(
+    array(2, 3), array(2, 3, magic=V3), array(2, 3, magic=V1), OLDEST, names=(b"a", b"bc", b"d", b"e")
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("length", range(0, len(WHOLE), 7))
+def test_a_truncated_file_is_refused(tmp_path, length):
+    with pytest.raises(UserError, match=r"file\.params"):
+        read(tmp_path, WHOLE[:length])
+
+
+@ONE_FOLDER
+@given(
+    flips=st.lists(
+        st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(1, 255)), min_size=1, max_size=4
+    )
+)
+@example(flips=[(16, 0xFF)])
+def test_flipped_bits_raise_nothing_but_a_user_error(tmp_path, flips):
+    content = bytearray(WHOLE)
+    for place, bits in flips:
+        content[place] ^= bits
+    try:
+        found = read(tmp_path, bytes(content))
+    except UserError:
+        return
+    assert sum(array.nbytes for array in found.values()) <= len(content)
+
+
+@ONE_FOLDER
+@given(content=st.binary(max_size=200))
+def test_random_bytes_raise_nothing_but_a_user_error(tmp_path, content):
+    with pytest.raises(UserError):
+        read(tmp_path, struct.pack("<QQ", 0x112, 0) + content + b"\1")
+
+
+# --- Gluon's names ---------------------------------------------------------------------------------------------------
+
+
+def test_the_network_s_weights_come_back_without_mxnet(tmp_path):
+    weights = initial_weights(3, in_channels=1, seed=2)
+    save_params(tmp_path / "net.params", weights)
+    assert equal(load_params(tmp_path / "net.params"), weights)
+
+
+def test_counted_names_are_told_by_the_order_of_their_numbers(tmp_path):
+    weights = initial_weights(2, seed=3)
+    write_params(tmp_path / "counted.params", counted(weights))
+    assert equal(load_params(tmp_path / "counted.params"), weights)
+
+
+def test_two_names_for_one_weight_are_refused_by_both_names(tmp_path):
+    weights, path = initial_weights(2), tmp_path / "net.params"
+    by_position = {gluon_name(name): weight for name, weight in weights.items()}
+    write_params(path, by_position | {"conv.bias": weights["conv.bias"] + 1})
+    with pytest.raises(UserError, match=r"net\.params holds 0\.bias and conv\.bias, which both"):
+        load_params(path)
+    write_params(path, counted(weights) | {"net0_conv7_bias": weights["conv.bias"] + 1})
+    with pytest.raises(UserError, match=r"arg:net0_conv7_bias and net0_conv7_bias, which both"):
+        load_params(path)
+
+
+def test_counted_names_of_two_networks_are_refused_by_both_prefixes(tmp_path):
+    weights, path = counted(initial_weights(2)), tmp_path / "two.params"
+    other = {name.replace("net0", "net1"): weight for name, weight in weights.items()}
+    for stray in (other, {"arg:other_conv7_weight": weights["arg:net0_conv7_weight"]}):
+        write_params(path, weights | stray)
+        with pytest.raises(UserError, match=r"two\.params: .*net0_.* and .* different prefixes"):
+            load_params(path)
+
+
+def test_another_network_is_refused_before_its_values_are_read(tmp_path, monkeypatch):
+    def taken(*arguments):
+        raise AssertionError("values were read")
+
+    weights = initial_weights(2) | {"more": np.ones((3, 3), np.float32)}
+    path = tmp_path / "other.params"
+    write_params(path, {"0.weight": weights["conv.weight"], "other": weights["more"]})
+    monkeypatch.setattr(np, "fromfile", taken)
+    with pytest.raises(UserError, match="other is not wanted"):
+        load_params(path)
