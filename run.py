@@ -4,8 +4,9 @@ import io
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import backends
 from common import cli
@@ -63,22 +64,31 @@ def _run_each(command: cli.Command | cli.Kaggle, names: list[str], arguments: li
 
 
 def _parity(command: cli.Parity) -> int:
-    """Check one backend in this process, or each in one of its own; return the exit code."""
+    """Check each backend in a process of its own; return the exit code."""
     installed = [name for name in backends.FRAMEWORKS if backends.installed(name)]
     names = list(command.backends) or installed
     if not names:
         raise UserError("no backend is installed: uv run --extra all brings all three")
     backends.require(names)
-    environment.wanted_precisions.add(command.precision)
-    backend = backends.load(names[0]) if command.into else None
-    from common.commands import parity  # only now: PyTorch's import comes first of all
+    from common.commands import parity
 
-    if backend is not None and command.into is not None:
-        parity.check_backend(backend, command, command.into)
-        return 0
     packages = {name: backends.FRAMEWORKS[name] for name in names}
     left_out = [n for n in backends.FRAMEWORKS if not command.backends and n not in installed]
-    return parity.run(command, packages, Path(__file__).resolve(), left_out)
+    return parity.run(command, packages, check_parity, left_out)
+
+
+def check_parity(name: str, command: cli.Parity, folder: Path) -> int:
+    """Check one backend in this process, which `_parity` started for it; return the exit code."""
+    return _exit_code(_check_parity, name, command, folder)
+
+
+def _check_parity(name: str, command: cli.Parity, folder: Path) -> int:
+    environment.wanted_precisions.add(command.precision)
+    backend = backends.load(name)
+    from common.commands import parity  # only now: PyTorch's import comes first of all
+
+    parity.check_backend(backend, command, folder)
+    return 0
 
 
 def _differences(command: cli.Differences) -> int:
@@ -151,13 +161,18 @@ def _run(arguments: list[str]) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Run one command and return the exit code: 0 well, 2 for what the user can put right, 130 for Ctrl-C."""
+    """Run one command and return the exit code."""
+    return _exit_code(_run, arguments)
+
+
+def _exit_code(run: Callable[..., int], *arguments: Any) -> int:
+    """Return the exit code of ``run``, 2 if the user can correct what went wrong, 130 after Ctrl-C."""
     warnings.formatwarning = _format
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file may be anything
     try:
         with no_ctrl_c_is_lost():
-            return _run(arguments)
+            return run(*arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

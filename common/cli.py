@@ -81,8 +81,7 @@ class Convert:
 class Parity:
     """Which backends to hold against the arbiter, none for all that are installed; ``quick`` on small images.
 
-    ``precision`` and ``compile`` are those of the training that is checked. ``into`` is where the process of one
-    backend writes what it finds.
+    ``precision`` and ``compile`` are those of the training that is checked.
     """
 
     backends: tuple[str, ...]
@@ -91,7 +90,6 @@ class Parity:
     precision: str = "fp32"
     compile: bool = False
     output: Path | None = None
-    into: Path | None = None
 
 
 @dataclass(frozen=True)

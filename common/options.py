@@ -265,7 +265,6 @@ def _add_parity(parser: argparse.ArgumentParser, backends: Sequence[str]) -> Non
     _add_fast(parser)
     add("--seed", type=int, default=0, metavar="N", help="of weights and images (default: 0)")
     add("--output", type=Path, metavar="DIR", help="the folder of the report (default: a new one)")
-    add("--into", type=Path, help=argparse.SUPPRESS)
 
 
 def _add_differences(parser: argparse.ArgumentParser, backends: Sequence[str]) -> None:

@@ -2,10 +2,9 @@
 
 import json
 import logging
-import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from rich.table import Table
 from common.cli import Parity
 from common.commands.run_folder import RunFolder
 from common.commands.training import make_console
-from common.errors import UserError
 from common.interface import Backend
 from common.parity.adapter import Subject
 from common.parity.comparison import Outcome
@@ -36,7 +34,7 @@ from common.parity.suite import Extent, run_checks
 from common.reference import ALIGNED, KNOWN_DIFFERENCES
 from common.system import environment
 from common.system.files import write_text
-from common.system.processes import run_process
+from common.system.processes import call_in_process
 
 FREE_STEPS = 30
 QUICK = Extent(
@@ -112,13 +110,21 @@ def declared(backend: Backend) -> tuple[str, ...]:
     )
 
 
-def run(
-    command: Parity, packages: Mapping[str, Sequence[str]], script: Path, left_out: Sequence[str]
-) -> int:
-    """Check each backend of ``packages`` in a process of its own; return 0, or 1 if one disagrees with the arbiter.
+# Loads the backend of a name and checks it in this process: calls `check_backend`, returns an exit code.
+Check = Callable[[str, Parity, Path], int]
 
-    Raises UserError where the output cannot be written. ``left_out`` are backends that are not installed. Ctrl-C
-    reports what has been found, and passes on as a KeyboardInterrupt that says where.
+
+def run(
+    command: Parity,
+    packages: Mapping[str, Sequence[str]],
+    check: Check,
+    left_out: Sequence[str],
+) -> int:
+    """Check each backend of ``packages`` in a process of its own; return 0, or 1 if one disagrees with the reference.
+
+    Each process calls ``check``, a function of a module, with the backend's name, the command and the folder to write
+    to. ``left_out`` are backends that are not installed. Raises UserError if the output cannot be written. Ctrl-C
+    passes on as a KeyboardInterrupt that says which backends were checked and where the results are.
     """
     console = make_console()
     folder = RunFolder(command.output, "parity")
@@ -131,7 +137,7 @@ def run(
                 kind = "bfloat16" if command.precision == "bf16" else "float32"
                 _write_envelope(folder.path, envelope(FREE_STEPS, command.seed, kind))
         for name, wanted in packages.items():
-            results.append(_check_in_process(command, name, wanted, script, folder.path))
+            results.append(_check_in_process(command, name, wanted, check, folder.path))
     except KeyboardInterrupt as interrupt:
         names = ", ".join(result.backend for result in results) or "no backend"
         raise KeyboardInterrupt(
@@ -159,14 +165,10 @@ def _record(command: Parity, packages: Mapping[str, Sequence[str]]) -> dict[str,
 
 
 def _check_in_process(
-    command: Parity, name: str, packages: Sequence[str], script: Path, folder: Path
+    command: Parity, name: str, packages: Sequence[str], check: Check, folder: Path
 ) -> Results:
     """Check one backend in a process of its own."""
-    own = ["--backend", name, "--seed", str(command.seed), "--into", str(folder / name)]
-    own += ["--precision", command.precision]
-    flags = {"--quick": command.quick, "--compile": command.compile}
-    own += [flag for flag, given in flags.items() if given]
-    code = run_process([sys.executable, str(script), "parity", *own])
+    code = call_in_process(check, name, command, folder / name)
     if code:
         versions = environment.versions(tuple(packages))
         return Results(name, versions, {}, (), (), error=f"its process ended with exit code {code}")
@@ -213,10 +215,7 @@ def _write_envelope(folder: Path, around: Envelope) -> None:
 
 
 def _read_envelope(folder: Path) -> Envelope:
-    path = folder / "envelope.json"
-    if not path.is_file():
-        raise UserError(f"{path} is missing: start the checks with python run.py parity")
-    return Envelope(**json.loads(path.read_text(encoding="utf-8")))
+    return Envelope(**json.loads((folder / "envelope.json").read_text(encoding="utf-8")))
 
 
 def table(console: Console, results: Sequence[Results], checked: str) -> Table:

@@ -1,10 +1,13 @@
 """Running a process that ends when this one does."""
 
+import multiprocessing
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
 # On a terminal, Ctrl-C reaches the child too; where it has not ended after so long, it has had no signal of its own.
 SECONDS_TO_END = 3.0
@@ -42,6 +45,38 @@ def _interrupt(process: "subprocess.Popen[bytes]") -> None:
     if sys.platform != "win32":  # where every process of the console has had it
         process.send_signal(signal.SIGINT)
     process.wait()
+
+
+def call_in_process(function: Callable[..., int], *arguments: Any) -> int:
+    """Call ``function`` in a new process and return the exit code that it returns, -N if signal N ended the process.
+
+    The function is one of a module, and the new process imports that module first. The process ends with this one, as
+    in `run_process`. Raises KeyboardInterrupt if it was interrupted.
+    """
+    sys.stdout.flush()
+    spawn = multiprocessing.get_context("spawn")
+    process = spawn.Process(target=_exit_with, args=(function, *arguments))
+    with _termination_as_exit():
+        try:
+            process.start()
+            process.join()
+        except KeyboardInterrupt:
+            process.join(SECONDS_TO_END)
+            if process.is_alive() and process.pid and sys.platform != "win32":
+                os.kill(process.pid, signal.SIGINT)
+            process.join()
+            raise
+        finally:
+            if process.is_alive():
+                process.kill()
+                process.join()
+    if process.exitcode == INTERRUPTED:
+        raise KeyboardInterrupt
+    return process.exitcode or 0
+
+
+def _exit_with(function: Callable[..., int], *arguments: Any) -> None:
+    sys.exit(function(*arguments))
 
 
 @contextmanager

@@ -28,8 +28,8 @@ from common.reference import Conventions
 
 ROOT = Path(__file__).parents[2]
 
-# Stands in for run.py: starts the parity, and is the process of each backend. These are the NumPy one, right or wrong;
-# one that breaks; and one that has been checked before, whose results are copied.
+# Stands in for run.py. Its backends are the NumPy one, right or wrong; one that breaks; and one that has been checked
+# before, whose results are copied.
 SCRIPT = f"""
 import shutil, sys
 from pathlib import Path
@@ -39,19 +39,20 @@ from common import cli
 from common.commands import parity
 from common.reference import Conventions
 
-arguments = sys.argv[1:]
-parsed = cli.parse(arguments, ["right", "wrong", "broken", "copied"])
-if parsed.into is None:
-    packages = {{name: ("numpy",) for name in parsed.backends}}
-    sys.exit(parity.run(parsed, packages, Path(__file__), ["absent"]))
-(name,) = parsed.backends
-if name == "broken":
-    sys.exit("the framework does not import")
-elif name == "copied":
-    shutil.copytree(parsed.into.parent.parent / "mixed" / "right", parsed.into)
-else:
-    conventions = Conventions(bn_epsilon=1e-3) if name == "wrong" else Conventions()
-    parity.check_backend(numpy_backend(conventions), parsed, parsed.into)
+def check(name, command, folder):
+    if name == "broken":
+        sys.exit("the framework does not import")
+    elif name == "copied":
+        shutil.copytree(folder.parent.parent / "mixed" / "right", folder)
+    else:
+        conventions = Conventions(bn_epsilon=1e-3) if name == "wrong" else Conventions()
+        parity.check_backend(numpy_backend(conventions), command, folder)
+    return 0
+
+if __name__ == "__main__":
+    command = cli.parse(sys.argv[1:], ["right", "wrong", "broken", "copied"])
+    packages = {{name: ("numpy",) for name in command.backends}}
+    sys.exit(parity.run(command, packages, check, ["absent"]))
 """
 
 

@@ -1,0 +1,127 @@
+"""A function called in a new process: its exit code, and that it ends with the process that called it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from common.system.processes import call_in_process
+
+ROOT = Path(__file__).parents[2]
+
+
+def ends(code: int, number: int = 0) -> int:
+    """End with an exit code or, if there is one, by a signal."""
+    if number:
+        os.kill(os.getpid(), number)
+    return code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [((0,), 0), ((3,), 3), ((0, signal.SIGSEGV), -signal.SIGSEGV)],
+)
+def test_the_exit_code_is_returned_and_a_signal_is_negative(arguments, code):
+    assert call_in_process(ends, *arguments) == code
+
+
+def test_an_interrupted_process_interrupts_its_caller():
+    with pytest.raises(KeyboardInterrupt):
+        call_in_process(ends, 130)
+
+
+CALLER = f"""
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {str(ROOT)!r})
+from common.system.processes import call_in_process
+
+def wait(path, deaf):
+    import os, signal
+    if deaf:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Path(path).with_suffix(".new").write_text(str(os.getpid()))
+    Path(path).with_suffix(".new").rename(path)
+    try:
+        time.sleep(100)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+if __name__ == "__main__":
+    call_in_process(wait, sys.argv[1], len(sys.argv) > 2)
+"""
+
+
+@pytest.fixture
+def caller(tmp_path: Path) -> Iterator["Caller"]:
+    started = Caller(tmp_path)
+    yield started
+    started.process.kill()
+
+
+class Caller:
+    """A process in a session of its own that waits for the function that it has called."""
+
+    def __init__(self, folder: Path) -> None:
+        self.script, self.file = folder / "caller.py", folder / "pid"
+        self.script.write_text(CALLER)
+
+    def start(self, *more: str) -> int:
+        """Start, and return the id of the process that the function runs in."""
+        self.process = subprocess.Popen(
+            [sys.executable, str(self.script), str(self.file), *more],
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        deadline = time.monotonic() + 60
+        while not self.file.exists():
+            assert self.process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        return int(self.file.read_text())
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_ctrl_c_on_the_terminal_ends_both(caller):
+    child = caller.start()
+    os.killpg(caller.process.pid, signal.SIGINT)
+    assert caller.process.wait(30) == -signal.SIGINT
+    assert not alive(child)
+
+
+def test_ctrl_c_of_the_caller_is_passed_on(caller):
+    child = caller.start()
+    caller.process.send_signal(signal.SIGINT)
+    assert caller.process.wait(30) == -signal.SIGINT
+    assert not alive(child)
+
+
+def test_a_second_ctrl_c_kills_what_does_not_listen(caller):
+    child = caller.start("deaf")
+    caller.process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert alive(child)
+    caller.process.send_signal(signal.SIGINT)
+    assert caller.process.wait(30) == -signal.SIGINT
+    assert not alive(child)
+
+
+def test_sigterm_ends_the_function_too(caller):
+    child = caller.start()
+    caller.process.terminate()
+    assert caller.process.wait(30) == 128 + signal.SIGTERM
+    assert not alive(child)
