@@ -12,7 +12,7 @@ from mxnet.gluon import nn
 from mxnet.gluon.data.vision import transforms
 
 from common.reference import Conventions, State
-from common.weights.gluon import POSITIONS
+from common.weights.gluon import LAYERS
 
 from .resnet import resnet18
 from .trainer import predict
@@ -23,7 +23,7 @@ from .weights import get_weights, parameters_by_name
 CONVENTIONS = Conventions(bn_variance="biased", adam_epsilon_place="inside")
 # Gluon has no public way to look into a network or into the state of an
 # optimizer: the names with an underscore below are its own.
-NAMES = {position: name for name, position in POSITIONS.items()}
+NAMES = {position: name for name, position in LAYERS.items()}
 labels_first = False  # in the framework's losses, before the logits
 
 

@@ -5,33 +5,30 @@ network: `3.0.bn1.gamma` is the canonical `resnet_block1.0.bn1.weight`. They
 are in common.weights.gluon, for machines without MXNet too.
 """
 
-import warnings
 from pathlib import Path
 
 import mxnet as mx
 import numpy as onp
 from mxnet import np, npx
-from mxnet.symbol.numpy._symbol import load_json
 
 from common.errors import UserError
 from common.weights.canonical import (
     Weights,
-    check_weights,
     is_buffer,
     network_sizes,
-    require_fit,
     weight_shapes,
 )
+from common.weights.checks import check_weights, require_fit
 from common.weights.gluon import (
-    counted_by_position,
-    gluon_name,
+    NAMES,
     graph_beside,
     load_params,
-    read_graph,
+    named_by_position,
     save_params,
 )
 from common.weights.params import read_params
 
+from ._graph import load_exported
 from .resnet import resnet18
 
 
@@ -55,7 +52,7 @@ def parameters_by_name(net):
             "the network is not a resnet18 of this project"
         ) from None
     names = weight_shapes(num_classes, in_channels)
-    return {name: _parameter(net, gluon_name(name)) for name in names}
+    return {name: _parameter(net, NAMES[name]) for name in names}
 
 
 def _parameter(net, name):
@@ -113,48 +110,16 @@ def load_net(path: Path):
     `set_weights` and proves nothing. Raises UserError as `load_file` does.
     """
     weights = load_file(path)  # which refuses what Gluon would trust
-    if not counted_by_position(arrays := read_params(path)):
-        graph = graph_beside(path)
-        if graph is not None and graph.is_file():
-            return _load_graph(graph, arrays, weights)
-    net = resnet18(*network_sizes(weights))
-    if not counted_by_position(arrays):
+    arrays = read_params(path)
+    if not named_by_position(arrays):
+        if graph := graph_beside(path):
+            return load_exported(graph, arrays, weights)
+        net = resnet18(*network_sizes(weights))
         set_weights(net, weights)
         return net
+    net = resnet18(*network_sizes(weights))
     try:
         net.load_parameters(str(path), cast_dtype=True)
     except mx.MXNetError as error:
         raise UserError(f"MXNet cannot read {path}") from error
-    return net
-
-
-def _load_graph(graph: Path, arrays, weights: Weights):
-    """Return the network of `export`: its graph, and the arrays it names.
-
-    As `SymbolBlock.imports`, which reads with the NumPy interface only what
-    was written with it.
-    """
-    inputs = [mx.symbol.var("data").as_np_ndarray()]
-    own = {name.partition(":")[2] or name: a for name, a in arrays.items()}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the type of data is not told
-            symbol = load_json(read_graph(graph))
-            net = mx.gluon.SymbolBlock(symbol, inputs)
-        # Now: else what does not fit is an error of the first batch.
-        num_classes, in_channels = network_sizes(weights)
-        image = (1, in_channels, 32, 32)
-        shapes = {name: a.shape for name, a in own.items()}
-        _, outputs, _ = symbol.infer_shape(data=image, **shapes)
-        if outputs != [(1, num_classes)]:
-            raise ValueError(f"the output has shape {outputs}")
-        for name, parameter in net.collect_params().items():
-            parameter.shape = own[name].shape
-            parameter.initialize(ctx=mx.cpu())
-            parameter.set_data(np.array(own[name], dtype=parameter.dtype))
-    except (mx.MXNetError, KeyError, AssertionError, ValueError) as error:
-        raise UserError(
-            f"MXNet cannot build the network of {graph} with the weights "
-            "beside it"
-        ) from error
     return net

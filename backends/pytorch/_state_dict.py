@@ -8,7 +8,7 @@ import zipfile
 import torch
 
 from common.errors import UserError
-from common.weights.canonical import shown
+from common.weights.checks import shown
 
 # What a file may hold: the type of a tensor, and NumPy's where it is read.
 DTYPES = {

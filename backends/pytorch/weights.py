@@ -10,12 +10,11 @@ import numpy as np
 import torch
 
 from common.system.files import written_whole
-from common.weights.canonical import (
+from common.weights.canonical import Weights, network_sizes
+from common.weights.checks import (
     Entry,
-    Weights,
     check_entries,
     check_weights,
-    network_sizes,
     require_fit,
 )
 

@@ -10,13 +10,8 @@ from tempfile import TemporaryDirectory
 
 from common.errors import UserError
 from common.system.files import written_whole
-from common.weights.canonical import (
-    Weights,
-    check_weights,
-    network_sizes,
-    require_fit,
-    weight_shapes,
-)
+from common.weights.canonical import Weights, network_sizes, weight_shapes
+from common.weights.checks import check_weights, require_fit
 from common.weights.keras import UNREADABLE, from_keras, load_keras, to_keras
 
 from .resnet import resnet18
@@ -89,7 +84,7 @@ def load_file(path: Path) -> Weights:
     h5py: Keras' own loader follows links out of the file. Raises UserError
     for any other file.
     """
-    return load_keras(path)
+    return load_keras(path)[0]  # without metadata
 
 
 def load_net(path: Path):

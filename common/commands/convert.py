@@ -21,17 +21,11 @@ from common.config import MOST_IMAGE_SIZE
 from common.errors import UserError, UserNotice
 from common.interface import Backend
 from common.system.files import check_folder, written_whole
-from common.weights.canonical import (
-    Weights,
-    check_values,
-    few,
-    load_weights,
-    network_sizes,
-    save_weights,
-    shown,
-)
-from common.weights.gluon import is_proven_by_mxnet, load_params, save_params
-from common.weights.keras import add_metadata, load_keras_with_metadata
+from common.weights.canonical import Weights, network_sizes
+from common.weights.checks import check_values, few, shown
+from common.weights.gluon import load_params, save_params, tells_layers
+from common.weights.keras import add_metadata, load_keras
+from common.weights.safetensors import load_weights, save_weights
 
 Backends = Mapping[str, Backend]
 
@@ -216,7 +210,7 @@ def _read(path: Path, kind: Kind, backends: Backends) -> tuple[Weights, dict[str
     if kind.suffix == ".safetensors":
         return load_weights(path)
     if kind.suffix == ".weights.h5":
-        return load_keras_with_metadata(path)
+        return load_keras(path)
     if kind.suffix == ".params":
         return load_params(path), {}
     return backends[kind.backend].weights.load_file(path), {}
@@ -314,7 +308,7 @@ def _prove(
         f"computed {NUM_IMAGES} images of {what}: {who}",
         measured,
     ]
-    if kinds[0].suffix == ".params" and "mxnet" in backends and not is_proven_by_mxnet(paths[0]):
+    if kinds[0].suffix == ".params" and "mxnet" in backends and not tells_layers(paths[0]):
         lines.append(
             f"not proven by MXNet: which layer each name of {paths[0]} belongs to; `export` writes the graph that "
             "would tell, NAME-symbol.json beside NAME-0000.params"

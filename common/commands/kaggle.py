@@ -52,7 +52,9 @@ from common.errors import UserError
 from common.interface import Backend, DataIter, Device, Net
 from common.metrics import Confusion, KaggleSummary, Timer
 from common.system import environment
-from common.weights.canonical import initial_weights, save_weights, shown
+from common.weights.canonical import initial_weights
+from common.weights.checks import shown
+from common.weights.safetensors import save_weights
 
 EMBEDDED = Path("data/kaggle-shapes")
 STREAMED = 1024  # test images that are decoded and predicted together, about

@@ -18,7 +18,7 @@ from common.commands.training import counted, describe_backend, make_console, ma
 from common.datasets.decoding import read_images
 from common.errors import UserError, UserNotice
 from common.interface import Backend, Device, Net
-from common.weights.canonical import shown
+from common.weights.checks import shown
 
 IMAGE_SIZE = 32  # of the book's images, where the file of weights says nothing
 WIDEST = 60  # columns of the images' names; a longer one pushes its line to the right, and no other

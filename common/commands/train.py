@@ -43,7 +43,8 @@ from common.interface import Backend, DataIter, Device, Net
 from common.metrics import Epoch, Timer, TrainingSummary, spread
 from common.system import environment
 from common.titles import title_of
-from common.weights.canonical import Weights, initial_weights, save_weights
+from common.weights.canonical import Weights, initial_weights
+from common.weights.safetensors import save_weights
 
 Images = NDArray[np.uint8]
 PARTS = {"augment": ", drawn only", "evaluate": ", weights evaluated only"}  # of the chapter

@@ -15,38 +15,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import UserError
-from common.weights.canonical import (
-    Entry,
-    Weights,
-    check_entries,
-    check_weights,
-    renamed,
-    weight_shapes,
-)
+from common.weights.canonical import Weights, weight_shapes
+from common.weights.checks import Entry, check_entries, check_weights, renamed
 
 # What h5py raises for files that are damaged or something else.
 UNREADABLE = (OSError, KeyError, ValueError, IndexError, RuntimeError, AttributeError, TypeError)
-KINDS = ("weight", "bias", "running_mean", "running_var")  # in the order of Keras' variables
 MOST_DEPTH = 12  # groups within groups; Keras' files of this network have 7
 METADATA = "metadata"  # the attribute of the root that holds them, as JSON
 MOST_METADATA = 60_000  # bytes; HDF5 keeps 64 KiB of an attribute
 
 
-def keras_name(name: str) -> str:
-    """Return the path of a canonical weight in Keras' file: `layers/sequential_1/layers/residual/bn1/vars/0`."""
-    layer, *block, kind = name.split(".")
-    if block:
-        stage, (number, part) = int(layer.removeprefix("resnet_block")), block
-        place = (
-            f"{_counted('sequential', stage - 1)}/layers/{_counted('residual', int(number))}/{part}"
-        )
-    else:
-        place = {"conv": "conv2d", "bn": "batch_norm", "fc": "dense"}[layer]
-    return f"layers/{place}/vars/{KINDS.index(kind)}"
+# Canonical layer: its group in Keras' file. The layers of a block keep their names.
+LAYERS = {
+    "conv": "conv2d",
+    "bn": "batch_norm",
+    "resnet_block1.0": "sequential/layers/residual",
+    "resnet_block1.1": "sequential/layers/residual_1",
+    "resnet_block2.0": "sequential_1/layers/residual",
+    "resnet_block2.1": "sequential_1/layers/residual_1",
+    "resnet_block3.0": "sequential_2/layers/residual",
+    "resnet_block3.1": "sequential_2/layers/residual_1",
+    "resnet_block4.0": "sequential_3/layers/residual",
+    "resnet_block4.1": "sequential_3/layers/residual_1",
+    "fc": "dense",
+}
+VALUES = ("weight", "bias", "running_mean", "running_var")  # Keras numbers them: vars/0 to vars/3
 
 
-def _counted(name: str, number: int) -> str:
-    return f"{name}_{number}" if number else name
+def _name(name: str) -> str:
+    layer, value = name.rsplit(".", 1)
+    block, *parts = layer.rsplit(".", 1) if layer not in LAYERS else [layer]
+    return "/".join(["layers", LAYERS[block], *parts, "vars", str(VALUES.index(value))])
+
+
+# Canonical name: the path of the array in Keras' file.
+NAMES = {name: _name(name) for name in weight_shapes(1)}
 
 
 def to_keras(array: NDArray[Any]) -> NDArray[Any]:
@@ -59,31 +62,24 @@ def from_keras(array: NDArray[Any]) -> NDArray[Any]:
     return np.array(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T, order="C")
 
 
-def load_keras(path: Path) -> Weights:
-    """Read canonical weights from a `.weights.h5` file of this network, from Keras' `save_weights`.
+def load_keras(path: Path) -> tuple[Weights, dict[str, str]]:
+    """Read canonical weights from a `.weights.h5` file of this network, and the metadata of `add_metadata`.
 
-    Raises UserError for any other file, and for one that reaches out of itself.
+    Raises UserError for any other file, and for one that refers to anything outside itself.
     """
-    weights, _ = load_keras_with_metadata(path)
-    return weights
-
-
-def load_keras_with_metadata(path: Path) -> tuple[Weights, dict[str, str]]:
-    """Read what `load_keras` reads, and the metadata that `add_metadata` has written."""
     if not path.is_file():
         raise UserError(f"no weights at {path}")
     h5py = _h5py(path)
     try:
         with h5py.File(path, "r") as file:
             size = path.stat().st_size
-            canonical = {keras_name(name): name for name in weight_shapes(1)}
             datasets = dict(_datasets(h5py, file, "", path, set()))
             for name, dataset in datasets.items():
                 _check_dataset(dataset, name, path, size)
             # Each by itself fits; together they do not where they share their place.
             if sum(dataset.id.get_storage_size() for dataset in datasets.values()) > size:
                 raise UserError(f"{path} claims more values than the file has")
-            names = renamed(datasets, canonical, str(path))
+            names = renamed(datasets, {own: name for name, own in NAMES.items()}, str(path))
             check_entries({names[n]: _entry(dataset) for n, dataset in datasets.items()}, str(path))
             arrays = {names[n]: from_keras(dataset[()]) for n, dataset in datasets.items()}
             metadata = _metadata(file)

@@ -17,8 +17,7 @@ Source: `NDArray::Save` and `NDArray::Load` of MXNet 1.9.1, and the files that i
 
 import math
 import struct
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,7 +27,7 @@ from numpy.typing import NDArray
 
 from common.errors import UserError
 from common.system.files import written_whole
-from common.weights.canonical import Entry
+from common.weights.checks import Entry
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -46,11 +45,9 @@ TYPES = {
 
 
 @dataclass(frozen=True)
-class _Entry:
-    """Where an array of the file lies, and what it is."""
+class _Entry(Entry):
+    """What the file says about an array, and where its values lie."""
 
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
     offset: int  # of the first value, bytes from the beginning of the file
 
 
@@ -93,32 +90,20 @@ class _Bytes:
         return offset
 
 
-def read_params(path: Path, check: Callable[[dict[str, Entry]], None] | None = None) -> Arrays:
+def read_params(path: Path, check: Callable[[Mapping[str, Entry]], None] | None = None) -> Arrays:
     """Return the arrays of a `.params` file by their names, in the order of the file.
 
     ``check`` sees names, shapes and types before any value is read, and may refuse them. Raises UserError for a file
     that is missing, damaged or of another kind, for arrays without names, and for sparse ones.
     """
-    with _indexed(path) as (file, entries):
-        if check is not None:
-            check({name: Entry(e.shape, e.dtype) for name, e in entries.items()})
-        return {name: _values(file, entry, path) for name, entry in entries.items()}
-
-
-def read_names(path: Path) -> list[str]:
-    """Return the names of a `.params` file's arrays. Raises UserError as `read_params` does."""
-    with _indexed(path) as (_, entries):
-        return list(entries)
-
-
-@contextmanager
-def _indexed(path: Path) -> Iterator[tuple[BinaryIO, dict[str, _Entry]]]:
-    """Yield an open file and what it holds; what the file system refuses becomes a UserError."""
     if not path.is_file():
         raise UserError(f"no weights at {path}")
     try:
         with path.open("rb") as file:
-            yield file, _index(_Bytes(file, path))
+            entries = _index(_Bytes(file, path))
+            if check is not None:
+                check(entries)
+            return {name: _values(file, entry, path) for name, entry in entries.items()}
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 

@@ -16,8 +16,9 @@ from common.commands import predict
 from common.commands.convert import Stored, read_stored
 from common.datasets import Data, Dataset
 from common.errors import UserError, UserNotice
-from common.weights.canonical import Weights, save_weights
+from common.weights.canonical import Weights
 from common.weights.gluon import save_params
+from common.weights.safetensors import save_weights
 
 CLASSES = ["ant", "bee", "cow"]
 # Softmax of logits that correct backends compute: 1e-6 of the largest apart (commands/convert.py), below 20 here.

@@ -18,13 +18,8 @@ import backends
 import run
 from common.augmentation.operations import RandomFlipLeftRight, gallery
 from common.datasets import Data, Dataset
-from common.weights.canonical import (
-    initial_weights,
-    is_buffer,
-    load_weights,
-    save_weights,
-    weight_shapes,
-)
+from common.weights.canonical import initial_weights, is_buffer, weight_shapes
+from common.weights.safetensors import load_weights, save_weights
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--image-size", "8", "--batch-size", "8", "--epochs", "2"]

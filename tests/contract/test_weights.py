@@ -6,16 +6,9 @@ import numpy as np
 import pytest
 
 from common.errors import UserError, UserNotice
-from common.weights.canonical import (
-    check_values,
-    check_weights,
-    initial_weights,
-    is_buffer,
-    load_weights,
-    num_parameters,
-    save_weights,
-    weight_shapes,
-)
+from common.weights.canonical import initial_weights, is_buffer, num_parameters, weight_shapes
+from common.weights.checks import check_values, check_weights
+from common.weights.safetensors import load_weights, save_weights
 
 
 def test_initial_weights_are_xavier_uniform_with_zero_biases_and_batch_norm_at_the_identity():
@@ -145,7 +138,7 @@ def test_weights_come_as_float32_and_rounding_is_noticed():
         check_weights(many, "x")
 
 
-def test_of_more_than_thirty_faults_ten_of_each_kind_are_listed():
+def test_ten_faults_of_each_kind_are_listed():
     more = {f"more{i}": np.ones(1, np.float32) for i in range(1000)}
     with pytest.raises(UserError, match="1,000 faults") as error:
         check_weights(initial_weights(3) | more, "x")
@@ -163,7 +156,7 @@ def test_another_network_is_refused_before_its_values_are_read(tmp_path, monkeyp
     def read(*arguments):
         raise AssertionError("values were read")
 
-    monkeypatch.setattr("common.weights.canonical.check_weights", read)
+    monkeypatch.setattr("common.weights.safetensors.check_weights", read)
     with pytest.raises(UserError, match="more is not wanted"):
         load_weights(path)
 

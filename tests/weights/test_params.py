@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from common.errors import UserError
 from common.weights.canonical import initial_weights
-from common.weights.gluon import gluon_name, load_params, save_params
+from common.weights.gluon import NAMES, load_params, save_params
 from common.weights.params import TYPES, V1, V2, V3, Arrays, read_params, write_params
 
 DTYPES = [dtype.newbyteorder("=") for dtype in TYPES.values()]
@@ -268,7 +268,7 @@ def test_counted_names_are_told_by_the_order_of_their_numbers(tmp_path):
 
 def test_two_names_for_one_weight_are_refused_by_both_names(tmp_path):
     weights, path = initial_weights(2), tmp_path / "net.params"
-    by_position = {gluon_name(name): weight for name, weight in weights.items()}
+    by_position = {NAMES[name]: weight for name, weight in weights.items()}
     write_params(path, by_position | {"conv.bias": weights["conv.bias"] + 1})
     with pytest.raises(UserError, match=r"net\.params holds 0\.bias and conv\.bias, which both"):
         load_params(path)

@@ -23,10 +23,11 @@ import run
 from common.commands import convert
 from common.errors import UserError, UserNotice
 from common.interface import Backend
-from common.weights.canonical import Weights, initial_weights, save_weights
-from common.weights.gluon import gluon_name, save_params
+from common.weights.canonical import Weights, initial_weights
+from common.weights.gluon import NAMES, save_params
 from common.weights.keras import add_metadata
 from common.weights.params import write_params
+from common.weights.safetensors import save_weights
 
 SUFFIXES = [kind.suffix for kind in convert.KINDS]
 METADATA = {"classes": '["a", "ü, \\u65e5"]', "data": "shapes"}
@@ -236,7 +237,7 @@ def test_files_of_another_precision_are_converted(
     if suffix == ".pt":
         torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, path)
     else:
-        write_params(path, {gluon_name(name): array for name, array in arrays.items()})
+        write_params(path, {NAMES[name]: array for name, array in arrays.items()})
     convert.convert(path, tmp_path / "out.safetensors", loaded)
     found = convert.read_stored(tmp_path / "out.safetensors", loaded).weights
     assert same(found, {name: array.astype(np.float32) for name, array in arrays.items()})
@@ -267,14 +268,7 @@ def sabotage(how: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
     from common.weights import gluon, keras
 
     if how == "Gluon's statistics are swapped":
-        real = gluon.gluon_name
-        turn = {"running_mean": "running_var", "running_var": "running_mean"}
-
-        def swapped(name: str) -> str:
-            *rest, kind = real(name).split(".")
-            return ".".join([*rest, turn.get(kind, kind)])
-
-        monkeypatch.setattr(gluon, "gluon_name", swapped)
+        monkeypatch.setattr(gluon, "NAMES", swap_statistics(gluon.NAMES))
         return ".safetensors", ".params"
     if how == "PyTorch's statistics are swapped":
         from backends.pytorch import weights as tab
@@ -499,7 +493,7 @@ def test_force_replaces_what_a_link_leads_to(weights, tmp_path):
 
 
 def test_rounding_is_noticed_once(loaded, weights, tmp_path, few_images, recwarn):
-    arrays = {gluon_name(name): weight + 1e-12 for name, weight in weights.items()}
+    arrays = {NAMES[name]: weight + 1e-12 for name, weight in weights.items()}
     write_params(
         tmp_path / "in.params", {name: a.astype(np.float64) + 1e-12 for name, a in arrays.items()}
     )

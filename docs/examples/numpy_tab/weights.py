@@ -10,13 +10,8 @@ import numpy as np
 
 from common.errors import UserError
 from common.system.files import written_whole
-from common.weights.canonical import (
-    Weights,
-    check_weights,
-    network_sizes,
-    require_fit,
-    weight_shapes,
-)
+from common.weights.canonical import Weights, network_sizes, weight_shapes
+from common.weights.checks import check_weights, require_fit
 
 from .resnet import layers_by_name, resnet18
 
