@@ -1,4 +1,6 @@
-"""The messages that a user is meant to read: the error that ends a run, and the notice that does not."""
+"""The messages that a user is meant to read: the error that ends a run, the notice that does not, and their words."""
+
+from collections.abc import Iterable
 
 # What a training step says of a loss or of labels that it cannot train with.
 ONE_VALUE_PER_EXAMPLE = (
@@ -17,3 +19,34 @@ class UserError(Exception):
 
 class UserNotice(UserWarning):
     """Something that the user should know, and that goes on: ``run.py`` prints it as one line on standard error."""
+
+
+def raise_problems(where: str, problems: list[str]) -> None:
+    """Raise one UserError that lists every problem and its fix. Do nothing if the list is empty."""
+    text = "; ".join(problems)
+    if len(problems) > 1:
+        text = f"{where} has {len(problems)} problems: {text}"
+    if problems:
+        raise UserError(printable(text, most=None))  # a path may have line breaks
+
+
+def counted(n: int, word: str, plural: str = "") -> str:
+    """Return ``n`` with its word, in the plural where it is due."""
+    return f"{n:,} {word if n == 1 else plural or word + 's'}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Name the first five as they come, and say how many there are."""
+    names = list(names)
+    more = ", ..." if len(names) > 5 else ""
+    return f"{', '.join(printable(name, 300) for name in names[:5])}{more} ({len(names)} in all)"
+
+
+def printable(text: str, most: int | None = 80) -> str:
+    """Return ``text`` on one line: line breaks, control characters and bytes that are no Unicode become escapes.
+
+    A text of over ``most`` characters is cut there.
+    """
+    if most is not None and len(text) > most:
+        text = f"{text[: most - 3]}..."
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -7,8 +7,7 @@ import zipfile
 
 import torch
 
-from common.errors import UserError
-from common.weights.checks import shown
+from common.errors import UserError, printable
 
 # What a file may hold: the type of a tensor, and NumPy's where it is read.
 DTYPES = {
@@ -103,7 +102,7 @@ def _check_archive(path):
         if opcode.name in OTHER_OBJECTS:
             raise UserError(f"{path} holds more than tensors: {ADVICE}")
         if opcode.name == "GLOBAL" and argument not in GLOBALS:
-            what = shown(str(argument).replace(" ", "."))
+            what = printable(str(argument).replace(" ", "."))
             raise UserError(
                 f"{path} holds {what}, which is no tensor of numbers "
                 f"and is not read: {ADVICE}"
@@ -113,16 +112,16 @@ def _check_archive(path):
 def _check_tensor(path, name, tensor):
     """Raise UserError unless it is a tensor of numbers under a name."""
     if not isinstance(name, str):
-        raise UserError(f"{path}: the key {shown(repr(name))} is no name")
+        raise UserError(f"{path}: the key {printable(repr(name))} is no name")
     if isinstance(tensor, dict):
         raise UserError(
-            f"{path} holds a dictionary as {shown(name)!r}: save that alone, "
-            f"with torch.save(checkpoint[{shown(name)!r}], FILE)"
+            f"{path} holds a dictionary as {printable(name)!r}: save that "
+            f"alone, with torch.save(checkpoint[{printable(name)!r}], FILE)"
         )
     if not _is_whole(tensor):
         kind = getattr(tensor, "dtype", type(tensor).__name__)
         raise UserError(
-            f"{path}: {shown(name)} is no tensor of numbers, but {kind}"
+            f"{path}: {printable(name)} is no tensor of numbers, but {kind}"
         )
 
 

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from common.augmentation.operations import Normalize
 from common.config import MOST_IMAGE_SIZE
-from common.errors import UserError, UserNotice
+from common.errors import UserError, UserNotice, printable
 from common.interface import Backend
 from common.system.files import check_folder, written_whole
 from common.weights.canonical import Weights, network_sizes
-from common.weights.checks import check_values, few, shown
+from common.weights.checks import check_values, few
 from common.weights.gluon import load_params, save_params, tells_layers
 from common.weights.keras import add_metadata, load_keras
 from common.weights.safetensors import load_weights, save_weights
@@ -164,7 +164,9 @@ def _lawful(path: Path) -> Iterator[None]:
         yield
     except (OSError, RuntimeError) as error:  # RuntimeError: of a circle
         why = error.strerror if isinstance(error, OSError) else "it is a circle of links"
-        raise UserError(f"{shown(path.name)} cannot be used: {why}; choose another name") from error
+        raise UserError(
+            f"{printable(path.name)} cannot be used: {why}; choose another name"
+        ) from error
 
 
 def check_paths(source: Path, target: Path, force: bool) -> tuple[Kind, Kind]:
@@ -258,7 +260,7 @@ def convert(source: Path, target: Path, backends: Backends, force: bool = False)
         print(line)
     if not kept:
         print(
-            f"not in {target}, as its kind has no place for it: {', '.join(map(shown, sorted(metadata)))}"
+            f"not in {target}, as its kind has no place for it: {', '.join(map(printable, sorted(metadata)))}"
         )
     print(f"wrote {target}")
 

@@ -20,7 +20,6 @@ from common.commands.run_folder import Metrics, RunFolder, check_output
 from common.commands.train import draw, drawn_by
 from common.commands.training import (
     check_batch_size,
-    counted,
     describe_backend,
     describe_machine,
     describe_pipeline,
@@ -48,12 +47,11 @@ from common.datasets.submission import TEST_LABELS, check_submission, write_subm
 from common.drawing import image_grid, plots
 from common.drawing.captions import described
 from common.drawing.progress import CountingProgress, TrainingProgress
-from common.errors import UserError
+from common.errors import UserError, counted, printable
 from common.interface import Backend, DataIter, Device, Net
 from common.metrics import Confusion, KaggleSummary, Timer
 from common.system import environment
 from common.weights.canonical import initial_weights
-from common.weights.checks import shown
 from common.weights.safetensors import save_weights
 
 EMBEDDED = Path("data/kaggle-shapes")
@@ -357,7 +355,7 @@ def _print_classes(console: Console, confusion: Confusion) -> None:
     if len(order) > MOST_LINES:
         order = np.argsort(confusion.accuracies, kind="stable")[: MOST_LINES // 2]
         console.print(f"the {len(order)} hardest of {len(confusion.classes)} classes:")
-    names = [shown(confusion.classes[i]) for i in order]
+    names = [printable(confusion.classes[i]) for i in order]
     width = max(map(cell_len, names))
     for i, name in zip(order, names, strict=True):
         right, total = confusion.counts[i, i], confusion.counts[i].sum()

@@ -21,11 +21,11 @@ from common.commands.tables import (
     read_json,
     read_run,
 )
-from common.commands.training import counted
 from common.datasets.decoding import read_images
 from common.datasets.kaggle import list_test_images
 from common.datasets.submission import read_submission
 from common.drawing import image_grid, plots
+from common.errors import counted
 
 Results = dict[str, dict[str, Any]]  # of each backend
 Labels = dict[str, dict[str, str]]  # of each backend: {id: label}

@@ -14,11 +14,10 @@ from common.augmentation.decisions import decide
 from common.augmentation.operations import Augmentation
 from common.cli import Predict
 from common.commands.convert import Stored
-from common.commands.training import counted, describe_backend, make_console, make_network, padded
+from common.commands.training import describe_backend, make_console, make_network, padded
 from common.datasets.decoding import read_images
-from common.errors import UserError, UserNotice
+from common.errors import UserError, UserNotice, counted, printable
 from common.interface import Backend, Device, Net
-from common.weights.checks import shown
 
 IMAGE_SIZE = 32  # of the book's images, where the file of weights says nothing
 WIDEST = 60  # columns of the images' names; a longer one pushes its line to the right, and no other
@@ -40,7 +39,7 @@ def run(command: Predict, backend: Backend, stored: Stored) -> int:
     console.print(what, soft_wrap=True)
     # The first image would wait for what is made once, as a graph.
     probabilities(backend, net, np.zeros((size, size, 3), np.uint8), augs, device)
-    names = [_on_one_line(path) for path in command.images]
+    names = [printable(str(path), most=None) for path in command.images]
     width, failed = min(max(map(cell_len, names)), WIDEST), 0
     for path, name in zip(command.images, names, strict=True):
         try:
@@ -80,18 +79,13 @@ def _read(path: Path, size: int) -> NDArray[np.uint8]:
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
     except OSError as error:  # as of a name that is too long
-        raise UserError(f"there is no image {shown(str(path))}: {error.strerror}") from error
+        raise UserError(f"there is no image {printable(str(path))}: {error.strerror}") from error
     if is_folder:
         raise UserError(f"{path} is a folder: give image files")
     if not is_file:
         raise UserError(f"there is no image {path}")
     image: NDArray[np.uint8] = read_images([path], size, workers=1, progress=False)[0]
     return image
-
-
-def _on_one_line(path: Path) -> str:
-    """Return a path as it is, and one that holds what no line can as Python writes it."""
-    return str(path) if str(path).isprintable() else ascii(str(path))
 
 
 def _classes(stored: Stored) -> list[str]:
@@ -105,7 +99,7 @@ def _classes(stored: Stored) -> list[str]:
         )
     if classes is None:
         return [f"class {i}" for i in range(stored.num_classes)]
-    return [shown(name) for name in classes]
+    return [printable(name) for name in classes]
 
 
 def _normalize(stored: Stored) -> tuple[Augmentation, ...]:

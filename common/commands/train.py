@@ -21,7 +21,6 @@ from common.commands.convert import Stored
 from common.commands.run_folder import Metrics, RunFolder, check_output
 from common.commands.training import (
     check_batch_size,
-    counted,
     describe_backend,
     describe_machine,
     describe_pipeline,
@@ -38,7 +37,7 @@ from common.datasets.images import read_image
 from common.drawing import image_grid, plots
 from common.drawing.captions import captions, described
 from common.drawing.progress import TrainingProgress
-from common.errors import UserError
+from common.errors import UserError, counted
 from common.interface import Backend, DataIter, Device, Net
 from common.metrics import Epoch, Timer, TrainingSummary, spread
 from common.system import environment

@@ -11,7 +11,7 @@ from rich.console import Console
 from common.augmentation.operations import Augmentation, Normalize
 from common.config import RunConfig, plain
 from common.datasets import Dataset
-from common.errors import UserError
+from common.errors import UserError, counted
 from common.interface import Backend, DataIter, Device, Net
 from common.system import environment
 from common.system.interrupts import WholeBatches
@@ -21,11 +21,6 @@ from common.weights.canonical import Weights, network_sizes
 def make_console() -> Console:
     """Return the console that everything is printed on: what it is given is text, never markup."""
     return Console(highlight=False, markup=False, emoji=False, force_terminal=sys.stdout.isatty())
-
-
-def counted(n: int, word: str, plural: str = "") -> str:
-    """Return ``n`` with its word, in the plural where it is due."""
-    return f"{n:,} {word if n == 1 else plural or word + 's'}"
 
 
 def padded(text: str, width: int) -> str:

@@ -1,12 +1,16 @@
 """Image data as arrays: the embedded shapes, CIFAR-10, or any folder of class folders."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import UserError
+
+AnyPath: TypeAlias = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)

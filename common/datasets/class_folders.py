@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from common.datasets.images import image_extensions
-from common.datasets.problems import listed, raise_problems
 from common.drawing.progress import job_bar
-from common.errors import UserError, UserNotice
+from common.errors import UserError, UserNotice, listed, raise_problems
 from common.system.files import DISK_FULL, writing, written_whole
 
 Plan: TypeAlias = Mapping[str, Mapping[str, Sequence[str]]]  # {split: {class: names of files}}

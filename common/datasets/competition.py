@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from unicodedata import normalize
 
-from common.datasets.ids import image_id, is_file_name, is_id, natural
+from common.datasets.ids import image_id, in_order, is_file_name, is_id, natural
 from common.datasets.images import is_image
-from common.datasets.problems import counted, listed
-from common.errors import UserNotice
+from common.errors import UserNotice, listed
 
 ARCHIVES = (".7z", ".zip", ".tar", ".gz", ".tgz")
 
@@ -59,11 +58,11 @@ def _leads_somewhere(entry: "os.DirEntry[str]") -> bool:
 
 def _folder_problems(folder: ImageFolder, dangling: list[str]) -> Iterator[str]:
     if twice := [name for name, other in _neighbours(folder.names) if name == other]:
-        yield f"{folder.path} has two images for the ids {counted(twice)}: keep one of each"
+        yield f"{folder.path} has two images for the ids {listed(in_order(twice))}: keep one of each"
     if bad := [name for name in folder.names if not is_id(image_id(name))]:
-        yield f"{folder.path} has names that cannot be in a csv, {counted(bad)}: rename them"
+        yield f"{folder.path} has names that cannot be in a csv, {listed(in_order(bad))}: rename them"
     if dangling:
-        yield f"{folder.path} has links that lead nowhere, {counted(dangling)}: remove them"
+        yield f"{folder.path} has links that lead nowhere, {listed(in_order(dangling))}: remove them"
     if not folder.names and not dangling:
         yield f"{folder.path} has no images: {unpack(folder.path)}"
 
@@ -104,16 +103,16 @@ def archives_beside(path: Path) -> list[str]:
 def match_problems(images: ImageFolder, labels: Mapping[str, str]) -> Iterator[str]:
     """Yield what is wrong between the training images and their labels."""
     if bad := {label for label in labels.values() if not is_file_name(label)}:
-        yield f"classes that cannot be a folder's name: {counted(bad)}; rename them"
+        yield f"classes that cannot be a folder's name: {listed(in_order(bad))}; rename them"
     if alike := _alike(set(labels.values())):
         yield f"classes that some disks take for one folder: {listed(alike)}; make them one"
     if not images.names or not labels:
         return
     ids = set(map(image_id, images.names))
     if unlabelled := [name for name in ids if name not in labels]:
-        yield f"images without a label: {counted(unlabelled)}; complete the labels"
+        yield f"images without a label: {listed(in_order(unlabelled))}; complete the labels"
     if absent := [name for name in labels if name not in ids]:
-        yield f"labels without an image: {counted(absent)}; complete train/"
+        yield f"labels without an image: {listed(in_order(absent))}; complete train/"
     sizes = Counter(labels.values())
     if alone := {label: name for name, label in labels.items() if sizes[label] == 1}:
         one = listed([f"'{label}' of id {alone[label]}" for label in sorted(alone)])

@@ -24,13 +24,12 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from common.datasets import AnyPath
 from common.datasets.images import to_square
-from common.datasets.problems import listed
 from common.drawing.progress import job_bar
-from common.errors import UserError
+from common.errors import UserError, listed
 from common.system.environment import cores
 
-AnyPath: TypeAlias = str | os.PathLike[str]
 PathAt: TypeAlias = Callable[[int], AnyPath]  # of a position: 300,000 paths need not be kept
 
 WAY_OUT = "put whole copies in their places"

@@ -1,6 +1,7 @@
 """The ids of a competition's images, which are the names of the files without their extensions."""
 
 import os
+from collections.abc import Iterable
 
 _NOT_IN_NAMES = frozenset("/\\\0\r\n")
 _MOST_BYTES = 255  # of a file's name, on almost all file systems
@@ -22,6 +23,11 @@ def natural(name: str) -> str:
             f"0{len(digits):04}{digits}" if digits == name else f"0{len(digits):04}{digits} {name}"
         )
     return f"1{name}"
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return the different names in the order of ids."""
+    return sorted(set(names), key=natural)
 
 
 def is_file_name(name: str) -> bool:

@@ -26,7 +26,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from common.datasets import Dataset
+from common.datasets import AnyPath, Dataset
 from common.datasets.class_folders import Placed, Plan, arrange, is_same, link_or_copy
 from common.datasets.competition import (
     ImageFolder,
@@ -37,13 +37,11 @@ from common.datasets.competition import (
     notice_ignored,
 )
 from common.datasets.decoding import image_chunks, read_images
-from common.datasets.ids import image_id
+from common.datasets.ids import image_id, in_order
 from common.datasets.label_csv import LabelFile, read_label_file
-from common.datasets.problems import counted, raise_problems
-from common.errors import UserError
+from common.errors import UserError, listed, raise_problems
 from common.system.files import written_whole
 
-AnyPath: TypeAlias = str | os.PathLike[str]
 Split: TypeAlias = Literal["train", "valid", "train_valid"]
 
 SORTED = "train_valid_test"
@@ -258,9 +256,13 @@ def _class_problems(root: Path, classes: Sequence[str]) -> list[str]:
     ]
     problems = []
     if missing:
-        problems.append(f"{root} has no folder for {counted(missing)}: sort the files first")
+        problems.append(
+            f"{root} has no folder for {listed(in_order(missing))}: sort the files first"
+        )
     if unknown:
-        problems.append(f"{root} has {counted(unknown)}, which are no classes: sort the files anew")
+        problems.append(
+            f"{root} has {listed(in_order(unknown))}, which are no classes: sort the files anew"
+        )
     return problems
 
 

@@ -1,25 +1,22 @@
 """The drawn shapes, laid out as the Kaggle competition's files are: the chapter without a download."""
 
 import io
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.datasets import Dataset
+from common.datasets import AnyPath, Dataset
+from common.datasets.ids import in_order
 from common.datasets.label_csv import as_csv
-from common.datasets.problems import counted
 from common.datasets.shapes import Split, draw_shapes
 from common.datasets.submission import TEST_LABELS
 from common.drawing.progress import job_bar
-from common.errors import UserError
+from common.errors import UserError, listed
 from common.system.files import writing, written_whole
-
-AnyPath: TypeAlias = str | os.PathLike[str]
 
 MARKER = "README.txt"
 FIRST_LINE = "Drawn by common/datasets/kaggle_shapes.py, which may rewrite what it drew here.\n"
@@ -98,7 +95,7 @@ def _check_folder(folder: Path, count: int) -> None:
     """Raise UserError where someone else's pictures lie, such as the real competition's."""
     foreign = [name for name, number in _numbered(folder) if number > count]
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()) or foreign:
-        what = f": {counted(foreign)}" if foreign else ""
+        what = f": {listed(in_order(foreign))}" if foreign else ""
         raise UserError(f"{folder} holds what this program did not draw{what}; move it away")
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from common.datasets.ids import is_file_name
-from common.datasets.problems import counted, listed, one_line
+from common.datasets.ids import in_order, is_file_name
+from common.errors import listed, printable
 
 HEADER = ("id", "label")
 
@@ -45,7 +45,7 @@ def read_label_file(path: Path, way_out: str) -> LabelFile:
                         padded.append(fields[0])
                     labels[fields[0]] = fields[1]
                 elif any(fields):
-                    malformed.append(f"row {number} '{one_line(','.join(row), 60)}'")
+                    malformed.append(f"row {number} '{printable(','.join(row), 60)}'")
     except FileNotFoundError:
         return LabelFile((), {}, [f"there is no {path}: {way_out}"])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -69,7 +69,7 @@ def _problems(
     if malformed:
         yield f"{path} has rows of another form than id,label: {listed(malformed)}; correct them"
     if twice:
-        yield f"{path} has ids that come twice, {counted(twice)}: keep one row of each"
+        yield f"{path} has ids that come twice, {listed(in_order(twice))}: keep one row of each"
 
 
 def as_csv(rows: Iterable[tuple[str, str]]) -> bytes:

@@ -6,7 +6,6 @@ A line ``id,label`` for each test image, with the names of the classes.
 170 MiB (two shared cores of an AMD EPYC under other load, Python 3.11).
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,14 +16,13 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from common.datasets import AnyPath
 from common.datasets.competition import list_images
-from common.datasets.ids import image_id, is_id, natural
+from common.datasets.ids import image_id, in_order, is_id, natural
 from common.datasets.label_csv import HEADER, LabelFile, as_csv, read_label_file
-from common.datasets.problems import counted, listed, raise_problems
-from common.errors import UserError
+from common.errors import UserError, listed, raise_problems
 from common.system.files import written_whole
 
-AnyPath: TypeAlias = str | os.PathLike[str]
 Labels: TypeAlias = Sequence[str] | Sequence[int] | NDArray[np.integer[Any]]
 
 TEST_LABELS = "testLabels.csv"  # where the answers are known; Kaggle gives none
@@ -76,11 +74,13 @@ def write_submission(
     if len(ids) != len(names):
         problems.append(f"{len(ids):,} ids and {len(names):,} labels: give each id one")
     if twice := [name for name, count in Counter(ids).items() if count > 1]:
-        problems.append(f"ids that come twice, {counted(twice)}: give each once")
+        problems.append(f"ids that come twice, {listed(in_order(twice))}: give each once")
     if bad := [name for name in ids if not is_id(name)]:
-        problems.append(f"ids that cannot be in a csv, {counted(bad)}: rename their files")
+        problems.append(f"ids that cannot be in a csv, {listed(in_order(bad))}: rename their files")
     if unknown := set(names) - set(classes):
-        problems.append(f"labels that are no classes, {counted(unknown)}: take names of classes")
+        problems.append(
+            f"labels that are no classes, {listed(in_order(unknown))}: take names of classes"
+        )
     if not len(ids):
         problems.append("there are no ids: predict the test images first")
     raise_problems(f"what is to be written to {path}", problems)
@@ -171,14 +171,14 @@ def _id_problems(file: LabelFile, images: set[str]) -> Iterator[str]:
     if missing or unknown:
         yield f"{len(file.labels):,} ids for {len(images):,} images of test/: give each image one row"
     if missing:
-        yield f"images of test/ without a row: {counted(missing)}; predict them too"
+        yield f"images of test/ without a row: {listed(in_order(missing))}; predict them too"
     if unknown:
-        yield f"ids without an image in test/: {counted(unknown)}; remove them"
+        yield f"ids without an image in test/: {listed(in_order(unknown))}; remove them"
 
 
 def _padding_problems(file: LabelFile) -> Iterator[str]:
     if file.padded:
-        ids = counted(file.padded)
+        ids = listed(in_order(file.padded))
         yield f"rows with blanks around the id or the label, which are part of it in a csv: {ids}; remove them"
 
 

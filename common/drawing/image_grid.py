@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from common.errors import printable
 from common.system.files import written_whole
 
 Images = NDArray[np.uint8]
@@ -41,7 +42,9 @@ def save_sheet(
     large, small = _font(TITLE_SIZE), _font(TEXT_SIZE)
     grid_width = num_cols * (cell + GAP) - GAP
     title_lines = [
-        part for line in _drawable(title).split("\n") for part in _wrapped(line, large, grid_width)
+        part
+        for line in title.split("\n")
+        for part in _wrapped(printable(line, most=None), large, grid_width)
     ]
     head = len(title_lines) * (TITLE_SIZE + LEADING) + 2 * MARGIN - LEADING
     above, below = _text_height(names), _text_height(captions)
@@ -109,7 +112,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 def _shortened(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     """Return a line that is no wider than ``width`` pixels, its end cut off for an ellipsis where it must be."""
-    line = _drawable(line)
+    line = printable(line, most=None)
     if font.getlength(line) <= width:
         return line
     while line and font.getlength(line + "…") > width:
@@ -128,8 +131,3 @@ def _wrapped(line: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
         else:
             lines.append(word)
     return lines
-
-
-def _drawable(text: str) -> str:
-    """Return a text without what no font can be asked for: the stand-ins for bytes of names that are no Unicode."""
-    return text.encode("utf-8", "replace").decode()

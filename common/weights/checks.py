@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import UserError, UserNotice
+from common.errors import UserError, UserNotice, printable
 from common.weights.canonical import Shape, Weights, weight_shapes
 
 ANY = -1  # a size that differs between networks and is unknown here
@@ -53,11 +53,11 @@ def check_entries(entries: Mapping[str, Entry], source: str) -> None:
     if not shapes.keys() & entries.keys():
         raise UserError(
             f"{what}: none of its {len(entries):,} names is known, the first are "
-            f"{', '.join(map(shown, list(entries)[:3]))}"
+            f"{', '.join(map(printable, list(entries)[:3]))}"
         )
     faults = [
         [f"{name} is missing" for name in shapes if name not in entries],
-        [f"{shown(name)} is not wanted" for name in entries if name not in shapes],
+        [f"{printable(name)} is not wanted" for name in entries if name not in shapes],
         [
             f"{name} {fault}"
             for name in shapes
@@ -118,8 +118,8 @@ def renamed(names: Iterable[str], canonical: Mapping[str, str], source: str) -> 
         other = found.setdefault(canonical.get(name, name), name)
         if other != name:
             raise UserError(
-                f"{source} holds {shown(other)} and {shown(name)}, which both stand for "
-                f"{shown(canonical.get(name, name))}: save one network alone"
+                f"{source} holds {printable(other)} and {printable(name)}, which both stand for "
+                f"{printable(canonical.get(name, name))}: save one network alone"
             )
     return {name: new for new, name in found.items()}
 
@@ -136,10 +136,4 @@ def require_fit(shapes: Mapping[str, Shape], weights: Weights) -> None:
 def few(names: Sequence[str], most: int = 3) -> str:
     """Return the first names as a terminal can show them, and how many more there are."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(map(shown, names[:most])) + more
-
-
-def shown(name: str) -> str:
-    """Return a name from a file as a terminal can show it."""
-    short = name if len(name) <= 80 else f"{name[:77]}..."
-    return short if short.isprintable() else ascii(short)
+    return ", ".join(map(printable, names[:most])) + more

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from common.errors import UserError
+from common.errors import UserError, printable
 from common.weights.canonical import Weights, weight_shapes
-from common.weights.checks import Entry, check_entries, check_weights, renamed, shown
+from common.weights.checks import Entry, check_entries, check_weights, renamed
 from common.weights.params import read_params, write_params
 
 # Canonical layer: its position in the network. Blocks and their layers keep their names.
@@ -109,8 +109,8 @@ def _canonical_of_counted(names: Iterable[str], source: str) -> dict[str, str]:
     if len(prefixes) > 1:
         one, other = list(prefixes.values())[:2]
         raise UserError(
-            f"{source}: {shown(one)} and {shown(other)} have different prefixes, so that the order of their layers "
-            "is not known: save the network with save_parameters"
+            f"{source}: {printable(one)} and {printable(other)} have different prefixes, so that the order of their "
+            "layers is not known: save the network with save_parameters"
         )
     layers = dict.fromkeys(name.rpartition(".")[0] for name in NAMES)
     canonical: dict[tuple[str, int], str] = {}

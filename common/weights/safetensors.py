@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import UserError
+from common.errors import UserError, printable
 from common.system.files import written_whole
 from common.weights.canonical import Weights
-from common.weights.checks import Entry, check_entries, check_weights, shown
+from common.weights.checks import Entry, check_entries, check_weights
 
 # The safetensors dtypes, and the NumPy dtype that each is read as. NumPy has no bfloat16: it is widened to float32.
 BF16 = "BF16"
@@ -57,7 +57,7 @@ def load_weights(path: Path) -> tuple[Weights, dict[str, str]]:
 def _entry(name: str, part: Any, path: Path) -> Entry:
     kind = part.get_dtype()
     if kind not in NUMPY_TYPES:
-        raise UserError(f"{path}: {shown(name)} holds {kind}: save it as F32")
+        raise UserError(f"{path}: {printable(name)} holds {kind}: save it as F32")
     return Entry(tuple(part.get_shape()), NUMPY_TYPES[kind])
 
 

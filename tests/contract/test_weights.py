@@ -114,7 +114,7 @@ def test_every_wrong_name_shape_and_type_is_listed_on_a_line_of_its_own():
         "  resnet_block2.0.conv3.weight is missing",
         "  fc.bias is missing",
         "  more is not wanted",
-        "  '\\x1b[31mred\\n' is not wanted",
+        "  \\x1b[31mred\\n is not wanted",
         "  resnet_block1.0.bn1.weight has shape (63,), not (64,)",
         "  resnet_block4.1.conv2.weight has shape (512, 512, 3, 1), not (512, 512, 3, 3)",
         "  resnet_block4.1.conv2.bias holds int32, not floating-point numbers",
