@@ -91,18 +91,6 @@ def _check_parity(name: str, command: cli.Parity, folder: Path) -> int:
     return 0
 
 
-def _differences(command: cli.Differences) -> int:
-    """Measure on the arbiter, in one framework in this process, or in each in one of its own; return the exit code."""
-    backends.require(command.backends)
-    backend = backends.load(command.backends[0]) if command.into else None
-    from docs.differences import command as differences
-
-    if backend is not None and command.into is not None:
-        differences.measure_backend(backend, command, command.into)
-        return 0
-    return differences.run(command, Path(__file__).resolve())
-
-
 def _chapter(command: cli.Command | cli.Kaggle, arguments: list[str]) -> int:
     """Run a command of a chapter, on one backend or on several in turn; return the exit code."""
     names = cli.backend_names(command.config.backend, list(backends.FRAMEWORKS))
@@ -150,8 +138,6 @@ def _run(arguments: list[str]) -> int:
             return _convert(command)
         case cli.Parity():
             return _parity(command)
-        case cli.Differences():
-            return _differences(command)
         case cli.CheckSubmission():
             return _check_submission(command)
         case cli.Predict():

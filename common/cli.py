@@ -25,7 +25,6 @@ COMMANDS = (
     "predict",
     "convert",
     "parity",
-    "differences",
 )
 
 
@@ -92,22 +91,7 @@ class Parity:
     output: Path | None = None
 
 
-@dataclass(frozen=True)
-class Differences:
-    """Which known differences to measure, none for all, and the page to write.
-
-    Measured on the arbiter, or with ``backends`` in these frameworks themselves; for a page, both. ``measured`` is what
-    was measured before, to make the page of. ``into`` is where the process of one backend writes what it finds.
-    """
-
-    only: tuple[str, ...] = ()
-    output: Path | None = None
-    backends: tuple[str, ...] = ()
-    measured: Path | None = None
-    into: Path | None = None
-
-
-AnyCommand = Command | Kaggle | CheckSubmission | Predict | Convert | Parity | Differences
+AnyCommand = Command | Kaggle | CheckSubmission | Predict | Convert | Parity
 
 
 def parse(arguments: Sequence[str], backends: Sequence[str]) -> AnyCommand:
@@ -130,8 +114,6 @@ def parse(arguments: Sequence[str], backends: Sequence[str]) -> AnyCommand:
             return Convert(**options)
         case "parity":
             return _parity(options, backends)
-        case "differences":
-            return _differences(options, backends)
         case name:
             return _chapter(name, options)
 
@@ -179,12 +161,6 @@ def _parity(options: dict[str, Any], backends: Sequence[str]) -> Parity:
     names = backend_names(",".join(chosen), backends) if chosen else []
     given = {name: value for name, value in options.items() if value is not None}
     return Parity(tuple(names), **given)
-
-
-def _differences(options: dict[str, Any], backends: Sequence[str]) -> Differences:
-    chosen = options.pop("backend")
-    names = backend_names(",".join(chosen), backends) if chosen else []
-    return Differences(tuple(options.pop("only") or ()), backends=tuple(names), **options)
 
 
 def backend_names(chosen: str, backends: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ Tensors pass through as ``Any``: they are the framework's own, in its own layout
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -204,37 +204,6 @@ class Probes(Protocol):
     def gradients(self, net: Net, X: Tensor, y: Tensor, loss: Loss) -> Weights: ...
     def get_state(self, net: Net, trainer: Trainer) -> State: ...
     def set_state(self, net: Net, trainer: Trainer, state: State) -> None: ...
-
-
-@runtime_checkable
-class Natives(Protocol):
-    """What `run.py differences --backend` sees of a framework left alone; the functions stand in its `probes.py` too.
-
-    Only a framework has something of its own to show: a backend can do without, and without that command.
-    """
-
-    def native_conv2d(self, X: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]: ...
-    def native_batch_norm(
-        self, X: NDArray[Any]
-    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]: ...
-    def native_loss_gradient(self, y_hat: NDArray[Any], y: NDArray[np.int64]) -> NDArray[Any]: ...
-    def native_updates(
-        self,
-        name: str,
-        gradients: Sequence[float],
-        rates: Sequence[float],
-        momentum: float = 0.0,
-        weight_decay: float = 0.0,
-    ) -> list[float]: ...
-    def native_adjust(
-        self, name: str, images: NDArray[np.uint8], factor: float
-    ) -> NDArray[Any]: ...
-    def native_resize(self, images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[Any]: ...
-    def native_weights(self) -> Weights: ...
-    def native_layouts(self) -> dict[str, Any]: ...
-    def native_flips(
-        self, images: NDArray[np.uint8], batch_size: int, num_workers: int, seed: int
-    ) -> NDArray[np.uint8]: ...
 
 
 @dataclass(frozen=True)

@@ -63,12 +63,6 @@ def make_parser(backends: Sequence[str]) -> argparse.ArgumentParser:
         "parity", help="prove that backends compute what the arbiter does", allow_abbrev=False
     )
     _add_parity(parity, backends)
-    differences = commands.add_parser(
-        "differences",
-        help="measure what each known difference between the frameworks does",
-        allow_abbrev=False,
-    )
-    _add_differences(differences, backends)
     # Whoever asks for help wants the options of the main job too.
     parser.epilog = f"Without a COMMAND, train:\n\n{train.format_help()}"
     return parser
@@ -265,36 +259,6 @@ def _add_parity(parser: argparse.ArgumentParser, backends: Sequence[str]) -> Non
     _add_fast(parser)
     add("--seed", type=int, default=0, metavar="N", help="of weights and images (default: 0)")
     add("--output", type=Path, metavar="DIR", help="the folder of the report (default: a new one)")
-
-
-def _add_differences(parser: argparse.ArgumentParser, backends: Sequence[str]) -> None:
-    add = parser.add_argument
-    parser.description = (
-        "Measure, on the arbiter, what each known difference between the frameworks does to one operation, one step "
-        "and thirty steps. No framework is needed. With --backend: hold that framework's own operations, left alone, "
-        "against the aligned way and against the difference's."
-    )
-    names = f"{', '.join(backends)} or all"
-    add("--only", action="append", metavar="NAME", help="this one alone; may be given again")
-    add(
-        "--backend",
-        action="append",
-        metavar="NAME",
-        help=f"measure in this framework itself: {names}; may be given again",
-    )
-    add(
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="measure on the arbiter and in each --backend; write the page as Markdown, beside it its numbers as JSON",
-    )
-    add(
-        "--measured",
-        type=Path,
-        metavar="JSON",
-        help="with --output: make the page of these numbers, without measuring",
-    )
-    add("--into", type=Path, help=argparse.SUPPRESS)
 
 
 def _presets(presets: Mapping[str, RunConfig], *path: str) -> str:

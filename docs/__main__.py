@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 from backends import FRAMEWORKS
+from common.errors import UserError
+from docs.differences import measure, tables
 from docs.figures import CHAPTERS, PAGES, ROOT, make, make_cells
 
 SITE, NOTEBOOKS = ROOT / "build" / "site", ROOT / "build" / "notebooks"
@@ -51,7 +53,34 @@ def main(arguments: list[str]) -> int:
         metavar="BACKEND",
         help="only the outputs of the chapters' cells, in these backends (default: all), in some minutes each",
     )
+    differences = commands.add_parser(
+        "differences",
+        help="measure what the frameworks do differently: everything, into docs/differences.json, in minutes; or, "
+        "with an option, a part, which is printed",
+    )
+    differences.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME",
+        choices=tables.names(tables.load()),
+        help="only this difference; may be given again",
+    )
+    differences.add_argument(
+        "--backend",
+        action="append",
+        default=[],
+        metavar="NAME",
+        choices=FRAMEWORKS,
+        help="only in this framework; may be given again",
+    )
     chosen = parser.parse_args(arguments)
+    if chosen.what == "differences":
+        try:
+            measure.run(chosen.only, chosen.backend)
+        except UserError as error:
+            parser.error(str(error))
+        return 0
     if chosen.what == "html":
         return build(ROOT / "docs", chosen.output)
     if chosen.what == "notebooks":

@@ -2,7 +2,7 @@
 
 A run's results are kept in docs/results, as the table that ``{figures}`` shows, with the command, the versions and the
 machine. Its pictures are kept in docs/images/pages. The outputs of the chapters' cells are kept by docs/outputs.py. The
-other pages' figures are written into the pages.
+measurements of the page Differences are in a file beside it, and ``{figures}`` shows their tables.
 """
 
 import json
@@ -120,11 +120,9 @@ CHAPTERS: dict[str, dict[str, Run]] = {
 }
 # The runs of each page.
 RUNS = {**CHAPTERS, "parity": {"checks": Run(("run.py", "parity"), _checks, {})}}
-# The commands that write a whole page.
-WRITTEN: dict[str, list[tuple[str, ...]]] = {
-    "differences": [
-        ("run.py", "differences", "--backend", "all", "--output", "docs/differences.md")
-    ],
+# The commands that measure what a whole page shows.
+MEASURED_BY: dict[str, list[tuple[str, ...]]] = {
+    "differences": [("-m", "docs", "differences")],
     "performance": [
         ("-m", "benchmarks", "--output", "docs/benchmarks.json"),
         ("-m", "benchmarks", "report", "docs/benchmarks.json"),
@@ -132,7 +130,7 @@ WRITTEN: dict[str, list[tuple[str, ...]]] = {
 }
 # The pages that show the output of an example below the command that runs it.
 PRINTED = ("porting", "bring-your-own-port")
-PAGES = (*RUNS, *PRINTED, *WRITTEN)
+PAGES = (*RUNS, *PRINTED, *MEASURED_BY)
 EXAMPLE = re.compile(
     r"(?P<head>```sh\nuv run [^\n]*python (?P<module>-m docs\.examples\.\w+)\n```\n\n```text\n).*?(?P<end>```)",
     re.S,
@@ -149,7 +147,7 @@ def make(page: str) -> None:
             output = Path(folder) / "run"
             _run((*run.command, "--output", str(output)))
             keep(page, name, output)
-    for command in WRITTEN.get(page, []):
+    for command in MEASURED_BY.get(page, []):
         _run(command)
     if page in PRINTED:
         print_anew(DOCS / f"{page}.md")
@@ -220,10 +218,14 @@ def print_anew(page: Path) -> None:
 
 
 def shown(page: str, name: str) -> str:
-    """Return a table of a page as Markdown, with the command, the versions and the machine that it comes from.
+    """Return a table of a page as Markdown; of a run, with the command, the versions and the machine.
 
-    Raises OSError where no such figures are kept.
+    Raises OSError or LookupError if no such figures are kept.
     """
+    if page == "differences":
+        from docs.differences import tables
+
+        return tables.figures(name)
     kept = _read(RESULTS / f"{page}-{name}.json")
     head, *rows = (f"| {' | '.join(row)} |" for row in kept["rows"])
     line = "|---|" + "---:|" * (len(kept["rows"][0]) - 1)

@@ -4,8 +4,8 @@
 common/augmentation/decisions.py decide`` that of one file. ``{columns} trainer.py train_batch_ch13`` shows it in
 three columns whose rows line up. ``{cell} the network`` shows a cell of the page's own Python file and its kept
 output. ``{only} mxnet`` holds prose for one framework, ``{differs}`` a note on what differs. ``{trap} lazy_layers``
-shows an example that fails and its fix, ``{figures} training`` the results of a run. A name that does not exist is an
-error of the page: a renamed function fails the build.
+shows an example that fails and its fix, ``{figures} training`` the results of a run, ``{notes}`` the ``Differs:``
+notes of the source. A name that does not exist is an error of the page: a renamed function fails the build.
 """
 
 import itertools
@@ -23,6 +23,7 @@ import backends
 from common.titles import title_of
 from docs import columns, figures, outputs
 from docs.cells import cell_named, read_cells
+from docs.differences.notes import as_list, read_notes
 from docs.notebooks import check_framework, cut, source_of, write_notebooks
 from docs.outputs import Output
 
@@ -262,20 +263,44 @@ class Notebooks(Shown):
 
 
 class Figures(Shown):
-    """Show the table that one of the page's runs came to: ``training``."""
+    """Show tables of figures: of one of the page's runs, as ``training``, or of what was measured for the page."""
 
     required_arguments = 1
+    final_argument_whitespace = True
 
     def run(self) -> list[nodes.Node]:
-        """Return the table, with where it comes from."""
+        """Return the tables. Those of runs have mostly numbers, and are narrow on a telephone."""
         try:
             text = figures.shown(self.page.stem, self.arguments[0])
-        except OSError as error:
+        except (OSError, LookupError) as error:
             raise self.error(f"no figures: {error}") from error
         found = self.parse_text_to_nodes(text)
-        for table in itertools.chain(*(node.findall(nodes.table) for node in found)):
-            table["classes"].append("figures")
+        if self.page.stem in figures.RUNS:
+            for table in itertools.chain(*(node.findall(nodes.table) for node in found)):
+                table["classes"].append("figures")
         return found
+
+
+class Notes(Shown):
+    """List the ``Differs:`` notes at these places of the source, one a line; without any, all others, by framework."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Return the lists."""
+        notes = read_notes(self.root)
+        listed: Any = self.env.temp_data.setdefault("listed notes", set())
+        listed.update(self.content)
+        if unknown := set(self.content) - {note.place for note in notes}:
+            raise self.error(f"no note 'Differs:' at {', '.join(sorted(unknown))}")
+        if self.content:
+            chosen = [note for note in notes if note.place in self.content]
+            return self.parse_text_to_nodes(f"In the source:\n\n{as_list(chosen)}")
+        text = ""
+        for backend in backends.FRAMEWORKS:
+            others = [n for n in notes if n.backend == backend and n.place not in listed]
+            text += f"{title_of(backend)}:\n\n{as_list(others)}\n\n"
+        return self.parse_text_to_nodes(text)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -289,4 +314,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("trap", Trap)
     app.add_directive("notebooks", Notebooks)
     app.add_directive("figures", Figures)
+    app.add_directive("notes", Notes)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -195,68 +195,8 @@ def numpy_backend(
             gradients=lambda net, X, y, loss: backward(net, X, y)[0],
             get_state=lambda net, trainer: trainer.state,
             set_state=set_state,
-            **natives(conventions),
         ),
     )
-
-
-def natives(conventions: Conventions) -> dict[str, Callable[..., Any]]:
-    """What this backend does left alone: the arbiter's operations by ``conventions``, and levels in uint8."""
-
-    def native_batch_norm(X):
-        X, axes, keep = X.astype(np.float64), (0, 2, 3), conventions.bn_momentum
-        mean, variance, one = X.mean(axes), X.var(axes), np.ones(X.shape[1])
-        Y, _ = layers.batch_norm(X, one, 0 * one, mean, variance, conventions.bn_epsilon, True)
-        variance = X.var(axes, ddof=conventions.bn_variance == "unbiased")
-        return Y, (1 - keep) * mean, keep + (1 - keep) * variance
-
-    def native_loss_gradient(y_hat, y):
-        scale = 1.0 if conventions.objective == "sum" else 1 / len(y)
-        return layers.cross_entropy(y_hat, y)[1](np.full(len(y), scale))[0]
-
-    def native_updates(name, gradients, rates, momentum=0.0, weight_decay=0.0):
-        adam, sgd = Adam(conventions=conventions), SGD(0.1, momentum, weight_decay, conventions)
-        trainer = adam if name == "adam" else sgd
-        weights, path = {"w": np.ones(1)}, []
-        for gradient, rate in zip(gradients, rates, strict=True):
-            trainer.lr = rate
-            weights = trainer.step(weights, {"w": np.array([gradient])})
-            path.append(float(weights["w"][0]))
-        return path
-
-    def levels(X):
-        return np.moveaxis(transforms.to_levels(X, conventions), 1, -1)
-
-    def native_adjust(name, images, factor):
-        X, factors = np.moveaxis(images, -1, 1) / 255, np.full(len(images), factor)
-        return levels(getattr(transforms, f"adjust_{name}")(X, factors, conventions))
-
-    def native_resize(images, size):
-        X, whole = np.moveaxis(images, -1, 1) / 255, np.array([0, 0, *images.shape[1:3]])
-        return levels(transforms.crop_resize(X, np.tile(whole, (len(X), 1)), size, conventions))
-
-    def native_flips(images, batch_size, num_workers, seed):
-        flips = np.random.default_rng([seed, num_workers]).random(len(images)) < 0.5
-        return np.where(flips[:, None, None, None], images[:, :, ::-1], images)
-
-    return {
-        "native_conv2d": lambda X, weight: layers.conv2d(
-            X, weight, np.zeros(len(weight)), 2, conventions.padding
-        )[0],
-        "native_batch_norm": native_batch_norm,
-        "native_loss_gradient": native_loss_gradient,
-        "native_updates": native_updates,
-        "native_adjust": native_adjust,
-        "native_resize": native_resize,
-        "native_weights": lambda: initial_weights(10),
-        "native_layouts": lambda: {
-            "kernel": (7, 3, 4, 2),
-            "dense": (10, 9),
-            "refusal": "3 channels",
-            "unsized": (7, 5, 4, 2),
-        },
-        "native_flips": native_flips,
-    }
 
 
 def changed(backend: Backend, file: str, **functions: Any) -> Backend:

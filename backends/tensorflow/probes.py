@@ -1,13 +1,10 @@
 """What the checks see of TensorFlow: activations, gradients, states, defaults.
 
-Training never asks for these. Names are those of common.weights. What is
-called native is the framework left alone, for `run.py differences`.
+Training never asks for these. Names are those of common.weights.
 """
 
 import keras
-import numpy as np
 import tensorflow as tf
-from keras import layers
 
 from common.reference import Conventions, State
 from common.weights.canonical import network_sizes
@@ -138,128 +135,3 @@ def _slots(trainer):
     if isinstance(trainer, keras.optimizers.SGD):
         return {"momentum": trainer.momentums} if trainer.momentum else {}
     return {"first": trainer._momentums, "second": trainer._velocities}
-
-
-def native_conv2d(X, weight):
-    """Convolve at stride 2 as the framework pads, in NumPy.
-
-    X is (n, channels, height, width), the weight (outputs, channels, 3, 3);
-    the padding is what keeps the size at stride 1. Here that is 'same'.
-    """
-    X = X.transpose(0, 2, 3, 1)
-    Y = tf.nn.conv2d(X, to_keras(weight), 2, "SAME").numpy()
-    return Y.transpose(0, 3, 1, 2)
-
-
-def native_batch_norm(X):
-    """Return BatchNorm's result, and its new running mean and variance.
-
-    Of the framework's own layer with its own numbers, in training mode, on
-    one batch (n, channels, height, width); in NumPy.
-    """
-    layer = layers.BatchNormalization()
-    Y = layer(X.transpose(0, 2, 3, 1), training=True).numpy()
-    running = layer.moving_mean, layer.moving_variance
-    return Y.transpose(0, 3, 1, 2), *(value.numpy() for value in running)
-
-
-def native_loss_gradient(y_hat, y):
-    """Return the gradient of the framework's own loss by the logits."""
-    y_hat = tf.constant(y_hat)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    with tf.GradientTape() as tape:
-        tape.watch(y_hat)
-        l = loss(y, y_hat)
-    return tape.gradient(l, y_hat).numpy()
-
-
-def native_updates(name, gradients, rates, momentum=0.0, weight_decay=0.0):
-    """Return a weight of 1 after each step of the framework's optimizer.
-
-    `name` is "adam" or "sgd", momentum is for the second; a gradient and a
-    learning rate for each step.
-    """
-    settings = {"weight_decay": weight_decay or None}
-    if name == "adam":
-        trainer = keras.optimizers.Adam(rates[0], **settings)
-    else:
-        trainer = keras.optimizers.SGD(rates[0], momentum, **settings)
-    weight, path = keras.Variable(np.ones(1, np.float32)), []
-    for gradient, rate in zip(gradients, rates, strict=True):
-        trainer.learning_rate = rate
-        trainer.apply([tf.fill([1], np.float32(gradient))], [weight])
-        path.append(weight.numpy().item())
-    return path
-
-
-def native_adjust(name, images, factor):
-    """Change "brightness", "contrast", "saturation" or "hue" of images.
-
-    Levels (n, height, width, 3) become levels, in NumPy; floats where the
-    framework's way is to compute in floats. A hue's factor is in turns. Here
-    in floats 0..1, and brightness is added: 0.5 for a factor of 1.5.
-    """
-    adjust = getattr(tf.image, f"adjust_{name}")
-    X = adjust(
-        tf.cast(images, tf.float32) / 255, factor - (name == "brightness")
-    )
-    return 255 * tf.clip_by_value(X, 0, 1).numpy()
-
-
-def native_resize(images, size):
-    """Resize levels (n, height, width, 3), bilinear, in NumPy.
-
-    Returns levels, floats where the framework does.
-    """
-    return tf.image.resize(images, size).numpy()
-
-
-def native_weights():
-    """Return the canonical weights that the layers themselves start from."""
-    return get_weights(resnet18(10))
-
-
-def native_layouts():
-    """Return the shapes of weights, and the answer to images laid otherwise.
-
-    "kernel" is a convolution's, of 7 outputs, 3 inputs, 4 high, 2 wide;
-    "dense" that of 9 inputs and 10 outputs; "refusal" what the convolution
-    says of images in the other layout, 5 high and 6 wide; "unsized" its
-    shape where it had been left to learn its inputs from these images.
-    """
-    images = np.zeros((8, 3, 5, 6), np.float32)  # where 5 x 6 x 3 is wanted
-    # 'same': else the 3 rows are too few for it.
-    layer, unsized, dense = (
-        layers.Conv2D(7, (4, 2), padding="same"),
-        layers.Conv2D(7, (4, 2), padding="same"),
-        layers.Dense(10),
-    )
-    layer.build((None, None, None, 3))
-    dense.build((None, 9))
-    refusal = ""
-    try:
-        layer(images)
-    except ValueError as error:
-        refusal = str(error)
-    unsized(images)
-    return {
-        "kernel": tuple(layer.kernel.shape),
-        "dense": tuple(dense.kernel.shape),
-        "refusal": refusal,
-        "unsized": tuple(unsized.kernel.shape),
-    }
-
-
-def native_flips(images, batch_size, num_workers, seed):
-    """Return images as the framework's own loader gives them, flipped or not.
-
-    uint8 (n, height, width, 3), in their order, through as many workers,
-    from a seed that is set as the framework's manual has it. Workers are
-    threads.
-    """
-    keras.utils.set_random_seed(seed)
-    loader = tf.data.Dataset.from_tensor_slices(images).map(
-        tf.image.random_flip_left_right,
-        num_parallel_calls=num_workers or None,
-    )
-    return np.concatenate(list(loader.batch(batch_size).as_numpy_iterator()))

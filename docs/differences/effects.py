@@ -1,8 +1,8 @@
-"""What each known difference does to one operation, to one step and to thirty.
+"""What each known difference does to one operation, to one step and to 30 steps.
 
-Measured on the arbiter, which computes both ways: two trainings that differ in one convention alone, from the same
-weights, on the same batches, in float64. So what is seen is the difference, not rounding, and the yardstick for it is
-what rounding does: the same training in float32 from perturbed weights.
+Measured on the reference, which computes both ways. Two trainings differ in one convention only: they start from the
+same weights, take the same batches, and compute in float64, so rounding is negligible. For scale, the same training
+also runs in float32, from weights that are perturbed by one rounding.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +40,7 @@ NUM_STEPS, HELD_OUT, SIZE = 30, 64, (16, 16)
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training of the arbiter left: weights after the first step, losses, and the loss on held-out images."""
+    """A training of the reference: weights after the first step, losses, and the loss on held-out images."""
 
     first: Weights
     losses: list[float]
@@ -56,13 +56,12 @@ class Trained:
 class Effect:
     """What one difference does, in numbers.
 
-    ``operation`` says it of one operation. ``step`` is how far the first step ends from the aligned one, as a share of
-    that step (a Euclidean norm, over parameters and over running statistics). Losses are pairs: aligned, native.
+    ``operation`` is a phrase about one operation. ``step_parameters`` and ``step_statistics`` are the distances of the
+    first step from the aligned one, as shares of that step (Euclidean norms). Losses are pairs: aligned, native.
     """
 
     name: str
     native_to: str
-    meaning: str
     optimizer: str
     operation: str
     step_parameters: float
@@ -72,8 +71,8 @@ class Effect:
 
 
 Make = Callable[[Conventions], SGD | Adam]
-# The optimizer in which a difference shows; Adam, as in the chapter, for all others. SGD's numbers are the Kaggle
-# chapter's, but for a learning rate that suits the mean loss of 8 images; it falls to a tenth half way.
+# Adam as in the first chapter. SGD as in the Kaggle chapter, but with a learning rate for batches of 8, which falls to
+# a tenth half-way.
 OPTIMIZERS: dict[str, Make] = {
     "Adam": lambda conventions: Adam(3e-4, conventions=conventions),
     "SGD": lambda conventions: SGD(0.02, 0.9, 5e-4, conventions),
@@ -83,88 +82,83 @@ SHOWS_IN_SGD = ("momentum_rate", "weight_decay", "objective")
 
 @dataclass(frozen=True)
 class Reading:
-    """How batches come: rounded to levels, misread from the other layout, each second one with the draws before."""
+    """How batches are read: rounded to uint8, misread from the other layout, every other one with the draws before."""
 
-    in_levels: bool = False
+    in_uint8: bool = False
     misread: bool = False
     same_draws: bool = False
 
 
 @dataclass(frozen=True)
 class Case:
-    """One difference, what it does to one operation, and the two trainings that differ in it alone."""
+    """One difference, what it does to one operation, and the two trainings that differ in it."""
 
     name: str
     native_to: str
-    meaning: str
     operation: Callable[[], str]
     optimizer: str = "Adam"
     conventions: Conventions = ALIGNED
     start: Callable[[], Weights] | None = None
-    reading: Reading = Reading()
-    # Both trainings read their batches so.
-    both: Reading = Reading()
+    reading: Reading = Reading()  # of the native training
+    aligned_reading: Reading = Reading()
 
 
 def cases() -> Iterator[Case]:
     """Yield every difference that is measured, in the order of `NAMES`."""
     for known in KNOWN_DIFFERENCES:
         if known.holds(ALIGNED):
-            continue  # what the arbiter does by default is measured from the other side
-        # It shows in levels alone, so both are rounded to them.
-        reading = Reading(in_levels=known.field == "rounding")
+            continue  # the reference's own default; the opposite difference measures it
+        # Rounding shows only in uint8, so both trainings read uint8.
+        reading = Reading(in_uint8=known.field == "rounding")
         yield Case(
             known.name,
             known.native_to,
-            known.meaning,
             partial(_on_one_operation, known),
             "SGD" if known.field in SHOWS_IN_SGD else "Adam",
             known.conventions(),
             reading=reading,
-            both=reading,
+            aligned_reading=reading,
         )
-    for name, native_to, meaning, draw in INITIALISATIONS:
-        yield Case(name, native_to, meaning, partial(_on_a_start, draw), start=draw)
+    for name, native_to, _, draw in INITIALISATIONS:
+        yield Case(name, native_to, partial(_on_a_start, draw), start=draw)
     images, kernels = LAYOUTS
     yield Case(
         images,
         "a port that reshapes",
-        "reads the bytes of (height, width, channels) as (channels, height, width), where the axes are to be moved",
         _on_layout,
         reading=Reading(misread=True),
     )
     yield Case(
         kernels,
         "a port that reverses the axes",
-        "reads (height, width, inputs, outputs) backwards, which turns each kernel over: its height is its width",
         _on_kernels,
         start=lambda: turned_over(initial_weights(10)),
     )
     yield Case(
         WORKERS,
         "MXNet with worker processes",
-        "two workers draw the same numbers, so their batches are flipped and coloured alike, image by image",
         _on_draws,
         reading=Reading(same_draws=True),
     )
 
 
-def effects(only: Sequence[str] = ()) -> Iterator[Effect]:
-    """Measure the differences, or those of these names, one after another."""
+def effects(only: Sequence[str] = (), steps: int = NUM_STEPS) -> Iterator[Effect]:
+    """Measure all differences, or those named in ``only``, one after another."""
+    train = partial(_train, steps)
 
     @cache
     def aligned(optimizer: str, reading: Reading) -> Trained:
-        return _train(OPTIMIZERS[optimizer], ALIGNED, reading=reading)
+        return train(OPTIMIZERS[optimizer], ALIGNED, reading=reading)
 
     if not only:
         for name, runs in (("Adam", 3), ("SGD", 2)):
-            yield from _rounding(name, runs, aligned(name, Reading()))
+            yield from _rounding(train, name, runs, aligned(name, Reading()))
     for case in cases():
         if only and case.name not in only:
             continue
         start = case.start() if case.start else None
-        native = _train(OPTIMIZERS[case.optimizer], case.conventions, start, reading=case.reading)
-        yield _effect(case, aligned(case.optimizer, case.both), native)
+        native = train(OPTIMIZERS[case.optimizer], case.conventions, start, reading=case.reading)
+        yield _effect(case, aligned(case.optimizer, case.aligned_reading), native)
 
 
 def _effect(case: Case, aligned: Trained, native: Trained) -> Effect:
@@ -179,7 +173,6 @@ def _effect(case: Case, aligned: Trained, native: Trained) -> Effect:
     return Effect(
         case.name,
         case.native_to,
-        case.meaning,
         case.optimizer,
         case.operation(),
         share(of_buffers=False),
@@ -189,15 +182,16 @@ def _effect(case: Case, aligned: Trained, native: Trained) -> Effect:
     )
 
 
-def _rounding(optimizer: str, runs: int, aligned: Trained) -> Iterator[Effect]:
-    """Yield the yardstick: trainings in float32, from weights perturbed by one rounding."""
+def _rounding(
+    train: Callable[..., Trained], optimizer: str, runs: int, aligned: Trained
+) -> Iterator[Effect]:
+    """Yield trainings in float32, from weights perturbed by one rounding."""
     for run in range(runs):
         start = perturbed({n: w.astype(np.float32) for n, w in initial_weights(10).items()}, run)
-        native = _train(OPTIMIZERS[optimizer], ALIGNED, start, "float32")
+        native = train(OPTIMIZERS[optimizer], ALIGNED, start, "float32")
         case = Case(
             f"rounding alone, {optimizer}, run {run + 1}",
             "every framework",
-            "no difference: float32, from weights perturbed by one rounding",
             lambda: "off by 1e-7 of a value",
             optimizer,
         )
@@ -208,39 +202,40 @@ def _rounding(optimizer: str, runs: int, aligned: Trained) -> Iterator[Effect]:
 
 
 def _train(
+    steps: int,
     make: Make,
     conventions: Conventions,
     start: Weights | None = None,
     kind: str = "float64",
     reading: Reading = Reading(),
 ) -> Trained:
-    """Train the arbiter on augmented pictures of shapes, then evaluate it on others."""
+    """Train the reference on augmented pictures of shapes, then evaluate it on other pictures."""
     weights = {n: w.astype(kind) for n, w in (start or initial_weights(10)).items()}
     optimizer = make(conventions)
     losses: list[float] = []
     first = weights
-    for i in range(NUM_STEPS):
-        if isinstance(optimizer, SGD) and i == NUM_STEPS // 2:
+    for i in range(steps):
+        if isinstance(optimizer, SGD) and i == steps // 2:
             optimizer.lr /= 10
         batch = _batch(i, conventions, kind, reading)
         step = train_step(weights, batch.X, batch.y, optimizer, conventions)
         weights = step.weights
         losses.append(step.loss / BATCH)
         first = weights if i == 0 else first
-    X, y = images_and_labels(NUM_STEPS * BATCH + np.arange(HELD_OUT), SIZE)
+    X, y = images_and_labels(steps * BATCH + np.arange(HELD_OUT), SIZE)
     X = misread(X) if reading.misread else X
     y_hat = forward(weights, X.astype(kind), False, conventions).logits
     return Trained(first, losses, float(cross_entropy(y_hat, y)[0].mean()))
 
 
 def _batch(i: int, conventions: Conventions, kind: str, reading: Reading) -> Batch:
-    """Return the i-th batch, flipped, jittered and cropped, and read in its way."""
+    """Return the i-th batch, flipped, jittered and cropped."""
     indices = i * BATCH + np.arange(BATCH)
     X, y = images_and_labels(indices)
     drawn_for = indices - BATCH * (i % 2) if reading.same_draws else indices
     decisions = decide(AUGMENTATIONS, drawn_for, 0, 0, (X.shape[2], X.shape[3]))
     X = transforms.augment(X, decisions, conventions)
-    if reading.in_levels:
+    if reading.in_uint8:
         X = transforms.to_levels(X, conventions) / 255
     if reading.misread:
         X = misread(X)
@@ -248,12 +243,12 @@ def _batch(i: int, conventions: Conventions, kind: str, reading: Reading) -> Bat
 
 
 def misread(X: Array) -> Array:
-    """Return images (n, channels, height, width) as they look where their bytes lie channels last and nobody knows."""
+    """Return images (n, channels, height, width) whose bytes, with channels last, are read as channels first."""
     return np.moveaxis(X, 1, -1).reshape(X.shape)
 
 
 def turned_over(weights: Weights) -> Weights:
-    """Return weights whose kernels came from Keras' layout with all axes reversed: height is width and width height."""
+    """Return weights with height and width swapped, as reversing all axes of Keras' layout gives them."""
     return {name: to_keras(w).T if w.ndim == 4 else w for name, w in weights.items()}
 
 
@@ -261,7 +256,7 @@ def turned_over(weights: Weights) -> Weights:
 
 
 def _on_one_operation(known: Difference) -> str:
-    """Say in numbers what the difference does to the first operation that it touches."""
+    """Return in numbers what the difference does to the first operation that it changes."""
     conventions = known.conventions()
     if known.part == "transforms":
         return _on_images(known, conventions)
@@ -273,7 +268,7 @@ def _on_one_operation(known: Difference) -> str:
 
 
 def _on_images(known: Difference, conventions: Conventions) -> str:
-    """Compare the levels of tinted images after the operation itself; brightness shows how levels are rounded."""
+    """Compare tinted images after the operation itself; brightness shows how uint8 is rounded."""
     colour = "brightness" if known.field == "rounding" else known.field
     name, augmentation = (
         ("random resized crop", RandomResizedCrop((12, 10), (0.1, 1.0), (0.5, 2.0)))
@@ -286,7 +281,7 @@ def _on_images(known: Difference, conventions: Conventions) -> str:
     if known.field == "rounding":
         aligned, native = np.rint(aligned), np.floor(native)
     apart = np.abs(native - aligned)
-    return f"{name}: off by {apart.mean():.1f} levels on average, {apart.max():.0f} at most"
+    return f"{name}: off by {apart.mean():.1f} of 255 on average, {apart.max():.0f} at most"
 
 
 def _on_activations(conventions: Conventions) -> str:
@@ -333,10 +328,11 @@ def _on_a_start(draw: Callable[[], Weights]) -> str:
 
 
 def _on_layout() -> str:
-    """Compare example images with what is read of them."""
-    levels = example_images(*SIZE, seed=0).astype(np.float64)
-    apart = np.abs(misread(levels) - levels)
-    return f"reading images: {(apart > 0).mean():.0%} of the values are others, {apart.mean():.1f} levels on average"
+    """Compare example images with the misread ones."""
+    images = example_images(*SIZE, seed=0).astype(np.float64)
+    apart = np.abs(misread(images) - images)
+    wrong = (apart > 0).mean()
+    return f"reading images: {wrong:.0%} of the values are wrong, off by {apart.mean():.1f} of 255 on average"
 
 
 def _on_kernels() -> str:
@@ -359,7 +355,7 @@ def _on_draws() -> str:
         for part in np.arange(256).reshape(2, 128)
     ]
     first, second = (d.flips for part in parts for d in part if isinstance(d, FlipsLeftRight))
-    return f"flips of two batches of 128: all equal; drawn for each image, {(first == second).mean():.0%} are"
+    return f"flips of two batches of 128: all equal; {(first == second).mean():.0%} if drawn for each image"
 
 
 # What is measured.

@@ -1,11 +1,12 @@
-"""The `Differs:` notes of the backends' sources: where a framework differs from the others, said at the place."""
+"""The `Differs:` notes in the sources of the backends: each says at its place how the framework differs."""
 
 import ast
 import io
 import re
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 MARK = re.compile(r"\bDiffers:(?=\s)")
@@ -14,9 +15,9 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 @dataclass(frozen=True)
 class Note:
-    """One note: its text in one line, the file from the root of the checkout, and the function or class it is in.
+    """One note: the file from the root of the checkout, the function or class it is in, and its text on one line.
 
-    ``inside`` is the name with the classes around it, '' for what belongs to the whole file.
+    ``inside`` is a qualified name, '' for a note on the whole file.
     """
 
     file: str
@@ -24,11 +25,22 @@ class Note:
     text: str
 
     @property
+    def backend(self) -> str:
+        """Return the folder below backends/ that the note is in."""
+        return self.file.split("/")[1]
+
+    @property
     def place(self) -> str:
         """Return where the note is, as `backends/mxnet/resnet.py Residual.__init__`."""
         return f"{self.file} {self.inside}".strip()
 
 
+def as_list(notes: Iterable[Note]) -> str:
+    """Return notes as a Markdown list."""
+    return "\n".join(f"- `{note.place}`: {note.text}" for note in notes)
+
+
+@cache  # a page asks for each of its lists
 def read_notes(root: Path) -> list[Note]:
     """Return the notes of all files in ``root``/backends, by file and line."""
     return [
@@ -39,9 +51,9 @@ def read_notes(root: Path) -> list[Note]:
 
 
 def notes_of(source: str, file: str) -> list[Note]:
-    """Return the notes in docstrings and comments of a source, in the order of its lines.
+    """Return the notes in docstrings and comments of a source, by line.
 
-    A note reaches from its mark to the end of its paragraph, or of its block of comment lines.
+    A note ends with its paragraph, or with its block of comment lines.
     """
     tree = ast.parse(source)
     found = [*_in_docstrings(tree), *_in_comments(source, tree)]
@@ -72,7 +84,7 @@ def _in_comments(source: str, tree: ast.Module) -> Iterator[tuple[int, str, str]
 
 
 def _around(tree: ast.Module, number: int) -> str:
-    """Return the innermost function or class that a line is in, '' for none."""
+    """Return the innermost function or class that a line is in, '' if there is none."""
     inside = [
         name
         for name, node in definitions(tree)

@@ -129,7 +129,7 @@ def test_an_unknown_command_is_refused_by_name():
     with pytest.raises(
         UserError,
         match="unknown command 'trian': choose train, augment, evaluate, kaggle, check-submission, predict, "
-        "convert, parity or differences",
+        "convert or parity",
     ):
         parse("trian --backend pytorch")
 

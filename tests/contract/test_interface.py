@@ -21,7 +21,6 @@ FILES = {
     "kaggle": "Kaggle",
     "probes": "Probes",
 }
-CONTRACTS = [*FILES.items(), ("probes", "Natives")]
 # What the book's cells pass to one tab's function alone: an argument more at the end, and its default.
 EXTRAS = {("mxnet", "train_batch_ch13"): ("split_f", "split_batch")}
 Signature = tuple[list[str], list[str]]
@@ -67,23 +66,15 @@ def departures(text: str, protocol: str, backend: str = "") -> list[str]:
     return [name for name in wanted if found.get(name) != wanted[name]]
 
 
-def skip_what_is_no_framework(text: str, protocol: str) -> None:
-    """What has no ways of its own need not show any: then it has none of these functions."""
-    if protocol == "Natives" and not contract(protocol).keys() & functions(ast.parse(text).body):
-        pytest.skip("nothing native to show")
-
-
-@pytest.mark.parametrize(("file", "protocol"), CONTRACTS)
+@pytest.mark.parametrize(("file", "protocol"), FILES.items())
 @pytest.mark.parametrize("backend", backends.FRAMEWORKS)
 def test_every_function_has_the_contract_s_arguments_and_defaults(backend, file, protocol):
-    skip_what_is_no_framework(source(backend, file), protocol)
     assert departures(source(backend, file), protocol, backend) == []
 
 
-@pytest.mark.parametrize(("file", "protocol"), CONTRACTS)
+@pytest.mark.parametrize(("file", "protocol"), FILES.items())
 @pytest.mark.parametrize("backend", backends.FRAMEWORKS)
 def test_every_public_function_says_what_it_does_as_in_the_first_backend(backend, file, protocol):
-    skip_what_is_no_framework(source(backend, file), protocol)
     first, *_ = backends.FRAMEWORKS
     wanted, found = first_lines(source(first, file)), first_lines(source(backend, file))
     assert all(found.values())
@@ -92,10 +83,9 @@ def test_every_public_function_says_what_it_does_as_in_the_first_backend(backend
     }
 
 
-@pytest.mark.parametrize(("file", "protocol"), CONTRACTS)
+@pytest.mark.parametrize(("file", "protocol"), FILES.items())
 @pytest.mark.parametrize("backend", backends.FRAMEWORKS)
 def test_functions_of_the_contract_come_in_the_same_order(backend, file, protocol):
-    skip_what_is_no_framework(source(backend, file), protocol)
     first, *_ = backends.FRAMEWORKS
     wanted = contract(protocol)
     orders = [
