@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import backends
 from common import cli
 from common.errors import UserError, UserNotice
-from common.system import environment
 from common.system.interrupts import no_ctrl_c_is_lost
 
 if TYPE_CHECKING:  # NumPy comes with them, and --help should not wait for that
@@ -33,25 +32,28 @@ def _convert(command: cli.Convert) -> int:
     """Convert a file of weights, and return the exit code."""
     from common.commands import convert
 
-    kinds = convert.check_paths(command.source, command.target, command.force)
-    loaded = backends.load_several(*convert.frameworks(*kinds))
-    convert.convert(command.source, command.target, loaded, command.force)
+    paths = command.source, command.target
+    kinds = convert.check_paths(backends.FRAMEWORKS, *paths, command.force)
+    loaded = backends.load_several(*convert.loaders(*kinds))
+    convert.convert(backends.FRAMEWORKS, *paths, loaded, command.force)
     return 0
 
 
-def _load_with_weights(name: str, weights: Path) -> tuple["Backend", "Stored"]:
+def _load_with_weights(
+    name: str, weights: Path, precision: str = "fp32"
+) -> tuple["Backend", "Stored"]:
     """Load a backend, and read a file of weights with the one that can."""
     from common.commands import convert
 
-    kind = convert.check_source(weights)
+    kind = convert.check_source(backends.FRAMEWORKS, weights)
     readers = [kind.backend] if kind.to_read else []
     if kind.to_read and not backends.installed(kind.backend):
         raise UserError(
             f"{weights} can only be read by {kind.backend}, which is not installed here: where it is, "
             f"python run.py convert {weights} weights.safetensors makes a file that every backend reads"
         )
-    loaded = backends.load_several([name, *readers])
-    return loaded[name], convert.read_stored(weights, loaded)
+    loaded = backends.load_several([name, *readers], precision=precision)
+    return loaded[name], convert.read_stored(backends.FRAMEWORKS, weights, loaded)
 
 
 def _run_each(command: cli.Command | cli.Kaggle, names: list[str], arguments: list[str]) -> int:
@@ -59,8 +61,8 @@ def _run_each(command: cli.Command | cli.Kaggle, names: list[str], arguments: li
     backends.require(names)
     from common.commands import side_by_side
 
-    packages = {name: backends.FRAMEWORKS[name] for name in names}
-    return side_by_side.run(command, packages, Path(__file__).resolve(), arguments)
+    frameworks = {name: backends.FRAMEWORKS[name] for name in names}
+    return side_by_side.run(command, frameworks, Path(__file__).resolve(), arguments)
 
 
 def _parity(command: cli.Parity) -> int:
@@ -72,9 +74,9 @@ def _parity(command: cli.Parity) -> int:
     backends.require(names)
     from common.commands import parity
 
-    packages = {name: backends.FRAMEWORKS[name] for name in names}
+    frameworks = {name: backends.FRAMEWORKS[name] for name in names}
     left_out = [n for n in backends.FRAMEWORKS if not command.backends and n not in installed]
-    return parity.run(command, packages, check_parity, left_out)
+    return parity.run(command, frameworks, check_parity, left_out)
 
 
 def check_parity(name: str, command: cli.Parity, folder: Path) -> int:
@@ -83,8 +85,7 @@ def check_parity(name: str, command: cli.Parity, folder: Path) -> int:
 
 
 def _check_parity(name: str, command: cli.Parity, folder: Path) -> int:
-    environment.wanted_precisions.add(command.precision)
-    backend = backends.load(name)
+    backend = backends.load(name, command.precision)
     from common.commands import parity  # only now: PyTorch's import comes first of all
 
     parity.check_backend(backend, command, folder)
@@ -94,14 +95,15 @@ def _check_parity(name: str, command: cli.Parity, folder: Path) -> int:
 def _chapter(command: cli.Command | cli.Kaggle, arguments: list[str]) -> int:
     """Run a command of a chapter, on one backend or on several in turn; return the exit code."""
     names = cli.backend_names(command.config.backend, list(backends.FRAMEWORKS))
-    environment.wanted_precisions.add(command.config.precision)
     if len(names) > 1:
         return _run_each(command, names, arguments)
     weights = None
     if isinstance(command, cli.Command) and command.config.weights is not None:
-        backend, weights = _load_with_weights(names[0], command.config.weights)
+        backend, weights = _load_with_weights(
+            names[0], command.config.weights, command.config.precision
+        )
     else:
-        backend = backends.load(names[0])
+        backend = backends.load(names[0], command.config.precision)
     startup_seconds = time.perf_counter() - _began
     # Only now: they need what load has found to be there.
     if isinstance(command, cli.Kaggle):

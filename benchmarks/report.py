@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from backends import FRAMEWORKS
 from benchmarks.results import Spread, ratio
-from common.drawing.plots import BACKEND_STYLES, save_figure
+from common.drawing.plots import save_figure
 from common.system.files import write_text
 
 Results = Mapping[str, Any]
@@ -458,7 +459,8 @@ def draw_growth(path: Path, results: Results) -> None:
     axes = dict(
         zip(("images", "batch", "workers", "memory"), figure.subplots(2, 2).flat, strict=True)
     )
-    for b, style in zip(results["backends"], BACKEND_STYLES, strict=False):
+    for b in results["backends"]:
+        style = FRAMEWORKS[b].style
         _line(axes["images"], b, style, growth["images"][b])
         batches = {n: found["this"] for n, found in growth["batch_size"][b].items()}
         _line(axes["batch"], b, style, batches)

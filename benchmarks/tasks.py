@@ -37,8 +37,7 @@ def dataset_of(num_images: int) -> Dataset:
 
 def tasks_of(name: str) -> dict[str, Callable[..., Measure]]:
     """Return the tasks of a backend by name; loads it."""
-    environment.wanted_precisions.update(("fp32", "bf16"))
-    backend = backends.load(name)
+    backend = backends.load(name, "bf16")  # some tasks compute in bf16, others in fp32
     peers = import_module(f"benchmarks.peers.{name}")
     return {
         "product": partial(product, peers.product),
@@ -55,7 +54,7 @@ def conditions(backend: Backend, precision: str = "fp32") -> Measure:
     devices = backend.devices.get_devices("auto")
     found = {
         **backend.devices.describe(devices, precision),
-        **environment.in_force(backend.name),
+        **environment.in_force(backend.framework),
         "versions": environment.versions(backend.packages),
     }
     return lambda: found | {"memory": environment.peak_memory_mib()}

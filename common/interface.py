@@ -1,4 +1,4 @@
-"""The contract: one Protocol per file of a backend, and the record that holds the eight files together.
+"""The contract: one Protocol per file of a backend, and the records of a framework and of its backend.
 
 A backend's files are modules of plain functions, as in the book; a module satisfies a Protocol when it has functions of
 these names and arguments. mypy checks that where each backend builds its `Backend`; tests/contract/test_interface.py
@@ -7,21 +7,25 @@ also holds argument names, defaults and first docstring lines equal, which mypy 
 Tensors pass through as ``Any``: they are the framework's own, in its own layout (`Devices.image_layout`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
-from common.augmentation.decisions import Decision, Resamples
-from common.augmentation.operations import Augmentation
-from common.datasets import Dataset
-from common.drawing.plots import Animator
-from common.metrics import KaggleSummary, Listener, TrainingSummary
-from common.reference import Conventions, State
-from common.weights.canonical import Weights
+if TYPE_CHECKING:  # run.py --help imports this file and should not wait for NumPy
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from common.augmentation.decisions import Decision, Resamples
+    from common.augmentation.operations import Augmentation
+    from common.datasets import Dataset
+    from common.drawing.plots import Animator
+    from common.metrics import KaggleSummary, Listener, TrainingSummary
+    from common.reference import Conventions, State
+    from common.weights.canonical import Weights
 
 Tensor = Any
 Net = Any
@@ -207,11 +211,28 @@ class Probes(Protocol):
 
 
 @dataclass(frozen=True)
-class Backend:
-    """One framework's implementation: its name, the packages whose versions a run records, and its eight files."""
+class Framework:
+    """What the project knows of a framework before it is imported."""
 
-    name: str
-    packages: tuple[str, ...]
+    name: str  # of its folder in backends/, and for --backend
+    title: str
+    packages: tuple[str, ...]  # that it is imported from: the framework itself first
+    # Environment variables to set before the import, where the user has not set them.
+    variables: Mapping[str, str] = field(default_factory=dict)
+    # Called with the precision before the import, for what depends on the precision.
+    before_import: Callable[[str], None] | None = None
+    suffixes: tuple[str, ...] = ()  # of its own weights files
+    # (system, processor) for which wheels exist; () if they exist for all.
+    wheels: tuple[tuple[str, str], ...] = ()
+    # Arguments of matplotlib's `plot`: colour, dash and marker of its curves.
+    style: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One framework's implementation of the contract: its eight files."""
+
+    framework: Framework
     devices: Devices
     transforms: Transforms
     loaders: Loaders
@@ -220,3 +241,18 @@ class Backend:
     trainer: Trainers
     kaggle: Kaggle
     probes: Probes
+
+    @property
+    def name(self) -> str:
+        """Return the name of the backend, as in --backend."""
+        return self.framework.name
+
+    @property
+    def title(self) -> str:
+        """Return what the framework is called in text."""
+        return self.framework.title
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Return the packages whose versions a run records."""
+        return self.framework.packages

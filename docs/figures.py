@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from backends import FRAMEWORKS
-from common.titles import title_of
 from docs import outputs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,7 +47,7 @@ def _submissions(run: Path) -> Rows:
 
 def _by_backend(run: Path, rows: Mapping[str, tuple[Sequence[str], str]]) -> Rows:
     results = _read(run / "comparison.json")["backends"]
-    table = [["", *(title_of(name) for name in results)]]
+    table = [["", *(FRAMEWORKS[name].title for name in results)]]
     for title, (place, form) in rows.items():
         if not title.startswith(ELSEWHERE):
             numbers = (reduce(getitem, place, result) for result in results.values())
@@ -72,7 +71,7 @@ def _checks(run: Path) -> Rows:
     from common.parity.results import by_check, load_results, number
 
     results = [load_results(run / name) for name in _read(run / "config.json")["backends"]]
-    rows = [["check", "tolerance", *(title_of(result.backend) for result in results)]]
+    rows = [["check", "tolerance", *(FRAMEWORKS[result.backend].title for result in results)]]
     for first, outcomes in by_check(results):
         differences = ["-" if o is None else number(o.largest.value) for o in outcomes]
         rows.append([f"{first.check}, {first.kind}", number(first.tolerance.limit), *differences])
@@ -209,7 +208,7 @@ def print_anew(page: Path) -> None:
         return found["head"] + done.stdout + found["end"]
 
     text = EXAMPLE.sub(printed, page.read_text(encoding="utf-8"))
-    packages = tuple(package for found in FRAMEWORKS.values() for package in found)
+    packages = tuple(package for found in FRAMEWORKS.values() for package in found.packages)
     measured = measured_with(versions(packages), hardware())
     text, count = MEASURED.subn(lambda _: measured, text)
     if count != 1:

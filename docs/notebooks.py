@@ -18,7 +18,6 @@ from sphinx.errors import PycodeError
 from sphinx.pycode import ModuleAnalyzer
 
 import backends
-from common.titles import title_of
 from docs import figures
 from docs.cells import Cell, cell_named, cells_of, read_cells, with_settings
 
@@ -85,7 +84,7 @@ def write_notebooks(page: Path, folder: Path) -> list[Path]:
 
 
 def _first(page: Path, backend: str) -> nbformat.NotebookNode:
-    text = f"*{title_of(backend)}: made from docs/{page.name} of this project.*"
+    text = f"*{backends.FRAMEWORKS[backend].title}: made from docs/{page.name} of this project.*"
     return nbformat.v4.new_markdown_cell(text)
 
 
@@ -152,13 +151,13 @@ def _own_columns(lines: list[str], backend: str) -> str:
 
     Raises ValueError for a row of such a table that has too few cells.
     """
-    titles = {title_of(name) for name in backends.FRAMEWORKS}
+    titles = {framework.title for framework in backends.FRAMEWORKS.values()}
     text: list[str] = []
     for is_table, found in groupby(lines, lambda line: line.startswith("|")):
         rows = list(found)
         cells = [[cell.strip() for cell in COLUMN.split(row)[1:-1]] for row in rows]
         if is_table and titles <= {*cells[0]}:
-            own = cells[0].index(title_of(backend))
+            own = cells[0].index(backends.FRAMEWORKS[backend].title)
             if short := [
                 row for row, columns in zip(rows, cells, strict=True) if len(columns) <= own
             ]:

@@ -95,7 +95,7 @@ def _keep(page: Path, backend: str) -> None:
         for picture in Path(folder).iterdir():
             shutil.move(picture, pictures(page) / picture.name)
     record = {
-        "measured": measured_with(versions(FRAMEWORKS[backend]), hardware()),
+        "measured": measured_with(versions(FRAMEWORKS[backend].packages), hardware()),
         "cells": {name: asdict(output) for name, output in outputs.items()},
     }
     _results(page, backend).parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,6 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx_design.shared import is_component
 
 import backends
-from common.titles import title_of
 from docs import columns, figures, outputs
 from docs.cells import cell_named, read_cells
 from docs.differences.notes import as_list, read_notes
@@ -31,7 +30,7 @@ from docs.outputs import Output
 def tab_set(contents: dict[str, str]) -> str:
     """Return MyST text of a tab for each framework; all sets of a site switch together."""
     items = (
-        f"::::{{tab-item}} {title_of(name)}\n:sync: {name}\n\n{text}\n::::"
+        f"::::{{tab-item}} {backends.FRAMEWORKS[name].title}\n:sync: {name}\n\n{text}\n::::"
         for name, text in contents.items()
     )
     return ":::::{tab-set}\n:sync-group: framework\n\n" + "\n".join(items) + "\n:::::\n"
@@ -105,7 +104,7 @@ class Columns(Shown):
             except LookupError as error:
                 raise self.error(str(error)) from error
         try:
-            table = columns.table(list(map(title_of, backends.FRAMEWORKS)), sources)
+            table = columns.table([f.title for f in backends.FRAMEWORKS.values()], sources)
         except ValueError as error:
             raise self.error(f"not as many functions in each framework: {error}") from error
         return [nodes.raw("", f'<div class="table-wrapper">{table}</div>', format="html")]
@@ -243,7 +242,7 @@ class Notebooks(Shown):
         except (OSError, LookupError, ValueError) as error:
             raise self.error(f"no notebooks: {error}") from error
         links = (
-            f"{{download}}`{title_of(name)} </../build/notebooks/{self.env.docname}-{name}.ipynb>`"
+            f"{{download}}`{backends.FRAMEWORKS[name].title} </../build/notebooks/{self.env.docname}-{name}.ipynb>`"
             for name in backends.FRAMEWORKS
         )
         text = (
@@ -251,7 +250,9 @@ class Notebooks(Shown):
             "there with `uv run --extra all --with jupyterlab jupyter lab`.\n"
         )
         if measured := outputs.measured(self.page):
-            lines = (f"- {title_of(name)}: {line}" for name, line in measured.items())
+            lines = (
+                f"- {backends.FRAMEWORKS[name].title}: {line}" for name, line in measured.items()
+            )
             text += (
                 "\n:::{dropdown} The outputs on this page: versions and machine\n"
                 ":class-container: measured\n\n"

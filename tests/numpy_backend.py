@@ -17,7 +17,7 @@ from unittest import mock
 import numpy as np
 
 from common.augmentation.decisions import Normalizes, decide, epoch_batches
-from common.interface import Backend
+from common.interface import Backend, Framework
 from common.reference import ALIGNED, SGD, Adam, Conventions, layers, resnet, transforms
 from common.reference.training import gradients
 from common.weights.canonical import initial_weights
@@ -156,8 +156,7 @@ def numpy_backend(
 
     # What each file of a backend offers to the checks.
     return Backend(
-        "numpy",
-        ("numpy",),
+        Framework("numpy", "NumPy", ("numpy",)),
         devices=SimpleNamespace(
             image_layout="NCHW",
             cpu=lambda: "cpu",

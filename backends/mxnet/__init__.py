@@ -1,12 +1,13 @@
 """The MXNet/Gluon tab: `from backends import mxnet as d2l` runs its cells."""
 
 # ruff: noqa: E402
+from backends import FRAMEWORKS
 from common import book
 from common.system import environment
 
 from ._compat import import_mxnet
 
-environment.prepare("mxnet", "mxnet")
+environment.prepare(FRAMEWORKS["mxnet"])
 import_mxnet()
 
 from common.book import *  # noqa: F403
@@ -54,8 +55,7 @@ __all__ = [
 ]
 
 BACKEND = Backend(
-    "mxnet",
-    ("mxnet",),
+    FRAMEWORKS["mxnet"],
     devices,
     transforms,
     loaders,

@@ -8,12 +8,12 @@ import mxnet as mx
 import numpy as onp
 from mxnet import np, npx
 
+from backends import onednn
 from common.errors import UserError
 from common.system.environment import (
     cores,
     cpu_flags,
     gpu_indices,
-    onednn_instructions,
     processor,
 )
 
@@ -65,7 +65,7 @@ def describe(devices, precision="fp32", compile=False):
     if on_cpu:
         settings["device"] = f"cpu: {processor()}"
         settings["threads"] = str(_threads())
-        if instructions := onednn_instructions():
+        if instructions := onednn.instructions(precision):
             settings["instructions"] = instructions
     else:
         settings["device"] = ", ".join(str(device) for device in devices)

@@ -1,12 +1,12 @@
 """The PyTorch tab: `from backends import pytorch as d2l` runs its cells."""
 
 # ruff: noqa: E402
-from backends import refuse_triton_after_tensorflow
+from backends import FRAMEWORKS, refuse_triton_after_tensorflow
 from common import book
 from common.system import environment
 
 refuse_triton_after_tensorflow()
-environment.prepare("pytorch", "torch")
+environment.prepare(FRAMEWORKS["pytorch"])
 
 from common.book import *  # noqa: F403
 from common.interface import Backend
@@ -50,8 +50,7 @@ __all__ = [
 ]
 
 BACKEND = Backend(
-    "pytorch",
-    ("torch", "torchvision"),
+    FRAMEWORKS["pytorch"],
     devices,
     transforms,
     loaders,

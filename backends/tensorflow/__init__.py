@@ -4,12 +4,13 @@ The book has no TensorFlow tab for these two chapters: this one is our own.
 """
 
 # ruff: noqa: E402
+from backends import FRAMEWORKS
 from common import book
 from common.system import environment
 
 from ._start import import_tensorflow
 
-environment.prepare("tensorflow", "tensorflow")
+environment.prepare(FRAMEWORKS["tensorflow"])
 import_tensorflow()
 
 from common.book import *  # noqa: F403
@@ -54,8 +55,7 @@ __all__ = [
 ]
 
 BACKEND = Backend(
-    "tensorflow",
-    ("tensorflow", "keras"),
+    FRAMEWORKS["tensorflow"],
     devices,
     transforms,
     loaders,

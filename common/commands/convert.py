@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from common.augmentation.operations import Normalize
 from common.config import MOST_IMAGE_SIZE
 from common.errors import UserError, UserNotice, printable
-from common.interface import Backend
+from common.interface import Backend, Framework
 from common.system.files import check_folder, written_whole
 from common.weights.canonical import Weights, network_sizes
 from common.weights.checks import check_values, few
@@ -28,6 +28,7 @@ from common.weights.keras import add_metadata, load_keras
 from common.weights.safetensors import load_weights, save_weights
 
 Backends = Mapping[str, Backend]
+Frameworks = Mapping[str, Framework]
 
 NUM_IMAGES = 16
 # The largest difference of two frameworks' logits, as a share of the largest logit. Measured on the images below, with
@@ -44,6 +45,7 @@ class Stored:
     path: Path
     weights: Weights
     metadata: dict[str, str]
+    reader: str = ""  # the backend whose framework had to read the file, '' where NumPy could
 
     @property
     def num_classes(self) -> int:
@@ -52,12 +54,6 @@ class Stored:
     @property
     def in_channels(self) -> int:
         return network_sizes(self.weights)[1]
-
-    @property
-    def reader(self) -> str:
-        """The backend whose framework had to read the file, '' where NumPy could."""
-        kind = kind_of(self.path)
-        return kind.backend if kind.to_read else ""
 
     def check_data(self, name: str, classes: Sequence[str]) -> None:
         """Raise UserError, saying what each has, unless the weights are for RGB images of these classes."""
@@ -126,27 +122,34 @@ class Kind:
     to_write: bool
 
 
-KINDS = (
-    Kind(".safetensors", "", False, False),
-    Kind(".pt", "pytorch", True, True),
-    Kind(".pth", "pytorch", True, True),
-    Kind(".params", "mxnet", False, False),
-    Kind(".weights.h5", "tensorflow", False, True),
-)
+CANONICAL = ".safetensors"
+# Suffixes of what `common.weights` reads and writes itself; any other file takes its framework.
+READ_HERE = (".params", ".weights.h5")
+WRITTEN_HERE = (".params",)
 
 
-def kind_of(path: Path) -> Kind:
+def kinds_of(frameworks: Frameworks) -> list[Kind]:
+    """Return the kinds of files: the canonical one, and each framework's own."""
+    return [Kind(CANONICAL, "", False, False)] + [
+        Kind(suffix, name, suffix not in READ_HERE, suffix not in WRITTEN_HERE)
+        for name, framework in frameworks.items()
+        for suffix in framework.suffixes
+    ]
+
+
+def kind_of(frameworks: Frameworks, path: Path) -> Kind:
     """Return the kind of a file by its suffix. Raises UserError for an unknown one."""
-    for kind in KINDS:
+    kinds = kinds_of(frameworks)
+    for kind in kinds:
         if path.name.endswith(kind.suffix):
             return kind
-    suffixes = ", ".join(kind.suffix for kind in KINDS)
+    suffixes = ", ".join(kind.suffix for kind in kinds)
     raise UserError(f"{path} is of no kind that is known here: weights end in {suffixes}")
 
 
-def check_source(path: Path) -> Kind:
+def check_source(frameworks: Frameworks, path: Path) -> Kind:
     """Return the kind of a file of weights. Raises UserError where it cannot be one or cannot be opened."""
-    kind = kind_of(path)
+    kind = kind_of(frameworks, path)
     with _lawful(path):
         if path.is_dir():
             raise UserError(f"{path} is a folder: give a file of weights")
@@ -169,9 +172,11 @@ def _lawful(path: Path) -> Iterator[None]:
         ) from error
 
 
-def check_paths(source: Path, target: Path, force: bool) -> tuple[Kind, Kind]:
+def check_paths(
+    frameworks: Frameworks, source: Path, target: Path, force: bool
+) -> tuple[Kind, Kind]:
     """Return the kinds of both files. Raises UserError where they cannot be converted, before anything is loaded."""
-    kinds = check_source(source), kind_of(target)
+    kinds = check_source(frameworks, source), kind_of(frameworks, target)
     with _lawful(target):
         if target.is_dir():
             raise UserError(f"{target} is a folder: give the name of a file")
@@ -185,7 +190,7 @@ def check_paths(source: Path, target: Path, force: bool) -> tuple[Kind, Kind]:
     return kinds
 
 
-def frameworks(source: Kind, target: Kind) -> tuple[list[str], list[str]]:
+def loaders(source: Kind, target: Kind) -> tuple[list[str], list[str]]:
     """Return the backends that a conversion needs, and those that only its proof would like to have."""
     needed = [
         k.backend for k, needs in ((source, source.to_read), (target, target.to_write)) if needs
@@ -218,9 +223,11 @@ def _read(path: Path, kind: Kind, backends: Backends) -> tuple[Weights, dict[str
     return backends[kind.backend].weights.load_file(path), {}
 
 
-def read_stored(path: Path, backends: Backends) -> Stored:
+def read_stored(frameworks: Frameworks, path: Path, backends: Backends) -> Stored:
     """Read a file of weights of any kind, as `read_weights` does."""
-    return Stored(path, *read_weights(path, check_source(path), backends))
+    kind = check_source(frameworks, path)
+    reader = kind.backend if kind.to_read else ""
+    return Stored(path, *read_weights(path, kind, backends), reader)
 
 
 def _write(
@@ -239,13 +246,15 @@ def _write(
     return not metadata
 
 
-def convert(source: Path, target: Path, backends: Backends, force: bool = False) -> None:
+def convert(
+    frameworks: Frameworks, source: Path, target: Path, backends: Backends, force: bool = False
+) -> None:
     """Convert a file of weights into another kind, print what was done, and prove it.
 
-    ``backends`` has those of `frameworks` that could be loaded. Raises UserError for files that `check_paths` or
+    ``backends`` has those of `loaders` that could be loaded. Raises UserError for files that `check_paths` or
     `read_weights` refuses, and where the proof fails; ``target`` is then as it was before.
     """
-    kinds = check_paths(source, target, force)
+    kinds = check_paths(frameworks, source, target, force)
     weights, metadata = read_weights(source, kinds[0], backends)
     classes, channels = network_sizes(weights)
     print(

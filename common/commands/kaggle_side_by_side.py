@@ -26,6 +26,7 @@ from common.datasets.kaggle import list_test_images
 from common.datasets.submission import read_submission
 from common.drawing import image_grid, plots
 from common.errors import counted
+from common.interface import Framework
 
 Results = dict[str, dict[str, Any]]  # of each backend
 Labels = dict[str, dict[str, str]]  # of each backend: {id: label}
@@ -54,15 +55,15 @@ FAIRNESS = {
 def report(
     console: Console,
     command: Kaggle,
-    frameworks: Mapping[str, Sequence[str]],
+    frameworks: Mapping[str, Framework],
     folder: RunFolder,
     arguments: Sequence[str],
 ) -> None:
     """Print validation and agreement, and write ``comparison.json``, ``backends.png`` and ``disagreements.png``."""
     results = {
-        name: read_run(folder.path / name, packages)
+        name: read_run(folder.path / name, framework.packages)
         | read_json(folder.path / name / "summary.json")
-        for name, packages in frameworks.items()
+        for name, framework in frameworks.items()
     }
     labels = {name: read_submission(folder.path / name / "submission.csv") for name in frameworks}
     console.print()
@@ -77,7 +78,8 @@ def report(
         f"all agree on {count - len(disagree):,} of {count:,} test images, {_written(everywhere)}"
     )
     data_dir = command.config.data_dir or EMBEDDED
-    _draw_curves(folder.path / "backends.png", results, data_dir.resolve().name, command)
+    styles = {name: framework.style for name, framework in frameworks.items()}
+    _draw_curves(folder.path / "backends.png", results, styles, data_dir.resolve().name, command)
     if disagree:
         _draw_disagreements(folder.path / "disagreements.png", data_dir, labels, disagree)
     notes = [
@@ -177,14 +179,21 @@ def _agreement_table(
     return table
 
 
-def _draw_curves(path: Path, results: Results, data: str, command: Kaggle) -> None:
+def _draw_curves(
+    path: Path,
+    results: Results,
+    styles: Mapping[str, Mapping[str, Any]],
+    data: str,
+    command: Kaggle,
+) -> None:
     epochs = {
         name: [epoch for epoch in result["epochs"] if epoch["split"] == "train"]
         for name, result in results.items()
     }
     curves = curves_by_backend(epochs, "valid")
     config = command.config
-    plots.save_backends(path, curves, f"{data}, {config.pipeline} pipeline, seed {config.seed}")
+    title = f"{data}, {config.pipeline} pipeline, seed {config.seed}"
+    plots.save_backends(path, curves, styles, title)
 
 
 def _draw_disagreements(

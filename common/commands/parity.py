@@ -16,7 +16,7 @@ from rich.table import Table
 from common.cli import Parity
 from common.commands.run_folder import RunFolder
 from common.commands.training import make_console
-from common.interface import Backend
+from common.interface import Backend, Framework
 from common.parity.adapter import Subject
 from common.parity.comparison import Outcome
 from common.parity.data_checks import operation_pictures
@@ -116,11 +116,11 @@ Check = Callable[[str, Parity, Path], int]
 
 def run(
     command: Parity,
-    packages: Mapping[str, Sequence[str]],
+    frameworks: Mapping[str, Framework],
     check: Check,
     left_out: Sequence[str],
 ) -> int:
-    """Check each backend of ``packages`` in a process of its own; return 0, or 1 if one disagrees with the reference.
+    """Check each backend of ``frameworks`` in a process of its own; return 0, or 1 if one disagrees with the reference.
 
     Each process calls ``check``, a function of a module, with the backend's name, the command and the folder to write
     to. ``left_out`` are backends that are not installed. Raises UserError if the output cannot be written. Ctrl-C
@@ -128,31 +128,31 @@ def run(
     """
     console = make_console()
     folder = RunFolder(command.output, "parity")
-    _announce(console, command, packages, left_out)
-    folder.write_json("config.json", _record(command, packages))
+    _announce(console, command, frameworks, left_out)
+    folder.write_json("config.json", _record(command, frameworks))
     results: list[Results] = []
     try:
         if not command.quick:
             with console.status("the arbiter trains, once true and six times perturbed"):
                 kind = "bfloat16" if command.precision == "bf16" else "float32"
                 _write_envelope(folder.path, envelope(FREE_STEPS, command.seed, kind))
-        for name, wanted in packages.items():
-            results.append(_check_in_process(command, name, wanted, check, folder.path))
+        for framework in frameworks.values():
+            results.append(_check_in_process(command, framework, check, folder.path))
     except KeyboardInterrupt as interrupt:
         names = ", ".join(result.backend for result in results) or "no backend"
         raise KeyboardInterrupt(
             f"interrupted: {names} finished, what was found is in {folder.path}"
         ) from interrupt
-    _report(console, command, results, folder.path)
+    _report(console, command, frameworks, results, folder.path)
     return 0 if all(result.passed for result in results) else FAILED
 
 
-def _record(command: Parity, packages: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def _record(command: Parity, frameworks: Mapping[str, Framework]) -> dict[str, Any]:
     """Return what ``config.json`` says of the checks."""
-    wanted = tuple(package for found in packages.values() for package in found)
+    wanted = tuple(p for framework in frameworks.values() for p in framework.packages)
     return {
         "command": "parity",
-        "backends": list(packages),
+        "backends": list(frameworks),
         "config": {
             "seed": command.seed,
             "quick": command.quick,
@@ -164,18 +164,23 @@ def _record(command: Parity, packages: Mapping[str, Sequence[str]]) -> dict[str,
     }
 
 
-def _check_in_process(
-    command: Parity, name: str, packages: Sequence[str], check: Check, folder: Path
-) -> Results:
+def _check_in_process(command: Parity, framework: Framework, check: Check, folder: Path) -> Results:
     """Check one backend in a process of its own."""
+    name = framework.name
     code = call_in_process(check, name, command, folder / name)
     if code:
-        versions = environment.versions(tuple(packages))
+        versions = environment.versions(framework.packages)
         return Results(name, versions, {}, (), (), error=f"its process ended with exit code {code}")
     return load_results(folder / name)
 
 
-def _report(console: Console, command: Parity, results: Sequence[Results], folder: Path) -> None:
+def _report(
+    console: Console,
+    command: Parity,
+    frameworks: Mapping[str, Framework],
+    results: Sequence[Results],
+    folder: Path,
+) -> None:
     """Print the table and what went wrong, and write the report."""
     around = None if command.quick else _read_envelope(folder)
     console.print(table(console, results, computing(command)))
@@ -189,23 +194,25 @@ def _report(console: Console, command: Parity, results: Sequence[Results], folde
         names = ", ".join(result.backend for result in results)
         agree = "agrees" if len(results) == 1 else "agree"
         console.print(f"All checks passed: {names} {agree} with the arbiter.")
-    write_report(folder / "report.html", results, around, command.seed, computing(command))
-    console.print(f"report in {folder / 'report.html'}", soft_wrap=True)
+    styles = {name: framework.style for name, framework in frameworks.items()}
+    report = folder / "report.html"
+    write_report(report, results, styles, around, command.seed, computing(command))
+    console.print(f"report in {report}", soft_wrap=True)
 
 
 def _announce(
     console: Console,
     command: Parity,
-    packages: Mapping[str, Sequence[str]],
+    frameworks: Mapping[str, Framework],
     left_out: Sequence[str],
 ) -> None:
     extent = "quick" if command.quick else "full"
     console.print(
         f"Parity of {computing(command)}, {extent}, seed {command.seed}: each against the arbiter (NumPy)"
     )
-    for name, wanted in packages.items():
-        versions = environment.versions(tuple(wanted))
-        console.print(f"  {name}: {', '.join(f'{p} {versions[p]}' for p in wanted)}")
+    for name, framework in frameworks.items():
+        versions = environment.versions(framework.packages)
+        console.print(f"  {name}: {', '.join(f'{p} {versions[p]}' for p in framework.packages)}")
     for name in left_out:
         console.print(f"  {name}: not installed, left out")
 

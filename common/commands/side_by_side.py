@@ -27,6 +27,7 @@ from common.commands.tables import (
 from common.commands.training import make_console
 from common.drawing import plots
 from common.errors import UserError
+from common.interface import Framework
 from common.metrics import spread
 from common.system.processes import run_process
 
@@ -53,15 +54,15 @@ OTHER_DEVICES = "Not all on the same kind of device: their speeds do not compare
 
 def run(
     command: Command | Kaggle,
-    frameworks: Mapping[str, Sequence[str]],
+    frameworks: Mapping[str, Framework],
     script: Path,
     arguments: Sequence[str],
 ) -> int:
     """Run ``script`` with ``arguments`` once for each backend, compare the results, and return the exit code.
 
-    ``frameworks`` are the packages of each backend, the first of which names its version. The first backend that fails
-    ends it all, with its exit code. Raises UserError for a command that cannot be compared and for an output that
-    cannot be written. Ctrl-C stops the running backend and passes on as a KeyboardInterrupt that says what was kept.
+    The first backend that fails ends it all, with its exit code. Raises UserError for a command that cannot be compared
+    and for an output that cannot be written. Ctrl-C stops the running backend and passes on as a KeyboardInterrupt that
+    says what was kept.
     """
     if command.name not in COMMANDS:
         raise UserError(f"{command.name} takes one backend: give --backend one name")
@@ -113,7 +114,7 @@ def _kept(finished: Sequence[str], folder: RunFolder) -> str:
 def _report(
     console: Console,
     command: Command,
-    frameworks: Mapping[str, Sequence[str]],
+    frameworks: Mapping[str, Framework],
     folder: RunFolder,
     arguments: Sequence[str],
 ) -> None:
@@ -130,13 +131,15 @@ def _report(
         notes = [fairness]
     else:
         results = {
-            name: _training(folder.path / name, packages) for name, packages in frameworks.items()
+            name: _training(folder.path / name, framework.packages)
+            for name, framework in frameworks.items()
         }
         console.print(_training_table(console, results))
         notes = [fairness, EXPLANATION]
         if len({result["device"].startswith("cpu") for result in results.values()}) > 1:
             notes.append(OTHER_DEVICES)
-        _draw(folder.path / "backends.png", command, results)
+        styles = {name: framework.style for name, framework in frameworks.items()}
+        _draw(folder.path / "backends.png", command, results, styles)
     console.print()
     for note in notes:
         console.print(note)
@@ -194,11 +197,13 @@ def _augmentation_table(console: Console, command: Command, results: Results) ->
     return table
 
 
-def _draw(path: Path, command: Command, results: Results) -> None:
+def _draw(
+    path: Path, command: Command, results: Results, styles: Mapping[str, Mapping[str, Any]]
+) -> None:
     epochs = {name: result["epochs"] for name, result in results.items()}
     config = command.config
     data = Path(config.data.name).name
     title = (
         f"{data}, augmentation: {config.augment}, {config.pipeline} pipeline, seed {config.seed}"
     )
-    plots.save_backends(path, curves_by_backend(epochs, "test"), title)
+    plots.save_backends(path, curves_by_backend(epochs, "test"), styles, title)

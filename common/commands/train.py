@@ -41,7 +41,6 @@ from common.errors import UserError, counted
 from common.interface import Backend, DataIter, Device, Net
 from common.metrics import Epoch, Timer, TrainingSummary, spread
 from common.system import environment
-from common.titles import title_of
 from common.weights.canonical import Weights, initial_weights
 from common.weights.safetensors import save_weights
 
@@ -279,7 +278,7 @@ def draw(
 
 def drawn_by(backend: Backend, config: RunConfig) -> str:
     """Return the title of the framework if it draws by itself, else ''."""
-    return title_of(backend.name) if config.pipeline == "native" else ""
+    return backend.title if config.pipeline == "native" else ""
 
 
 def _to_image(backend: Backend, X: Any) -> Images:

@@ -49,7 +49,7 @@ def describe_pipeline(backend: Backend, config: RunConfig) -> str:
 
 def describe_machine(backend: Backend, config: RunConfig, devices: list[Device]) -> dict[str, str]:
     """Return what computes, and the environment settings that are in force."""
-    settings = environment.in_force(backend.name)
+    settings = environment.in_force(backend.framework)
     return {
         **backend.devices.describe(devices, config.precision, config.compile),
         "environment": ", ".join(f"{name} {value}" for name, value in settings.items()),

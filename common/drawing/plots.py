@@ -24,13 +24,6 @@ MOST_NUMBERED = 30  # classes whose counts can be read in a picture
 STYLES = ("-", "m--", "g-.", "r:")  # the book's, one a curve
 # What a point of a curve is.
 TRAINED, EVALUATED = "mean over the epoch, while the weights change", "measured after the epoch"
-# One a backend. The colours are Okabe and Ito's, told apart by colour-blind eyes; dashes and markers need no colour.
-# Where curves meet, the wide line below and the hollow markers above all stay in sight.
-BACKEND_STYLES: tuple[dict[str, Any], ...] = (
-    {"color": "#0072B2", "linestyle": "-", "marker": "o", "linewidth": 2.4, "markersize": 5},
-    {"color": "#D55E00", "linestyle": "--", "marker": "s", "markersize": 7, "fillstyle": "none"},
-    {"color": "#000000", "linestyle": ":", "marker": "^", "markersize": 9, "fillstyle": "none"},
-)
 
 
 def use_svg_display() -> None:
@@ -267,19 +260,26 @@ def save_comparison(path: Path, runs: Mapping[str, NDArray[np.float64]], title: 
 
 
 def save_backends(
-    path: Path, curves: Mapping[str, Mapping[str, Sequence[float]]], title: str
+    path: Path,
+    curves: Mapping[str, Mapping[str, Sequence[float]]],
+    styles: Mapping[str, Mapping[str, Any]],
+    title: str,
 ) -> None:
-    """Write the curves of several backends, values by epoch by the curve's name: a panel a curve, a line a backend."""
+    """Write the curves of several backends, values by epoch by the curve's name: a panel a curve, a line a backend.
+
+    ``styles`` has the arguments of matplotlib's `plot` for each backend.
+    """
     from matplotlib.figure import Figure
 
     names = list(next(iter(curves.values())))
     figure = Figure(figsize=(3.6 * len(names), 3.9), layout="constrained")
     figure.suptitle(title, parse_math=False)
     for axis, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
-        for (backend, values), style in zip(curves.items(), BACKEND_STYLES, strict=False):
+        for backend, values in curves.items():
             epochs = range(1, len(values[name]) + 1)
-            marker = style["marker"] if len(epochs) < 30 else None
-            looks = style | {"marker": marker, "clip_on": False}  # whole markers at the edges
+            looks = {**styles[backend], "clip_on": False}  # whole markers at the edges
+            if len(epochs) >= MOST_MARKED:
+                looks["marker"] = None
             axis.plot(epochs, values[name], label=backend, **looks)
         axis.set_title(name, fontsize="medium")
         axis.set_ylim(bottom=0)

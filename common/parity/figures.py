@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from common.drawing.plots import BACKEND_STYLES
 from common.parity.comparison import Array, Difference
 from common.parity.free_running import Envelope
 from common.parity.results import Pictures, Results
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+Styles = Mapping[str, Mapping[str, Any]]  # arguments of matplotlib's `plot` by backend
 
 
 def difference_maps(true: Pictures, results: Sequence[Results]) -> Figure:
@@ -54,7 +55,7 @@ def _apart(picture: Array | None, image: Array) -> Array:
     return apart
 
 
-def losses(around: Envelope, results: Sequence[Results]) -> Figure:
+def losses(around: Envelope, results: Sequence[Results], styles: Styles) -> Figure:
     """Draw the losses of free-running training: the arbiter's, its envelope, and every backend's."""
     figure, axis = _axis((8, 4))
     steps = np.arange(1, len(around.losses) + 1)
@@ -63,24 +64,27 @@ def losses(around: Envelope, results: Sequence[Results]) -> Figure:
         steps, true - width, true + width, color="0.85", label="envelope of rounding alone"
     )
     axis.plot(steps, true, color="0.5", linewidth=1, label="arbiter, float64")
-    for result, style in zip(results, BACKEND_STYLES, strict=False):
-        axis.plot(
-            steps[: len(result.losses)], result.losses[: len(steps)], label=result.backend, **style
-        )
+    for result in results:
+        shown = result.losses[: len(steps)]
+        axis.plot(steps[: len(shown)], shown, label=result.backend, **styles[result.backend])
     axis.set(xlabel="step", ylabel="mean loss of the batch", xlim=(0.5, len(steps) + 0.5))
     axis.legend(fontsize="small", loc="upper right")
     return figure
 
 
 def growth(
-    series: Mapping[str, Sequence[Difference]], limit: float, xlabel: str, names: bool = False
+    series: Mapping[str, Sequence[Difference]],
+    styles: Styles,
+    limit: float,
+    xlabel: str,
+    names: bool = False,
 ) -> Figure:
     """Draw how far each backend is from the arbiter, place by place, on a logarithmic scale."""
     figure, axis = _axis((8, 5 if names else 3.6))
-    for (backend, found), style in zip(series.items(), BACKEND_STYLES, strict=False):
+    for backend, found in series.items():
         # Exact agreement has no place on such a scale; it is drawn where float64 ends.
         values = [max(d.value, 1e-17) for d in found]
-        axis.plot(range(1, len(values) + 1), values, label=backend, **style)
+        axis.plot(range(1, len(values) + 1), values, label=backend, **styles[backend])
     axis.axhline(limit, color="0.4", linestyle="-", linewidth=1, label="tolerance")
     axis.set(yscale="log", xlabel=xlabel, ylabel="largest difference")
     if names:

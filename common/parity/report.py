@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from common.parity import figures
 from common.parity.comparison import Outcome
 from common.parity.data_checks import true_pictures
+from common.parity.figures import Styles
 from common.parity.free_running import Envelope
 from common.parity.results import Results, by_check, number
 from common.system import environment
@@ -38,11 +39,16 @@ small { color: #555; }
 
 
 def write_report(
-    path: Path, results: Sequence[Results], around: Envelope | None, seed: int, checked: str
+    path: Path,
+    results: Sequence[Results],
+    styles: Styles,
+    around: Envelope | None,
+    seed: int,
+    checked: str,
 ) -> None:
     """Write the report of these backends and the configuration that was ``checked``.
 
-    ``around`` is None where free-running training was left out.
+    ``styles`` are those of the backends' curves. ``around`` is None where free-running training was left out.
     """
     parts = [
         f"<h1>Parity of {escape(checked)}: each backend against the arbiter</h1>",
@@ -51,9 +57,9 @@ def write_report(
         "<h2>Checks</h2>",
         _table(results),
         "<h2>By layer</h2>",
-        *_by_layer(results),
+        *_by_layer(results, styles),
         "<h2>By step</h2>",
-        *_by_step(results, around),
+        *_by_step(results, styles, around),
         *_transforms(results),
         "<h2>Tolerances</h2>",
         "<p>Each is the largest difference that was measured between correct backends and the arbiter, times a "
@@ -124,7 +130,9 @@ def _cell(outcome: Outcome | None) -> str:
     )
 
 
-def _growth(results: Sequence[Results], check: str, kind: str, xlabel: str, names: bool) -> str:
+def _growth(
+    results: Sequence[Results], styles: Styles, check: str, kind: str, xlabel: str, names: bool
+) -> str:
     """Draw a check place by place, for the backends that have had it."""
     found = {
         result.backend: outcome
@@ -136,24 +144,24 @@ def _growth(results: Sequence[Results], check: str, kind: str, xlabel: str, name
         return ""
     limit = next(iter(found.values())).tolerance.limit
     series = {backend: outcome.differences for backend, outcome in found.items()}
-    figure = figures.growth(series, limit, xlabel, names)
+    figure = figures.growth(series, styles, limit, xlabel, names)
     return f"<h3>{check}, {kind}</h3>" + _picture(figure, f"{check}, {kind}, by {xlabel}")
 
 
-def _by_layer(results: Sequence[Results]) -> list[str]:
+def _by_layer(results: Sequence[Results], styles: Styles) -> list[str]:
     """Draw how the error grows through the network, in every precision that was checked."""
     check, kinds = "activations, training", ("float64", "float32", "bfloat16")
-    return [_growth(results, check, kind, "layer", True) for kind in kinds]
+    return [_growth(results, styles, check, kind, "layer", True) for kind in kinds]
 
 
-def _by_step(results: Sequence[Results], around: Envelope | None) -> list[str]:
+def _by_step(results: Sequence[Results], styles: Styles, around: Envelope | None) -> list[str]:
     """Draw the losses, and how the error grows from step to step, and how it does not where steps are locked."""
     parts = []
     if around is not None:
         parts += [
             f"<p>Free-running training in {around.kind} with flips, colour jitter and crops. It is chaotic: the grey "
             "band is what rounding alone does to the arbiter.</p>",
-            _picture(figures.losses(around, results), "losses of free-running training"),
+            _picture(figures.losses(around, results, styles), "losses of free-running training"),
         ]
     for check in (
         "free SGD: loss",
@@ -161,7 +169,9 @@ def _by_step(results: Sequence[Results], around: Envelope | None) -> list[str]:
         "locked SGD: weights",
         "locked Adam: weights",
     ):
-        parts += [_growth(results, check, kind, "step", False) for kind in ("float64", "bfloat16")]
+        parts += [
+            _growth(results, styles, check, kind, "step", False) for kind in ("float64", "bfloat16")
+        ]
     return parts
 
 

@@ -1,7 +1,7 @@
-"""What must be set before a framework is imported, and what machine this is. All of it in this one place.
+"""What must be set before a framework is imported, and which machine this is.
 
 Frameworks read environment variables once, when they are imported, and their silent defaults cost speed. `prepare`
-sets what the user has not set, and the run prints what is in force.
+sets those of the framework's record that the user has not set, and the run prints what is in force.
 """
 
 import ctypes
@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from common.errors import UserError
+from common.interface import Framework
 
 
 def cores() -> int:
@@ -21,22 +22,6 @@ def cores() -> int:
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
-
-# framework: variables to set where the user has not set them.
-VARIABLES: dict[str, dict[str, str]] = {
-    # Threads that wait should sleep, not spin: where anything else runs on the machine, spinning ones keep each other
-    # from the cores. ResNet-18 on 8 x 8 images beside another training: 5 images/s as it comes, 90 with this.
-    "pytorch": {"OMP_WAIT_POLICY": "PASSIVE"},
-    # Left alone, MXNet computes on half of the processors. Waiting threads cost it likewise: the small training beside
-    # another makes 15 to 20 images/s as it comes and 64 to 77 with this; alone, batches of 16 are 6 % slower.
-    "mxnet": {"OMP_NUM_THREADS": str(cores()), "OMP_WAIT_POLICY": "PASSIVE"},
-    # Log errors alone; take GPU memory as it is needed, not all of it at once.
-    "tensorflow": {
-        "KERAS_BACKEND": "tensorflow",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
-    },
-}
 
 # Any of these says that the user has chosen how memory is kept.
 ALLOCATOR_VARIABLES = (
@@ -48,79 +33,19 @@ ALLOCATOR_VARIABLES = (
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 KEEP_BYTES = 1 << 30
 
-# oneDNN, which computes for MXNet on the CPU, reads in this variable the newest instructions that it may take. By its
-# own names, newest first, and Linux's flag for each; it takes AMX only where it is named.
-ONEDNN_VARIABLE = "DNNL_MAX_CPU_ISA"
-AMX = "AVX512_CORE_AMX"
-INSTRUCTIONS = {
-    AMX: "amx_bf16",
-    "AVX512_CORE_BF16": "avx512_bf16",
-    "AVX512_CORE_VNNI": "avx512_vnni",
-    "AVX512_CORE": "avx512bw",
-    "AVX2_VNNI": "avx_vnni",
-    "AVX2": "avx2",
-    "AVX": "avx",
-    "SSE41": "sse4_1",
-}
-AMX_FLAGS = {"amx_tile", "amx_bf16"}
-ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA = 158, 0x1023, 18  # Linux on x86-64
 
-# What this process will compute in, where that is known before the import: AMX is for who wants bf16, and nobody else.
-wanted_precisions: set[str] = set()
+def prepare(framework: Framework, precision: str = "fp32") -> None:
+    """Set what a framework reads at its import, where the user has not, and keep freed memory in the process.
 
-
-def prepare(framework: str, module: str) -> None:
-    """Set what ``framework`` reads at import, where the user has not, and keep freed memory in the process.
-
-    Where its ``module`` has been imported already, as in a notebook, it is too late for the variables: they stay unset.
-    Raises UserError where the user has chosen what would kill the process.
+    If the framework has been imported already, as in a notebook, it is too late for the variables: they stay unset.
+    Raises UserError if the user has chosen what would kill the process.
     """
-    imported = module in sys.modules
-    if not imported:
-        for name, value in VARIABLES.get(framework, {}).items():
+    if framework.packages[0] not in sys.modules:
+        for name, value in framework.variables.items():
             os.environ.setdefault(name, value)
-    if framework == "mxnet" and cpu_flags() >= AMX_FLAGS:
-        _let_onednn_take_amx(imported)
+    if framework.before_import:
+        framework.before_import(precision)
     _keep_freed_memory()
-
-
-def _let_onednn_take_amx(imported: bool) -> None:
-    """Name AMX to oneDNN where bf16 is wanted, Linux allows it and the user has chosen nothing.
-
-    Raises UserError where the user has named it and Linux refuses it.
-    """
-    chosen = os.environ.get(ONEDNN_VARIABLE)
-    if chosen not in (None, AMX) or (chosen is None and "bf16" not in wanted_precisions):
-        return
-    allowed = _amx_allowed()
-    if chosen == AMX and not allowed:
-        raise UserError(
-            f"{ONEDNN_VARIABLE}={AMX}: Linux refuses AMX to this process, which would die of it: unset the variable"
-        )
-    if allowed and not imported:
-        os.environ[ONEDNN_VARIABLE] = AMX
-
-
-def _amx_allowed() -> bool:
-    """Ask Linux for AMX's registers, and return whether this process and its threads may use them.
-
-    The oneDNN 2.4 of MXNet does not ask: without the permission the process dies of SIGILL.
-    """
-    libc = ctypes.CDLL(None)
-    return libc.syscall(ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0
-
-
-def onednn_instructions() -> str:
-    """Return the newest instructions that oneDNN takes in MXNet, '' where Linux does not say what the processor has."""
-    flags, names = cpu_flags(), list(INSTRUCTIONS)
-    chosen = os.environ.get(ONEDNN_VARIABLE)
-    # It ignores a name that it does not know.
-    allowed = names[names.index(chosen) if chosen in names else 1 :]
-    found = next((name for name in allowed if INSTRUCTIONS[name] in flags), "")
-    if chosen is None and "bf16" in wanted_precisions and flags >= AMX_FLAGS:
-        why = "MXNet was imported before" if _amx_allowed() else "Linux refuses it"
-        return f"{found}, without AMX: {why}"
-    return found
 
 
 def _keep_freed_memory() -> None:
@@ -136,9 +61,9 @@ def _allocator_chosen() -> bool:
     return any(name in os.environ for name in ALLOCATOR_VARIABLES)
 
 
-def in_force(framework: str) -> dict[str, str]:
+def in_force(framework: Framework) -> dict[str, str]:
     """Return the environment settings that `prepare` looks after, as they are now."""
-    settings = {name: os.environ.get(name, "not set") for name in VARIABLES.get(framework, {})}
+    settings = {name: os.environ.get(name, "not set") for name in framework.variables}
     if platform.libc_ver()[0] == "glibc":
         settings["malloc"] = "the user's" if _allocator_chosen() else "keeps freed memory"
     return settings

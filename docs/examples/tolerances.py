@@ -9,7 +9,6 @@ import backends.mxnet
 import backends.pytorch
 import backends.tensorflow
 from common.parity import compare_ports
-from common.titles import title_of
 from common.weights.canonical import initial_weights
 from docs.examples.gluon_original import record_gluon
 from docs.examples.own_port import record_pytorch
@@ -65,8 +64,9 @@ def main():
     """Print a row for each port and type, with a column for each mode."""
     print(f"{'MXNet and':<20}{'evaluation mode':>17}{'training mode':>17}")
     for port, dtype in (("pytorch", "float32"), ("pytorch", "float64"), ("tensorflow", "float32")):
+        row = f"{backends.FRAMEWORKS[port].title}, {dtype}"
         found = (largest_difference(port, dtype, training) for training in (False, True))
-        print(f"{title_of(port) + ', ' + dtype:<20}" + "".join(f"{d:>17.1g}" for d in found))
+        print(f"{row:<20}" + "".join(f"{d:>17.1g}" for d in found))
 
 
 if __name__ == "__main__":

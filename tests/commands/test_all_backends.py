@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from common.commands import side_by_side
 from common.config import TrainConfig
 from common.drawing import plots
 from common.errors import UserError
+from common.interface import Framework
 
 NAMES = list(backends.FRAMEWORKS)
 
@@ -64,7 +66,8 @@ def test_a_missing_framework_is_not_left_out_but_named(chosen, extras, monkeypat
 
 def test_a_framework_without_wheels_here_is_named(monkeypatch, capsys):
     monkeypatch.setattr(backends, "find_spec", {}.get)
-    monkeypatch.setattr(backends, "WHEELS", {"mxnet": (("beos", "ppc"),)})
+    elsewhere = replace(backends.FRAMEWORKS["mxnet"], wheels=(("beos", "ppc"),))
+    monkeypatch.setitem(backends.FRAMEWORKS, "mxnet", elsewhere)
     code = run.main(["--backend", "all"])
     refused((code, "", capsys.readouterr().err), "no wheels of mxnet", "beos ppc")
 
@@ -72,7 +75,7 @@ def test_a_framework_without_wheels_here_is_named(monkeypatch, capsys):
 def test_a_command_that_cannot_be_compared_is_refused(tmp_path):
     command = Command("evaluate", TrainConfig("all", output=tmp_path / "out"))
     with pytest.raises(UserError, match="evaluate takes one backend"):
-        side_by_side.run(command, {"a": ["a"]}, Path(run.__file__), [])
+        side_by_side.run(command, {"a": Framework("a", "A", ("a",))}, Path(run.__file__), [])
     assert not (tmp_path / "out").exists()
 
 
@@ -158,7 +161,7 @@ def test_the_table_and_the_record_say_what_each_backend_reached(compared):
 @pytest.mark.slow
 def test_the_picture_has_a_line_of_each_backend(compared):
     picture = np.asarray(Image.open(compared[0] / "backends.png").convert("RGB")).astype(int)
-    for style in plots.BACKEND_STYLES[: len(NAMES)]:
+    for style in (framework.style for framework in backends.FRAMEWORKS.values()):
         colour = [int(style["color"][i : i + 2], 16) for i in (1, 3, 5)]
         assert (abs(picture - colour).max(-1) < 8).sum() > 100, style
 
@@ -227,8 +230,10 @@ def test_bad_options_are_refused_by_the_first_backend_and_nothing_is_written(
 DRIVER = """
 import sys
 import backends, run
+from common.interface import Framework
 run.__file__ = sys.argv[1]
-backends.FRAMEWORKS = {"a": ("one",), "b": ("two",), "c": ("three",)}
+packages = {"a": "one", "b": "two", "c": "three"}
+backends.FRAMEWORKS = {name: Framework(name, name, (package,)) for name, package in packages.items()}
 backends.missing_packages = lambda name: []
 code = run.main(sys.argv[2:])
 frameworks = {"torch", "mxnet", "tensorflow", "keras"} & set(sys.modules)
@@ -475,7 +480,9 @@ def test_each_curve_has_a_panel_and_each_backend_a_colour_a_dash_and_a_marker(
         name: {"train loss": [1.0, 0.5 + i], "test accuracy": [0.1 * i, 0.2]}
         for i, name in enumerate("abc")
     }
-    plots.save_backends(tmp_path / "x.png", curves, "title")
+    frameworks = backends.FRAMEWORKS.values()
+    looks = {name: framework.style for name, framework in zip("abc", frameworks, strict=True)}
+    plots.save_backends(tmp_path / "x.png", curves, looks, "title")
     panels = drawn[0].axes
     assert [axis.get_title() for axis in panels] == ["train loss", "test accuracy"]
     for axis in panels:
@@ -486,7 +493,3 @@ def test_each_curve_has_a_panel_and_each_backend_a_colour_a_dash_and_a_marker(
             assert len(set(looks)) == 3
     (legend,) = drawn[0].legends
     assert [text.get_text() for text in legend.get_texts()] == ["a", "b", "c"]
-
-
-def test_there_is_a_style_for_every_backend():
-    assert len(plots.BACKEND_STYLES) >= len(NAMES)

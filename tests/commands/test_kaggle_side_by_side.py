@@ -19,6 +19,7 @@ from common.commands.kaggle_side_by_side import agreements, disagreements, share
 from common.commands.run_folder import RunFolder
 from common.datasets.kaggle import reorg_cifar10_data
 from common.datasets.submission import check_submission, read_submission, write_submission
+from common.interface import Framework
 from common.metrics import Confusion, KaggleSummary
 
 NAMES = list(backends.FRAMEWORKS)
@@ -95,9 +96,9 @@ def reported(tmp_path, monkeypatch) -> tuple[Path, str]:
         leave_run(folder.path / name, name, ids, number)
     command = cli.parse(["kaggle", "--backend", "all", "--data-dir", str(data_dir)], NAMES)
     out = io.StringIO()
-    packages = {name: [name] for name in "abc"}
+    frameworks = {name: Framework(name, name, (name,)) for name in "abc"}
     console = Console(file=out, width=120)
-    kaggle_side_by_side.report(console, command, packages, folder, ["--seed", "0"])
+    kaggle_side_by_side.report(console, command, frameworks, folder, ["--seed", "0"])
     return folder.path, out.getvalue()
 
 
@@ -163,12 +164,12 @@ def test_the_curves_are_those_of_the_training_that_is_validated(tmp_path, monkey
     monkeypatch.setattr(
         kaggle_side_by_side.plots,
         "save_backends",
-        lambda path, curves, title: drawn.append(curves),
+        lambda path, curves, styles, title: drawn.append(curves),
     )
     epoch = {"split": "train", "train_loss": 2.0, "train_acc": 0.25, "valid_acc": 0.5}
     later = {"split": "train_valid", "train_loss": 1.0, "train_acc": 0.75}
     command = cli.parse(["kaggle", "--backend", "all"], NAMES)
-    kaggle_side_by_side._draw_curves(tmp_path, {"a": {"epochs": [epoch, later]}}, "d", command)
+    kaggle_side_by_side._draw_curves(tmp_path, {"a": {"epochs": [epoch, later]}}, {}, "d", command)
     assert drawn == [
         {"a": {"train loss": [2.0], "train accuracy": [0.25], "valid accuracy": [0.5]}}
     ]

@@ -8,8 +8,8 @@ import pytest
 from conftest import filled_weights, load_or_skip, python, random_dataset, write_folder
 from PIL import Image
 
-import backends
 import run
+from backends import FRAMEWORKS
 from common import cli, reference
 from common.augmentation.operations import CIFAR10_NORMALIZE
 from common.commands import predict
@@ -70,7 +70,7 @@ def lines_of(out: str) -> list[list[str]]:
 
 def classify(backend, weights: Path, images: list[Path], capsys, **options) -> tuple[int, str, str]:
     command = cli.Predict(backend.name, weights, tuple(images), device="cpu", **options)
-    code = predict.run(command, backend, read_stored(weights, {}))
+    code = predict.run(command, backend, read_stored(FRAMEWORKS, weights, {}))
     out, err = capsys.readouterr()
     return code, out, err
 
@@ -245,7 +245,7 @@ def test_the_command_line_classifies_in_any_backend(weights_file, pictures, caps
 )
 def test_wrong_options_are_refused_in_one_line_that_names_them(options, words):
     with pytest.raises(UserError) as error:
-        cli.parse(["predict", *options.split()], list(backends.FRAMEWORKS))
+        cli.parse(["predict", *options.split()], list(FRAMEWORKS))
     assert words in str(error.value)
     assert "\n" not in str(error.value)
 

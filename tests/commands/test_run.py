@@ -101,7 +101,7 @@ def test_a_run_leaves_config_metrics_pictures_and_weights(trained, name, small_f
     config = json.loads((folder / "config.json").read_text())
     assert config["config"]["backend"] == name
     assert config["classes"] == ["bright", "dark"]
-    assert config["versions"].keys() >= {"python", "numpy", *backends.FRAMEWORKS[name]}
+    assert config["versions"].keys() >= {"python", "numpy", *backends.FRAMEWORKS[name].packages}
     assert config["hardware"].keys() == {"system", "processor", "cores", "memory"}
     epochs = metrics(folder)
     assert [epoch["epoch"] for epoch in epochs] == [1, 2]
@@ -308,10 +308,14 @@ def test_only_the_chosen_framework_is_imported(name):
     )
     loaded = set(result.stdout.split())
     others = {
-        p for other, packages in backends.FRAMEWORKS.items() if other != name for p in packages
+        package
+        for other, framework in backends.FRAMEWORKS.items()
+        if other != name
+        for package in framework.packages
     }
-    assert backends.FRAMEWORKS[name][0] in loaded
-    assert not loaded & (others | {"mxnet", "tensorflow", "keras"} - set(backends.FRAMEWORKS[name]))
+    own = backends.FRAMEWORKS[name].packages
+    assert own[0] in loaded
+    assert not loaded & (others | {"mxnet", "tensorflow", "keras"} - set(own))
     # Seconds each, and not needed yet; but Keras imports two of them itself.
     keras_s_own = {"matplotlib", "pandas"} if name == "tensorflow" else set()
     assert not loaded & ({"torchvision", "matplotlib", "pandas"} - keras_s_own)
@@ -338,7 +342,8 @@ def test_a_missing_framework_names_the_extra_that_installs_it(monkeypatch, capsy
     for name in backends.FRAMEWORKS:
         monkeypatch.setattr(backends, "find_spec", {}.get)
         code = run.main(["--backend", name])
-        refused((code, "", capsys.readouterr().err), *backends.FRAMEWORKS[name], f"--extra {name}")
+        packages = backends.FRAMEWORKS[name].packages
+        refused((code, "", capsys.readouterr().err), *packages, f"--extra {name}")
 
 
 def test_a_broken_framework_is_not_called_missing(monkeypatch):

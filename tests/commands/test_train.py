@@ -24,7 +24,7 @@ from common.commands.train import Session, Trained
 from common.config import AdamConfig, TrainConfig
 from common.datasets import Data
 from common.drawing.captions import captions, described
-from common.interface import Backend
+from common.interface import Backend, Framework
 from common.metrics import Epoch, Report, TrainingSummary
 from common.weights.canonical import initial_weights
 
@@ -49,9 +49,9 @@ def backend() -> Backend:
     files = {
         name: mock.create_autospec(protocol, instance=True)
         for name, protocol in protocols.items()
-        if name not in ("name", "packages")
+        if name != "framework"
     }
-    backend = Backend("notes", (), **files)
+    backend = Backend(Framework("notes", "Notes", ()), **files)
     weight = np.zeros(1, np.float32)
 
     def train(*arguments):
@@ -143,15 +143,15 @@ def metrics_of(session: Session) -> list[dict]:
     return [json.loads(line) for line in lines]
 
 
-@pytest.mark.parametrize(("name", "own"), [("x.pth", False), ("x.params", True)])
+@pytest.mark.parametrize(("reader", "own"), [("mxnet", False), ("", True)])
 def test_start_up_and_memory_are_unknown_where_another_framework_read_the_weights(
-    session, monkeypatch, name, own
+    session, monkeypatch, reader, own
 ):
     trained = Trained(SUMMARY, [], {"weight": np.zeros(1, np.float32)})
     monkeypatch.setattr(command, "train", lambda *arguments: trained)
     monkeypatch.setattr(command.plots, "save_curves", mock.Mock())
     monkeypatch.setattr(command.environment, "peak_memory_mib", lambda: 123.5)
-    stored = Stored(Path(name), {}, {})
+    stored = Stored(Path("x.pt"), {}, {}, reader)
     command._train_and_record(replace(session, weights=stored, startup_seconds=1.5))
     summary = json.loads((session.folder.path / "summary.json").read_text())
     found = summary["startup_seconds"], summary["peak_memory_mib"]
@@ -317,4 +317,4 @@ def test_each_sheet_shows_the_original_first_and_says_what_was_drawn(
     for call, augs in zip(calls, gallery().values(), strict=True):
         assert call.args[1][0] is original
         assert call.kwargs["captions"] == [f"original, {height} × {width}", *"abcdefg"]
-        assert call.args[4] == described(augs, "notes" if pipeline == "native" else "")
+        assert call.args[4] == described(augs, "Notes" if pipeline == "native" else "")

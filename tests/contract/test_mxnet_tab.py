@@ -12,6 +12,7 @@ import pytest
 from conftest import bright_dataset, load_or_skip, python, random_dataset
 
 import backends
+from backends import onednn
 from common import metrics
 from common.augmentation.operations import (
     ColorJitter,
@@ -135,13 +136,13 @@ ONEDNN_SAYS = {
 }
 
 
-def instructions(before: str = "", **chosen: str) -> tuple[str, str]:
+def instructions(precision: str = "fp32", **chosen: str) -> tuple[str, str]:
     """Run a network; return which instructions the tab says it takes, and what oneDNN says of itself.
 
-    ``before`` runs before the tab is loaded; ``chosen`` are variables of the environment.
+    ``precision`` is what the tab is loaded for; ``chosen`` are variables of the environment.
     """
     script = (
-        f"{before}\nimport backends; tab = backends.load('mxnet'); cpu = tab.devices.cpu();"
+        f"import backends; tab = backends.load('mxnet', {precision!r}); cpu = tab.devices.cpu();"
         "net = tab.resnet.resnet18(2);"
         "net(tab.devices.from_numpy(__import__('numpy').ones((1, 3, 8, 8), 'f'))).wait_to_read();"
         "print('described,' + tab.devices.describe([cpu])['instructions'])"
@@ -165,19 +166,18 @@ def test_the_run_says_which_instructions_onednn_takes(tab, chosen):
     assert says == ONEDNN_SAYS[described.partition(",")[0]]
 
 
-@pytest.mark.skipif(not environment.cpu_flags() >= environment.AMX_FLAGS, reason="no AMX here")
+@pytest.mark.skipif(not environment.cpu_flags() >= onednn.AMX_FLAGS, reason="no AMX here")
 def test_amx_computes_where_bf16_is_wanted_and_the_processor_has_it(tab):
-    wanted = "from common.system import environment; environment.wanted_precisions.add('bf16')"
-    described, says = instructions(wanted)
-    if "Linux refuses it" in described:
-        pytest.skip(described)
+    if not onednn.amx_allowed():
+        pytest.skip("Linux refuses AMX")
+    described, says = instructions("bf16")
     assert (described, says) == ("AVX512_CORE_AMX", ONEDNN_SAYS["AVX512_CORE_AMX"])
 
 
 def test_amx_that_is_named_and_refused_ends_the_run_in_one_line(tab):
     result = python(
-        "from common.system import environment as e; e.cpu_flags = lambda: {'amx_tile', 'amx_bf16'};"
-        "e._amx_allowed = lambda: False; import run; run.main(['--backend', 'mxnet'])",
+        "from backends import onednn; onednn.cpu_flags = lambda: {'amx_tile', 'amx_bf16'};"
+        "onednn.amx_allowed = lambda: False; import run; run.main(['--backend', 'mxnet'])",
         DNNL_MAX_CPU_ISA="AVX512_CORE_AMX",
     )
     assert result.stderr == (

@@ -13,7 +13,6 @@ from conftest import needs
 from PIL import Image
 
 import backends
-from common.titles import title_of
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = needs("sphinx", "myst_parser", "sphinx_design", "nbformat")
@@ -100,12 +99,12 @@ def test_a_page_shows_the_code_of_each_backend_in_its_tab(build, docs):
     ]
     sources = [
         (
-            title_of(name),
+            backends.FRAMEWORKS[name].title,
             [f"def step(net):\n    return '{name}'", f"def __iter__(self):\n    yield '{name}'"],
         )
         for name in backends.FRAMEWORKS
     ]
-    cells = [(title_of(name), [f"y = '{name}'"]) for name in backends.FRAMEWORKS]
+    cells = [(backends.FRAMEWORKS[name].title, [f"y = '{name}'"]) for name in backends.FRAMEWORKS]
     assert tabs == sources + cells
     assert code_of(html)[0] == "x = 1"
     for name in backends.FRAMEWORKS:
@@ -146,14 +145,14 @@ def test_a_cell_of_each_framework_is_shown_with_its_output_in_its_tab(build, doc
     code, said, html = build(CELL_PAGE.format(all="", tab=":alt: A square\n"))
     assert (code, said) == (0, "")
     for (title, tab), name in zip(tabs_of(html), backends.FRAMEWORKS, strict=True):
-        assert title == title_of(name)
+        assert title == backends.FRAMEWORKS[name].title
         assert code_of(tab) == [f"y = '{name}'", f"printed\n\n  `by` {name}"]
         assert re.findall(r'class="([^"]*)output', tab)
         assert re.findall(r'<img alt="A square" [^>]*src="([^"]*)"', tab) == [
             f"_images/{name}-tab.webp"
         ]
     for name in backends.FRAMEWORKS:
-        assert f"{title_of(name)}: Measured with {name} 1.0." in html
+        assert f"{backends.FRAMEWORKS[name].title}: Measured with {name} 1.0." in html
     assert "python -m docs figures index --cells" in re.sub(r"<.*?>", "", html)
 
 
@@ -234,7 +233,7 @@ def test_columns_show_the_functions_of_the_three(build, docs):
     code, said, html = build("# A page\n\n```{columns} file.py step\n:mxnet: step\n```\n")
     assert (code, said) == (0, "")
     titles = re.findall(r'<th scope="col">(.*?)</th>', html)
-    assert titles == [title_of(name) for name in backends.FRAMEWORKS]
+    assert titles == [backends.FRAMEWORKS[name].title for name in backends.FRAMEWORKS]
     rows = [re.findall(r"<td.*?</td>", row) for row in re.findall(r"<tr>.*?</tr>", html)][1:]
     texts = [[unescape(re.sub(r"<.*?>", "", cell)) for cell in row] for row in rows]
     assert texts == [

@@ -11,7 +11,6 @@ from PIL import Image
 import backends
 from common.parity.comparison import Difference, Outcome, Tolerance
 from common.parity.results import Results, save_results
-from common.titles import title_of
 from docs import figures
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -145,7 +144,7 @@ def test_what_a_page_shows_is_of_the_command_and_the_backends_that_there_are(pag
     run = figures.RUNS[page][name]
     assert kept["command"] == " ".join(("python", *run.command))
     if "pytorch" not in run.command:
-        titles = [title_of(name) for name in backends.FRAMEWORKS]
+        titles = [backends.FRAMEWORKS[name].title for name in backends.FRAMEWORKS]
         assert kept["rows"][0][-len(titles) :] == titles
     assert all(len(row) == len(kept["rows"][0]) for row in kept["rows"])
 

@@ -88,7 +88,9 @@ def test_a_notebook_has_every_cell_of_its_framework_and_no_output(chapter, name)
     assert all(not cell["outputs"] for cell in book.cells if cell["cell_type"] == "code")
     others = set(backends.FRAMEWORKS) - {name}
     assert not any(f"backends/{other}/" in json.dumps(book) for other in others)
-    foreign = {package for other in others for package in (other, *backends.FRAMEWORKS[other])}
+    foreign = {
+        package for other in others for package in (other, *backends.FRAMEWORKS[other].packages)
+    }
     imports = re.findall(r"(?:^|from |import )(\w+)", "\n".join(code))
     assert not foreign & set(imports)
 

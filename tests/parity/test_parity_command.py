@@ -37,6 +37,7 @@ sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
 from numpy_backend import numpy_backend
 from common import cli
 from common.commands import parity
+from common.interface import Framework
 from common.reference import Conventions
 
 def check(name, command, folder):
@@ -51,8 +52,8 @@ def check(name, command, folder):
 
 if __name__ == "__main__":
     command = cli.parse(sys.argv[1:], ["right", "wrong", "broken", "copied"])
-    packages = {{name: ("numpy",) for name in command.backends}}
-    sys.exit(parity.run(command, packages, check, ["absent"]))
+    frameworks = {{name: Framework(name, name, ("numpy",)) for name in command.backends}}
+    sys.exit(parity.run(command, frameworks, check, ["absent"]))
 """
 
 
@@ -199,7 +200,9 @@ def test_pictures_of_another_shape_or_without_numbers_do_not_break_the_report(
         "contrast": np.full((3, 100, 100), np.nan),
     }
     wrong = replace(right, backend="wrong", pictures=bad)
-    write_report(tmp_path / "report.html", [right, wrong], None, 0, "fp32")
+    write_report(
+        tmp_path / "report.html", [right, wrong], {"right": {}, "wrong": {}}, None, 0, "fp32"
+    )
     assert "<img " in (tmp_path / "report.html").read_text()
 
 

@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 
 import backends
 import run
+from backends import FRAMEWORKS
 from common.commands import convert
 from common.errors import UserError, UserNotice
 from common.interface import Backend
@@ -29,7 +30,7 @@ from common.weights.keras import add_metadata
 from common.weights.params import write_params
 from common.weights.safetensors import save_weights
 
-SUFFIXES = [kind.suffix for kind in convert.KINDS]
+SUFFIXES = [kind.suffix for kind in convert.kinds_of(FRAMEWORKS)]
 METADATA = {"classes": '["a", "ü, \\u65e5"]', "data": "shapes"}
 HOLDS_METADATA = (".safetensors", ".weights.h5")
 
@@ -37,7 +38,7 @@ HOLDS_METADATA = (".safetensors", ".weights.h5")
 @pytest.fixture(scope="session")
 def loaded() -> dict[str, Backend]:
     """All backends in one process, in the order that a process allows."""
-    return {name: load_or_skip(name) for name in backends.FRAMEWORKS}
+    return {name: load_or_skip(name) for name in FRAMEWORKS}
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +52,7 @@ def files(loaded, weights, tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("files")
     paths = {suffix: folder / f"net{suffix}" for suffix in SUFFIXES}
     for path in paths.values():
-        convert._write(path, convert.kind_of(path), weights, METADATA, loaded)
+        convert._write(path, convert.kind_of(FRAMEWORKS, path), weights, METADATA, loaded)
     return paths
 
 
@@ -85,8 +86,8 @@ def test_every_kind_becomes_every_kind_to_the_bit(
     loaded, files, weights, tmp_path, capsys, few_images, source, target
 ):
     path = tmp_path / f"out{target}"
-    convert.convert(files[source], path, loaded)
-    found = convert.read_stored(path, loaded)
+    convert.convert(FRAMEWORKS, files[source], path, loaded)
+    found = convert.read_stored(FRAMEWORKS, path, loaded)
     assert same(found.weights, weights)
     kept = source in HOLDS_METADATA and target in HOLDS_METADATA
     assert found.metadata == (METADATA if kept else {})
@@ -106,13 +107,13 @@ def test_each_framework_computes_its_own_side(loaded, files, tmp_path, capsys, f
     for (source, first), (target, second) in zip(
         sides.items(), [*list(sides.items())[1:], (".pt", "pytorch")], strict=True
     ):
-        convert.convert(files[source], tmp_path / f"{first}{target}", loaded)
+        convert.convert(FRAMEWORKS, files[source], tmp_path / f"{first}{target}", loaded)
         assert f": {first}, then {second}\n" in capsys.readouterr().out
 
 
 def test_an_exported_file_becomes_one_for_load_parameters(loaded, weights, tmp_path, few_images):
     write_params(tmp_path / "old-0000.params", counted(weights))
-    convert.convert(tmp_path / "old-0000.params", tmp_path / "new.params", loaded)
+    convert.convert(FRAMEWORKS, tmp_path / "old-0000.params", tmp_path / "new.params", loaded)
     net = loaded["mxnet"].resnet.resnet18(3)
     net.load_parameters(str(tmp_path / "new.params"))
     assert same(loaded["mxnet"].weights.get_weights(net), weights)
@@ -140,17 +141,17 @@ def test_an_exported_network_is_proven_by_its_graph(
     loaded, weights, tmp_path, capsys, few_images, monkeypatch, numpy_interface
 ):
     path = exported(loaded["mxnet"], weights, tmp_path, numpy_interface)
-    convert.convert(path, tmp_path / "out.pt", loaded)
+    convert.convert(FRAMEWORKS, path, tmp_path / "out.pt", loaded)
     out = capsys.readouterr().out
     assert "mxnet, then pytorch" in out
     assert "not proven" not in out
-    assert same(convert.read_stored(tmp_path / "out.pt", loaded).weights, weights)
+    assert same(convert.read_stored(FRAMEWORKS, tmp_path / "out.pt", loaded).weights, weights)
 
     swap_batch_norms(monkeypatch)
     with pytest.raises(UserError, match="do not agree closely enough"):
-        convert.convert(path, tmp_path / "wrong.pt", loaded)
+        convert.convert(FRAMEWORKS, path, tmp_path / "wrong.pt", loaded)
     (tmp_path / "net-symbol.json").unlink()
-    convert.convert(path, tmp_path / "wrong.pt", loaded)
+    convert.convert(FRAMEWORKS, path, tmp_path / "wrong.pt", loaded)
     assert f"not proven by MXNet: which layer each name of {path}" in capsys.readouterr().out
 
 
@@ -190,16 +191,16 @@ def test_a_graph_of_something_else_is_refused(loaded, weights, tmp_path, few_ima
     spoil(graph)
     (tmp_path / "net-symbol.json").write_text(json.dumps(graph))
     with pytest.raises(UserError, match=r"net-symbol\.json") as error:
-        convert.convert(path, tmp_path / "out.pt", loaded)
+        convert.convert(FRAMEWORKS, path, tmp_path / "out.pt", loaded)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out.pt").exists()
 
 
 def test_gluon_s_files_are_converted_without_mxnet(weights, tmp_path, capsys, few_images):
     save_weights(tmp_path / "in.safetensors", weights, {})
-    convert.convert(tmp_path / "in.safetensors", tmp_path / "out.params", {})
-    convert.convert(tmp_path / "out.params", tmp_path / "back.safetensors", {})
-    assert same(convert.read_stored(tmp_path / "back.safetensors", {}).weights, weights)
+    convert.convert(FRAMEWORKS, tmp_path / "in.safetensors", tmp_path / "out.params", {})
+    convert.convert(FRAMEWORKS, tmp_path / "out.params", tmp_path / "back.safetensors", {})
+    assert same(convert.read_stored(FRAMEWORKS, tmp_path / "back.safetensors", {}).weights, weights)
     out = capsys.readouterr().out
     assert "not proven by a framework" in out
     assert "computed" not in out
@@ -209,9 +210,11 @@ def test_other_channels_are_proven_with_noise(loaded, tmp_path, capsys, few_imag
     weights = filled_weights(2, in_channels=1)
     save_weights(tmp_path / "in.safetensors", weights, {})
     for suffix in (".params", ".pt", ".weights.h5"):
-        convert.convert(tmp_path / "in.safetensors", tmp_path / f"out{suffix}", loaded)
+        convert.convert(FRAMEWORKS, tmp_path / "in.safetensors", tmp_path / f"out{suffix}", loaded)
         assert "images of noise" in capsys.readouterr().out
-        assert same(convert.read_stored(tmp_path / f"out{suffix}", loaded).weights, weights)
+        assert same(
+            convert.read_stored(FRAMEWORKS, tmp_path / f"out{suffix}", loaded).weights, weights
+        )
 
 
 def test_a_state_dict_of_a_compiled_network_is_read(loaded, weights, tmp_path):
@@ -219,7 +222,7 @@ def test_a_state_dict_of_a_compiled_network_is_read(loaded, weights, tmp_path):
 
     state = {f"_orig_mod.{name}": torch.from_numpy(weight) for name, weight in weights.items()}
     torch.save(state, tmp_path / "compiled.pt")
-    assert same(convert.read_stored(tmp_path / "compiled.pt", loaded).weights, weights)
+    assert same(convert.read_stored(FRAMEWORKS, tmp_path / "compiled.pt", loaded).weights, weights)
     assert loaded["pytorch"].weights.load_net(tmp_path / "compiled.pt").fc.bias.tolist() == (
         weights["fc.bias"].tolist()
     )
@@ -238,8 +241,8 @@ def test_files_of_another_precision_are_converted(
         torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, path)
     else:
         write_params(path, {NAMES[name]: array for name, array in arrays.items()})
-    convert.convert(path, tmp_path / "out.safetensors", loaded)
-    found = convert.read_stored(tmp_path / "out.safetensors", loaded).weights
+    convert.convert(FRAMEWORKS, path, tmp_path / "out.safetensors", loaded)
+    found = convert.read_stored(FRAMEWORKS, tmp_path / "out.safetensors", loaded).weights
     assert same(found, {name: array.astype(np.float32) for name, array in arrays.items()})
 
 
@@ -247,7 +250,7 @@ def test_metadata_without_room_are_left_out_and_named(
     loaded, weights, tmp_path, capsys, few_images
 ):
     save_weights(tmp_path / "in.safetensors", weights, {"classes": "x" * 70_000})
-    convert.convert(tmp_path / "in.safetensors", tmp_path / "out.weights.h5", loaded)
+    convert.convert(FRAMEWORKS, tmp_path / "in.safetensors", tmp_path / "out.weights.h5", loaded)
     assert "no place for it: classes" in capsys.readouterr().out
 
 
@@ -301,7 +304,7 @@ def test_a_wrong_conversion_that_reads_itself_back_is_refused(
 ):
     source, target = sabotage(how, monkeypatch)
     with pytest.raises(UserError, match=r"not agree closely enough|not all finite in NumPy"):
-        convert.convert(files[source], tmp_path / f"out{target}", loaded)
+        convert.convert(FRAMEWORKS, files[source], tmp_path / f"out{target}", loaded)
     assert not list(tmp_path.iterdir())
 
 
@@ -317,7 +320,7 @@ def test_a_changed_bit_is_refused_by_name_and_the_old_file_stays(
     real = convert.save_params
     monkeypatch.setattr(convert, "save_params", spoilt)
     with pytest.raises(UserError, match=r"did not come back as they were: \['bn\.bias'\]"):
-        convert.convert(files[".pt"], path, loaded, force=True)
+        convert.convert(FRAMEWORKS, files[".pt"], path, loaded, force=True)
     assert path.read_bytes() == b"before"
     assert [file.name for file in tmp_path.iterdir()] == ["out.params"]
 
@@ -326,13 +329,13 @@ def test_logits_that_are_no_numbers_are_no_proof(loaded, files, tmp_path, monkey
     nothing = np.full((2, 3), np.nan), "nobody"
     monkeypatch.setattr(convert, "logits", lambda *arguments: nothing)
     with pytest.raises(UserError, match="are not all finite in nobody and nobody"):
-        convert.convert(files[".pt"], tmp_path / "out.params", loaded)
+        convert.convert(FRAMEWORKS, files[".pt"], tmp_path / "out.params", loaded)
 
 
 def test_a_dead_network_is_said_to_prove_little(loaded, tmp_path, capsys, few_images):
     dead = initial_weights(3) | {"bn.weight": np.zeros(64, np.float32)}
     save_weights(tmp_path / "dead.safetensors", dead, {})
-    convert.convert(tmp_path / "dead.safetensors", tmp_path / "dead.params", loaded)
+    convert.convert(FRAMEWORKS, tmp_path / "dead.safetensors", tmp_path / "dead.params", loaded)
     assert "give every image the same logits" in capsys.readouterr().out
 
 
@@ -399,7 +402,7 @@ def test_a_framework_that_only_the_proof_wants_may_be_missing(
 ):
     save_weights(tmp_path / "in.safetensors", weights, {})
     monkeypatch.setattr(backends, "installed", lambda name: False)
-    monkeypatch.setattr(backends, "missing_packages", lambda name: backends.FRAMEWORKS[name])
+    monkeypatch.setattr(backends, "missing_packages", lambda name: FRAMEWORKS[name].packages)
     with pytest.warns(UserNotice, match="backend mxnet"):
         code = run.main(["convert", str(tmp_path / "in.safetensors"), str(tmp_path / "out.params")])
     assert code == 0, capsys.readouterr().err
@@ -476,7 +479,7 @@ def test_a_failed_conversion_leaves_no_folder(weights, tmp_path, monkeypatch):
     monkeypatch.setattr(convert, "_prove", fail)
     for out in ("new/newer/out.params", "there/new/out.params"):
         with pytest.raises(UserError, match="no proof"):
-            convert.convert(tmp_path / "in.safetensors", tmp_path / out, {})
+            convert.convert(FRAMEWORKS, tmp_path / "in.safetensors", tmp_path / out, {})
     assert sorted(file.name for file in tmp_path.rglob("*")) == ["in.safetensors", "there"]
 
 
@@ -486,9 +489,9 @@ def test_force_replaces_what_a_link_leads_to(weights, tmp_path):
     (tmp_path / "elsewhere" / "real.params").write_bytes(b"before")
     link = tmp_path / "out.params"
     link.symlink_to(tmp_path / "elsewhere" / "real.params")
-    convert.convert(tmp_path / "in.safetensors", link, {}, force=True)
+    convert.convert(FRAMEWORKS, tmp_path / "in.safetensors", link, {}, force=True)
     assert link.is_symlink()
-    found = convert.read_stored(tmp_path / "elsewhere" / "real.params", {}).weights
+    found = convert.read_stored(FRAMEWORKS, tmp_path / "elsewhere" / "real.params", {}).weights
     assert same(found, weights)
 
 
@@ -497,7 +500,7 @@ def test_rounding_is_noticed_once(loaded, weights, tmp_path, few_images, recwarn
     write_params(
         tmp_path / "in.params", {name: a.astype(np.float64) + 1e-12 for name, a in arrays.items()}
     )
-    convert.convert(tmp_path / "in.params", tmp_path / "out.safetensors", loaded)
+    convert.convert(FRAMEWORKS, tmp_path / "in.params", tmp_path / "out.safetensors", loaded)
     assert sum("rounded to float32" in str(warning.message) for warning in recwarn) == 1
 
 
@@ -511,8 +514,10 @@ def test_many_classes_are_cut(weights):
 def test_force_replaces_what_is_there(weights, tmp_path, few_images):
     save_weights(tmp_path / "in.safetensors", weights, {})
     (tmp_path / "out.params").write_bytes(b"before")
-    convert.convert(tmp_path / "in.safetensors", tmp_path / "out.params", {}, force=True)
-    assert same(convert.read_stored(tmp_path / "out.params", {}).weights, weights)
+    convert.convert(
+        FRAMEWORKS, tmp_path / "in.safetensors", tmp_path / "out.params", {}, force=True
+    )
+    assert same(convert.read_stored(FRAMEWORKS, tmp_path / "out.params", {}).weights, weights)
 
 
 # --- Hostile files ---------------------------------------------------------------------------------------------------
@@ -617,7 +622,7 @@ def test_a_truncated_file_of_any_kind_is_refused(loaded, files, tmp_path, suffix
     path, content = tmp_path / f"cut{suffix}", files[suffix].read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(UserError, match="cut") as error:
-        convert.read_stored(path, loaded)
+        convert.read_stored(FRAMEWORKS, path, loaded)
     assert "\n" not in str(error.value)
 
 
@@ -717,7 +722,7 @@ def test_tensors_that_are_stored_negated_are_read(loaded, weights, tmp_path):
     state["fc.bias"] = torch.complex(torch.zeros(3), -state["fc.bias"]).conj().imag
     assert state["fc.bias"].is_neg()
     torch.save(state, tmp_path / "negated.pt")
-    found = convert.read_stored(tmp_path / "negated.pt", loaded).weights
+    found = convert.read_stored(FRAMEWORKS, tmp_path / "negated.pt", loaded).weights
     assert same(found, weights)
 
 
@@ -786,7 +791,7 @@ def test_flipped_bits_raise_nothing_but_a_user_error(loaded, tmp_path, flips, su
         content[place % len(content)] ^= bits
     path.write_bytes(content)
     with pytest.raises(UserError, match="flipped"):  # the network needs 108 arrays more
-        convert.read_stored(path, loaded)
+        convert.read_stored(FRAMEWORKS, path, loaded)
 
 
 def spoil_h5(path: Path, how: str, elsewhere: Path) -> None:

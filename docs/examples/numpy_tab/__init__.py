@@ -6,7 +6,7 @@ optimisers and colours of common.reference.
 
 from common import book
 from common.book import *  # noqa: F403
-from common.interface import Backend
+from common.interface import Backend, Framework
 
 from . import (
     devices,
@@ -47,8 +47,7 @@ __all__ = [
 ]
 
 BACKEND = Backend(
-    "numpy",
-    ("numpy",),
+    Framework("numpy", "NumPy", ("numpy",)),
     devices,
     transforms,
     loaders,
