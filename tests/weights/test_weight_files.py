@@ -374,13 +374,13 @@ def test_the_command_converts_through_two_frameworks_in_one_process(loaded, file
 
 def test_backends_are_loaded_in_the_order_that_a_process_allows(monkeypatch):
     order: list[str] = []
-    monkeypatch.setattr(backends, "load", order.append)
+    monkeypatch.setattr(backends, "load", lambda name, precision: order.append(name))
     backends.load_several(["tensorflow"], ["mxnet", "pytorch", "tensorflow"])
     assert order == ["pytorch", "mxnet", "tensorflow"]
 
 
 def test_a_broken_framework_that_only_the_proof_wants_is_left_out(monkeypatch):
-    def load(name: str) -> str:
+    def load(name: str, precision: str) -> str:
         if name == "mxnet":
             raise ImportError("libsomething.so: no such file\nand more")
         return name
