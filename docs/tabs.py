@@ -300,7 +300,7 @@ class Notes(Shown):
         text = ""
         for backend in backends.FRAMEWORKS:
             others = [n for n in notes if n.backend == backend and n.place not in listed]
-            text += f"{title_of(backend)}:\n\n{as_list(others)}\n\n"
+            text += f"{backends.FRAMEWORKS[backend].title}:\n\n{as_list(others)}\n\n"
         return self.parse_text_to_nodes(text)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from backends import FRAMEWORKS
 from common.system.environment import measured_with
-from common.titles import title_of
 
 FILE = Path(__file__).resolve().parents[1] / "differences.json"
 PAGE = FILE.with_suffix(".md")
@@ -195,7 +195,7 @@ def _learned_inputs(layouts: Mapping[str, Sequence[int]]) -> int:
 
 def _title(native: Measured) -> str:
     package, version = next(iter(native["versions"].items()))
-    title = title_of(native["backend"])
+    title = FRAMEWORKS[native["backend"]].title
     return f"{title} {version}" if package in (native["backend"], "torch") else title
 
 

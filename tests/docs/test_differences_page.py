@@ -255,7 +255,8 @@ def test_what_every_framework_does_by_itself_is_published(published):
         assert found["workers"]
 
 
-def test_the_tables_show_what_was_measured(published):
+def test_the_tables_show_what_was_measured(published, monkeypatch):
+    monkeypatch.setitem(backends.FRAMEWORKS, "numpy", numpy_backend().framework)
     for group, name in tables.places(TEXT):
         assert f"| {group} | [{name}](#{tables.slug(name)}) |" in tables.figures("summary")
     for effect in published["effects"]:
@@ -265,12 +266,12 @@ def test_the_tables_show_what_was_measured(published):
     found["versions"] = {"numpy": "2.0"}
     four = published | {"natives": [*published["natives"], found]}
     padding = tables.difference("padding", four)
-    assert re.search(r"\| numpy 2.0 \| as aligned \| \S+ \| \S+ \|", padding)
+    assert re.search(r"\| NumPy 2.0 \| as aligned \| \S+ \| \S+ \|", padding)
     images, kernels = (tables.difference(name, four) for name in native.LAYOUTS)
     refused = "| refuses: `3 channels` | takes them, for 5 inputs |"
-    assert f"| numpy 2.0 | images, channels, height, width {refused}" in images
-    assert "| numpy 2.0 | outputs, inputs, height, width | outputs, inputs |" in kernels
-    assert "| numpy 2.0 | the framework's own loader | 6" in tables.difference(native.WORKERS, four)
+    assert f"| NumPy 2.0 | images, channels, height, width {refused}" in images
+    assert "| NumPy 2.0 | outputs, inputs, height, width | outputs, inputs |" in kernels
+    assert "| NumPy 2.0 | the framework's own loader | 6" in tables.difference(native.WORKERS, four)
     assert "numpy 2.0" in tables.PARTS["conditions"](four)
 
 
