@@ -2,3 +2,7 @@
 
 Nothing here imports a framework or ``backends``; import-linter holds the rule.
 """
+
+import time
+
+STARTED = time.perf_counter()  # about when the program began: `run.py` imports this package first

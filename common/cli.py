@@ -1,166 +1,149 @@
-"""The command line: what the options of `common.options` become. Imports no framework."""
+"""The command line: the table of commands, and a parser for each, built from `common.config`. Imports no framework."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import argparse
+import textwrap
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, ClassVar
+from types import NoneType
+from typing import Any, NoReturn, get_args, get_type_hints
 
+from common.augmentation.operations import OPERATIONS
 from common.config import (
+    GROUPS,
     KAGGLE_PRESETS,
-    MOST_SEED,
     PRESETS,
+    CheckSubmissionConfig,
+    ConvertConfig,
     KaggleConfig,
+    Option,
+    Options,
+    ParityConfig,
+    PredictConfig,
+    RunConfig,
     TrainConfig,
-    check_image_size,
+    flag_of,
 )
 from common.errors import UserError
-from common.options import make_parser
 
-COMMANDS = (
-    "train",
-    "augment",
-    "evaluate",
-    "kaggle",
-    "check-submission",
-    "predict",
-    "convert",
-    "parity",
+DESCRIPTION = (
+    "Two chapters of Dive into Deep Learning, image augmentation and Kaggle CIFAR-10, "
+    "on the framework you choose."
 )
+METAVARS = {int: "N", float: "X"}
+WIDTH = 79  # columns of the help
 
 
 @dataclass(frozen=True)
 class Command:
-    """What to do: ``train``, ``augment``, ``evaluate`` or ``compare``, and how; ``seeds`` is for ``compare``."""
+    """A command: the class of its options, its help, and which of the options it takes (all, unless ``only``)."""
 
-    name: str
-    config: TrainConfig
-    seeds: int = 1
-
-
-@dataclass(frozen=True)
-class Kaggle:
-    """Run the Kaggle chapter."""
-
-    config: KaggleConfig
-    name: ClassVar[str] = "kaggle"
+    config: type[Options]
+    summary: str
+    description: str
+    example: str
+    required: tuple[str, ...] = ("backend",)
+    only: tuple[str, ...] = ()
+    presets: Mapping[str, RunConfig] | None = None
 
 
-@dataclass(frozen=True)
-class CheckSubmission:
-    """Which file to check against which competition's folder."""
+# Of the options of a training, what drawing and evaluating take.
+SHOWN: tuple[str, ...] = ("backend", "preset", "name", "cache_dir", "image_size", "limit")
+SHOWN += ("pipeline", "device", "output")
 
-    submission: Path
-    data_dir: Path
+COMMANDS = {
+    "train": Command(
+        TrainConfig,
+        "show the augmentations, train, evaluate",
+        "Draw the augmentations, train the book's ResNet-18 with them, and evaluate it.",
+        "python run.py --backend pytorch --augment flip,crop --epochs 3",
+        presets=PRESETS,
+    ),
+    "augment": Command(
+        TrainConfig,
+        "only draw the augmentations",
+        "Draw what each augmentation makes of an example image.",
+        "python run.py augment --backend mxnet --image photo.jpg",
+        only=(*SHOWN, "image", "seed"),
+        presets=PRESETS,
+    ),
+    "evaluate": Command(
+        TrainConfig,
+        "compute the test accuracy of weights from a file",
+        "Compute the test accuracy of the weights of any run, in any framework.",
+        "python run.py evaluate --backend tensorflow --weights runs/NAME/weights.safetensors",
+        required=("backend", "weights"),
+        only=(*SHOWN, "weights", "batch_size", "workers", "precision", "compile"),
+        presets=PRESETS,
+    ),
+    "kaggle": Command(
+        KaggleConfig,
+        "the Kaggle chapter: from image files to a submission",
+        "Sort the competition's files into classes, train and validate, train again on all labelled images, predict "
+        "the test set, and write submission.csv. Links to the images go into train_valid_test/ of the competition's "
+        "folder.",
+        "python run.py kaggle --backend pytorch --data-dir cifar-10",
+        presets=KAGGLE_PRESETS,
+    ),
+    "check-submission": Command(
+        CheckSubmissionConfig,
+        "check any submission against its competition",
+        "Compare a submission, rows 'id,label' after a header, with the images of DIR/test and the classes of "
+        "DIR/trainLabels.csv. If DIR has a testLabels.csv, compute the score too.",
+        "python run.py check-submission submission.csv --data-dir cifar-10",
+        required=("data_dir",),
+    ),
+    "predict": Command(
+        PredictConfig,
+        "classify image files with the weights of a run",
+        "Print the class of each image, its probability and the milliseconds that the network took, with the weights "
+        "of any run in any framework.",
+        "python run.py predict --backend pytorch --weights runs/NAME/weights.safetensors photo.jpg",
+        required=("backend", "weights"),
+    ),
+    "convert": Command(
+        ConvertConfig,
+        "convert weights between the frameworks' files",
+        "Convert the weights of the book's ResNet-18, read the result back, and let both frameworks compute the same "
+        "images: the file is kept only if they agree. The suffix tells the format: .safetensors (canonical; keeps "
+        "classes and data), .pt and .pth (a PyTorch state dict), .params (Gluon), .weights.h5 (Keras; keeps them too).",
+        "python run.py convert old-0000.params weights.safetensors",
+        required=(),
+    ),
+    "parity": Command(
+        ParityConfig,
+        "prove that backends compute what the reference does",
+        "Compare every operation, layer, gradient and step of the backends with the reference, which is written in "
+        "NumPy and computes in float64. Ends with exit code 1 if one is further off than correct backends are. With "
+        "--precision bf16 or --compile, the network and its training are checked as they compute then.",
+        "python run.py parity --backend mxnet,pytorch --quick",
+        required=(),
+    ),
+}
 
 
-@dataclass(frozen=True)
-class Predict:
-    """Which images to classify, with which weights.
+def parse(arguments: Sequence[str], backends: Sequence[str]) -> tuple[str, Any]:
+    """Read a command line; return the command's name and its options, an instance of the class in `COMMANDS`.
 
-    ``image_size`` is the side in pixels that images are brought to, None for the one that the weights were trained on.
+    Without a command it is ``train``. ``--help``, ``--version`` and an empty command line print and exit. Raises
+    UserError for a command line that cannot work.
     """
-
-    backend: str
-    weights: Path
-    images: tuple[Path, ...]
-    device: str = "auto"
-    image_size: int | None = None
-
-
-@dataclass(frozen=True)
-class Convert:
-    """Which file of weights to convert, into which; ``force`` replaces one that is there."""
-
-    source: Path
-    target: Path
-    force: bool = False
-
-
-@dataclass(frozen=True)
-class Parity:
-    """Which backends to hold against the arbiter, none for all that are installed; ``quick`` on small images.
-
-    ``precision`` and ``compile`` are those of the training that is checked.
-    """
-
-    backends: tuple[str, ...]
-    seed: int = 0
-    quick: bool = False
-    precision: str = "fp32"
-    compile: bool = False
-    output: Path | None = None
-
-
-AnyCommand = Command | Kaggle | CheckSubmission | Predict | Convert | Parity
-
-
-def parse(arguments: Sequence[str], backends: Sequence[str]) -> AnyCommand:
-    """Read a command line. Raises UserError for what it cannot mean; ``--help`` prints and exits."""
     arguments = list(arguments)
-    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
-        arguments.insert(0, "train")
-    elif not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
-        choices = " or ".join((", ".join(COMMANDS[:-1]), COMMANDS[-1]))
-        raise UserError(f"unknown command '{arguments[0]}': choose {choices}")
-    options = vars(make_parser(backends).parse_args(arguments))
-    match options.pop("command"):
-        case "kaggle":
-            return Kaggle(_kaggle(options))
-        case "check-submission":
-            return CheckSubmission(**options)
-        case "predict":
-            return _predict(options, backends)
-        case "convert":
-            return Convert(**options)
-        case "parity":
-            return _parity(options, backends)
-        case name:
-            return _chapter(name, options)
-
-
-def _chapter(name: str, options: dict[str, Any]) -> Command:
-    compare, seeds = options.pop("compare", False), options.pop("seeds", None)
-    if seeds is not None and not compare:
-        raise UserError("--seeds is for --compare-augmentation: add it, or use --seed")
-    if seeds is not None and seeds < 1:
-        raise UserError(f"--seeds {seeds}: must be 1 or more")
-    config = _config(options)
-    if compare and config.augment == "none":
-        raise UserError("--compare-augmentation compares none with --augment: give it a list")
-    if compare and config.seed + (seeds or 3) > MOST_SEED + 1:
-        raise UserError(f"--seed {config.seed} leaves no room for {seeds or 3} seeds from there")
-    return Command("compare", config, seeds or 3) if compare else Command(name, config)
-
-
-def _kaggle(options: dict[str, Any]) -> KaggleConfig:
-    """Lay the given options over the preset's: quick on the embedded images, demo on a competition's folder."""
-    given = {name: value for name, value in options.items() if value is not None}
-    preset = given.pop("preset", "demo" if "data_dir" in given else "quick")
-    if preset != "quick" and "data_dir" not in given:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help(backends))
+        raise SystemExit
+    if arguments[0] == "--version":
+        print(f"three-tabs {_version()}")
+        raise SystemExit
+    name = "train" if arguments[0].startswith("-") else arguments.pop(0)
+    if name not in COMMANDS:
         raise UserError(
-            f"--preset {preset} needs the competition's files: unpack trainLabels.csv, train/ and test/ of "
-            "https://www.kaggle.com/c/cifar-10 into a folder and add --data-dir FOLDER"
+            f"unknown command '{name}'{_nearest(name, COMMANDS)}; see python run.py --help"
         )
-    return replace(KAGGLE_PRESETS[preset], **given)
-
-
-def _predict(options: dict[str, Any], backends: Sequence[str]) -> Predict:
-    given = {name: value for name, value in options.items() if value is not None}
-    command = Predict(**given | {"images": tuple(given["images"])})
-    if len(backend_names(command.backend, backends)) > 1:
-        raise UserError("predict takes one backend: give --backend one name")
-    if command.image_size is not None:
-        check_image_size(command.image_size)
-    return command
-
-
-def _parity(options: dict[str, Any], backends: Sequence[str]) -> Parity:
-    chosen = options.pop("backend")
-    if not 0 <= options["seed"] <= MOST_SEED:
-        raise UserError(f"--seed {options['seed']}: must be from 0 to {MOST_SEED}")
-    names = backend_names(",".join(chosen), backends) if chosen else []
-    given = {name: value for name, value in options.items() if value is not None}
-    return Parity(tuple(names), **given)
+    parser = _Parser(name, COMMANDS[name], backends)
+    return name, _configure(name, parser.values(arguments))
 
 
 def backend_names(chosen: str, backends: Sequence[str]) -> list[str]:
@@ -172,7 +155,7 @@ def backend_names(chosen: str, backends: Sequence[str]) -> list[str]:
         return list(backends)
     names = chosen.split(",")
     if "all" in names:
-        raise UserError(f"--backend {chosen}: all is all of them, without others")
+        raise UserError(f"--backend {chosen}: all means every backend and stands alone")
     for name in names:
         if name not in backends:
             raise UserError(
@@ -183,26 +166,146 @@ def backend_names(chosen: str, backends: Sequence[str]) -> list[str]:
     return names
 
 
-def _config(options: dict[str, Any]) -> TrainConfig:
-    """Lay the given options over the preset's."""
-    given = {name: value for name, value in options.items() if value is not None}
-    config = replace(PRESETS[given.pop("preset", "quick")], backend=given.pop("backend"))
-    adam = {name: given.pop(name) for name in ("lr", "betas", "eps") if name in given}
-    if "betas" in adam:
-        adam["betas"] = tuple(adam["betas"])
-    data: dict[str, Any] = {
-        name: given.pop(name) for name in ("data_dir", "image_size", "limit") if name in given
+def _configure(name: str, values: dict[str, Any]) -> Options:
+    """Lay the values that were given over those of the preset."""
+    command = COMMANDS[name]
+    if command.presets is None:
+        return command.config(**values)
+    default = next(iter(command.presets))
+    if name == "kaggle" and "data_dir" in values:
+        default = "demo"
+    preset = values.get("preset", default)
+    if name == "kaggle" and preset != "quick" and "data_dir" not in values:
+        raise UserError(
+            f"--preset {preset} needs the competition's files: unpack trainLabels.csv, train/ and test/ of "
+            "https://www.kaggle.com/c/cifar-10 into a folder and add --data-dir FOLDER"
+        )
+    return _replaced(command.presets[preset], values)
+
+
+def _replaced(config: Any, values: Mapping[str, Any]) -> Any:
+    """Return a configuration with the values of these fields, its own or those of a configuration inside it."""
+    own = {f.name: values[f.name] for f in fields(config) if f.name in values}
+    inner = {
+        f.name: _replaced(getattr(config, f.name), values)
+        for f in fields(config)
+        if is_dataclass(getattr(config, f.name))
     }
-    if "data" in given:
-        data["name"] = given.pop("data")
-    if "limit" in data:
-        data["limit"] = _limits(data["limit"])
-    return replace(
-        config, adam=replace(config.adam, **adam), data=replace(config.data, **data), **given
+    return replace(config, **own, **inner)
+
+
+class _Parser(argparse.ArgumentParser):
+    """The parser of one command. Reports a wrong option as one line, like every other user error."""
+
+    def __init__(self, name: str, command: Command, backends: Sequence[str]) -> None:
+        super().__init__(
+            prog=f"python run.py {name}",
+            description=textwrap.fill(command.description, WIDTH),
+            epilog=f"example:\n  {command.example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            argument_default=argparse.SUPPRESS,
+            allow_abbrev=False,
+        )
+        self.flags = ["--help"]
+        self.groups = {"": self} | {group: self.add_argument_group(group) for group in GROUPS}
+        self.words = {"backends": ", ".join(backends), "augmentations": ",".join(OPERATIONS)}
+        self.command = command
+        self._add_options(command.config)
+
+    def _add_options(self, config: type[Options]) -> None:
+        types = get_type_hints(config)
+        for f in fields(config):
+            if is_dataclass(types[f.name]):
+                self._add_options(types[f.name])
+            elif "option" in f.metadata and (not self.command.only or f.name in self.command.only):
+                self._add_option(
+                    f.name, f.metadata["option"], _plain_type(types[f.name]), f.default
+                )
+
+    def _add_option(self, name: str, known: Option, kind: type, default: Any) -> None:
+        group = self.groups[known.group]
+        flag = flag_of(name, known)
+        shown = f"{known.help.format_map(self.words)}{self._default(name, known, default)}"
+        if kind is bool:
+            group.add_argument(flag, dest=name, action="store_true", help=shown)
+        else:
+            more: dict[str, Any] = {"nargs": known.nargs} if known.nargs else {}
+            if known.choices:
+                more["choices"] = known.choices
+            else:
+                more["metavar"] = known.metavar or METAVARS[kind]
+            if not known.positional:
+                more |= {"dest": name, "required": name in self.command.required}
+            group.add_argument(name if known.positional else flag, type=kind, help=shown, **more)
+        self.flags.append(flag)
+
+    def _default(self, name: str, known: Option, default: Any) -> str:
+        """Return a field's default in brackets, where there is one: in words, of each preset, or the value."""
+        if known.positional or name in self.command.required or default is False:
+            return ""
+        if known.default_words:
+            return f" (default: {known.default_words})"
+        values = {
+            preset: _value(config, name) for preset, config in (self.command.presets or {}).items()
+        }
+        if name == "preset" or len(set(values.values())) < 2:
+            return f" (default: {next(iter(values.values()), default)})"
+        return f" ({', '.join(f'{preset}: {value}' for preset, value in values.items())})"
+
+    def values(self, arguments: Sequence[str]) -> dict[str, Any]:
+        """Return the values that were given, by the names of their fields."""
+        for word in arguments:
+            flag = word.partition("=")[0]
+            if word.startswith("--") and flag not in ("--", *self.flags):
+                self.error(f"unknown option {flag}{_nearest(flag, self.flags)}")
+        found = vars(self.parse_args(arguments))
+        if "limit" in found:
+            limit = found["limit"]
+            if len(limit) > 2:
+                self.error("--limit takes one or two numbers")
+            found["limit"] = (limit[0], limit[-1])
+        return {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def _plain_type(hint: Any) -> type:
+    """Return the type of one value of a field: that of an optional value, or of a tuple's."""
+    kinds = [kind for kind in get_args(hint) if kind not in (NoneType, Ellipsis)]
+    return _plain_type(kinds[0]) if kinds else hint
+
+
+def _value(config: Any, name: str) -> Any:
+    """Return the value of a field, also one of a configuration inside this one."""
+    if hasattr(config, name):
+        return getattr(config, name)
+    inner = (getattr(config, f.name) for f in fields(config))
+    return next(_value(c, name) for c in inner if is_dataclass(c) and hasattr(c, name))
+
+
+def _nearest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    near = get_close_matches(word, known, 1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _help(backends: Sequence[str]) -> str:
+    """Return the commands, and the options of the main job: whoever asks for help wants them too."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    train = _Parser("train", COMMANDS["train"], backends)
+    return "\n".join(
+        [
+            "usage: python run.py [COMMAND] [OPTIONS]\n",
+            f"{textwrap.fill(DESCRIPTION, WIDTH)}\n",
+            "commands (without one: train):",
+            *lines,
+            "\npython run.py COMMAND --help shows the options of a command; python run.py --version the version.\n",
+            f"The options of train:\n\n{train.format_help()}",
+        ]
     )
 
 
-def _limits(numbers: list[int]) -> tuple[int, int]:
-    if len(numbers) > 2:
-        raise UserError("--limit takes one or two numbers: training images, test images")
-    return numbers[0], numbers[-1]
+def _version() -> str:
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    return str(tomllib.loads(text)["project"]["version"])

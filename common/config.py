@@ -1,151 +1,378 @@
-"""What a run is made of: frozen records, where each number comes from, and the presets."""
+"""Every option of every command, once: name, default, range and help in a dataclass field. And the presets.
+
+`common.cli` builds the parsers from these classes. A field made by `option` is an option of the command line; any other
+field is a number that the chapter fixes. Imports no framework.
+"""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from common.errors import UserError
 
 PRECISIONS = ("fp32", "bf16")
 PIPELINES = ("batched", "native")
-MOST_IMAGE_SIZE = 4096  # pixels; what is more fits no memory
-MOST_SEED = 2**32 - 1  # what every framework takes
+MAX_IMAGE_SIZE = 4096  # pixels; a batch of larger images fits no memory
+MAX_SEED = 2**32 - 1  # the largest seed that every framework takes
+NUM_COMPARED_SEEDS = 3  # of --compare-augmentation without --seeds
+
+# The groups of the help, in its order; options without a group come first.
+GROUPS = DATA, TRAINING, AUGMENTATION, SPEED, OUTPUT = (
+    "data",
+    "training",
+    "augmentation",
+    "speed",
+    "output",
+)
 
 
-@dataclass(frozen=True)
-class AdamConfig:
-    """Adam (Kingma and Ba 2015): their values, and the learning rate of the chapter's `train_with_data_aug`."""
+class Range(NamedTuple):
+    """The values that an option takes: in words, and as a test."""
 
-    lr: float = 1e-3
+    words: str
+    holds: Callable[[Any], bool]
+
+
+AT_LEAST_0 = Range("0 or more", lambda n: n >= 0)
+AT_LEAST_1 = Range("1 or more", lambda n: n >= 1)
+POSITIVE = Range("a number above 0", lambda x: x > 0 and math.isfinite(x))
+SHARE = Range("from 0 to below 1", lambda x: 0 <= x < 1)
+FACTOR = Range("above 0, at most 1", lambda x: 0 < x <= 1)
+SEEDS = Range(f"from 0 to {MAX_SEED}", lambda n: 0 <= n <= MAX_SEED)
+# ResNet-18 downsamples three times: of 8 pixels, one is left.
+SIDES = Range(f"from 8 to {MAX_IMAGE_SIZE} pixels", lambda n: 8 <= n <= MAX_IMAGE_SIZE)
+
+
+class Option(NamedTuple):
+    """What the command line must know of a field. Arguments without a flag are positional."""
+
+    help: str
+    group: str
+    range: Range | None = None
+    flag: str = ""  # if it is not the field's name
+    metavar: str = ""  # if it does not follow from the type
+    choices: tuple[str, ...] = ()
+    default_words: str = ""  # if the value does not say it
+    nargs: str | None = None
+    positional: bool = False
+
+
+def option(default: Any, help: str, group: str, range: Range | None = None, **known: Any) -> Any:
+    """Return a dataclass field that is an option; see `Option` for the arguments."""
+    return field(default=default, metadata={"option": Option(help, group, range, **known)})
+
+
+def flag_of(name: str, known: Option) -> str:
+    """Return how a field's option is written."""
+    return known.flag or f"--{name.replace('_', '-')}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of a command. Making one raises UserError for a value outside of its range."""
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            known: Option | None = f.metadata.get("option")
+            if known is None or known.range is None:
+                continue
+            value = getattr(self, f.name)
+            for one in value if isinstance(value, tuple) else (value,):
+                if one is not None and not known.range.holds(one):
+                    flag = flag_of(f.name, known)
+                    raise UserError(f"{flag} {one}: must be {known.range.words}")
+
+
+# --- What several commands share -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnBackends(Options):
+    """Which frameworks run the command."""
+
+    backend: str = option(
+        "",
+        "the framework: {backends}; several joined by commas, or all, run one after another",
+        "",
+        metavar="NAME",
+        default_words="all that are installed",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnDevice(Options):
+    """Which processor computes."""
+
+    device: str = option("auto", "auto, cpu, gpu, or numbers as gpu:0,1", SPEED, metavar="NAME")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computing(Options):
+    """How the network computes."""
+
+    precision: str = option(
+        "fp32", "bf16 is for convolutions and matrix products", SPEED, choices=PRECISIONS
+    )
+    compile: bool = option(False, "compile the network", SPEED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seeded(Options):
+    """Where the random decisions come from."""
+
+    seed: int = option(0, "of the weights, the order and the augmentation", TRAINING, SEEDS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithWeights(Options):
+    """Where the weights come from."""
+
+    weights: Path | None = option(
+        None,
+        "a file of weights: .safetensors, .pt, .pth, .params or .weights.h5, of any framework",
+        DATA,
+        metavar="FILE",
+        default_words="drawn from the seed",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithOutput(Options):
+    """Where the results go."""
+
+    output: Path | None = option(
+        None, "the run folder", OUTPUT, metavar="DIR", default_words="a new one under runs/"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(WithOutput, Seeded, Computing, OnDevice, OnBackends):
+    """What the runs of both chapters share."""
+
+    pipeline: str = option(
+        "batched",
+        "batched: the same pixels in every backend; native: the framework's own transforms and loader",
+        SPEED,
+        choices=PIPELINES,
+    )
+    batch_size: int = option(256, "images in a step", TRAINING, AT_LEAST_1)
+    num_epochs: int = option(10, "passes over the images", TRAINING, AT_LEAST_1, flag="--epochs")
+    workers: int | None = option(
+        None,
+        "worker processes of the native loader",
+        SPEED,
+        AT_LEAST_0,
+        default_words="4, at most one for each core",
+    )
+
+
+# --- Image augmentation: train, augment, evaluate --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamConfig(Options):
+    """Adam with the values of its paper (Kingma and Ba 2015); the chapter's `train_with_data_aug` sets the rate."""
+
+    lr: float = option(1e-3, "Adam's learning rate", TRAINING, POSITIVE)
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
 
-    def __post_init__(self) -> None:
-        _require(self.lr > 0 and math.isfinite(self.lr), "--lr", self.lr, "a number above 0")
-        for beta in self.betas:
-            _require(0 <= beta < 1, "--betas", beta, "two numbers from 0 to below 1")
-        _require(self.eps > 0 and math.isfinite(self.eps), "--eps", self.eps, "a number above 0")
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(Options):
+    """Which images, and how many of them."""
+
+    name: str = option(
+        "shapes",
+        "shapes (drawn by the program), cifar10, or a folder with train/ and test/",
+        DATA,
+        flag="--data",
+        metavar="WHAT",
+    )
+    cache_dir: Path = option(
+        Path("data"), "where downloads and decoded images are kept", DATA, metavar="DIR"
+    )
+    image_size: int = option(32, "side in pixels of the images of a folder", DATA, SIDES)
+    # As many training and test images; None is all.
+    limit: tuple[int | None, int | None] = option(
+        (None, None),
+        "use so many training and so many test images (one number: of each)",
+        DATA,
+        AT_LEAST_1,
+        nargs="+",
+        default_words="all",
+    )
 
 
-@dataclass(frozen=True)
-class DataConfig:
-    """Which data, and how much of it. ``limit`` keeps that many training and test images; None keeps all."""
-
-    name: str = "shapes"
-    data_dir: Path = Path("data")
-    image_size: int = 32  # the chapter's CIFAR-10 images
-    limit: tuple[int | None, int | None] = (None, None)
-
-    def __post_init__(self) -> None:
-        check_image_size(self.image_size)
-        for limit in self.limit:
-            _require(limit is None or limit >= 1, "--limit", limit, "1 or more")
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """What both chapters' runs share: the options of the command line, one field each."""
-
-    backend: str
-    preset: str = "quick"
-    pipeline: str = "batched"
-    batch_size: int = 256
-    num_epochs: int = 10
-    precision: str = "fp32"
-    compile: bool = False
-    device: str = "auto"
-    workers: int | None = None  # None: the backend's get_dataloader_workers
-    seed: int = 0
-    output: Path | None = None
-
-    def __post_init__(self) -> None:
-        _require(self.batch_size >= 1, "--batch-size", self.batch_size, "1 or more")
-        _require(self.num_epochs >= 1, "--epochs", self.num_epochs, "1 or more")
-        _require(self.workers is None or self.workers >= 0, "--workers", self.workers, "0 or more")
-        _require(0 <= self.seed <= MOST_SEED, "--seed", self.seed, f"from 0 to {MOST_SEED}")
-
-
-@dataclass(frozen=True)
-class TrainConfig(RunConfig):
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(WithWeights, RunConfig):
     """A run of the image-augmentation chapter; its batches of 256 and its 10 epochs are the defaults."""
 
+    preset: str = option(
+        "quick",
+        "quick: drawn images, minutes on a CPU; book: CIFAR-10 with the chapter's numbers",
+        "",
+        choices=("quick", "book"),
+    )
     data: DataConfig = field(default_factory=DataConfig)
-    augment: str = "flip"  # the chapter's train_augs
     adam: AdamConfig = field(default_factory=AdamConfig)
-    image: Path | None = None
-    weights: Path | None = None  # to start from, or to evaluate; None: drawn from the seed
-
-
-@dataclass(frozen=True)
-class KaggleConfig(RunConfig):
-    """A run of the Kaggle chapter, by the names of its `train`; the defaults are those of its demo (14.13).
-
-    ``lr`` is for the mean of the losses, in every backend, as in the book's MXNet tab. The PyTorch tab's 2e-4 is for
-    their sum: at its batch size of 32, 6.4e-3 for the mean.
-    """
-
-    preset: str = "demo"
-    data_dir: Path | None = None  # the competition's folder; None: the embedded shapes
-    valid_ratio: float = 0.1
-    image_size: int = 32
-    batch_size: int = 32
-    num_epochs: int = 20
-    lr: float = 0.02
-    wd: float = 5e-4
-    lr_period: int = 4
-    lr_decay: float = 0.9
+    # flip is the chapter's train_augs.
+    augment: str = option(
+        "flip", "none, or a list from {augmentations}", AUGMENTATION, metavar="LIST"
+    )
+    image: Path | None = option(
+        None, "the example image to augment", AUGMENTATION, metavar="FILE", default_words="a cat"
+    )
+    compare_augmentation: bool = option(
+        False,
+        "train with and without augmentation, from the same weights and batches",
+        AUGMENTATION,
+    )
+    seeds: int | None = option(
+        None,
+        "how many seeds --compare-augmentation takes",
+        AUGMENTATION,
+        AT_LEAST_1,
+        default_words=str(NUM_COMPARED_SEEDS),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(0 <= self.valid_ratio < 1, "--valid-ratio", self.valid_ratio, "from 0 to below 1")
-        check_image_size(self.image_size)
-        _require(self.lr > 0 and math.isfinite(self.lr), "--lr", self.lr, "a number above 0")
-        _require(0 <= self.wd < 1, "--wd", self.wd, "from 0 to below 1")
-        _require(self.lr_period >= 1, "--lr-period", self.lr_period, "1 or more")
-        _require(0 < self.lr_decay <= 1, "--lr-decay", self.lr_decay, "above 0, at most 1")
+        if not self.compare_augmentation:
+            if self.seeds is not None:
+                raise UserError("--seeds is for --compare-augmentation: add it, or use --seed")
+            return
+        if self.augment == "none":
+            raise UserError("--compare-augmentation compares none with --augment: give it a list")
+        if self.all_seeds[-1] > MAX_SEED:
+            raise UserError(f"--seed {self.seed} leaves no room for {len(self.all_seeds)} seeds")
 
-
-def check_image_size(pixels: int) -> None:
-    """Raise UserError for a side in pixels that ResNet-18 cannot take, or no memory can."""
-    wanted = f"from 8 to {MOST_IMAGE_SIZE} pixels"
-    _require(8 <= pixels <= MOST_IMAGE_SIZE, "--image-size", pixels, wanted)
-
-
-def _require(holds: bool, option: str, value: object, wanted: str) -> None:
-    if not holds:
-        raise UserError(f"{option} {value}: must be {wanted}")
-
-
-def plain(config: Any) -> Any:
-    """Return a configuration as JSON can hold it."""
-    if hasattr(config, "__dataclass_fields__"):
-        return {f.name: plain(getattr(config, f.name)) for f in fields(config)}
-    if isinstance(config, tuple):
-        return [plain(value) for value in config]
-    return str(config) if isinstance(config, Path) else config
+    @property
+    def all_seeds(self) -> list[int]:
+        """The seeds that are trained with, one after another."""
+        count = (self.seeds or NUM_COMPARED_SEEDS) if self.compare_augmentation else 1
+        return [self.seed + i for i in range(count)]
 
 
 PRESETS = {
     # The book's 1e-3 is for batches of 256 and 2,000 steps. The quick run has 220, and BatchNorm's running statistics
     # must keep up with the weights: where the steps are larger, single epochs score far lower in evaluation mode than
     # the same weights do with the statistics of the test batches (.765 and .988 in one run).
-    "quick": TrainConfig("", "quick", batch_size=16, num_epochs=5, adam=AdamConfig(lr=3e-4)),
+    "quick": TrainConfig(preset="quick", batch_size=16, num_epochs=5, adam=AdamConfig(lr=3e-4)),
     # The chapter: CIFAR-10, batch_size 256, lr 0.001, 10 epochs.
-    "book": TrainConfig(
-        "", "book", data=DataConfig("cifar10"), batch_size=256, num_epochs=10, adam=AdamConfig()
-    ),
+    "book": TrainConfig(preset="book", data=DataConfig(name="cifar10")),
 }
+
+
+# --- Kaggle ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Competition(Options):
+    """The files of a Kaggle competition."""
+
+    data_dir: Path | None = option(
+        None,
+        "the competition's folder: trainLabels.csv, train/ and test/",
+        DATA,
+        metavar="DIR",
+        default_words="embedded images",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class KaggleConfig(Competition, RunConfig):
+    """A run of the Kaggle chapter (14.13), by the names of its `train`.
+
+    ``lr`` is for the mean of the losses, in every backend, as in the book's MXNet tab. The PyTorch tab's 2e-4 is for
+    their sum: at its batch size of 32, 6.4e-3 for the mean.
+    """
+
+    preset: str = option(
+        "demo",
+        "quick: minutes on a CPU; demo: the book's, for 1,000 images; book: all 50,000 and 100 epochs",
+        "",
+        choices=("quick", "demo", "book"),
+        default_words="demo with --data-dir, quick without",
+    )
+    valid_ratio: float = option(
+        0.1, "share of the rarest class's images to validate on", DATA, SHARE
+    )
+    image_size: int = option(32, "side in pixels that images are resized to", DATA, SIDES)
+    lr: float = option(0.02, "SGD's learning rate, for the mean of the losses", TRAINING, POSITIVE)
+    wd: float = option(5e-4, "weight decay", TRAINING, SHARE)
+    lr_period: int = option(
+        4, "epochs after which the learning rate falls, each time", TRAINING, AT_LEAST_1
+    )
+    lr_decay: float = option(0.9, "the factor that it falls by", TRAINING, FACTOR)
+
 
 KAGGLE_PRESETS = {
     # Both trainings, with the start, must be done within three minutes on two CPU cores.
-    "quick": KaggleConfig("", "quick", batch_size=16, num_epochs=5, lr_period=2, lr_decay=0.3),
+    "quick": KaggleConfig(preset="quick", batch_size=16, num_epochs=5, lr_period=2, lr_decay=0.3),
     # The chapter's demo, on 1,000 labelled images.
-    "demo": KaggleConfig("", "demo"),
+    "demo": KaggleConfig(preset="demo", batch_size=32, num_epochs=20),
     # The chapter's first exercise, on all of the competition's images.
     "book": KaggleConfig(
-        "", "book", batch_size=128, num_epochs=100, lr=0.1, lr_period=50, lr_decay=0.1
+        preset="book", batch_size=128, num_epochs=100, lr=0.1, lr_period=50, lr_decay=0.1
     ),
 }
 # The embedded competition that runs without --data-dir: shapes written as PNG files.
 SHAPES_LABELLED, SHAPES_TEST = 600, 300
+
+
+# --- The other commands ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckSubmissionConfig(Competition):
+    """Which submission to check against which competition."""
+
+    submission: Path = option(
+        None, "the submission to check", DATA, metavar="FILE", positional=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig(WithWeights, OnDevice, OnBackends):
+    """Which images to classify, with which weights."""
+
+    images: tuple[Path, ...] = option(
+        (), "the files to classify", DATA, metavar="IMAGE", nargs="+", positional=True
+    )
+    image_size: int | None = option(
+        None,
+        "side in pixels that images are resized to",
+        DATA,
+        SIDES,
+        default_words="as in training",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertConfig(Options):
+    """Which file of weights to convert, into which."""
+
+    source: Path = option(None, "the file to read", DATA, metavar="IN", positional=True)
+    target: Path = option(None, "the file to write", OUTPUT, metavar="OUT", positional=True)
+    force: bool = option(False, "replace OUT if it exists", OUTPUT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityConfig(WithOutput, Seeded, Computing, OnBackends):
+    """Which backends to compare with the reference, and on how much."""
+
+    quick: bool = option(
+        False, "small images and few steps: less than a minute for a backend", SPEED
+    )
+
+
+def plain(config: Any) -> Any:
+    """Return a configuration as JSON can hold it."""
+    if isinstance(config, Options):
+        return {f.name: plain(getattr(config, f.name)) for f in fields(config)}
+    if isinstance(config, tuple):
+        return [plain(value) for value in config]
+    return str(config) if isinstance(config, Path) else config

@@ -256,3 +256,17 @@ class Backend:
     def packages(self) -> tuple[str, ...]:
         """Return the packages whose versions a run records."""
         return self.framework.packages
+
+
+class Registry(Protocol):
+    """The package `backends`, as commands use it."""
+
+    __name__: str
+    FRAMEWORKS: dict[str, Framework]
+
+    def installed(self, name: str) -> bool: ...
+    def require(self, names: Sequence[str]) -> None: ...
+    def load(self, name: str, precision: str = "fp32") -> Backend: ...
+    def load_several(
+        self, needed: Sequence[str], wanted: Sequence[str] = (), precision: str = "fp32"
+    ) -> dict[str, Backend]: ...

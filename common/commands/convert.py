@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.augmentation.operations import Normalize
-from common.config import MOST_IMAGE_SIZE
+from common.config import MAX_IMAGE_SIZE, ConvertConfig
 from common.errors import UserError, UserNotice, printable
-from common.interface import Backend, Framework
+from common.interface import Backend, Framework, Registry
 from common.system.files import check_folder, written_whole
 from common.weights.canonical import Weights, network_sizes
 from common.weights.checks import check_values, few
@@ -85,7 +85,7 @@ class Stored:
     def image_size(self) -> int | None:
         """The side in pixels of the images that the network has learnt from, where the metadata have it."""
         size = self._metadata("image_size", "size of images")
-        if size is not None and (not isinstance(size, int) or not 8 <= size <= MOST_IMAGE_SIZE):
+        if size is not None and (not isinstance(size, int) or not 8 <= size <= MAX_IMAGE_SIZE):
             raise UserError(f"{self.path}: its metadata hold no size of images")
         return size
 
@@ -244,6 +244,15 @@ def _write(
     if kind.suffix == ".weights.h5" and metadata:
         return add_metadata(path, metadata)
     return not metadata
+
+
+def run(config: ConvertConfig, registry: Registry) -> int:
+    """Convert a file of weights, and return the exit code."""
+    frameworks, paths = registry.FRAMEWORKS, (config.source, config.target)
+    kinds = check_paths(frameworks, *paths, config.force)
+    loaded = registry.load_several(*loaders(*kinds))
+    convert(frameworks, *paths, loaded, config.force)
+    return 0
 
 
 def convert(

@@ -5,8 +5,8 @@ sort the files, train and validate, train again on all labelled images, predict 
 """
 
 import gc
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+import time
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -14,86 +14,39 @@ from numpy.typing import NDArray
 from rich.cells import cell_len
 from rich.console import Console
 
+import common
 from common.augmentation.operations import CIFAR10_NORMALIZE, kaggle_test_augs, kaggle_train_augs
-from common.cli import Kaggle
-from common.commands.run_folder import Metrics, RunFolder, check_output
-from common.commands.train import draw, drawn_by
-from common.commands.training import (
-    check_batch_size,
-    describe_backend,
-    describe_machine,
-    describe_pipeline,
-    load_batches,
-    make_console,
-    make_network,
-    padded,
-    print_block,
-    record,
-    weights_metadata,
-)
-from common.config import KAGGLE_PRESETS, SHAPES_LABELLED, SHAPES_TEST, KaggleConfig
+from common.commands.augment import draw, drawn_by
+from common.commands.kaggle_session import Session, begin, chunk_size, images_in
+from common.commands.run_folder import Metrics
+from common.commands.training import load_batches, make_network, padded, weights_metadata
+from common.config import KaggleConfig
 from common.datasets import Dataset
-from common.datasets.kaggle import (
-    Reorganized,
-    Split,
-    Unlabelled,
-    list_test_images,
-    load_split,
-    read_csv_labels,
-    reorg_cifar10_data,
-)
-from common.datasets.kaggle_shapes import write_kaggle_shapes
-from common.datasets.submission import TEST_LABELS, check_submission, write_submission
+from common.datasets.kaggle import Split, load_split
+from common.datasets.submission import check_submission, write_submission
 from common.drawing import image_grid, plots
 from common.drawing.captions import described
 from common.drawing.progress import CountingProgress, TrainingProgress
 from common.errors import UserError, counted, printable
-from common.interface import Backend, DataIter, Device, Net
+from common.interface import DataIter, Net, Registry
 from common.metrics import Confusion, KaggleSummary, Timer
 from common.system import environment
 from common.weights.canonical import initial_weights
 from common.weights.safetensors import save_weights
 
-EMBEDDED = Path("data/kaggle-shapes")
-STREAMED = 1024  # test images that are decoded and predicted together, about
-STREAMED_BYTES = 2**26  # of large images it is fewer: four such chunks are in memory
 MOST_LINES = 20  # classes that are printed one by one; of more, the ten hardest are
 SHEET = (4, 8)  # rows and columns of pictures
 
 
-@dataclass(frozen=True)
-class Session:
-    """What the chapter needs: the backend, its devices, the competition's files and where results go."""
+def run(config: KaggleConfig, registry: Registry) -> int:
+    """Run the chapter, and return the exit code.
 
-    backend: Backend
-    config: KaggleConfig
-    devices: list[Device]
-    data_dir: Path
-    files: Reorganized
-    test: Unlabelled
-    folder: RunFolder
-    console: Console
-    startup_seconds: float | None = None  # until the framework was loaded
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """Height and width in pixels that all images are brought to."""
-        return self.config.image_size, self.config.image_size
-
-    @property
-    def data_name(self) -> str:
-        """What the competition is called in pictures and in the weights: as its folder, also where that is '.'."""
-        return self.data_dir.resolve().name
-
-
-def run(command: Kaggle, backend: Backend, startup_seconds: float | None = None) -> None:
-    """Run the chapter; ``startup_seconds``, which loading the backend took, is recorded.
-
-    Raises UserError for what the user can put right. Ctrl-C passes on as a KeyboardInterrupt that says what was kept.
+    Raises UserError for what the user can correct. Ctrl-C passes on as a KeyboardInterrupt that says what was kept.
     """
-    session = replace(_begin(command, backend), startup_seconds=startup_seconds)
+    backend = registry.load(config.backend, config.precision)
+    summary: dict[str, Any] = {"startup_seconds": time.perf_counter() - common.STARTED}
+    session = begin(config, backend)
     folder, console = session.folder, session.console
-    summary: dict[str, Any] = {"startup_seconds": startup_seconds}
 
     def keep(part: str, found: dict[str, Any]) -> None:
         """Add a part to the summary, so that what is known stays if the next one is interrupted."""
@@ -102,113 +55,18 @@ def run(command: Kaggle, backend: Backend, startup_seconds: float | None = None)
         folder.write_json("summary.json", summary | memory)
 
     try:
-        console.print(f"\n1. train on {_images(session, 'train')}, validate on the rest")
+        console.print(f"\n1. train on {images_in(session, 'train')}, validate on the rest")
         keep("validation", _validate(session))
-        console.print(f"\n2. train anew on {_images(session, 'train_valid')}")
+        console.print(f"\n2. train anew on {images_in(session, 'train_valid')}")
         net, training = _retrain(session)
         keep("training", asdict(training))
-        console.print(f"\n3. predict {_images(session, 'test')}")
+        console.print(f"\n3. predict {images_in(session, 'test')}")
         keep("test", _predict_and_submit(session, net))
     except KeyboardInterrupt as interrupt:
         epochs = counted(len(folder.metrics), "finished epoch")
         raise KeyboardInterrupt(f"interrupted: {epochs}, kept in {folder.path}") from interrupt
     console.print(f"results in {folder.path}", soft_wrap=True)
-
-
-# --- Beginning -------------------------------------------------------------------------------------------------------
-
-
-def _begin(command: Kaggle, backend: Backend) -> Session:
-    """Check what can be checked, sort the files, look at all of them, then say what will run."""
-    config, console = command.config, make_console()
-    devices = backend.devices.get_devices(config.device)
-    # Reading settings raises for those that cannot work, before anything is written.
-    backend.devices.describe(devices, config.precision, config.compile)
-    check_output(config.output)
-    if config.data_dir is None:
-        write_kaggle_shapes(EMBEDDED, SHAPES_LABELLED, SHAPES_TEST)
-    data_dir = config.data_dir or EMBEDDED
-    files = reorg_cifar10_data(data_dir, config.valid_ratio)
-    check_batch_size(files.num_train, config.batch_size, config.image_size)
-    check_batch_size(files.num_train_valid, config.batch_size, config.image_size)
-    test = list_test_images(data_dir)
-    _check_answers(data_dir, test)
-    # What cannot be read should be said now, not after a training; and no run folder stays behind.
-    load_split(data_dir, "train_valid", files.classes, config.image_size, config.workers)
-    _check_test_images(test, config, console)
-    folder = RunFolder(config.output, f"{config.backend}-{command.name}")
-    session = Session(backend, config, devices, data_dir, files, test, folder, console)
-    description = _describe(session)
-    print_block(console, description)
-    folder.write_json(
-        "config.json", record(command.name, backend, config, files.classes, description)
-    )
-    return session
-
-
-def _check_answers(data_dir: Path, test: Unlabelled) -> None:
-    """Raise UserError for a ``testLabels.csv`` that no submission could be scored with."""
-    path = data_dir / TEST_LABELS
-    if path.exists() and not set(read_csv_labels(path)) & set(test.ids):
-        raise UserError(
-            f"{path} has no label for any image of {data_dir / 'test'}: "
-            "put the labels of these images there, or none"
-        )
-
-
-def _check_test_images(test: Unlabelled, config: KaggleConfig, console: Console) -> None:
-    """Raise UserError if a test image cannot be read."""
-    chunks = test.chunks(config.image_size, _chunk_size(config), config.workers)
-    with CountingProgress(console, "checking test images", len(test.names)) as progress:
-        for chunk, _ in chunks:
-            progress.add(len(chunk))
-
-
-def _describe(session: Session) -> dict[str, str]:
-    """Return the block that the run begins with, name by name."""
-    config, files, backend = session.config, session.files, session.backend
-    height, width = session.image_size
-    embedded = "" if config.data_dir else ", the embedded shapes as a competition"
-    return {
-        "chapter": "Kaggle CIFAR-10",
-        "backend": describe_backend(backend),
-        "data": f"{session.data_dir}{embedded}: {_images(session, 'train_valid')}, {_images(session, 'test')}, "
-        f"{height} x {width}, {counted(len(files.classes), 'class', 'classes')}",
-        "sorted": f"{session.data_dir / 'train_valid_test'}: {files.num_train:,} to train on, {files.num_valid:,} to "
-        f"validate ({files.valid_per_class} of each class); {files.placed}",
-        "preset": config.preset + ("" if _as_preset(config) else ", with changes"),
-        "training": f"ResNet-18, batch {config.batch_size}, twice {counted(config.num_epochs, 'epoch')}, "
-        f"SGD lr {config.lr:g}, times {config.lr_decay:g} every {counted(config.lr_period, 'epoch')}, "
-        f"momentum 0.9, weight decay {config.wd:g}",
-        "augment": f"resize to {round(1.25 * height)}, crop to {height}, flip, normalize",
-        "pipeline": describe_pipeline(backend, config),
-        "seed": str(config.seed),
-        **describe_machine(backend, config, session.devices),
-        "output": str(session.folder.path),
-    }
-
-
-def _as_preset(config: KaggleConfig) -> bool:
-    """Tell whether what is trained is what the preset says."""
-    preset = KAGGLE_PRESETS[config.preset]
-    where: dict[str, Any] = {
-        "output": None,
-        "device": "auto",
-        "workers": None,
-        "seed": 0,
-        "data_dir": None,
-    }
-    return replace(config, backend=preset.backend, **where) == preset
-
-
-def _images(session: Session, split: str) -> str:
-    """Return how many images a split has, in words."""
-    files = session.files
-    if split == "train_valid":
-        return f"all {counted(files.num_train_valid, 'labelled image')}"
-    if split == "test":
-        return counted(files.num_test, "test image")
-    return counted(files.num_train, "image")
+    return 0
 
 
 # --- Training --------------------------------------------------------------------------------------------------------
@@ -395,12 +253,6 @@ def _predict_and_submit(session: Session, net: Net) -> dict[str, Any]:
     return found
 
 
-def _chunk_size(config: KaggleConfig) -> int:
-    """Return how many test images are decoded and predicted together: whole batches, at least one."""
-    most = min(STREAMED, STREAMED_BYTES // (3 * config.image_size**2))
-    return config.batch_size * max(most // config.batch_size, 1)
-
-
 def _predict(session: Session, net: Net) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """Return the label of each test image, and the first images, as many as are drawn.
 
@@ -410,7 +262,7 @@ def _predict(session: Session, net: Net) -> tuple[NDArray[np.int64], NDArray[np.
     batched = _batched(session)
     labels: list[NDArray[np.int64]] = []
     first = np.empty((0, *session.image_size, 3), np.uint8)
-    chunks = test.chunks(config.image_size, _chunk_size(config), config.workers)
+    chunks = test.chunks(config.image_size, chunk_size(config))
     with CountingProgress(session.console, "predicting", len(test.names)) as progress:
         for _, images in chunks:
             unknown = np.zeros(len(images), np.int64)

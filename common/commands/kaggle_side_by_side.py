@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from common.cli import Kaggle
-from common.commands.kaggle import EMBEDDED, MOST_LINES, SHEET
+from common.commands.kaggle import MOST_LINES, SHEET
+from common.commands.kaggle_session import EMBEDDED
 from common.commands.run_folder import RunFolder
 from common.commands.tables import (
     START_AND_MEMORY,
@@ -21,6 +21,7 @@ from common.commands.tables import (
     read_json,
     read_run,
 )
+from common.config import KaggleConfig
 from common.datasets.decoding import read_images
 from common.datasets.kaggle import list_test_images
 from common.datasets.submission import read_submission
@@ -54,7 +55,7 @@ FAIRNESS = {
 
 def report(
     console: Console,
-    command: Kaggle,
+    config: KaggleConfig,
     frameworks: Mapping[str, Framework],
     folder: RunFolder,
     arguments: Sequence[str],
@@ -67,7 +68,7 @@ def report(
     }
     labels = {name: read_submission(folder.path / name / "submission.csv") for name in frameworks}
     console.print()
-    console.print(_table(console, command, results))
+    console.print(_table(console, config, results))
     agreement = agreements(labels)
     console.print()
     console.print(_agreement_table(console, labels, agreement))
@@ -77,13 +78,13 @@ def report(
     console.print(
         f"all agree on {count - len(disagree):,} of {count:,} test images, {_written(everywhere)}"
     )
-    data_dir = command.config.data_dir or EMBEDDED
+    data_dir = config.data_dir or EMBEDDED
     styles = {name: framework.style for name, framework in frameworks.items()}
-    _draw_curves(folder.path / "backends.png", results, styles, data_dir.resolve().name, command)
+    _draw_curves(folder.path / "backends.png", results, styles, data_dir.resolve().name, config)
     if disagree:
         _draw_disagreements(folder.path / "disagreements.png", data_dir, labels, disagree)
     notes = [
-        FAIRNESS[command.config.pipeline],
+        FAIRNESS[config.pipeline],
         f"One after another, each in a process of its own. {START_AND_MEMORY}",
     ]
     console.print()
@@ -137,8 +138,8 @@ def _at(result: dict[str, Any], path: Sequence[str]) -> Any:
     return result if result != {} else None
 
 
-def _table(console: Console, command: Kaggle, results: Results) -> Table:
-    table = new_table(console, f"after {counted(command.config.num_epochs, 'epoch')}")
+def _table(console: Console, config: KaggleConfig, results: Results) -> Table:
+    table = new_table(console, f"after {counted(config.num_epochs, 'epoch')}")
     add_versions(table, results)
     for title, (path, form) in ROWS.items():
         numbers = [_at(result, path) for result in results.values()]
@@ -184,14 +185,13 @@ def _draw_curves(
     results: Results,
     styles: Mapping[str, Mapping[str, Any]],
     data: str,
-    command: Kaggle,
+    config: KaggleConfig,
 ) -> None:
     epochs = {
         name: [epoch for epoch in result["epochs"] if epoch["split"] == "train"]
         for name, result in results.items()
     }
     curves = curves_by_backend(epochs, "valid")
-    config = command.config
     title = f"{data}, {config.pipeline} pipeline, seed {config.seed}"
     plots.save_backends(path, curves, styles, title)
 

@@ -6,6 +6,8 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from common.cli import Parity
+from common.cli import backend_names
 from common.commands.run_folder import RunFolder
 from common.commands.training import make_console
-from common.interface import Backend, Framework
+from common.config import ParityConfig
+from common.errors import UserError
+from common.interface import Backend, Framework, Registry
 from common.parity.adapter import Subject
 from common.parity.comparison import Outcome
 from common.parity.data_checks import operation_pictures
@@ -43,7 +47,7 @@ QUICK = Extent(
 FAILED = 1  # the exit code where backends disagree with the arbiter
 
 
-def check_backend(backend: Backend, command: Parity, folder: Path) -> None:
+def check_backend(backend: Backend, config: ParityConfig, folder: Path) -> None:
     """Run the checks on one backend in this process, and write what they find into ``folder``.
 
     What a backend raises ends its checks; those before it are kept.
@@ -53,10 +57,10 @@ def check_backend(backend: Backend, command: Parity, folder: Path) -> None:
     console, began = make_console(), time.perf_counter()
     # Refuses what cannot work here.
     configuration = backend.devices.describe(
-        [backend.devices.cpu()], command.precision, command.compile
+        [backend.devices.cpu()], config.precision, config.compile
     )
-    extent = QUICK if command.quick else Extent()
-    checks = run_checks(backend, extent, command.seed, command.precision, command.compile)
+    extent = QUICK if config.quick else Extent()
+    checks = run_checks(backend, extent, config.seed, config.precision, config.compile)
     outcomes: list[Outcome] = []
     losses: list[float] = []
     pictures: Pictures = {}
@@ -66,12 +70,12 @@ def check_backend(backend: Backend, command: Parity, folder: Path) -> None:
             for outcome in checks:
                 outcomes.append(outcome)
                 status.update(f"{backend.name}: {len(outcomes)} checks, now after {outcome.check}")
-            if not command.quick:
+            if not config.quick:
                 around = _read_envelope(folder.parent)
-                subject = Subject(backend, around.kind, command.compile)
-                outcome, losses = free_running(subject, around, command.seed)
+                subject = Subject(backend, around.kind, config.compile)
+                outcome, losses = free_running(subject, around, config.seed)
                 outcomes.append(outcome)
-            if computing(command) == "fp32":
+            if computing(config) == "fp32":
                 pictures = operation_pictures(Subject(backend, "float32"))
     except Exception as raised:  # whatever a wrong backend may raise
         traceback.print_exc()
@@ -96,9 +100,9 @@ def check_backend(backend: Backend, command: Parity, folder: Path) -> None:
     )
 
 
-def computing(command: Parity) -> str:
+def computing(config: ParityConfig) -> str:
     """Return which configuration is checked, in words."""
-    return f"{command.precision}{', compiled' if command.compile else ''}"
+    return f"{config.precision}{', compiled' if config.compile else ''}"
 
 
 def declared(backend: Backend) -> tuple[str, ...]:
@@ -111,63 +115,88 @@ def declared(backend: Backend) -> tuple[str, ...]:
 
 
 # Loads the backend of a name and checks it in this process: calls `check_backend`, returns an exit code.
-Check = Callable[[str, Parity, Path], int]
+Check = Callable[[str, ParityConfig, Path], int]
 
 
-def run(
-    command: Parity,
+def run(config: ParityConfig, registry: Registry) -> int:
+    """Check each backend of ``--backend``, or each that is installed; return the exit code."""
+    every = list(registry.FRAMEWORKS)
+    names = (
+        backend_names(config.backend, every)
+        if config.backend
+        else [name for name in every if registry.installed(name)]
+    )
+    if not names:
+        raise UserError("no backend is installed: uv run --extra all brings all three")
+    frameworks = {name: registry.FRAMEWORKS[name] for name in names}
+    left_out = [] if config.backend else [name for name in every if name not in names]
+    check = partial(load_and_check, registry.__name__)
+    return check_each(config, frameworks, check, left_out)
+
+
+def load_and_check(package: str, name: str, config: ParityConfig, folder: Path) -> int:
+    """Load a backend from ``package`` and check it in this process; return the exit code."""
+    backend: Backend = import_module(package).load(name, config.precision)
+    check_backend(backend, config, folder)
+    return 0
+
+
+def check_each(
+    config: ParityConfig,
     frameworks: Mapping[str, Framework],
     check: Check,
     left_out: Sequence[str],
 ) -> int:
-    """Check each backend of ``frameworks`` in a process of its own; return 0, or 1 if one disagrees with the reference.
+    """Check each backend in a process of its own; return 0, or 1 if one disagrees with the reference.
 
-    Each process calls ``check``, a function of a module, with the backend's name, the command and the folder to write
+    Each process calls ``check``, a function of a module, with the backend's name, the options and the folder to write
     to. ``left_out`` are backends that are not installed. Raises UserError if the output cannot be written. Ctrl-C
     passes on as a KeyboardInterrupt that says which backends were checked and where the results are.
     """
     console = make_console()
-    folder = RunFolder(command.output, "parity")
-    _announce(console, command, frameworks, left_out)
-    folder.write_json("config.json", _record(command, frameworks))
+    folder = RunFolder(config.output, "parity")
+    _announce(console, config, frameworks, left_out)
+    folder.write_json("config.json", _record(config, frameworks))
     results: list[Results] = []
     try:
-        if not command.quick:
+        if not config.quick:
             with console.status("the arbiter trains, once true and six times perturbed"):
-                kind = "bfloat16" if command.precision == "bf16" else "float32"
-                _write_envelope(folder.path, envelope(FREE_STEPS, command.seed, kind))
+                kind = "bfloat16" if config.precision == "bf16" else "float32"
+                _write_envelope(folder.path, envelope(FREE_STEPS, config.seed, kind))
         for framework in frameworks.values():
-            results.append(_check_in_process(command, framework, check, folder.path))
+            results.append(_check_in_process(config, framework, check, folder.path))
     except KeyboardInterrupt as interrupt:
         names = ", ".join(result.backend for result in results) or "no backend"
         raise KeyboardInterrupt(
             f"interrupted: {names} finished, what was found is in {folder.path}"
         ) from interrupt
-    _report(console, command, frameworks, results, folder.path)
+    _report(console, config, frameworks, results, folder.path)
     return 0 if all(result.passed for result in results) else FAILED
 
 
-def _record(command: Parity, frameworks: Mapping[str, Framework]) -> dict[str, Any]:
+def _record(config: ParityConfig, frameworks: Mapping[str, Framework]) -> dict[str, Any]:
     """Return what ``config.json`` says of the checks."""
     wanted = tuple(p for framework in frameworks.values() for p in framework.packages)
     return {
         "command": "parity",
         "backends": list(frameworks),
         "config": {
-            "seed": command.seed,
-            "quick": command.quick,
-            "precision": command.precision,
-            "compile": command.compile,
+            "seed": config.seed,
+            "quick": config.quick,
+            "precision": config.precision,
+            "compile": config.compile,
         },
         "versions": environment.versions(wanted),
         "hardware": environment.hardware(),
     }
 
 
-def _check_in_process(command: Parity, framework: Framework, check: Check, folder: Path) -> Results:
+def _check_in_process(
+    config: ParityConfig, framework: Framework, check: Check, folder: Path
+) -> Results:
     """Check one backend in a process of its own."""
     name = framework.name
-    code = call_in_process(check, name, command, folder / name)
+    code = call_in_process(check, name, config, folder / name)
     if code:
         versions = environment.versions(framework.packages)
         return Results(name, versions, {}, (), (), error=f"its process ended with exit code {code}")
@@ -176,14 +205,14 @@ def _check_in_process(command: Parity, framework: Framework, check: Check, folde
 
 def _report(
     console: Console,
-    command: Parity,
+    config: ParityConfig,
     frameworks: Mapping[str, Framework],
     results: Sequence[Results],
     folder: Path,
 ) -> None:
     """Print the table and what went wrong, and write the report."""
-    around = None if command.quick else _read_envelope(folder)
-    console.print(table(console, results, computing(command)))
+    around = None if config.quick else _read_envelope(folder)
+    console.print(table(console, results, computing(config)))
     for result in results:
         if result.declared:
             names = ", ".join(line.partition(":")[0] for line in result.declared)
@@ -196,19 +225,19 @@ def _report(
         console.print(f"All checks passed: {names} {agree} with the arbiter.")
     styles = {name: framework.style for name, framework in frameworks.items()}
     report = folder / "report.html"
-    write_report(report, results, styles, around, command.seed, computing(command))
+    write_report(report, results, styles, around, config.seed, computing(config))
     console.print(f"report in {report}", soft_wrap=True)
 
 
 def _announce(
     console: Console,
-    command: Parity,
+    config: ParityConfig,
     frameworks: Mapping[str, Framework],
     left_out: Sequence[str],
 ) -> None:
-    extent = "quick" if command.quick else "full"
+    extent = "quick" if config.quick else "full"
     console.print(
-        f"Parity of {computing(command)}, {extent}, seed {command.seed}: each against the arbiter (NumPy)"
+        f"Parity of {computing(config)}, {extent}, seed {config.seed}: each against the arbiter (NumPy)"
     )
     for name, framework in frameworks.items():
         versions = environment.versions(framework.packages)

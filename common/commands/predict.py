@@ -12,36 +12,49 @@ from rich.cells import cell_len
 
 from common.augmentation.decisions import decide
 from common.augmentation.operations import Augmentation
-from common.cli import Predict
 from common.commands.convert import Stored
-from common.commands.training import describe_backend, make_console, make_network, padded
+from common.commands.training import (
+    describe_backend,
+    load_with_weights,
+    make_console,
+    make_network,
+    padded,
+)
+from common.config import PredictConfig
 from common.datasets.decoding import read_images
 from common.errors import UserError, UserNotice, counted, printable
-from common.interface import Backend, Device, Net
+from common.interface import Backend, Device, Net, Registry
 
 IMAGE_SIZE = 32  # of the book's images, where the file of weights says nothing
 WIDEST = 60  # columns of the images' names; a longer one pushes its line to the right, and no other
 UNREADABLE = 2  # the exit code where some images could not be read
 
 
-def run(command: Predict, backend: Backend, stored: Stored) -> int:
+def run(config: PredictConfig, registry: Registry) -> int:
+    """Load the backend and the weights, classify the images, and return the exit code."""
+    backend, stored = load_with_weights(config, registry)
+    assert stored is not None  # --weights is required
+    return classify(config, backend, stored)
+
+
+def classify(config: PredictConfig, backend: Backend, stored: Stored) -> int:
     """Print the class of each image, its probability and the milliseconds of the network; return the exit code.
 
     An image that cannot be read is named on standard error, and the others go on. Raises UserError for weights that
     cannot classify RGB images.
     """
     console = make_console()
-    device, *_ = backend.devices.get_devices(command.device)
+    device, *_ = backend.devices.get_devices(config.device)
     classes, augs = _classes(stored), _normalize(stored)
-    size = command.image_size or stored.image_size or IMAGE_SIZE
+    size = config.image_size or stored.image_size or IMAGE_SIZE
     net = make_network(backend, [device], stored.weights)
     what = f"{describe_backend(backend)}, {stored.path}: {counted(len(classes), 'class', 'classes')}, {size} x {size}"
     console.print(what, soft_wrap=True)
     # The first image would wait for what is made once, as a graph.
     probabilities(backend, net, np.zeros((size, size, 3), np.uint8), augs, device)
-    names = [printable(str(path), most=None) for path in command.images]
+    names = [printable(str(path), most=None) for path in config.images]
     width, failed = min(max(map(cell_len, names)), WIDEST), 0
-    for path, name in zip(command.images, names, strict=True):
+    for path, name in zip(config.images, names, strict=True):
         try:
             image = _read(path, size)
         except UserError as error:

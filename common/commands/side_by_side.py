@@ -6,14 +6,14 @@ each framework's own. This process imports none of them.
 
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from common.cli import Command, Kaggle
 from common.commands import kaggle_side_by_side
 from common.commands.run_folder import RunFolder
 from common.commands.tables import (
@@ -25,16 +25,14 @@ from common.commands.tables import (
     read_run,
 )
 from common.commands.training import make_console
+from common.config import TrainConfig, WithOutput
 from common.drawing import plots
-from common.errors import UserError
-from common.interface import Framework
+from common.errors import counted
+from common.interface import Framework, Registry
 from common.metrics import spread
 from common.system.processes import run_process
 
 Results = dict[str, dict[str, Any]]  # of each backend
-
-COMMANDS = ("train", "compare", "augment", "kaggle")
-
 
 SAME = "Same data, seed, initial weights and batches, "
 FAIRNESS = {
@@ -43,6 +41,10 @@ FAIRNESS = {
     "(BatchNorm's running variance, the place of Adam's epsilon).",
     "native": SAME + "but each framework draws and computes augmentations its own way: "
     "the curves differ by that too.",
+}
+EVALUATED = {
+    "batched": "Same weights and images: the accuracies differ by rounding.",
+    "native": "Same weights, but each framework loads the images its own way: the accuracies may differ by that.",
 }
 EXPLANATION = (
     "One after another, each in a process of its own. The book's timer leaves out loading and evaluation, "
@@ -53,45 +55,60 @@ OTHER_DEVICES = "Not all on the same kind of device: their speeds do not compare
 
 
 def run(
-    command: Command | Kaggle,
-    frameworks: Mapping[str, Framework],
+    command: str,
+    config: Any,
+    names: Sequence[str],
+    registry: Registry,
     script: Path,
     arguments: Sequence[str],
 ) -> int:
     """Run ``script`` with ``arguments`` once for each backend, compare the results, and return the exit code.
 
-    The first backend that fails ends it all, with its exit code. Raises UserError for a command that cannot be compared
-    and for an output that cannot be written. Ctrl-C stops the running backend and passes on as a KeyboardInterrupt that
-    says what was kept.
+    The first backend that fails ends it all, with its exit code. Raises UserError for an output that cannot be written.
+    Ctrl-C stops the running backend and passes on as a KeyboardInterrupt that says what was kept.
     """
-    if command.name not in COMMANDS:
-        raise UserError(f"{command.name} takes one backend: give --backend one name")
-    console, config = make_console(), command.config
+    console, finished = make_console(), list[str]()
+    with _folder_for(command, config) as folder:
+        try:
+            for number, name in enumerate(names, start=1):
+                gap = "" if number == 1 else "\n"
+                console.print(f"{gap}{name}, {number} of {len(names)}", style="bold")
+                # The last of two options holds.
+                own = ["--backend", name]
+                own += ["--output", str(folder.path / name)] if folder else []
+                code = run_process([sys.executable, str(script), *arguments, *own])
+                if code:
+                    kept = f"{name} {_failure(code)}; {_kept(finished, folder)}"
+                    print(f"error: {kept}", file=sys.stderr)
+                    return code if code > 0 else 128 - code
+                finished.append(name)
+            if folder:
+                frameworks = {name: registry.FRAMEWORKS[name] for name in names}
+                if command == "kaggle":
+                    kaggle_side_by_side.report(console, config, frameworks, folder, arguments)
+                elif command != "augment":
+                    _report(console, command, config, frameworks, folder, arguments)
+                console.print(f"results in {folder.path}", soft_wrap=True)
+        except KeyboardInterrupt as interrupt:
+            raise KeyboardInterrupt(f"interrupted: {_kept(finished, folder)}") from interrupt
+    return 0
+
+
+@contextmanager
+def _folder_for(command: str, config: Any) -> Iterator[RunFolder | None]:
+    """Yield the folder for the backends' run folders, None if the command has none; an empty one does not stay."""
+    if not isinstance(config, WithOutput):
+        yield None
+        return
     made = config.output is None or not config.output.exists()
-    folder = RunFolder(config.output, f"{config.backend.replace(',', '-')}-{command.name}")
-    finished: list[str] = []
+    part = "compare" if getattr(config, "compare_augmentation", False) else command
+    names = getattr(config, "backend", "").replace(",", "-")
+    folder = RunFolder(config.output, f"{names}-{part}")
     try:
-        for number, name in enumerate(frameworks, start=1):
-            gap = "" if number == 1 else "\n"
-            console.print(f"{gap}{name}, {number} of {len(frameworks)}", style="bold")
-            # The last of two options holds.
-            own = ["--backend", name, "--output", str(folder.path / name)]
-            code = run_process([sys.executable, str(script), *arguments, *own])
-            if code:
-                print(f"error: {name} {_failure(code)}; {_kept(finished, folder)}", file=sys.stderr)
-                return code if code > 0 else 128 - code
-            finished.append(name)
-        if isinstance(command, Kaggle):
-            kaggle_side_by_side.report(console, command, frameworks, folder, arguments)
-        else:
-            _report(console, command, frameworks, folder, arguments)
-    except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(f"interrupted: {_kept(finished, folder)}") from interrupt
+        yield folder
     finally:
         if made and not any(folder.path.iterdir()):
             folder.path.rmdir()
-    console.print(f"results in {folder.path}", soft_wrap=True)
-    return 0
 
 
 def _failure(code: int) -> str:
@@ -100,11 +117,12 @@ def _failure(code: int) -> str:
     return f"was ended by signal {-code}" if code < 0 else f"failed with exit code {code}"
 
 
-def _kept(finished: Sequence[str], folder: RunFolder) -> str:
+def _kept(finished: Sequence[str], folder: RunFolder | None) -> str:
+    where = f", kept in {folder.path}" if folder else ""
     if finished:
-        return f"finished before: {', '.join(finished)}, kept in {folder.path}"
+        return f"finished before: {', '.join(finished)}{where}"
     return "no backend had finished" + (
-        f", what there is lies in {folder.path}" if any(folder.path.iterdir()) else ""
+        f", what there is lies in {folder.path}" if folder and any(folder.path.iterdir()) else ""
     )
 
 
@@ -113,22 +131,25 @@ def _kept(finished: Sequence[str], folder: RunFolder) -> str:
 
 def _report(
     console: Console,
-    command: Command,
+    command: str,
+    config: TrainConfig,
     frameworks: Mapping[str, Framework],
     folder: RunFolder,
     arguments: Sequence[str],
 ) -> None:
     """Compare what the backends left: print the table, and write ``comparison.json`` and for a training the picture."""
-    if command.name == "augment":
-        return
-    fairness = FAIRNESS[command.config.pipeline]
+    fairness = FAIRNESS[config.pipeline]
     console.print()
-    if command.name == "compare":
+    if config.compare_augmentation:
         results: Results = {
             name: read_json(folder.path / name / "comparison.json") for name in frameworks
         }
-        console.print(_augmentation_table(console, command, results))
+        console.print(_augmentation_table(console, config, results))
         notes = [fairness]
+    elif command == "evaluate":
+        results = {name: read_json(folder.path / name / "summary.json") for name in frameworks}
+        console.print(_accuracy_table(console, results))
+        notes = [EVALUATED[config.pipeline]]
     else:
         results = {
             name: _training(folder.path / name, framework.packages)
@@ -139,7 +160,7 @@ def _report(
         if len({result["device"].startswith("cpu") for result in results.values()}) > 1:
             notes.append(OTHER_DEVICES)
         styles = {name: framework.style for name, framework in frameworks.items()}
-        _draw(folder.path / "backends.png", command, results, styles)
+        _draw(folder.path / "backends.png", config, results, styles)
     console.print()
     for note in notes:
         console.print(note)
@@ -184,9 +205,17 @@ def _training_table(console: Console, results: Results) -> Table:
     return table
 
 
-def _augmentation_table(console: Console, command: Command, results: Results) -> Table:
+def _accuracy_table(console: Console, results: Results) -> Table:
+    table = new_table(console, "")
+    for name in results:
+        table.add_column(name, justify="right", overflow="fold")
+    table.add_row("test accuracy", *(f"{result['test_acc']:.3f}" for result in results.values()))
+    return table
+
+
+def _augmentation_table(console: Console, config: TrainConfig, results: Results) -> Table:
     """List what each backend gained by augmentation: the mean of the seeds, the lowest and the highest."""
-    table = new_table(console, f"{command.seeds} seed{'' if command.seeds == 1 else 's'}")
+    table = new_table(console, counted(len(config.all_seeds), "seed"))
     for title in ("augment", "train accuracy", "test accuracy"):
         table.add_column(title, overflow="fold")
     for name, by_augmentation in results.items():
@@ -198,10 +227,9 @@ def _augmentation_table(console: Console, command: Command, results: Results) ->
 
 
 def _draw(
-    path: Path, command: Command, results: Results, styles: Mapping[str, Mapping[str, Any]]
+    path: Path, config: TrainConfig, results: Results, styles: Mapping[str, Mapping[str, Any]]
 ) -> None:
     epochs = {name: result["epochs"] for name, result in results.items()}
-    config = command.config
     data = Path(config.data.name).name
     title = (
         f"{data}, augmentation: {config.augment}, {config.pipeline} pipeline, seed {config.seed}"

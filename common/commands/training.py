@@ -1,4 +1,4 @@
-"""What both chapters do around a training: say what will run, make the network and its batches, record the run."""
+"""What both chapters do around a training: load, say what will run, make network and batches, record the run."""
 
 import json
 import sys
@@ -9,13 +9,32 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from common.augmentation.operations import Augmentation, Normalize
-from common.config import RunConfig, plain
+from common.commands.convert import Stored, check_source, read_stored
+from common.config import PredictConfig, RunConfig, TrainConfig, plain
 from common.datasets import Dataset
 from common.errors import UserError, counted
-from common.interface import Backend, DataIter, Device, Net
+from common.interface import Backend, DataIter, Device, Net, Registry
 from common.system import environment
 from common.system.interrupts import WholeBatches
 from common.weights.canonical import Weights, network_sizes
+
+
+def load_with_weights(
+    config: TrainConfig | PredictConfig, registry: Registry
+) -> tuple[Backend, Stored | None]:
+    """Load the backend of ``--backend``, and read the file of ``--weights``, if any, with the one that can."""
+    name, path, precision = config.backend, config.weights, getattr(config, "precision", "fp32")
+    if path is None:
+        return registry.load(name, precision), None
+    kind = check_source(registry.FRAMEWORKS, path)
+    readers = [kind.backend] if kind.to_read else []
+    if kind.to_read and not registry.installed(kind.backend):
+        raise UserError(
+            f"{path} can only be read by {kind.backend}, which is not installed here: where it is, "
+            f"python run.py convert {path} weights.safetensors makes a file that every backend reads"
+        )
+    loaded = registry.load_several([name, *readers], precision=precision)
+    return loaded[name], read_stored(registry.FRAMEWORKS, path, loaded)
 
 
 def make_console() -> Console:

@@ -210,7 +210,7 @@ def _cache_written(path: Path) -> Iterator[Path]:
             yield temporary
     except UserError as error:
         if isinstance(error.__cause__, OSError):
-            raise UserError(f"{error} for the cache (--data-dir)") from error.__cause__
+            raise UserError(f"{error} for the cache (--cache-dir)") from error.__cause__
         raise
 
 

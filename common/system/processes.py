@@ -1,13 +1,18 @@
-"""Running a process that ends when this one does."""
+"""Exit codes, and processes that end when this one does."""
 
+import io
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
+
+from common.errors import UserError, UserNotice
+from common.system.interrupts import no_ctrl_c_is_lost
 
 # On a terminal, Ctrl-C reaches the child too; where it has not ended after so long, it has had no signal of its own.
 SECONDS_TO_END = 3.0
@@ -76,7 +81,36 @@ def call_in_process(function: Callable[..., int], *arguments: Any) -> int:
 
 
 def _exit_with(function: Callable[..., int], *arguments: Any) -> None:
-    sys.exit(function(*arguments))
+    sys.exit(exit_code(function, *arguments))
+
+
+def exit_code(function: Callable[..., int], *arguments: Any) -> int:
+    """Call ``function`` as a program runs it, and return the exit code that it returns.
+
+    It is 2 after a UserError, which is printed as one line, and 130 after Ctrl-C. Notices are one line each.
+    """
+    warnings.formatwarning = _format
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file may be anything
+    try:
+        with no_ctrl_c_is_lost():
+            return function(*arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or "interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+_format_warning = warnings.formatwarning
+
+
+def _format(message, category, *arguments):  # type: ignore[no-untyped-def]
+    """Show a notice as one line, and any other warning as Python does."""
+    if category is UserNotice:
+        return f"note: {message}\n"
+    return _format_warning(message, category, *arguments)
 
 
 @contextmanager

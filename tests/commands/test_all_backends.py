@@ -18,37 +18,13 @@ from test_run import ROOT, SMALL, finish, metrics, refused, start
 
 import backends
 import run
-from common import cli
-from common.cli import Command
 from common.commands import side_by_side
-from common.config import TrainConfig
 from common.drawing import plots
-from common.errors import UserError
-from common.interface import Framework
 
 NAMES = list(backends.FRAMEWORKS)
 
 
 # --- Which backends --------------------------------------------------------------------------------------------------
-
-
-def test_all_is_every_backend_and_a_list_is_what_it_names():
-    assert cli.backend_names("all", NAMES) == NAMES
-    assert cli.backend_names("tensorflow,mxnet", NAMES) == ["tensorflow", "mxnet"]
-    assert cli.backend_names("mxnet", NAMES) == ["mxnet"]
-
-
-@pytest.mark.parametrize(
-    ("chosen", "words"),
-    [
-        ("pytorch,caffe", ["unknown backend 'caffe'", *NAMES, "all"]),
-        ("pytorch,", ["unknown backend ''"]),
-        ("mxnet,pytorch,mxnet", ["mxnet,pytorch,mxnet", "twice"]),
-    ],
-)
-def test_a_wrong_list_is_refused_in_one_line(chosen, words, capsys):
-    code = run.main(["--backend", chosen])
-    refused((code, "", capsys.readouterr().err), *words)
 
 
 @pytest.mark.parametrize(
@@ -72,11 +48,22 @@ def test_a_framework_without_wheels_here_is_named(monkeypatch, capsys):
     refused((code, "", capsys.readouterr().err), "no wheels of mxnet", "beos ppc")
 
 
-def test_a_command_that_cannot_be_compared_is_refused(tmp_path):
-    command = Command("evaluate", TrainConfig("all", output=tmp_path / "out"))
-    with pytest.raises(UserError, match="evaluate takes one backend"):
-        side_by_side.run(command, {"a": Framework("a", "A", ("a",))}, Path(run.__file__), [])
-    assert not (tmp_path / "out").exists()
+def test_predict_takes_several_backends_and_needs_no_folder(stand_ins):
+    code, out, err = finish(stand_ins.without_folder("predict", "--weights", "w", "cat.png"))
+    assert code == 0, err
+    assert [line for line in out.splitlines() if line] == [
+        line for i, name in enumerate("abc", 1) for line in (f"{name}, {i} of 3", f"I am {name}")
+    ]
+
+
+def test_evaluate_compares_the_accuracies_of_one_file_of_weights(stand_ins):
+    body = 'write("summary.json", {"test_acc": "abc".index(name) / 10})\n'
+    code, out, err = finish(stand_ins(body, "evaluate", "--weights", "w"))
+    assert code == 0, err
+    rows = [" ".join(line.split()) for line in out.splitlines()]
+    assert "test accuracy 0.000 0.100 0.200" in rows
+    record = json.loads((stand_ins.output / "comparison.json").read_text())
+    assert record["backends"]["c"] == {"test_acc": 0.2}
 
 
 # --- The main job, with the frameworks themselves --------------------------------------------------------------------
@@ -99,7 +86,7 @@ def compared(everything, small_folder, tmp_path_factory) -> tuple[Path, str, flo
     code, out, err = finish(
         start(
             "--backend", "all", "--data", small_folder, *SMALL, "--output", folder,
-            "--data-dir", folder.parent / "data",
+            "--cache-dir", folder.parent / "data",
         ),
         timeout=300,
     )  # fmt: skip
@@ -168,7 +155,7 @@ def test_the_picture_has_a_line_of_each_backend(compared):
 
 @pytest.mark.slow
 def test_augment_and_comparison_take_all_backends_too(everything, small_folder, tmp_path):
-    shared = ["--data", small_folder, "--image-size", "8", "--data-dir", tmp_path / "data"]
+    shared = ["--data", small_folder, "--image-size", "8", "--cache-dir", tmp_path / "data"]
     two = ["--backend", "mxnet,pytorch", *shared, "--output"]
     code, _, err = finish(start("augment", *two, tmp_path / "drawn"), timeout=250)
     assert code == 0, err
@@ -193,7 +180,7 @@ def test_ctrl_c_stops_the_backend_that_runs_and_keeps_its_epochs(
     folder = tmp_path / "out"
     process = start(
         "--backend", "all", "--data", small_folder, *SMALL[:-1], "100000", "--output", folder,
-        "--data-dir", tmp_path / "data",
+        "--cache-dir", tmp_path / "data",
     )  # fmt: skip
     wait_until(lambda: (folder / NAMES[0] / "metrics.jsonl").exists(), process)
     process.send_signal(signal.SIGINT)
@@ -291,6 +278,20 @@ class StandIns:
             text=True,
             start_new_session=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        self.processes.append(process)
+        return process
+
+    def without_folder(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command that has no run folder."""
+        self.script.write_text('import sys\nprint("I am", sys.argv[-1])\n')
+        words = [*arguments, "--backend", "all"]
+        process = subprocess.Popen(
+            [sys.executable, "-c", DRIVER, str(self.script), *words],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         self.processes.append(process)
         return process

@@ -19,7 +19,8 @@ from safetensors.numpy import load_file
 import backends
 from common import cli
 from common.augmentation.operations import kaggle_test_augs, kaggle_train_augs
-from common.commands import kaggle
+from common.commands import kaggle, kaggle_session
+from common.commands.kaggle_session import chunk_size
 from common.config import KAGGLE_PRESETS, KaggleConfig, plain
 from common.errors import UserError
 from common.metrics import KaggleSummary
@@ -51,9 +52,8 @@ def competition(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(arguments: list[str]) -> None:
-    command = cli.parse(arguments, list(backends.FRAMEWORKS))
-    assert isinstance(command, cli.Kaggle)
-    kaggle.run(command, backends.load(command.config.backend), 1.5)
+    _, config = cli.parse(arguments, list(backends.FRAMEWORKS))
+    assert kaggle.run(config, backends) == 0
 
 
 @pytest.fixture(scope="module", params=list(backends.FRAMEWORKS))
@@ -347,7 +347,7 @@ def test_test_images_in_many_chunks_are_predicted_as_in_one(finished, competitio
         return net, summary
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kaggle, "STREAMED", 8)
+        patch.setattr(kaggle_session, "STREAMED", 8)
         patch.setattr(kaggle, "Timer", Clock)
         patch.setattr(kaggle, "_draw_predictions", drawn)
         patch.setattr(kaggle, "_validate", lambda session: {})
@@ -380,9 +380,7 @@ def test_ctrl_c_keeps_the_epochs_and_the_validation_so_far_and_says_where(
 
 
 def config_of(text: str) -> KaggleConfig:
-    command = cli.parse(["kaggle", *text.split()], ["pytorch"])
-    assert isinstance(command, cli.Kaggle)
-    return command.config
+    return cli.parse(["kaggle", *text.split()], ["pytorch"])[1]
 
 
 def test_the_demo_has_the_book_s_numbers_for_the_mean_of_the_losses():
@@ -403,19 +401,7 @@ def test_the_book_preset_has_the_numbers_of_the_exercise():
 )
 def test_test_images_are_streamed_in_whole_batches_few_where_they_are_large(size, batch, n):
     config = config_of(f"--backend pytorch --data-dir d --image-size {size} --batch-size {batch}")
-    assert kaggle._chunk_size(config) == n
-
-
-def test_without_a_folder_the_embedded_pictures_are_taken():
-    config = config_of("--backend pytorch")
-    assert (config.preset, config.data_dir) == ("quick", None)
-    assert config == config_of("--backend pytorch --preset quick")
-
-
-@pytest.mark.parametrize("preset", ["demo", "book"])
-def test_a_preset_without_its_data_says_how_to_get_them(preset):
-    with pytest.raises(UserError, match=r"--data-dir FOLDER"):
-        config_of(f"--backend pytorch --preset {preset}")
+    assert chunk_size(config) == n
 
 
 def test_every_hyperparameter_is_an_option():

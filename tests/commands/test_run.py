@@ -71,7 +71,7 @@ def trained(name, small_folder, tmp_path_factory) -> tuple[Path, str]:
     code, out, err = finish(
         start(
             "--backend", name, "--data", small_folder, *SMALL, "--output", folder,
-            "--data-dir", folder.parent / "data",
+            "--cache-dir", folder.parent / "data",
         )
     )  # fmt: skip
     assert code == 0, err
@@ -195,11 +195,11 @@ class InProcess:
         self.name, self.folder, self.capsys = name, folder, capsys
 
     def __call__(self, *arguments: object, command: str = "train") -> tuple[int, str, str]:
-        data_dir = () if "--data-dir" in arguments else ("--data-dir", self.folder / "data")
+        data_dir = () if "--cache-dir" in arguments else ("--cache-dir", self.folder / "data")
         words = [command, "--backend", self.name, *arguments, *data_dir]
         one_sheet = {"left-right flip": [RandomFlipLeftRight()]}
         sheets = one_sheet if command == "train" else gallery()
-        with mock.patch("common.commands.train.gallery", return_value=sheets):
+        with mock.patch("common.commands.augment.gallery", return_value=sheets):
             code = run.main([str(word) for word in words])
         captured = self.capsys.readouterr()
         return code, captured.out, captured.err
@@ -361,7 +361,7 @@ def test_no_network_and_no_data_says_how_to_get_it(tmp_path):
     name = any_backend()
     result = finish(
         start(
-            "--backend", name, "--preset", "book", "--data-dir", tmp_path, cwd=tmp_path, **OFFLINE
+            "--backend", name, "--preset", "book", "--cache-dir", tmp_path, cwd=tmp_path, **OFFLINE
         )
     )
     refused(result, "cifar-10-python.tar.gz", str(tmp_path))
@@ -371,7 +371,7 @@ def test_no_network_and_no_data_says_how_to_get_it(tmp_path):
 def test_a_truncated_archive_is_kept_aside_and_never_used(any_command, tmp_path):
     archive = tmp_path / "cifar-10-python.tar.gz"
     archive.write_bytes(b"half of it")
-    refused(any_command("--data", "cifar10", "--data-dir", tmp_path), "cifar-10-python.tar.gz")
+    refused(any_command("--data", "cifar10", "--cache-dir", tmp_path), "cifar-10-python.tar.gz")
     assert not archive.exists()
     assert [p.read_bytes() for p in tmp_path.glob("*.rejected*")] == [b"half of it"]
 
@@ -539,7 +539,7 @@ def test_ctrl_c_keeps_the_metrics_so_far_and_says_where(name, small_folder, tmp_
     process = start(
         "--backend", name, "--data", small_folder, "--image-size", "8", "--batch-size", "8",
         "--epochs", "100000", "--pipeline", pipeline, "--workers", "2",
-        "--output", folder, "--data-dir", tmp_path / "data",
+        "--output", folder, "--cache-dir", tmp_path / "data",
     )  # fmt: skip
     deadline = time.monotonic() + 120
     while not (folder / "metrics.jsonl").exists() or len(metrics(folder)) < 2:

@@ -16,12 +16,14 @@ from safetensors.numpy import load_file
 from common import interface
 from common.augmentation.decisions import decide, epoch_order
 from common.augmentation.operations import gallery, parse_augmentations
-from common.cli import Command
+from common.commands import augment
+from common.commands import session as sessions
 from common.commands import train as command
 from common.commands.convert import Stored
 from common.commands.run_folder import RunFolder
-from common.commands.train import Session, Trained
-from common.config import AdamConfig, TrainConfig
+from common.commands.session import Session
+from common.commands.train import Trained
+from common.config import AdamConfig, DataConfig, TrainConfig
 from common.datasets import Data
 from common.drawing.captions import captions, described
 from common.interface import Backend, Framework
@@ -29,7 +31,8 @@ from common.metrics import Epoch, Report, TrainingSummary
 from common.weights.canonical import initial_weights
 
 CONFIG = TrainConfig(
-    "notes",
+    preset="book",
+    backend="notes",
     augment="flip,crop",
     batch_size=16,
     num_epochs=3,
@@ -39,6 +42,7 @@ CONFIG = TrainConfig(
     device="cpu",
     seed=7,
 )
+IMAGE = random_dataset(1).images[0][:, :24]  # 32 x 24
 SUMMARY = TrainingSummary(0.5, 0.75, 0.375, 120, 1.0, 2.0, "[cpu]")
 
 
@@ -73,8 +77,8 @@ def session(backend: Backend, tmp_path: Path) -> Session:
     train = random_dataset(40, 0)
     train = replace(train, images=train.images[:, :, :24])  # 32 x 24
     data = Data("noise", train, random_dataset(20, 1))
-    image, console = train.images[0], Console(quiet=True)
-    return Session(backend, CONFIG, ["cpu"], data, image, RunFolder(tmp_path / "run", ""), console)
+    folder, console = RunFolder(tmp_path / "run", ""), Console(quiet=True)
+    return Session("train", backend, CONFIG, ["cpu"], data, folder, console)
 
 
 def test_every_option_of_a_training_reaches_the_backend(session, backend):
@@ -152,7 +156,7 @@ def test_start_up_and_memory_are_unknown_where_another_framework_read_the_weight
     monkeypatch.setattr(command.plots, "save_curves", mock.Mock())
     monkeypatch.setattr(command.environment, "peak_memory_mib", lambda: 123.5)
     stored = Stored(Path("x.pt"), {}, {}, reader)
-    command._train_and_record(replace(session, weights=stored, startup_seconds=1.5))
+    command.train_and_record(replace(session, weights=stored, startup_seconds=1.5))
     summary = json.loads((session.folder.path / "summary.json").read_text())
     found = summary["startup_seconds"], summary["peak_memory_mib"]
     assert found == ((1.5, 123.5) if own else (None, None))
@@ -161,7 +165,7 @@ def test_start_up_and_memory_are_unknown_where_another_framework_read_the_weight
 def test_a_training_leaves_its_own_summary_metrics_curves_and_weights(session, monkeypatch):
     monkeypatch.setattr(command.plots, "save_curves", save_curves := mock.Mock())
     monkeypatch.setattr(command.environment, "peak_memory_mib", lambda: 123.5)
-    command._train_and_record(replace(session, startup_seconds=1.5))
+    command.train_and_record(replace(session, startup_seconds=1.5))
     folder = session.folder.path
     used = {"startup_seconds": 1.5, "peak_memory_mib": 123.5}
     assert json.loads((folder / "summary.json").read_text()) == asdict(SUMMARY) | used
@@ -176,7 +180,9 @@ def test_a_training_leaves_its_own_summary_metrics_curves_and_weights(session, m
     assert held_out == "test acc"
 
 
-def test_ctrl_c_keeps_finished_epochs_and_curves_and_says_where(session, backend, monkeypatch):
+def test_ctrl_c_keeps_finished_epochs_and_curves_and_says_where(
+    backend, monkeypatch, small_folder, tmp_path
+):
     def train(*arguments):
         listener = arguments[-1]
         listener.on_report(Report(1, 1.0, 0.5, 0.5, 40, 1.0))
@@ -185,16 +191,21 @@ def test_ctrl_c_keeps_finished_epochs_and_curves_and_says_where(session, backend
         raise KeyboardInterrupt
 
     backend.trainer.train_ch13.side_effect = train
-    monkeypatch.setattr(command, "_begin", lambda *arguments: session)
-    monkeypatch.setattr(command, "_show", lambda session: None)
+    backend.devices.get_devices.return_value = ["cpu"]
+    backend.devices.describe.return_value = {"device": "a device"}
+    monkeypatch.setattr(command, "show", lambda session: None)
+    output = tmp_path / "out"
+    data = DataConfig(name=str(small_folder), cache_dir=tmp_path, image_size=8)
+    config = replace(CONFIG, data=data, batch_size=8, output=output)
+    frameworks = mock.Mock(**{"load.return_value": backend})
     with pytest.raises(KeyboardInterrupt, match="interrupted: 1 finished epoch, ") as interrupt:
-        command.run(Command("train", CONFIG), backend)
-    assert str(session.folder.path) in str(interrupt.value)
-    assert [line["epoch"] for line in metrics_of(session)] == [1]
-    assert sorted(path.name for path in session.folder.path.iterdir()) == [
-        "curves.png",
-        "metrics.jsonl",
-    ]
+        command.run(config, frameworks)
+    frameworks.load.assert_called_once_with("notes", "bf16")
+    assert str(output) in str(interrupt.value)
+    line = json.loads((output / "metrics.jsonl").read_text())
+    assert line["epoch"] == 1
+    names = ["config.json", "curves.png", "metrics.jsonl"]
+    assert sorted(path.name for path in output.iterdir()) == names
 
 
 def test_a_comparison_reports_mean_and_range_of_each(session, monkeypatch):
@@ -214,7 +225,7 @@ def test_a_comparison_reports_mean_and_range_of_each(session, monkeypatch):
         }.items()
     }
     session = replace(session, console=Console(file=io.StringIO(), width=200))
-    command._report_comparison(session, runs)
+    command.report_comparison(session, runs)
     assert session.console.file.getvalue().splitlines() == [
         "     none: train acc 0.850 (0.800 to 0.900, 2 seeds), "
         "test acc 0.550 (0.500 to 0.600, 2 seeds)",
@@ -231,10 +242,10 @@ def test_a_comparison_reports_mean_and_range_of_each(session, monkeypatch):
 
 
 def test_a_comparison_gives_both_the_same_seeds(session, monkeypatch):
-    monkeypatch.setattr(command, "_report_comparison", lambda session, runs: None)
+    monkeypatch.setattr(command, "report_comparison", lambda session, runs: None)
     train = mock.Mock(return_value=Trained(SUMMARY, [], {}))
     monkeypatch.setattr(command, "train", train)
-    command._compare(session, 3)
+    command.compare(replace(session, config=replace(CONFIG, compare_augmentation=True)))
     configs = [call.args[1] for call in train.mock_calls]
     assert configs == [
         replace(CONFIG, seed=seed, augment=augment)
@@ -245,8 +256,8 @@ def test_a_comparison_gives_both_the_same_seeds(session, monkeypatch):
 
 def test_the_block_at_the_start_says_what_will_run(session, backend):
     backend.devices.describe.return_value = {"device": "a device"}
-    config = replace(CONFIG, pipeline="native")
-    block = command._describe(replace(session, config=config), Command("compare", config, seeds=2))
+    config = replace(CONFIG, pipeline="native", compare_augmentation=True, seeds=2)
+    block = sessions.describe(replace(session, config=config, command="compare"))
     assert block["data"] == "shapes: 40 training images, 20 test images, 32 x 24, 10 classes"
     assert (
         block["training"] == "ResNet-18, batch 16, 3 epochs, Adam lr 0.5, betas 0.8 0.9, eps 0.001"
@@ -257,20 +268,13 @@ def test_the_block_at_the_start_says_what_will_run(session, backend):
 
 
 def test_the_sheet_of_training_images_shows_those_of_the_first_epoch(session, monkeypatch):
-    monkeypatch.setattr(command, "draw", lambda *arguments: ([], []))
-    monkeypatch.setattr(command.image_grid, "save_sheet", save_sheet := mock.Mock())
-    command._show(session)
+    monkeypatch.setattr(augment, "draw", lambda *arguments: ([], []))
+    monkeypatch.setattr(augment.image_grid, "save_sheet", save_sheet := mock.Mock())
+    augment.show(session)
     shown, train = save_sheet.call_args, session.data.train
     first = epoch_order(40, 7, 0)[:32]
     np.testing.assert_array_equal(shown.args[1], train.images[first])
     assert shown.kwargs["names"] == [train.classes[label] for label in train.labels[first]]
-
-
-def test_a_comparison_takes_as_many_seeds_as_are_asked_for(session, monkeypatch):
-    monkeypatch.setattr(command, "_begin", lambda *arguments: session)
-    monkeypatch.setattr(command, "_compare", compare := mock.Mock())
-    command.run(Command("compare", CONFIG, seeds=5), session.backend)
-    compare.assert_called_once_with(session, 5)
 
 
 def test_the_batched_pipeline_draws_with_the_decisions_of_the_seed(session, backend):
@@ -279,7 +283,7 @@ def test_the_batched_pipeline_draws_with_the_decisions_of_the_seed(session, back
     backend.transforms.to_images.side_effect = lambda X: [X]
     expected = decide(augs, np.arange(2, 7), 7, 0, (32, 24))
     said = [captions(expected, i) for i in range(5)]
-    assert command.draw(backend, session.image, augs, 5, CONFIG, "cpu", 2) == ([drawn], said)
+    assert augment.draw(backend, IMAGE, augs, 5, CONFIG, "cpu", 2) == ([drawn], said)
     _, decisions = backend.transforms.augment.call_args.args
     for mine, theirs in zip(decisions, expected, strict=True):
         for a, b in zip(vars(mine).values(), vars(theirs).values(), strict=True):
@@ -296,7 +300,7 @@ def test_the_native_pipeline_draws_with_the_framework_s_own_transforms(session, 
     )
     augs = parse_augmentations("flip,crop", (20, 20))
     config = replace(CONFIG, pipeline="native")
-    images, said = command.draw(backend, session.image, augs, 2, config, "cpu")
+    images, said = augment.draw(backend, IMAGE, augs, 2, config, "cpu")
     backend.devices.set_seed.assert_called_once_with(7)
     backend.transforms.native.assert_called_once_with(augs)
     np.testing.assert_array_equal(images, [levels] * 2)
@@ -307,11 +311,12 @@ def test_the_native_pipeline_draws_with_the_framework_s_own_transforms(session, 
 def test_each_sheet_shows_the_original_first_and_says_what_was_drawn(
     session, monkeypatch, pipeline
 ):
-    original, config = session.image, replace(CONFIG, pipeline=pipeline)
+    original, config = IMAGE, replace(CONFIG, pipeline=pipeline)
     height, width = original.shape[:2]
-    monkeypatch.setattr(command, "draw", lambda *arguments: ([original] * 7, list("abcdefg")))
-    monkeypatch.setattr(command.image_grid, "save_sheet", save_sheet := mock.Mock())
-    command._show(replace(session, config=config))
+    monkeypatch.setattr(augment, "example_image", lambda path: IMAGE)
+    monkeypatch.setattr(augment, "draw", lambda *arguments: ([original] * 7, list("abcdefg")))
+    monkeypatch.setattr(augment.image_grid, "save_sheet", save_sheet := mock.Mock())
+    augment.show(replace(session, config=config))
     *calls, _ = save_sheet.call_args_list
     assert [call.args[0].name for call in calls][3] == "augment-4-brightness.png"
     for call, augs in zip(calls, gallery().values(), strict=True):

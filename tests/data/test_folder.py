@@ -455,7 +455,7 @@ def test_full_disk_leaves_nothing_and_says_how_to_go_on(
     assert "the disk is full" in text
     assert str(data.parent / "cache") in text
     assert "choose another folder" in text
-    assert "--data-dir" in text
+    assert "--cache-dir" in text
     assert left_over(data) == []
 
 

@@ -20,8 +20,8 @@ from test_interface import FILES, contract, departures, first_lines, functions, 
 import backends
 from common.augmentation.decisions import decide
 from common.augmentation.operations import gallery, kaggle_train_augs
-from common.cli import Parity
 from common.commands.parity import check_backend
+from common.config import ParityConfig
 from common.interface import Backend
 from common.parity.results import load_results
 from common.weights.canonical import initial_weights
@@ -103,7 +103,7 @@ def without(file: str, name: str) -> Backend:
 def test_the_parity_command_says_which_function_an_unfinished_backend_lacks(
     file, name, tmp_path, capsys
 ):
-    check_backend(without(file, name), Parity((), quick=True), tmp_path / "numpy")
+    check_backend(without(file, name), ParityConfig(quick=True), tmp_path / "numpy")
     results = load_results(tmp_path / "numpy")
     assert not results.passed
     assert f"no attribute '{name}'" in results.error

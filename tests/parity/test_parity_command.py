@@ -13,10 +13,8 @@ from conftest import load_or_skip
 from numpy_backend import changed, numpy_backend
 
 import backends
-from common import cli
-from common.cli import Parity
 from common.commands import parity
-from common.errors import UserError
+from common.config import ParityConfig
 from common.parity import free_running
 from common.parity.adapter import Subject
 from common.parity.comparison import Difference, Outcome, Tolerance
@@ -40,20 +38,21 @@ from common.commands import parity
 from common.interface import Framework
 from common.reference import Conventions
 
-def check(name, command, folder):
+def check(name, config, folder):
     if name == "broken":
         sys.exit("the framework does not import")
     elif name == "copied":
         shutil.copytree(folder.parent.parent / "mixed" / "right", folder)
     else:
         conventions = Conventions(bn_epsilon=1e-3) if name == "wrong" else Conventions()
-        parity.check_backend(numpy_backend(conventions), command, folder)
+        parity.check_backend(numpy_backend(conventions), config, folder)
     return 0
 
 if __name__ == "__main__":
-    command = cli.parse(sys.argv[1:], ["right", "wrong", "broken", "copied"])
-    frameworks = {{name: Framework(name, name, ("numpy",)) for name in command.backends}}
-    sys.exit(parity.run(command, frameworks, check, ["absent"]))
+    _, config = cli.parse(sys.argv[1:], ["right", "wrong", "broken", "copied"])
+    names = config.backend.split(",")
+    frameworks = {{name: Framework(name, name, ("numpy",)) for name in names}}
+    sys.exit(parity.check_each(config, frameworks, check, ["absent"]))
 """
 
 
@@ -166,7 +165,7 @@ def test_what_a_backend_raises_is_a_failure_and_keeps_the_checks_before_it(tmp_p
         augment=None,
     )
     right_transforms = changed(backend, "weights", get_weights=lambda net: without_bias(get(net)))
-    parity.check_backend(wrong, Parity((), quick=True), tmp_path / "raises")
+    parity.check_backend(wrong, ParityConfig(quick=True), tmp_path / "raises")
     results = load_results(tmp_path / "raises")
     assert results.error.startswith("TypeError: ")
     assert not results.passed
@@ -220,37 +219,6 @@ def test_the_command_proves_every_installed_backend(tmp_path):
     )
     assert process.returncode == 0, process.stdout + process.stderr
     assert "All checks passed: pytorch, mxnet, tensorflow agree" in process.stdout
-
-
-# --- The command line ------------------------------------------------------------------------------------------------
-
-
-def test_backends_may_be_repeated_joined_or_left_out():
-    names = list(backends.FRAMEWORKS)
-    parsed = cli.parse(["parity", "--backend", "mxnet", "--backend", "pytorch"], names)
-    assert parsed == Parity(("mxnet", "pytorch"))
-    parsed = cli.parse(["parity", "--backend", "mxnet,pytorch", "--seed", "3"], names)
-    assert parsed == Parity(("mxnet", "pytorch"), seed=3)
-    assert cli.parse(["parity"], names) == Parity(())
-    fast = cli.parse(["parity", "--precision", "bf16", "--compile"], names)
-    assert fast == Parity((), precision="bf16", compile=True)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--backend", "jax"], "unknown backend 'jax'"),
-        (["--backend", "mxnet", "--backend", "mxnet"], "names a backend twice"),
-        (["--backend", "all", "--backend", "mxnet"], "all is all of them"),
-        (["--backend", ""], "unknown backend ''"),
-        (["--seed", "-1"], "--seed -1: must be from 0"),
-        (["--steps", "3"], "unrecognized arguments"),
-        (["--precision", "fp16"], "invalid choice: 'fp16'"),
-    ],
-)
-def test_wrong_options_are_refused_in_one_line(arguments, message):
-    with pytest.raises(UserError, match=message):
-        cli.parse(["parity", *arguments], list(backends.FRAMEWORKS))
 
 
 # --- Free-running training -------------------------------------------------------------------------------------------

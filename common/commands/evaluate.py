@@ -1,0 +1,21 @@
+"""`run.py evaluate`: the test accuracy of weights from a file."""
+
+from common.commands.session import batches, network, session_of
+from common.config import TrainConfig
+from common.errors import counted
+from common.interface import Registry
+from common.metrics import Timer
+
+
+def run(config: TrainConfig, registry: Registry) -> int:
+    """Compute the accuracy of the file's weights on the test images, record it, and return the exit code."""
+    with session_of("evaluate", config, registry) as session:
+        test = session.data.test
+        net = network(session, config.seed)
+        test_iter = batches(session, config, test, False)
+        timer = Timer()
+        accuracy = session.backend.trainer.evaluate_accuracy_gpu(net, test_iter)
+        summary = {"test_acc": accuracy, "examples": len(test), "seconds": timer.stop()}
+        session.console.print(f"test acc {accuracy:.3f} on {counted(len(test), 'image')}")
+        session.folder.write_json("summary.json", summary)
+    return 0

@@ -1,0 +1,150 @@
+"""What the Kaggle chapter begins with: it sorts the files, looks at all of them and says what will run."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from common.commands.run_folder import RunFolder, check_output
+from common.commands.training import (
+    check_batch_size,
+    describe_backend,
+    describe_machine,
+    describe_pipeline,
+    make_console,
+    print_block,
+    record,
+)
+from common.config import KAGGLE_PRESETS, SHAPES_LABELLED, SHAPES_TEST, KaggleConfig
+from common.datasets.kaggle import (
+    Reorganized,
+    Unlabelled,
+    list_test_images,
+    load_split,
+    read_csv_labels,
+    reorg_cifar10_data,
+)
+from common.datasets.kaggle_shapes import write_kaggle_shapes
+from common.datasets.submission import TEST_LABELS
+from common.drawing.progress import CountingProgress
+from common.errors import UserError, counted
+from common.interface import Backend, Device
+
+EMBEDDED = Path("data/kaggle-shapes")
+STREAMED = 1024  # test images that are decoded and predicted together, about
+STREAMED_BYTES = 2**26  # of large images it is fewer: four such chunks are in memory
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the chapter needs: the backend, its devices, the competition's files and where results go."""
+
+    backend: Backend
+    config: KaggleConfig
+    devices: list[Device]
+    data_dir: Path
+    files: Reorganized
+    test: Unlabelled
+    folder: RunFolder
+    console: Console
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels that all images are brought to."""
+        return self.config.image_size, self.config.image_size
+
+    @property
+    def data_name(self) -> str:
+        """What the competition is called in pictures and in the weights: as its folder, also where that is '.'."""
+        return self.data_dir.resolve().name
+
+
+def begin(config: KaggleConfig, backend: Backend) -> Session:
+    """Check what can be checked, sort the files, look at all of them, then say what will run."""
+    console = make_console()
+    devices = backend.devices.get_devices(config.device)
+    # Reading settings raises for those that cannot work, before anything is written.
+    backend.devices.describe(devices, config.precision, config.compile)
+    check_output(config.output)
+    if config.data_dir is None:
+        write_kaggle_shapes(EMBEDDED, SHAPES_LABELLED, SHAPES_TEST)
+    data_dir = config.data_dir or EMBEDDED
+    files = reorg_cifar10_data(data_dir, config.valid_ratio)
+    check_batch_size(files.num_train, config.batch_size, config.image_size)
+    check_batch_size(files.num_train_valid, config.batch_size, config.image_size)
+    test = list_test_images(data_dir)
+    _check_answers(data_dir, test)
+    # What cannot be read should be said now, not after a training; and no run folder stays behind.
+    load_split(data_dir, "train_valid", files.classes, config.image_size)
+    _check_test_images(test, config, console)
+    folder = RunFolder(config.output, f"{config.backend}-kaggle")
+    session = Session(backend, config, devices, data_dir, files, test, folder, console)
+    description = _describe(session)
+    print_block(console, description)
+    folder.write_json("config.json", record("kaggle", backend, config, files.classes, description))
+    return session
+
+
+def _check_answers(data_dir: Path, test: Unlabelled) -> None:
+    """Raise UserError for a ``testLabels.csv`` that no submission could be scored with."""
+    path = data_dir / TEST_LABELS
+    if path.exists() and not set(read_csv_labels(path)) & set(test.ids):
+        raise UserError(
+            f"{path} has no label for any image of {data_dir / 'test'}: "
+            "put the labels of these images there, or none"
+        )
+
+
+def _check_test_images(test: Unlabelled, config: KaggleConfig, console: Console) -> None:
+    """Raise UserError if a test image cannot be read."""
+    chunks = test.chunks(config.image_size, chunk_size(config))
+    with CountingProgress(console, "checking test images", len(test.names)) as progress:
+        for chunk, _ in chunks:
+            progress.add(len(chunk))
+
+
+def _describe(session: Session) -> dict[str, str]:
+    """Return the block that the run begins with, name by name."""
+    config, files, backend = session.config, session.files, session.backend
+    height, width = session.image_size
+    embedded = "" if config.data_dir else ", the embedded shapes as a competition"
+    return {
+        "chapter": "Kaggle CIFAR-10",
+        "backend": describe_backend(backend),
+        "data": f"{session.data_dir}{embedded}: {images_in(session, 'train_valid')}, {images_in(session, 'test')}, "
+        f"{height} x {width}, {counted(len(files.classes), 'class', 'classes')}",
+        "sorted": f"{session.data_dir / 'train_valid_test'}: {files.num_train:,} to train on, {files.num_valid:,} to "
+        f"validate ({files.valid_per_class} of each class); {files.placed}",
+        "preset": config.preset + ("" if _as_preset(config) else ", with changes"),
+        "training": f"ResNet-18, batch {config.batch_size}, twice {counted(config.num_epochs, 'epoch')}, "
+        f"SGD lr {config.lr:g}, times {config.lr_decay:g} every {counted(config.lr_period, 'epoch')}, "
+        f"momentum 0.9, weight decay {config.wd:g}",
+        "augment": f"resize to {round(1.25 * height)}, crop to {height}, flip, normalize",
+        "pipeline": describe_pipeline(backend, config),
+        "seed": str(config.seed),
+        **describe_machine(backend, config, session.devices),
+        "output": str(session.folder.path),
+    }
+
+
+def _as_preset(config: KaggleConfig) -> bool:
+    """Tell whether what is trained is what the preset says."""
+    preset = KAGGLE_PRESETS[config.preset]
+    free = ("backend", "output", "device", "workers", "seed", "data_dir")
+    return replace(config, **{name: getattr(preset, name) for name in free}) == preset
+
+
+def images_in(session: Session, split: str) -> str:
+    """Return how many images a split has, in words."""
+    files = session.files
+    if split == "train_valid":
+        return f"all {counted(files.num_train_valid, 'labelled image')}"
+    if split == "test":
+        return counted(files.num_test, "test image")
+    return counted(files.num_train, "image")
+
+
+def chunk_size(config: KaggleConfig) -> int:
+    """Return how many test images are decoded and predicted together: whole batches, at least one."""
+    most = min(STREAMED, STREAMED_BYTES // (3 * config.image_size**2))
+    return config.batch_size * max(most // config.batch_size, 1)

@@ -1,0 +1,185 @@
+"""What `train`, `augment` and `evaluate` share: they check, load and say what will run, and keep what comes of it."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+import common
+from common.augmentation.operations import Augmentation, parse_augmentations
+from common.commands.convert import Stored
+from common.commands.run_folder import RunFolder, check_output
+from common.commands.training import (
+    check_batch_size,
+    describe_backend,
+    describe_machine,
+    describe_pipeline,
+    load_batches,
+    load_with_weights,
+    make_console,
+    make_network,
+    print_block,
+    record,
+)
+from common.config import PRESETS, TrainConfig
+from common.datasets import Data, Dataset, load_data
+from common.datasets.images import read_image
+from common.errors import UserError, counted
+from common.interface import Backend, DataIter, Device, Net, Registry
+from common.weights.canonical import initial_weights
+
+PARTS = {"augment": ", drawn only", "evaluate": ", weights evaluated only"}  # of the chapter
+LONGEST_SIDE = 512  # pixels of the example image; a larger one is shrunk before it is drawn
+
+
+@dataclass(frozen=True)
+class Session:
+    """What every command of the chapter needs: the backend, its devices, the data and where results go."""
+
+    command: str  # train, compare, augment or evaluate
+    backend: Backend
+    config: TrainConfig
+    devices: list[Device]
+    data: Data
+    folder: RunFolder
+    console: Console
+    weights: Stored | None = None  # the file's of --weights
+    startup_seconds: float | None = None  # until the framework was loaded
+
+
+@contextmanager
+def session_of(command: str, config: TrainConfig, registry: Registry) -> Iterator[Session]:
+    """Check what can be checked before anything is written, say what will run, and yield what the command needs.
+
+    Raises UserError for what the user can correct. Ctrl-C passes on as a KeyboardInterrupt that says what was kept.
+    """
+    backend, weights = load_with_weights(config, registry)
+    startup_seconds = time.perf_counter() - common.STARTED
+    console = make_console()
+    devices = backend.devices.get_devices(config.device)
+    # Fail early: `describe` raises UserError for settings that cannot work here.
+    backend.devices.describe(devices, config.precision, config.compile)
+    parse_augmentations(config.augment, (config.data.image_size, config.data.image_size))
+    check_output(config.output)
+    if config.image is not None:
+        read_image(config.image, LONGEST_SIDE)
+    data = load_data(
+        config.data.name,
+        data_dir=config.data.cache_dir,
+        image_size=config.data.image_size,
+        limit=config.data.limit,
+    )
+    if command in ("train", "compare"):
+        _check_batches(data.train, config.batch_size)
+    if weights is not None:
+        weights.check_data(data.name, data.train.classes)
+    folder = RunFolder(config.output, f"{config.backend}-{command}")
+    session = Session(
+        command, backend, config, devices, data, folder, console, weights, startup_seconds
+    )
+    description = describe(session)
+    print_block(console, description)
+    config_json = record(command, backend, config, data.train.classes, description)
+    folder.write_json("config.json", config_json | {"seeds": config.all_seeds})
+    try:
+        yield session
+    except KeyboardInterrupt as interrupt:
+        epochs = counted(len(folder.metrics), "finished epoch")
+        raise KeyboardInterrupt(f"interrupted: {epochs}, kept in {folder.path}") from interrupt
+    console.print(f"results in {folder.path}", soft_wrap=True)
+
+
+def _check_batches(train: Dataset, batch_size: int) -> None:
+    num_examples = len(train)
+    check_batch_size(num_examples, batch_size, max(train.images.shape[1:3]))
+    num_batches = -(-num_examples // batch_size)
+    if num_batches < 5:
+        raise UserError(
+            f"--batch-size {batch_size} makes only {num_batches} batches of {num_examples} images, and the chapter "
+            f"reports five times an epoch: use --batch-size {max(num_examples // 5, 1)} or less, or more images"
+        )
+
+
+def describe(session: Session) -> dict[str, str]:
+    """Return the block that a run begins with, name by name."""
+    config, data, backend = session.config, session.data, session.backend
+    height, width = data.train.images.shape[1:3]
+    classes = counted(len(data.train.classes), "class", "classes")
+    description = {
+        "chapter": "image augmentation" + PARTS.get(session.command, ""),
+        "backend": describe_backend(backend),
+        "data": f"{config.data.name}: {counted(len(data.train), 'training image')}, "
+        f"{counted(len(data.test), 'test image')}, {height} x {width}, {classes}",
+    }
+    if config.weights is not None:
+        description["weights"] = str(config.weights)
+    if session.command in ("train", "compare"):
+        if config.weights is not None:
+            description["weights"] += ", to start from; the optimizer starts fresh"
+        adam = config.adam
+        description |= {
+            "preset": config.preset + ("" if _as_preset(config) else ", with changes"),
+            "training": f"ResNet-18, batch {config.batch_size}, {counted(config.num_epochs, 'epoch')}, "
+            f"Adam lr {adam.lr:g}, betas {adam.betas[0]:g} {adam.betas[1]:g}, eps {adam.eps:g}",
+            "augment": config.augment,
+        }
+    if session.weights is not None and (images := _images_of(session.weights)):
+        description["images"] = images
+    description["pipeline"] = describe_pipeline(backend, config)
+    if session.command != "evaluate":
+        description["seed"] = ", ".join(map(str, config.all_seeds))
+    description |= describe_machine(backend, config, session.devices)
+    return description | {"output": str(session.folder.path)}
+
+
+def _images_of(stored: Stored) -> str:
+    """Return what is done to all images because a file's network learnt from such images, '' for nothing."""
+    if stored.normalize is not None:
+        return "normalized, as those were that the weights have learnt from"
+    return (
+        "" if "classes" in stored.metadata else "not normalized: the weights do not say of theirs"
+    )
+
+
+def _as_preset(config: TrainConfig) -> bool:
+    """Tell whether what is trained is what the preset says."""
+    preset = PRESETS[config.preset]
+    names = ("backend", "output", "image", "device", "workers", "seed", "compare_augmentation")
+    free: dict[str, Any] = {name: getattr(preset, name) for name in (*names, "seeds")}
+    data = replace(config.data, cache_dir=preset.data.cache_dir)
+    return replace(config, data=data, **free) == preset
+
+
+def example_image(path: Path | None) -> NDArray[np.uint8]:
+    """Return the image to augment, (height, width, 3): the file's, or scikit-image's photograph of the cat Chelsea."""
+    # `skimage.data.chelsea()` reads the same file, after an import of half a second.
+    found = Path(str(files("skimage"))) / "data" / "chelsea.png" if path is None else path
+    return read_image(found, LONGEST_SIDE)
+
+
+def network(session: Session, seed: int) -> Net:
+    """Return the network with the weights of the file, or those of the seed, ready for the devices."""
+    num_classes = len(session.data.train.classes)
+    stored = session.weights
+    weights = stored.weights if stored else initial_weights(num_classes, seed=seed)
+    config = session.config
+    return make_network(session.backend, session.devices, weights, config.precision, config.compile)
+
+
+def batches(session: Session, config: TrainConfig, dataset: Dataset, is_train: bool) -> DataIter:
+    """Return the batches of a split; only training images are augmented.
+
+    All are normalized if the network of ``--weights`` has learnt from normalized images.
+    """
+    size = dataset.images.shape[1], dataset.images.shape[2]
+    augs: Sequence[Augmentation] = parse_augmentations(config.augment, size) if is_train else ()
+    if session.weights is not None and (normalize := session.weights.normalize):
+        augs = (*augs, normalize)
+    return load_batches(session.backend, config, dataset, augs, is_train, session.devices[0])
