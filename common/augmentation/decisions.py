@@ -34,6 +34,7 @@ CROP_ATTEMPTS = 10  # as torchvision and MXNet do before they fall back to the c
 
 # Positions in the last axis of `Jitters.factors`, and the values of `Jitters.order`.
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+PROPERTIES = ("brightness", "contrast", "saturation", "hue")
 
 
 def _mix(z: Bits) -> Bits:
@@ -79,12 +80,19 @@ class FlipsLeftRight:
 
     flips: NDArray[np.bool_]
 
+    def caption(self, i: int) -> list[str]:
+        """Return what was drawn for image ``i``, in lines: as every decision does."""
+        return ["mirrored" if self.flips[i] else "not mirrored"]
+
 
 @dataclass(frozen=True)
 class FlipsTopBottom:
     """``flips``: bool (n,), which images to turn upside down."""
 
     flips: NDArray[np.bool_]
+
+    def caption(self, i: int) -> list[str]:
+        return ["upside down" if self.flips[i] else "not upside down"]
 
 
 @dataclass(frozen=True)
@@ -99,6 +107,13 @@ class Crops:
     rows: NDArray[np.float32]
     columns: NDArray[np.float32]
 
+    def caption(self, i: int) -> list[str]:
+        """Return the box, height × width at (top, left) in pixels; nothing if all boxes are the whole image."""
+        if (self.boxes == (0, 0, self.rows.shape[-1], self.columns.shape[-1])).all():
+            return []
+        top, left, height, width = self.boxes[i]
+        return [f"box {height} × {width} at ({top}, {left})"]
+
 
 @dataclass(frozen=True)
 class Jitters:
@@ -111,6 +126,15 @@ class Jitters:
     factors: NDArray[np.float32]
     order: Indices
 
+    def caption(self, i: int) -> list[str]:
+        """Return the changes in their order."""
+        return [
+            f"hue {self.factors[i, HUE]:+z.2f} turns"
+            if property == HUE
+            else f"{PROPERTIES[property]} × {self.factors[i, property]:.2f}"
+            for property in self.order[i]
+        ]
+
 
 @dataclass(frozen=True)
 class Normalizes:
@@ -118,6 +142,9 @@ class Normalizes:
 
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
+
+    def caption(self, i: int) -> list[str]:  # noqa: ARG002 - the same for all images
+        return []
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,13 @@
 A backend turns each value into its own one-liner (`transforms.native`) or into operations on whole batches whose
 random parameters `common.augmentation` has already drawn (`transforms.augment`). The meaning is the book's: brightness
 multiplies, contrast blends with the mean grey of the image, saturation with the grey of the pixel, hue turns the
-colour circle.
+colour circle. As text, an augmentation is its title in pictures: what it does, with its numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import groupby
 
 from common.errors import UserError
 
@@ -18,12 +20,18 @@ class RandomFlipLeftRight:
 
     p: float = 0.5
 
+    def __str__(self) -> str:
+        return f"left-right flip, {_how_often(self.p)}"
+
 
 @dataclass(frozen=True)
 class RandomFlipTopBottom:
     """Turn upside down with probability ``p``."""
 
     p: float = 0.5
+
+    def __str__(self) -> str:
+        return f"top-bottom flip, {_how_often(self.p)}"
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,11 @@ class RandomResizedCrop:
     size: tuple[int, int]
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+    def __str__(self) -> str:
+        (height, width), (least, most) = self.size, self.scale
+        area = f"{100 * least:g} to {100 * most:g} % of the area"
+        return f"random resized crop to {height} × {width}: {area}, {_ratio(*self.ratio)}"
 
 
 @dataclass(frozen=True)
@@ -52,12 +65,37 @@ class ColorJitter:
     saturation: float = 0.0
     hue: float = 0.0
 
+    @property
+    def arguments(self) -> str:
+        """The arguments that are not zero."""
+        return ", ".join(
+            f"{name} {strength:g}" for name, strength in vars(self).items() if strength
+        )
+
+    def __str__(self) -> str:
+        changed = {name: strength for name, strength in vars(self).items() if strength}
+        factors = [name for name in changed if name != "hue"]
+        ranges = []
+        for strength, group in groupby(factors, key=changed.__getitem__):
+            names = list(group)
+            what = "a factor" if len(names) == 1 else "factors"
+            low, high = max(0.0, 1 - strength), 1 + strength
+            ranges.append(f"{', '.join(names)}: {what} from {low:g} to {high:g}")
+        if self.hue:
+            turns = "half a turn" if self.hue == 0.5 else f"{self.hue:g} turns"
+            ranges.append(f"hue: up to {turns} either way")
+        order = "\nin an order drawn for each image" if len(changed) > 1 else ""
+        return "; ".join(ranges) + order
+
 
 @dataclass(frozen=True)
 class Resize:
     """Resize the whole image to ``size`` = (height, width) pixels, bilinear and antialiased."""
 
     size: tuple[int, int]
+
+    def __str__(self) -> str:
+        return f"resize to {self.size[0]} × {self.size[1]}"
 
 
 @dataclass(frozen=True)
@@ -74,6 +112,9 @@ class Normalize:
     def __post_init__(self) -> None:
         if not all(deviation > 0 for deviation in self.std):
             raise ValueError(f"Normalize divides by deviations above zero, not {self.std}")
+
+    def __str__(self) -> str:
+        return "normalize each channel"
 
 
 Augmentation = (
@@ -95,28 +136,26 @@ def split_normalize(
     return images, normalize
 
 
-# The operations of the chapter, by the names that --augment takes, in the order in which the book shows them.
-OPERATIONS = ("flip", "flip_top_bottom", "crop", "brightness", "hue", "jitter")
+# The operations of the chapter with the book's numbers, by the names that --augment takes, in the order in which the
+# book shows them. Each is made for a size to which crops are resized.
+OPERATIONS: dict[str, Callable[[tuple[int, int]], Augmentation]] = {
+    "flip": lambda _: RandomFlipLeftRight(),
+    "flip_top_bottom": lambda _: RandomFlipTopBottom(),
+    "crop": lambda size: RandomResizedCrop(size, scale=(0.1, 1.0), ratio=(0.5, 2.0)),
+    "brightness": lambda _: ColorJitter(brightness=0.5),
+    "hue": lambda _: ColorJitter(hue=0.5),
+    "jitter": lambda _: ColorJitter(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.5),
+}
 
 
 def operation(name: str, crop_size: tuple[int, int]) -> Augmentation:
-    """Return the chapter's operation of that name, with the book's numbers; crops become ``crop_size``."""
-    match name:
-        case "flip":
-            return RandomFlipLeftRight()
-        case "flip_top_bottom":
-            return RandomFlipTopBottom()
-        case "crop":
-            return RandomResizedCrop(crop_size, scale=(0.1, 1.0), ratio=(0.5, 2.0))
-        case "brightness":
-            return ColorJitter(brightness=0.5)
-        case "hue":
-            return ColorJitter(hue=0.5)
-        case "jitter":
-            return ColorJitter(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.5)
-    raise UserError(
-        f"unknown augmentation '{name}': choose none, or from {', '.join(OPERATIONS)} joined by commas"
-    )
+    """Return the operation of that name. Raises UserError for an unknown one."""
+    if name not in OPERATIONS:
+        names = ", ".join(OPERATIONS)
+        raise UserError(
+            f"unknown augmentation '{name}': choose none, or from {names} joined by commas"
+        )
+    return OPERATIONS[name](crop_size)
 
 
 def parse_augmentations(text: str, crop_size: tuple[int, int]) -> tuple[Augmentation, ...]:
@@ -129,7 +168,8 @@ def parse_augmentations(text: str, crop_size: tuple[int, int]) -> tuple[Augmenta
 def gallery(crop_size: tuple[int, int] = (200, 200)) -> dict[str, Sequence[Augmentation]]:
     """Return what the chapter shows on its example image, in its order: a title and the operations."""
     flip, upside_down, crop, brightness, hue, jitter = (
-        operation(name, crop_size) for name in OPERATIONS
+        operation(name, crop_size)
+        for name in ("flip", "flip_top_bottom", "crop", "brightness", "hue", "jitter")
     )
     return {
         "left-right flip": [flip],
@@ -166,3 +206,14 @@ def kaggle_train_augs(size: tuple[int, int]) -> tuple[Augmentation, ...]:
 def kaggle_test_augs() -> tuple[Augmentation, ...]:
     """Return what the Kaggle chapter does to images that are not trained on: they are normalized."""
     return (CIFAR10_NORMALIZE,)
+
+
+def _how_often(p: float) -> str:
+    return "one time in two" if p == 0.5 else f"with probability {p:g}"
+
+
+def _ratio(narrowest: float, widest: float) -> str:
+    low, high = (Fraction(ratio).limit_denominator(100) for ratio in (narrowest, widest))
+    if low == high:
+        return "square" if low == 1 else f"ratio {low}"
+    return f"ratio {low} to {high}"

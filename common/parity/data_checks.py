@@ -17,12 +17,14 @@ from common.augmentation.decisions import (
 )
 from common.augmentation.operations import (
     CIFAR10_NORMALIZE,
+    OPERATIONS,
     Augmentation,
     ColorJitter,
     Resize,
     gallery,
     kaggle_test_augs,
     kaggle_train_augs,
+    operation,
 )
 from common.datasets import Dataset
 from common.parity.adapter import Subject
@@ -135,12 +137,14 @@ def operation_decisions(
 
 
 def _operations(crop_size: tuple[int, int]) -> Mapping[str, Sequence[Augmentation]]:
-    """Return the chapter's operations, and the two that it shows only within the jitter."""
-    single: Mapping[str, Sequence[Augmentation]] = {
+    """Return what the chapter shows, the two changes that it shows only in the jitter, and any other operation."""
+    shown: Mapping[str, Sequence[Augmentation]] = {
+        **gallery(crop_size),
         "contrast": [ColorJitter(contrast=0.5)],
         "saturation": [ColorJitter(saturation=0.5)],
     }
-    return {**gallery(crop_size), **single}
+    others = {name: [operation(name, crop_size)] for name in OPERATIONS}
+    return {**shown, **{n: augs for n, augs in others.items() if augs not in shown.values()}}
 
 
 def _edges(seed: int) -> dict[str, Case]:

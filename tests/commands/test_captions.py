@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from common.augmentation.decisions import (
+    PROPERTIES,
     Decision,
     FlipsLeftRight,
     FlipsTopBottom,
@@ -25,7 +26,7 @@ from common.augmentation.operations import (
     operation,
 )
 from common.drawing import image_grid
-from common.drawing.captions import PROPERTIES, captions, described
+from common.drawing.captions import captions, described
 from common.reference.transforms import augment
 
 SIZE = (30, 44)
