@@ -26,7 +26,7 @@ from common.datasets.kaggle import Split, load_split
 from common.datasets.submission import check_submission, write_submission
 from common.drawing import image_grid, plots
 from common.drawing.captions import described
-from common.drawing.progress import CountingProgress, TrainingProgress
+from common.drawing.progress import TrainingProgress, counting
 from common.errors import UserError, counted, printable
 from common.interface import DataIter, Net, Registry
 from common.metrics import Confusion, KaggleSummary, Timer
@@ -263,7 +263,7 @@ def _predict(session: Session, net: Net) -> tuple[NDArray[np.int64], NDArray[np.
     labels: list[NDArray[np.int64]] = []
     first = np.empty((0, *session.image_size, 3), np.uint8)
     chunks = test.chunks(config.image_size, chunk_size(config))
-    with CountingProgress(session.console, "predicting", len(test.names)) as progress:
+    with counting("predicting", len(test.names), console=session.console) as advance:
         for _, images in chunks:
             unknown = np.zeros(len(images), np.int64)
             dataset = Dataset(images, unknown, session.files.classes)
@@ -272,7 +272,7 @@ def _predict(session: Session, net: Net) -> tuple[NDArray[np.int64], NDArray[np.
             )
             if len(labels) == 1:
                 first = images[: SHEET[0] * SHEET[1]].copy()  # or the whole chunk would stay
-            progress.add(len(images))
+            advance(len(images))
     return np.concatenate(labels), first
 
 

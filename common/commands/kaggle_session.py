@@ -26,7 +26,7 @@ from common.datasets.kaggle import (
 )
 from common.datasets.kaggle_shapes import write_kaggle_shapes
 from common.datasets.submission import TEST_LABELS
-from common.drawing.progress import CountingProgress
+from common.drawing.progress import counting
 from common.errors import UserError, counted
 from common.interface import Backend, Device
 
@@ -98,9 +98,9 @@ def _check_answers(data_dir: Path, test: Unlabelled) -> None:
 def _check_test_images(test: Unlabelled, config: KaggleConfig, console: Console) -> None:
     """Raise UserError if a test image cannot be read."""
     chunks = test.chunks(config.image_size, chunk_size(config))
-    with CountingProgress(console, "checking test images", len(test.names)) as progress:
+    with counting("checking test images", len(test.names), console=console) as advance:
         for chunk, _ in chunks:
-            progress.add(len(chunk))
+            advance(len(chunk))
 
 
 def _describe(session: Session) -> dict[str, str]:

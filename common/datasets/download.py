@@ -5,16 +5,14 @@ names that the book's cells call.
 """
 
 import hashlib
-import sys
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from types import TracebackType
-from typing import BinaryIO
 from urllib.parse import urlsplit
 
+from common.drawing.progress import counting
 from common.errors import UserError
-from common.system.files import writing, written_whole
+from common.system.files import free_name, written_whole
 
 DATA_HUB: dict[str, tuple[str, str]] = {}
 """What `download` knows: a name, and for it the address and the SHA-1 of the file."""
@@ -23,6 +21,7 @@ DATA_URL = "http://d2l-data.s3-accelerate.amazonaws.com/"
 """Where the book keeps its files (d2l 1.0). It has failed for users since 2024."""
 
 _CHUNK = 1 << 20  # bytes read at a time
+_TIMEOUT = 30  # seconds
 
 
 def matches(data: bytes, checksum: str) -> bool:
@@ -33,18 +32,15 @@ def matches(data: bytes, checksum: str) -> bool:
 
 def _file_matches(path: Path, checksum: str) -> bool:
     algorithm, _, digest = checksum.partition(":")
-    found = hashlib.new(algorithm, usedforsecurity=False)
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            found.update(chunk)
-    return found.hexdigest() == digest.lower()
+        return hashlib.file_digest(file, algorithm).hexdigest() == digest.lower()
 
 
 def verified(path: Path, checksum: str) -> bool:
     """Return whether the file ``path`` is there, whole and unaltered.
 
-    Raises UserError where it is there with another checksum; it is then kept aside as
-    ``<name>.rejected``, so that the next call finds its place free.
+    Raises UserError if it has another checksum. It is then kept as ``<name>.rejected``, so that the next call finds
+    its place free.
     """
     if not path.is_file():
         return False
@@ -58,11 +54,7 @@ def verified(path: Path, checksum: str) -> bool:
 
 def _set_aside(path: Path, name: Path) -> str:
     """Rename ``path`` to ``<name>.rejected``, over no earlier one, and say where it is now."""
-    aside = name.with_name(f"{name.name}.rejected")
-    number = 1
-    while aside.exists():
-        number += 1
-        aside = name.with_name(f"{name.name}.rejected.{number}")
+    aside = free_name(name.with_name(f"{name.name}.rejected"))
     try:
         path.rename(aside)
     except OSError:  # a folder that cannot be written: the file stays, and is still not used
@@ -77,10 +69,16 @@ def fetch(url: str, target: Path, checksum: str) -> None:
     reached, when the bytes are not those of ``checksum`` (they are kept as ``<target>.rejected``)
     and when ``target`` cannot be written.
     """
-    with writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+    import requests
+
     with written_whole(target) as temporary:
-        _download(url, temporary, target)
+        try:
+            _download(url, temporary, target.name)
+        except requests.RequestException as error:
+            raise UserError(
+                f"cannot download {url} ({_reason(error)}): connect to the network, "
+                f"or put the file by hand at {target}"
+            ) from error
         if not _file_matches(temporary, checksum):
             raise UserError(
                 f"what {url} sent is not the expected file: it is "
@@ -89,18 +87,16 @@ def fetch(url: str, target: Path, checksum: str) -> None:
             )
 
 
-def _download(url: str, temporary: Path, target: Path) -> None:
-    import pooch
+def _download(url: str, path: Path, title: str) -> None:
     import requests
 
-    try:
-        with _Bar(target.name) as bar:
-            pooch.HTTPDownloader(progressbar=bar, chunk_size=_CHUNK)(url, str(temporary), None)
-    except requests.RequestException as error:
-        raise UserError(
-            f"cannot download {url} ({_reason(error)}): connect to the network, "
-            f"or put the file by hand at {target}"
-        ) from error
+    with requests.get(url, stream=True, timeout=_TIMEOUT) as answer, path.open("wb") as file:
+        answer.raise_for_status()
+        size = int(answer.headers.get("Content-Length", 0)) / 1e6 or None
+        with counting(title, size, "MB") as advance:
+            for chunk in answer.iter_content(_CHUNK):
+                file.write(chunk)
+                advance(len(chunk) / 1e6)
 
 
 def _reason(error: Exception) -> str:
@@ -113,63 +109,7 @@ def _reason(error: Exception) -> str:
         return "no answer in time"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "the connection broke"
-    if isinstance(error, requests.ConnectionError):
-        return "no connection"
-    return type(error).__name__
-
-
-class _Bar:
-    """A rich progress bar with the four members that pooch asks of one.
-
-    pooch's own needs tqdm, which the project does without.
-    """
-
-    def __init__(self, name: str) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
-
-        self._progress = Progress(
-            "{task.description}",
-            BarColumn(),
-            DownloadColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            disable=not sys.stderr.isatty(),
-        )
-        self._task = self._progress.add_task(name, total=None)
-
-    def __enter__(self) -> "_Bar":
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
-
-    @property
-    def total(self) -> float | None:
-        """The bytes to come, or None as long as that is not known."""
-        return self._progress.tasks[self._task].total
-
-    @total.setter
-    def total(self, value: int) -> None:
-        self._progress.update(self._task, total=value or None)  # 0: the server did not say
-
-    def update(self, step: int) -> None:
-        """Count ``step`` bytes more."""
-        self._progress.advance(self._task, step)
-
-    def reset(self) -> None:
-        """Start counting again: pooch does so at the end, to set the exact sum."""
-        self._progress.update(self._task, completed=0)
-
-    def close(self) -> None:
-        """Leave the closing to ``__exit__``, which also comes after an error."""
+    return "no connection" if isinstance(error, requests.ConnectionError) else type(error).__name__
 
 
 def download(name: str, folder: str = "data") -> str:
@@ -224,7 +164,7 @@ def _unpack(archive: zipfile.ZipFile, root: Path) -> None:
         root = root.parent
     for path, member in wanted.items():
         target = root / path
-        if not _unpacked(target, member):
+        if not (target.is_file() and zlib.crc32(target.read_bytes()) == member.CRC):
             with written_whole(target) as temporary, archive.open(member) as source:
                 temporary.write_bytes(source.read())
 
@@ -235,17 +175,3 @@ def _safe(name: str) -> PurePosixPath:
     if foreign.is_absolute() or foreign.drive or foreign.root or ".." in foreign.parts:
         raise UserError(f"the zip holds '{name}', which would be written elsewhere: do not use it")
     return PurePosixPath(*foreign.parts)
-
-
-def _unpacked(target: Path, member: zipfile.ZipInfo) -> bool:
-    if not target.is_file() or target.stat().st_size != member.file_size:
-        return False
-    with target.open("rb") as file:
-        return _crc32(file) == member.CRC
-
-
-def _crc32(file: BinaryIO) -> int:
-    crc = 0
-    while chunk := file.read(_CHUNK):
-        crc = zlib.crc32(chunk, crc)
-    return crc

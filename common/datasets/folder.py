@@ -8,8 +8,7 @@ their extension are ignored; links are followed.
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,19 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.datasets import Data, Dataset, balanced_subset
-from common.datasets.decoding import (
-    Decoded,
-    check_image_size,
-    decode_in_order,
-    sensible_workers,
-)
+from common.datasets.decoding import Chunk, image_chunks
 from common.datasets.images import is_image
-from common.drawing.progress import job_bar
-from common.errors import UserError
+from common.drawing.progress import counting
+from common.errors import UserError, listed
 from common.system.files import writing, written_whole
 
 FORMAT = 1  # of the cache; to be raised when `to_square` gives other pixels than before
-_UNKNOWN_MEMORY = 4 << 30  # bytes taken as free where the system does not say
+WAY_OUT = "replace or remove them"
 
 
 class ImageFile(NamedTuple):
@@ -56,10 +50,9 @@ def load_folder(
     most so many images of a split, evenly from its classes, and the same ones on every machine; all
     classes still count.
 
-    Decoding takes ``workers`` threads (by default one for small files, else one for each core) and
-    shows a progress bar if standard error is a terminal and ``progress`` is true. Each split is
-    then kept in ``cache_dir`` as one array file, which a change to any of its files makes void. It
-    is mapped, copy-on-write, instead of read where it is larger than half of the free memory.
+    Decoding takes ``workers`` threads as in `image_chunks`, and shows a progress bar if standard error is a terminal
+    and ``progress`` is true. Each split is kept in ``cache_dir`` as one array file, which a change to any of its files
+    makes void. The file is mapped, copy-on-write, so it may be larger than the memory.
 
     Every class of ``train/`` must have a folder in ``test/``: one that is missing is more often a
     copy that was interrupted than meant, and an accuracy would silently be that of the other
@@ -69,15 +62,14 @@ def load_folder(
     in one split only or has nothing to train on, an image that cannot be read, and a cache that
     cannot be written.
     """
-    check_image_size(image_size)
     train, test = _list_split(path, "train"), _list_split(path, "test")
     _check_classes(path, train, test)
     classes = tuple(train)
     splits = []
     for split, listing, most in (("train", train, limit[0]), ("test", test, limit[1])):
         files, labels = _choose(listing, classes, most)
-        job = _Job(path / split, files, image_size, workers, progress)
-        splits.append(Dataset(_cached(job, cache_dir), labels, classes))
+        images = _cached(path / split, files, cache_dir, image_size, workers, progress)
+        splits.append(Dataset(images, labels, classes))
     return Data(path.resolve().name, *splits)
 
 
@@ -125,24 +117,18 @@ def _check_classes(
 ) -> None:
     if empty := [name for name, files in train.items() if not files]:
         raise UserError(
-            f"{path / 'train'} has no images of {_names(empty)}: add some or remove the folder"
+            f"{path / 'train'} has no images of {listed(empty)}: add some or remove the folder"
         )
     if unknown := [name for name in test if name not in train]:
         raise UserError(
-            f"{path / 'test'} has {_names(unknown)}, which train/ lacks: "
+            f"{path / 'test'} has {listed(unknown)}, which train/ lacks: "
             "the two must hold the same classes"
         )
     if absent := [name for name in train if name not in test]:
         raise UserError(
-            f"{path / 'test'} has no folder for {_names(absent)}: "
+            f"{path / 'test'} has no folder for {listed(absent)}: "
             "add it, empty if there is nothing to test"
         )
-
-
-def _names(names: list[str]) -> str:
-    """Name up to three, and say how many more."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(f"'{name}'" for name in names[:3]) + more
 
 
 def _choose(
@@ -164,125 +150,71 @@ def _choose(
 # ---- One split
 
 
-class _Job(NamedTuple):
-    """One split to decode: the folder, the files in it, and how."""
-
-    root: Path
-    files: list[ImageFile]
-    image_size: int
-    workers: int | None
-    progress: bool
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        return (len(self.files), self.image_size, self.image_size, 3)
-
-
-def _cached(job: _Job, cache_dir: Path) -> NDArray[np.uint8]:
+def _cached(
+    root: Path,
+    files: list[ImageFile],
+    cache_dir: Path,
+    image_size: int,
+    workers: int | None,
+    progress: bool,
+) -> NDArray[np.uint8]:
     """Return the split's images from the cache, decoding them first if they are not there."""
-    path = cache_dir / f"{job.root.name}-{_key(job)}.npy"
-    images = _open(path, job.shape)
+    # In two unpacked data sets names, sizes and times can agree where the pixels do not: the folder's path counts too.
+    content = [FORMAT, image_size, str(root.resolve()), files]
+    key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+    path = cache_dir / f"{root.name}-{key}.npy"
+    shape = (len(files), image_size, image_size, 3)
+    images = _open(path, shape)
     if images is None:
-        with _cache_written(path) as temporary:
-            _decode_to(temporary, job)
-        images = _open(path, job.shape)
+        names = [file.name for file in files]
+        chunks = image_chunks(root, names, image_size, workers=workers, way_out=WAY_OUT)
+        try:
+            with writing(cache_dir):
+                cache_dir.mkdir(parents=True, exist_ok=True)
+            with (
+                written_whole(path) as temporary,
+                counting(f"decoding {root}", len(files), show=progress) as advance,
+            ):
+                write_array(temporary, shape, chunks, advance)
+        except UserError as error:
+            if isinstance(error.__cause__, OSError):
+                raise UserError(f"{error} for the cache (--cache-dir)") from error.__cause__
+            raise
+        images = _open(path, shape)
     if images is None:
         raise UserError(f"{path} cannot be read back: check the disk or choose another folder")
     return images
 
 
-def _key(job: _Job) -> str:
-    """Return a name for just these files at this size, 16 hexadecimal digits.
-
-    The folder's own path is part of it: in two unpacked data sets names, sizes and times can agree
-    where the pixels do not.
-    """
-    content = [FORMAT, job.image_size, str(job.root.resolve()), job.files]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-
-
-@contextmanager
-def _cache_written(path: Path) -> Iterator[Path]:
-    try:
-        with writing(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as temporary:
-            yield temporary
-    except UserError as error:
-        if isinstance(error.__cause__, OSError):
-            raise UserError(f"{error} for the cache (--cache-dir)") from error.__cause__
-        raise
-
-
-def _open(path: Path, shape: tuple[int, int, int, int]) -> NDArray[np.uint8] | None:
+def _open(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
     """Return the array in ``path``, or None if it is not there or not what it should be."""
-    if not path.is_file():
-        return None
-    mapped = path.stat().st_size > _free_memory() / 2
     try:
-        images: NDArray[np.uint8] = np.load(path, mmap_mode="c" if mapped else None)
-    except (ValueError, EOFError, OSError):  # cut short by a failing disk: decode again
+        images = np.asarray(np.load(path, mmap_mode="c"))
+    except (
+        ValueError,
+        EOFError,
+        OSError,
+    ):  # not there, or cut short by a failing disk: decode again
         return None
     return images if images.shape == shape and images.dtype == np.uint8 else None
 
 
-def _free_memory() -> int:
-    """Return the bytes that this process may still take, as far as the system says."""
-    return min(_system_memory(), _container_memory())
+def write_array(
+    path: Path,
+    shape: tuple[int, ...],
+    chunks: Iterator[Chunk],
+    advance: Callable[[int], object],
+) -> None:
+    """Write uint8 images of ``shape`` to ``path`` as they are decoded; no more than a few are in memory.
 
-
-def _system_memory() -> int:
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return _UNKNOWN_MEMORY
-
-
-def _container_memory() -> int:
-    """Return what a container's limit leaves, which the system's own figure does not know of."""
-    group = Path("/sys/fs/cgroup")
-    try:
-        most = (group / "memory.max").read_text().strip()
-        used = (group / "memory.current").read_text().strip()
-        return int(most) - int(used)
-    except (OSError, ValueError):  # no such file, or "max": no limit
-        return 1 << 62
-
-
-def _decode_to(path: Path, job: _Job) -> None:
-    """Write the split's images to ``path`` as they are decoded; no more than a few are in memory.
-
-    Written, not mapped: on a full disk a mapped file ends the process, a write raises. Looks at all
-    images before it raises, to say how many cannot be read.
+    Written, not mapped: on a full disk a mapped file ends the process, a write raises.
     """
-    unreadable: list[str] = []
     with path.open("wb") as file:
-        header = {"descr": "|u1", "fortran_order": False, "shape": job.shape}
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         # typed in NumPy 2, not in NumPy 1
         np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call, unused-ignore]
-        for images, problems in _decoded(job):
-            unreadable += problems
-            if not unreadable:
-                file.write(images.data)
+        for _, images in chunks:
+            file.write(images.data)
+            advance(len(images))
         file.flush()
         os.fsync(file.fileno())
-    if unreadable:
-        more = f" (and {len(unreadable) - 1} more)" if len(unreadable) > 1 else ""
-        raise UserError(f"cannot read the image {unreadable[0]}{more}: replace or remove it")
-
-
-def _decoded(job: _Job) -> Iterator[Decoded]:
-    """Yield the images in order, a few at a time, with a progress bar on a terminal."""
-    paths = [os.path.join(job.root, file.name) for file in job.files]  # noqa: PTH118 - quicker
-    workers = _sensible_workers(job.files) if job.workers is None else job.workers
-    with job_bar(f"decoding {job.root}", len(paths), job.progress) as advance:
-        for decoded in decode_in_order(paths, job.image_size, workers):
-            yield decoded
-            advance(len(decoded.images))
-
-
-def _sensible_workers(files: list[ImageFile]) -> int:
-    return sensible_workers(sum(file.size for file in files) / max(1, len(files)))

@@ -1,18 +1,9 @@
 """The Kaggle competition's files, sorted into the folders that the book trains from (14.13).
 
-The book's names and results, made repeatable: whatever was there before, after any of these
-functions has ended the folders hold what the labels and the ratio say, and at no moment, not even
-of an interrupted run or of two at once, is an image in both ``train/`` and ``valid/``. Images are
-links to the originals where the file system allows it, so they cost no space; do not edit them in
-place. Originals are never changed; other images among the sorted ones go to ``set_aside/``.
-
-Measured on two shared cores of an AMD EPYC with ext4, hard links and Python 3.11, in a process of its
-own; what it grew by is from its largest resident size:
-
-    `reorg_test`, 5,000 images        first run 0.10 s, 0.6 MiB; second run 0.04 s, 0.5 MiB
-    `reorg_test`, 50,000 images       first run 1.0 s, 6.3 MiB; second run 0.5 s, 10.2 MiB
-    `reorg_cifar10_data`, 50,000 labelled and 300,000 test images, 400,000 links
-                                      first run 8.3 s, 55 MiB; second run 4.2 s, 72 MiB
+The book's names and results, made repeatable: whatever was there before, after any of these functions has ended the
+folders hold what the labels and the ratio say. At no moment, not even of an interrupted run or of two at once, is an
+image in both ``train/`` and ``valid/``. Images are links to the originals where the file system allows it, so they cost
+no space; do not edit them in place. Originals are never changed; `arrange` says what becomes of other files.
 """
 
 import math
@@ -24,21 +15,22 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from common.datasets import AnyPath, Dataset
-from common.datasets.class_folders import Placed, Plan, arrange, is_same, link_or_copy
+from common.datasets.class_folders import Plan, arrange, is_same, link_or_copy
 from common.datasets.competition import (
     ImageFolder,
-    archives_beside,
+    LabelFile,
     archives_of,
+    image_id,
+    in_order,
     list_images,
     match_problems,
     notice_ignored,
+    read_label_file,
+    unpack,
 )
-from common.datasets.decoding import image_chunks, read_images
-from common.datasets.ids import image_id, in_order
-from common.datasets.label_csv import LabelFile, read_label_file
+from common.datasets.decoding import Chunk, image_chunks, read_images
 from common.errors import UserError, listed, raise_problems
 from common.system.files import written_whole
 
@@ -58,7 +50,7 @@ class Reorganized:
     num_train_valid: int
     num_test: int
     valid_per_class: int
-    placed: Placed
+    placed: str  # "1,500 in place already"
 
     def __str__(self) -> str:
         return (
@@ -80,7 +72,7 @@ class Unlabelled(NamedTuple):
 
     def chunks(
         self, image_size: int, chunk_size: int, workers: int | None = None
-    ) -> Iterator[tuple[Sequence[str], NDArray[np.uint8]]]:
+    ) -> Iterator[Chunk]:
         """Stream the images, as `image_chunks` does: names of files and uint8 (n, size, size, 3)."""
         way_out = _whole_copies("test")
         return image_chunks(self.folder, self.names, image_size, chunk_size, workers, way_out)
@@ -110,7 +102,7 @@ def copyfile(filename: AnyPath, target_dir: AnyPath) -> None:
         return
     with written_whole(target) as temporary:
         temporary.unlink(missing_ok=True)  # left by a process that was killed
-        link_or_copy(source, temporary)
+        link_or_copy(str(source), str(temporary))
 
 
 def reorg_train_valid(data_dir: AnyPath, labels: dict[str, str], valid_ratio: float) -> int:
@@ -159,6 +151,7 @@ def reorg_cifar10_data(data_dir: AnyPath, valid_ratio: float) -> Reorganized:
     plan, per_class = _split(train, file.labels, valid_ratio)
     placed = arrange(train.path, root / SORTED, plan)
     placed += arrange(test.path, root / SORTED, {"test": {UNKNOWN: test.names}})
+    put = [f"{number:,} {how}" for how, number in placed.items() if number]
     sizes = {split: sum(map(len, classes.values())) for split, classes in plan.items()}
     return Reorganized(
         classes=tuple(sorted(plan["train_valid"])),
@@ -167,7 +160,7 @@ def reorg_cifar10_data(data_dir: AnyPath, valid_ratio: float) -> Reorganized:
         num_train_valid=sizes["train_valid"],
         num_test=len(test.names),
         valid_per_class=per_class,
-        placed=placed,
+        placed=", ".join(put),
     )
 
 
@@ -187,11 +180,9 @@ def _survey(root: Path) -> tuple[LabelFile, ImageFolder, ImageFolder]:
 
 
 def _labels(path: Path) -> LabelFile:
-    way_out = "put a whole copy of the competition's trainLabels.csv there"
     there = os.path.exists(path)  # noqa: PTH110 - Path's raises for names that are too long
-    if not there and (archives := archives_of(path) or archives_beside(path)):
-        way_out = f"unpack {', '.join(archives[:3])}, in the same folder"
-    return read_label_file(path, way_out)
+    way_out = "put a whole copy of the competition's trainLabels.csv there"
+    return read_label_file(path, way_out if there else unpack(path))
 
 
 def _check_ratio(valid_ratio: float) -> None:

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.datasets import AnyPath, Dataset
-from common.datasets.ids import in_order
-from common.datasets.label_csv import as_csv
+from common.datasets.competition import as_csv, in_order
 from common.datasets.shapes import Split, draw_shapes
 from common.datasets.submission import TEST_LABELS
-from common.drawing.progress import job_bar
+from common.drawing.progress import counting
 from common.errors import UserError, listed
 from common.system.files import writing, written_whole
 
@@ -61,7 +60,7 @@ def write_kaggle_shapes(data_dir: AnyPath, num_train: int, num_test: int, seed: 
         _check_folder(root / split, number)
     _put(root / MARKER, _marker(*most))  # all that may be ours while this goes on
     done = []
-    with job_bar(f"writing {root}", num_train + num_test) as advance:
+    with counting(f"writing {root}", num_train + num_test) as advance:
         for split, dataset in splits.items():
             done.append(_put_pictures(root / split, dataset.images, advance))
             labels = (dataset.classes[label] for label in dataset.labels)

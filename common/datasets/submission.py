@@ -17,9 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.datasets import AnyPath
-from common.datasets.competition import list_images
-from common.datasets.ids import image_id, in_order, is_id, natural
-from common.datasets.label_csv import HEADER, LabelFile, as_csv, read_label_file
+from common.datasets.competition import (
+    HEADER,
+    LabelFile,
+    as_csv,
+    image_id,
+    in_order,
+    is_id,
+    list_images,
+    natural,
+    read_label_file,
+)
 from common.errors import UserError, listed, raise_problems
 from common.system.files import written_whole
 
@@ -119,21 +127,22 @@ def check_submission(path: AnyPath, data_dir: AnyPath) -> SubmissionReport:
     root = Path(data_dir)
     images = list_images(root / "test")
     known = read_label_file(root / "trainLabels.csv", "put a whole copy of it there")
-    answers = _answers(root)
+    answers = LabelFile()
+    if (root / TEST_LABELS).exists():
+        answers = read_label_file(root / TEST_LABELS, "put a whole copy there, or none")
     raise_problems(str(root), [*images.problems, *known.problems, *answers.problems])
     classes = sorted(set(known.labels.values()))
     file = _read(Path(path))
     problems = [*file.problems, *_header_problems(file)]
     if file.labels:
-        problems += _id_problems(file, {image_id(name) for name in images.names})
-        problems += _padding_problems(file)
-        problems += _class_problems(file, set(classes))
+        problems += _row_problems(file, set(map(image_id, images.names)), set(classes))
     raise_problems(str(path), problems)
     counts = Counter(file.labels.values())
+    sorted_ids = all(one < other for one, other in pairwise(map(natural, file.labels)))
     return SubmissionReport(
         rows=len(file.labels),
         rows_per_class={name: counts[name] for name in classes},
-        notes=tuple(_notes(file)),
+        notes=() if sorted_ids else ("the ids are out of order, which Kaggle accepts",),
         score=score(file.labels, answers.labels) if answers.labels else None,
     )
 
@@ -153,19 +162,12 @@ def _read(path: Path) -> LabelFile:
     return read_label_file(path, "give a file of rows id,label")
 
 
-def _answers(root: Path) -> LabelFile:
-    path = root / TEST_LABELS
-    if not path.exists():
-        return LabelFile((), {}, [])
-    return read_label_file(path, "put a whole copy there, or none")
-
-
 def _header_problems(file: LabelFile) -> Iterator[str]:
     if file.header and not file.header[0].isdecimal() and file.header != HEADER:
         yield f"the header is '{','.join(file.header)}': it must be 'id,label'"
 
 
-def _id_problems(file: LabelFile, images: set[str]) -> Iterator[str]:
+def _row_problems(file: LabelFile, images: set[str], classes: set[str]) -> Iterator[str]:
     missing = images - file.labels.keys()
     unknown = file.labels.keys() - images
     if missing or unknown:
@@ -174,20 +176,9 @@ def _id_problems(file: LabelFile, images: set[str]) -> Iterator[str]:
         yield f"images of test/ without a row: {listed(in_order(missing))}; predict them too"
     if unknown:
         yield f"ids without an image in test/: {listed(in_order(unknown))}; remove them"
-
-
-def _padding_problems(file: LabelFile) -> Iterator[str]:
     if file.padded:
         ids = listed(in_order(file.padded))
         yield f"rows with blanks around the id or the label, which are part of it in a csv: {ids}; remove them"
-
-
-def _class_problems(file: LabelFile, classes: set[str]) -> Iterator[str]:
     if bad := [name for name, label in file.labels.items() if label not in classes]:
-        rows = [f"'{file.labels[name]}' of id {name}" for name in sorted(bad, key=natural)]
-        yield f"labels that are no class of trainLabels.csv: {listed(rows)}; correct them"
-
-
-def _notes(file: LabelFile) -> Iterator[str]:
-    if any(later < earlier for earlier, later in pairwise(map(natural, file.labels))):
-        yield "the ids are out of order, which Kaggle accepts"
+        rows = listed(f"'{file.labels[name]}' of id {name}" for name in in_order(bad))
+        yield f"labels that are no class of trainLabels.csv: {rows}; correct them"

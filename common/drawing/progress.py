@@ -1,15 +1,13 @@
-"""Training as a user watches it: a progress bar on a terminal, plain lines elsewhere, one line per epoch."""
+"""Progress as a user watches it: a bar on a terminal, plain lines elsewhere, in training one line per epoch."""
 
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from common.errors import UserError
@@ -19,37 +17,53 @@ TRAINING_COST, EVALUATION_COST = 3, 1  # forward passes: a backward costs about 
 SECONDS_BETWEEN_LINES = 30.0  # where there is no bar
 
 
-class _Shown:
-    """A bar with the time that is left, from entering to leaving; none where the console is no terminal."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.began = self.spoke = time.perf_counter()
-        self.bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=16),
-            TimeRemainingColumn(compact=True),
-            TextColumn("left  {task.fields[status]}", markup=False),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-
-    def __enter__(self) -> Self:
-        self.began = self.spoke = time.perf_counter()
-        self.bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.bar.stop()
+def _make_bar(console: Console, show: bool = True) -> Progress:
+    """Return a bar with the time left, whose tasks have a field ``status``. It is hidden if there is no terminal."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=16),
+        TimeRemainingColumn(compact=True),
+        TextColumn("left  {task.fields[status]}", markup=False),
+        console=console,
+        transient=True,
+        disable=not (show and console.is_terminal),
+    )
 
 
-class TrainingProgress(_Shown, Listener):
+@contextmanager
+def counting(
+    title: str,
+    total: float | None,
+    unit: str = "images",
+    console: Console | None = None,
+    show: bool = True,
+) -> Iterator[Callable[[float], None]]:
+    """Yield a function that counts so many more of ``total`` as done; None is a total that is not known.
+
+    A terminal sees a bar with the rate and the time left if ``show`` is true. Without a ``console`` that is standard
+    error, and nothing is shown elsewhere; on a ``console`` that is no terminal, a line follows every half minute.
+    """
+    lines = console is not None and not console.is_terminal
+    console = console or Console(stderr=True, force_terminal=sys.stderr.isatty())
+    began = spoke = time.perf_counter()
+    done = 0.0
+
+    def advance(number: float) -> None:
+        nonlocal done, spoke
+        done += number
+        now = time.perf_counter()
+        rate = f"{done / max(now - began, 1e-9):,.0f} {unit}/s"
+        bar.update(task, completed=done, status=rate)
+        if lines and now - spoke > SECONDS_BETWEEN_LINES:
+            console.print(f"{title} {done:,.0f} of {total:,.0f}  {rate}", soft_wrap=True)
+            spoke = now
+
+    with _make_bar(console, show) as bar:
+        task = bar.add_task(title, total=total, status="")
+        yield advance
+
+
+class TrainingProgress(Listener):
     """Show a training as it goes, and pass the figures of each finished epoch on to ``on_metrics``.
 
     ``num_examples`` are the numbers of training images and of images held out. ``held_out`` names the accuracy on the
@@ -65,7 +79,8 @@ class TrainingProgress(_Shown, Listener):
         title: str = "",
         held_out: str | None = "test acc",
     ) -> None:
-        super().__init__(console)
+        self.console, self.bar = console, _make_bar(console)
+        self.spoke = time.perf_counter()
         self.num_epochs, self.on_metrics, self.held_out = num_epochs, on_metrics, held_out
         self.title = f"{title} " if title else ""
         self.num_train = num_examples[0]
@@ -73,6 +88,13 @@ class TrainingProgress(_Shown, Listener):
         self.losses = ""  # the latest, as shown
         self.cost = num_examples[0] * TRAINING_COST + num_examples[1] * EVALUATION_COST
         self.task = self.bar.add_task(self._where(1), total=self.cost * num_epochs, status="")
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
 
     def on_batch(self, epoch: int, images: int, seconds: float) -> None:
         """Move the bar."""
@@ -131,38 +153,3 @@ class TrainingProgress(_Shown, Listener):
 
     def _where(self, epoch: int | str) -> str:
         return f"{self.title}epoch {epoch}/{self.num_epochs}"
-
-
-class CountingProgress(_Shown):
-    """Count images as they are done: a bar with the time left on a terminal, elsewhere a line from time to time."""
-
-    def __init__(self, console: Console, what: str, total: int) -> None:
-        super().__init__(console)
-        self.what, self.total, self.done = what, total, 0
-        self.task = self.bar.add_task(what, total=total, status="")
-
-    def add(self, images: int) -> None:
-        """Count ``images`` more as done."""
-        self.done += images
-        now = time.perf_counter()
-        rate = self.done / max(now - self.began, 1e-9)
-        self.bar.update(self.task, advance=images, status=f"{rate:,.0f} images/s")
-        if not self.console.is_terminal and now - self.spoke > SECONDS_BETWEEN_LINES:
-            left = (self.total - self.done) / rate
-            self.console.print(
-                f"{self.what} {self.done:,} of {self.total:,}  {rate:,.0f} images/s  {left:,.0f} s left",
-                soft_wrap=True,
-            )
-            self.spoke = now
-
-
-@contextmanager
-def job_bar(title: str, total: int, show: bool = True) -> Iterator[Callable[[int], None]]:
-    """Yield a function that moves a bar on standard error by so many of ``total`` files.
-
-    Nothing is shown where standard error is no terminal or ``show`` is false.
-    """
-    hidden = not (show and sys.stderr.isatty())
-    with Progress(console=Console(stderr=True), transient=True, disable=hidden) as bar:
-        task = bar.add_task(escape(title), total=total)
-        yield lambda files: bar.advance(task, files)

@@ -199,7 +199,7 @@ def test_a_pickle_in_an_archive_with_another_checksum_is_never_opened(tmp_path: 
 def test_a_truncated_archive_is_kept_aside_over_no_earlier_one(tmp_path: Path, release: Release):
     archive = tmp_path / release.archive
     whole = PY_ARCHIVE if release is PY else BIN_ARCHIVE
-    for cut, name in ((-1, ".rejected"), (-2, ".rejected.2"), (-3, ".rejected.3")):
+    for cut, name in ((-1, ".rejected"), (-2, "-2.rejected"), (-3, "-3.rejected")):
         archive.write_bytes(whole[:cut])
         text = refused(tmp_path)
         assert f"{archive} is truncated or altered" in text

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.datasets.ids import image_id, in_order, is_file_name, is_id, natural
+from common.datasets.competition import image_id, in_order, is_file_name, is_id, natural
 
 
 def test_numbers_come_in_their_order_before_any_names():

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from common.datasets import kaggle_shapes
+from common.datasets.competition import read_label_file
 from common.datasets.kaggle import list_test_images, load_split, reorg_cifar10_data
 from common.datasets.kaggle_shapes import Written, write_kaggle_shapes
-from common.datasets.label_csv import read_label_file
 from common.datasets.shapes import CLASSES, draw_shapes
 from common.datasets.submission import check_submission, write_submission
 from common.errors import UserError
