@@ -201,9 +201,8 @@ def _only_copies(old: Path, plan: Plan) -> list[Path]:
     """Return the files that no original has the name of and that are no links: one path for each content."""
     known = {name for classes in plan.values() for names in classes.values() for name in names}
     found: dict[int, list[Path]] = {}
-    for folder, _, names in os.walk(old):
-        for path in (Path(folder, name) for name in names if name not in known):
-            if not path.is_symlink():
-                found.setdefault(path.stat().st_ino, []).append(path)
+    for path in old.rglob("*"):
+        if path.name not in known and not path.is_symlink() and path.is_file():
+            found.setdefault(path.stat().st_ino, []).append(path)
     # Hard links from elsewhere count too.
     return [paths[0] for paths in found.values() if paths[0].stat().st_nlink <= len(paths)]
