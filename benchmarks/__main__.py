@@ -1,4 +1,4 @@
-"""`python -m benchmarks` measures; `python -m benchmarks report FILE` makes the page from what was measured."""
+"""`python -m benchmarks`: measure speed and memory, and write the results and a picture of them."""
 
 import argparse
 import sys
@@ -22,13 +22,8 @@ MEASURES = {
 
 
 def main(arguments: list[str]) -> int:
-    """Measure, or write the page; return the exit code."""
+    """Measure and return the exit code."""
     options = _parse(arguments)
-    if options.command == "report":
-        from benchmarks.report import write_report
-
-        write_report(options.results, options.docs)
-        return 0
     names = options.backend or [name for name in backends.FRAMEWORKS if backends.installed(name)]
     extent = measures.QUICK if options.quick else measures.Extent()
     results: dict[str, Any] = {"machine": machine(), "backends": names, "extent": asdict(extent)}
@@ -45,24 +40,27 @@ def main(arguments: list[str]) -> int:
         results[what] = MEASURES[what](names, extent, print) | {"load_before": load}
         print(f"{what}: {time.perf_counter() - began:.0f} s", flush=True)
         save(options.output, results)
+    if "growth" in results:
+        from benchmarks.picture import draw_growth
+
+        draw_growth(options.output.with_suffix(".png"), results)
     print(f"results in {options.output}")
     return 0
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.set_defaults(command="measure")
     add = parser.add_argument
-    add("--backend", action="append", choices=list(backends.FRAMEWORKS), help="of these alone")
-    only = "these measures alone, anew in FILE if it is there"
+    add(
+        "--backend",
+        action="append",
+        choices=list(backends.FRAMEWORKS),
+        help="only these frameworks",
+    )
+    only = "only these measures; FILE keeps its other ones"
     add("--only", action="append", choices=list(MEASURES), help=only)
-    add("--quick", action="store_true", help="so little that the figures mean nothing")
+    add("--quick", action="store_true", help="a trial run: too small for meaningful figures")
     add("--output", type=Path, default=Path("runs/benchmarks.json"), metavar="FILE")
-    commands = parser.add_subparsers()
-    report = commands.add_parser("report", help="write the page and its pictures from results")
-    report.set_defaults(command="report")
-    report.add_argument("results", type=Path)
-    report.add_argument("--docs", type=Path, default=Path("docs"), metavar="FOLDER")
     return parser.parse_args(arguments)
 
 

@@ -30,8 +30,10 @@ class Extent:
 
     repetitions: int = 5
     growth_repetitions: int = 2
+    start_warmups: int = 1  # unmeasured starts, which fill the caches of files
     batch_size: int = 128
     product_size: int = 2048
+    product_seconds: float = 0.5
     steps: int = 2
     train_batches: int = 4
     loader_images: int = 5_000
@@ -42,8 +44,23 @@ class Extent:
     workers: tuple[int, ...] = (0, 1, 2, 4)
 
 
-# Small enough for a test of the machinery, too small for a figure.
-QUICK = Extent(1, 1, 8, 128, 1, 2, 64, 32, (8, 16), (16, 32), (1000, 2000), (0, 1))
+# A trial run, for tests: too small for meaningful figures.
+QUICK = Extent(
+    repetitions=1,
+    growth_repetitions=1,
+    start_warmups=0,
+    batch_size=2,
+    product_size=16,
+    product_seconds=0,
+    steps=1,
+    train_batches=1,
+    loader_images=8,
+    loader_batch_size=4,
+    batch_sizes=(4,),
+    train_images=(2, 4),
+    memory_images=(1000, 2000),
+    workers=(0, 1),
+)
 
 
 @contextmanager
@@ -79,14 +96,15 @@ def in_turns(repetitions: int, candidates: Mapping[str, Callable[[], float]], sa
 
 def training(backends: Sequence[str], extent: Extent, say: Say) -> dict[str, Any]:
     """Measures 1 to 4: a product, a step, `train_ch13` and the book's recipe, in turns: GFLOP/s, and images/s."""
-    size, batch = extent.product_size, {"batch_size": extent.batch_size}
+    product = {"size": extent.product_size, "seconds": extent.product_seconds}
+    batch = {"batch_size": extent.batch_size}
     candidates: dict[str, Callable[[], float]] = {}
     with workers_of(backends) as ours, workers_of(backends, plain=True) as books:
         for name in backends:
             for precision in PRECISIONS:
                 key, ask = f"{name} {precision}", partial(_ask, ours[name], precision=precision)
                 candidates |= {
-                    f"product {key}": partial(ask, "product", size=size),
+                    f"product {key}": partial(ask, "product", **product),
                     f"step {key}": partial(ask, "step", steps=extent.steps, **batch),
                     f"train {key}": partial(ask, "train", batches=extent.train_batches, **batch),
                 }
@@ -204,7 +222,7 @@ def start(backends: Sequence[str], extent: Extent, say: Say) -> dict[str, Any]:
             f"{name} least": partial(_seconds, LEAST[name]),
             f"{name} run.py": partial(command, name),
         }
-    in_turns(1, candidates, lambda _: None)  # fills the caches of files
+    in_turns(extent.start_warmups, candidates, lambda _: None)
     for split in splits.values():
         split.clear()
     seconds = in_turns(extent.repetitions, candidates, say)

@@ -60,11 +60,13 @@ def conditions(backend: Backend, precision: str = "fp32") -> Measure:
     return lambda: found | {"memory": environment.peak_memory_mib()}
 
 
-def product(make: Callable[[str, int], Callable[[], None]], precision: str, size: int) -> Measure:
-    """Multiply two square matrices until half a second has passed."""
+def product(
+    make: Callable[[str, int], Callable[[], None]], precision: str, size: int, seconds: float
+) -> Measure:
+    """Multiply two square matrices for about so many seconds, at least once."""
     multiply = make(precision, size)
     multiply()
-    times = max(1, round(0.5 / timed(multiply)["seconds"]))
+    times = max(1, round(seconds / timed(multiply)["seconds"]))
 
     def run() -> None:
         for _ in range(times):

@@ -2,7 +2,7 @@
 
 A run's results are kept in docs/results, as the table that ``{figures}`` shows, with the command, the versions and the
 machine. Its pictures are kept in docs/images/pages. The outputs of the chapters' cells are kept by docs/outputs.py. The
-measurements of the page Differences are in a file beside it, and ``{figures}`` shows their tables.
+measurements of the pages Differences and Performance are in a file beside each page; ``{figures}`` shows their tables.
 """
 
 import json
@@ -120,12 +120,9 @@ CHAPTERS: dict[str, dict[str, Run]] = {
 # The runs of each page.
 RUNS = {**CHAPTERS, "parity": {"checks": Run(("run.py", "parity"), _checks, {})}}
 # The commands that measure what a whole page shows.
-MEASURED_BY: dict[str, list[tuple[str, ...]]] = {
-    "differences": [("-m", "docs", "differences")],
-    "performance": [
-        ("-m", "benchmarks", "--output", "docs/benchmarks.json"),
-        ("-m", "benchmarks", "report", "docs/benchmarks.json"),
-    ],
+MEASURED_BY: dict[str, tuple[str, ...]] = {
+    "differences": ("-m", "docs", "differences"),
+    "performance": ("-m", "benchmarks", "--output", "docs/benchmarks.json"),
 }
 # The pages that show the output of an example below the command that runs it.
 PRINTED = ("porting", "bring-your-own-port")
@@ -146,8 +143,8 @@ def make(page: str) -> None:
             output = Path(folder) / "run"
             _run((*run.command, "--output", str(output)))
             keep(page, name, output)
-    for command in MEASURED_BY.get(page, []):
-        _run(command)
+    if page in MEASURED_BY:
+        _run(MEASURED_BY[page])
     if page in PRINTED:
         print_anew(DOCS / f"{page}.md")
 
@@ -225,6 +222,10 @@ def shown(page: str, name: str) -> str:
         from docs.differences import tables
 
         return tables.figures(name)
+    if page == "performance":
+        from benchmarks import report
+
+        return report.figures(name)
     kept = _read(RESULTS / f"{page}-{name}.json")
     head, *rows = (f"| {' | '.join(row)} |" for row in kept["rows"])
     line = "|---|" + "---:|" * (len(kept["rows"][0]) - 1)
