@@ -60,6 +60,12 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 
 @pytest.fixture(scope="session")
+def loaded() -> dict[str, Backend]:
+    """All backends in one process, in the order that a process allows."""
+    return {name: load_or_skip(name) for name in backends.FRAMEWORKS}
+
+
+@pytest.fixture(scope="session")
 def pytorch() -> ModuleType:
     """PyTorch itself."""
     load_or_skip("pytorch")
@@ -185,19 +191,7 @@ def filled_weights(num_classes: int = 3, in_channels: int = 3, seed: int = 0) ->
     return weights
 
 
-def counted(weights: Weights) -> Weights:
-    """The weights under names as Gluon's `export` gives them, in the order of the names."""
-    first = {"conv": 7, "bn": 20, "fc": 1}  # what the process has made before
-    words = {"conv": "conv", "bn": "batchnorm", "fc": "dense"}
-    scale = {"weight": "gamma", "bias": "beta"}
-    layers = list(dict.fromkeys(name.rpartition(".")[0] for name in weights))
-    named = {}
-    for name, weight in weights.items():
-        layer, _, value = name.rpartition(".")
-        kind = next(kind for kind in first if kind in layer.rpartition(".")[2])
-        alike = [other for other in layers if kind in other.rpartition(".")[2]]
-        value = scale.get(value, value) if kind == "bn" else value
-        prefix = "aux" if value.startswith("running") else "arg"
-        number = first[kind] + alike.index(layer)
-        named[f"{prefix}:net0_{words[kind]}{number}_{value}"] = weight
-    return dict(sorted(named.items()))
+@pytest.fixture(scope="session")
+def weights() -> Weights:
+    """Such weights of a narrow network for three classes."""
+    return filled_weights()

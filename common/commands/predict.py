@@ -1,10 +1,9 @@
-"""Image files classified with the weights of any run, in any backend."""
+"""Classify image files with the weights of any run, in any backend."""
 
 import sys
 import time
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,6 @@ from rich.cells import cell_len
 
 from common.augmentation.decisions import decide
 from common.augmentation.operations import Augmentation
-from common.commands.convert import Stored
 from common.commands.training import (
     describe_backend,
     load_with_weights,
@@ -24,9 +22,11 @@ from common.config import PredictConfig
 from common.datasets.decoding import read_images
 from common.errors import UserError, UserNotice, counted, printable
 from common.interface import Backend, Device, Net, Registry
+from common.system.files import check_file
+from common.weights.files import Stored
 
-IMAGE_SIZE = 32  # of the book's images, where the file of weights says nothing
-WIDEST = 60  # columns of the images' names; a longer one pushes its line to the right, and no other
+IMAGE_SIZE = 32  # of the book's images, if the file of weights does not say
+WIDEST = 60  # columns for the names of images; a longer name moves only its own line to the right
 UNREADABLE = 2  # the exit code where some images could not be read
 
 
@@ -45,18 +45,21 @@ def classify(config: PredictConfig, backend: Backend, stored: Stored) -> int:
     """
     console = make_console()
     device, *_ = backend.devices.get_devices(config.device)
-    classes, augs = _classes(stored), _normalize(stored)
+    stored.check_rgb()
+    classes = stored.classes or [f"class {i}" for i in range(stored.num_classes)]
+    augs = _normalize(stored)
     size = config.image_size or stored.image_size or IMAGE_SIZE
     net = make_network(backend, [device], stored.weights)
     what = f"{describe_backend(backend)}, {stored.path}: {counted(len(classes), 'class', 'classes')}, {size} x {size}"
     console.print(what, soft_wrap=True)
-    # The first image would wait for what is made once, as a graph.
+    # Some frameworks build a graph at the first image: its time would count.
     probabilities(backend, net, np.zeros((size, size, 3), np.uint8), augs, device)
     names = [printable(str(path), most=None) for path in config.images]
     width, failed = min(max(map(cell_len, names)), WIDEST), 0
     for path, name in zip(config.images, names, strict=True):
         try:
-            image = _read(path, size)
+            check_file(path, "image")
+            image = read_images([path], size, workers=1, progress=False)[0]
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             failed += 1
@@ -66,7 +69,7 @@ def classify(config: PredictConfig, backend: Backend, stored: Stored) -> int:
         milliseconds = 1000 * (time.perf_counter() - began)
         best = int(p.argmax())
         console.print(
-            f"{padded(name, width)}  {classes[best]} {p[best]:.3f}  {milliseconds:.1f} ms",
+            f"{padded(name, width)}  {printable(classes[best])} {p[best]:.3f}  {milliseconds:.1f} ms",
             soft_wrap=True,
         )
     return UNREADABLE if failed else 0
@@ -88,35 +91,8 @@ def probabilities(
     return np.asarray(exps / exps.sum())
 
 
-def _read(path: Path, size: int) -> NDArray[np.uint8]:
-    try:
-        is_folder, is_file = path.is_dir(), path.is_file()
-    except OSError as error:  # as of a name that is too long
-        raise UserError(f"there is no image {printable(str(path))}: {error.strerror}") from error
-    if is_folder:
-        raise UserError(f"{path} is a folder: give image files")
-    if not is_file:
-        raise UserError(f"there is no image {path}")
-    image: NDArray[np.uint8] = read_images([path], size, workers=1, progress=False)[0]
-    return image
-
-
-def _classes(stored: Stored) -> list[str]:
-    """Return the names of the classes, numbers where the file has none."""
-    if stored.in_channels != 3:
-        raise UserError(f"{stored.path} takes images of {stored.in_channels} channels, not of 3")
-    classes = stored.classes
-    if classes is not None and len(classes) != stored.num_classes:
-        raise UserError(
-            f"{stored.path} names {len(classes)} classes and tells {stored.num_classes} apart"
-        )
-    if classes is None:
-        return [f"class {i}" for i in range(stored.num_classes)]
-    return [printable(name) for name in classes]
-
-
 def _normalize(stored: Stored) -> tuple[Augmentation, ...]:
-    """Return what is done to an image before the network; says so where the file does not say."""
+    """Return what is done to an image before the network. Warn if the file does not say."""
     if "classes" not in stored.metadata:  # other programs write metadata of their own
         warnings.warn(
             UserNotice(

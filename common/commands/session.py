@@ -14,7 +14,6 @@ from rich.console import Console
 
 import common
 from common.augmentation.operations import Augmentation, parse_augmentations
-from common.commands.convert import Stored
 from common.commands.run_folder import RunFolder, check_output
 from common.commands.training import (
     check_batch_size,
@@ -34,6 +33,7 @@ from common.datasets.images import read_image
 from common.errors import UserError, counted
 from common.interface import Backend, DataIter, Device, Net, Registry
 from common.weights.canonical import initial_weights
+from common.weights.files import Stored
 
 PARTS = {"augment": ", drawn only", "evaluate": ", weights evaluated only"}  # of the chapter
 LONGEST_SIDE = 512  # pixels of the example image; a larger one is shrunk before it is drawn

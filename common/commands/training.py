@@ -9,7 +9,6 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from common.augmentation.operations import Augmentation, Normalize
-from common.commands.convert import Stored, check_source, read_stored
 from common.config import PredictConfig, RunConfig, TrainConfig, plain
 from common.datasets import Dataset
 from common.errors import UserError, counted
@@ -17,6 +16,7 @@ from common.interface import Backend, DataIter, Device, Net, Registry
 from common.system import environment
 from common.system.interrupts import WholeBatches
 from common.weights.canonical import Weights, network_sizes
+from common.weights.files import Stored, read_stored, reader_of
 
 
 def load_with_weights(
@@ -26,15 +26,15 @@ def load_with_weights(
     name, path, precision = config.backend, config.weights, getattr(config, "precision", "fp32")
     if path is None:
         return registry.load(name, precision), None
-    kind = check_source(registry.FRAMEWORKS, path)
-    readers = [kind.backend] if kind.to_read else []
-    if kind.to_read and not registry.installed(kind.backend):
+    reader = reader_of(path, registry.FRAMEWORKS.values())
+    if reader and not registry.installed(reader.name):
         raise UserError(
-            f"{path} can only be read by {kind.backend}, which is not installed here: where it is, "
+            f"{path} can only be read by {reader.name}, which is not installed here: where it is, "
             f"python run.py convert {path} weights.safetensors makes a file that every backend reads"
         )
+    readers = [reader.name] if reader else []
     loaded = registry.load_several([name, *readers], precision=precision)
-    return loaded[name], read_stored(registry.FRAMEWORKS, path, loaded)
+    return loaded[name], read_stored(path, loaded)
 
 
 def make_console() -> Console:

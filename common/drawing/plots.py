@@ -183,7 +183,7 @@ def save_curves(path: Path, epochs: "Sequence[Epoch]", held_out: str | None, tit
     if held_out is not None:
         curves.append((accuracies, held_out, EVALUATED, [epoch.held_out_acc for epoch in epochs]))
     x = [epoch.epoch for epoch in epochs]
-    marker = "o" if len(x) < 30 else None
+    marker = "o" if len(x) < MOST_MARKED else None
     for (axis, name, point, y), style in zip(curves, STYLES, strict=False):
         axis.plot(x, y, style, label=f"{name}: {point}", marker=marker, markersize=3)
     losses.set(ylabel="loss")

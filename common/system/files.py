@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
 
-from common.errors import UserError
+from common.errors import UserError, printable
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -16,10 +16,10 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 def written_whole(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` to write to; rename it when the block ends well, else remove it.
 
-    The temporary name keeps the suffix, which tells some writers the format. Raises UserError when the disk is full
-    or the folder cannot be written. Folders that were made for the file go as it does.
+    The temporary name ends with that of ``path``, whose suffix tells the format. Raises UserError if the disk is full
+    or the folder cannot be written. If the file is removed, so are the folders that were made for it.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
     missing: list[Path] = []
     try:
         with writing(path):
@@ -61,6 +61,19 @@ def free_name(path: Path) -> Path:
     """Return ``path``, or with a number after its stem where that name is taken: a.png, a-2.png, a-3.png."""
     names = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
     return next(name for name in chain([path], names) if not os.path.lexists(name))
+
+
+def check_file(path: Path, what: str) -> None:
+    """Raise UserError unless ``path`` is a file that can be opened; ``what`` names its content, such as "weights"."""
+    try:
+        if path.is_dir():
+            raise UserError(f"{path} is a folder: give a file")
+        if not path.is_file():
+            raise UserError(f"no {what} at {path}")
+    except OSError as error:  # such as a name that is too long
+        raise UserError(f"no {what} at {printable(str(path))}: {error.strerror}") from error
+    if not os.access(path, os.R_OK):
+        raise UserError(f"cannot read {path}: no permission")
 
 
 def check_folder(folder: Path, problem: str, way_out: str) -> None:

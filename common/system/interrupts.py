@@ -1,4 +1,4 @@
-"""Ctrl-C, where an interrupt would break off what another process waits for."""
+"""Ctrl-C that breaks off no hand-over between processes and is never lost."""
 
 import _thread
 import signal
@@ -18,8 +18,8 @@ SECONDS_UNTIL_HEARD = 0.05
 class WholeBatches:
     """Batches of a loader, none of which Ctrl-C leaves half fetched.
 
-    A worker process hands over a batch in several messages: where they are broken off, it prints a traceback of its
-    own, that its reader has gone.
+    A worker process hands over a batch in several messages. If its reader stops between them, the worker prints a
+    traceback.
     """
 
     def __init__(self, batches: "DataIter") -> None:
@@ -29,7 +29,7 @@ class WholeBatches:
         return len(self.batches)
 
     def __iter__(self) -> "Iterator[tuple[Tensor, Tensor]]":
-        # Workers that are forked here inherit it: where a terminal interrupts them too, they stay until they are told.
+        # Workers that are forked here inherit this: a terminal interrupts them too, and they go on until told to end.
         with ctrl_c_held_back():
             iterator = iter(self.batches)
         while True:
@@ -42,10 +42,9 @@ class WholeBatches:
 
 @contextmanager
 def ctrl_c_held_back() -> Iterator[None]:
-    """Raise the KeyboardInterrupt of Ctrl-C when the block has ended; a second Ctrl-C is not held back.
+    """Raise the KeyboardInterrupt of Ctrl-C after the block; a second Ctrl-C raises it at once.
 
-    Only the main thread can be interrupted, and where somebody else listens to Ctrl-C, it is theirs: there the block
-    runs as it is.
+    Do nothing in other threads, which Ctrl-C does not interrupt, or if another handler is installed.
     """
     before = signal.getsignal(signal.SIGINT)
     in_main_thread = threading.current_thread() is threading.main_thread()
@@ -71,7 +70,7 @@ def ctrl_c_held_back() -> Iterator[None]:
 
 @contextmanager
 def no_ctrl_c_is_lost() -> Iterator[None]:
-    """Hear a Ctrl-C again that falls into a finalizer, where Python reports an exception and goes on.
+    """Interrupt again if Ctrl-C comes during a finalizer, where Python reports the exception and goes on.
 
     The finalizers of MXNet's arrays are in Python, and run between the operations of a training.
     """
@@ -81,7 +80,7 @@ def no_ctrl_c_is_lost() -> Iterator[None]:
         if unraisable.exc_type is not KeyboardInterrupt:
             before(unraisable)
             return
-        # Later, and not here: in this hook too it would be reported and forgotten.
+        # Later: an exception in this hook would be reported and forgotten too.
         threading.Timer(SECONDS_UNTIL_HEARD, _thread.interrupt_main).start()
 
     sys.unraisablehook = hear_again

@@ -1,14 +1,14 @@
 """Checks of the weights in a file: names, shapes, types and values."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import UserError, UserNotice, printable
+from common.errors import UserError, UserNotice, listed, printable
 from common.weights.canonical import Shape, Weights, weight_shapes
 
 ANY = -1  # a size that differs between networks and is unknown here
@@ -38,7 +38,7 @@ def check_weights(weights: Mapping[str, NDArray[Any]], source: str) -> Weights:
         and not np.array_equal(result[name], weights[name], equal_nan=True)
     ]
     if rounded:
-        notice = f"{source} holds more than 32 bits, rounded to float32, in {few(rounded)}"
+        notice = f"{source} holds more than 32 bits, rounded to float32, in {listed(rounded)}"
         warnings.warn(UserNotice(notice), stacklevel=2)
     return result
 
@@ -104,7 +104,7 @@ def check_values(weights: Weights, source: str) -> None:
     if wrong:
         raise UserError(
             f"{source} holds values that a network cannot compute with (not finite, or a variance below 0) in "
-            f"{few(wrong)}"
+            f"{listed(wrong)}"
         )
 
 
@@ -131,9 +131,3 @@ def require_fit(shapes: Mapping[str, Shape], weights: Weights) -> None:
     for name, shape in shapes.items():
         if weights[name].shape != shape:
             raise ValueError(f"{name} has shape {weights[name].shape}, not {shape}")
-
-
-def few(names: Sequence[str], most: int = 3) -> str:
-    """Return the first names as a terminal can show them, and how many more there are."""
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(map(printable, names[:most])) + more

@@ -162,9 +162,9 @@ def test_the_captions_of_the_chapters_fit_under_their_images():
     box = crops(np.array([[400, 400, 112, 112]]), (512, 512), OUT)
     in_chapter_1 = captions([*not_flipped, jitter, box], 0)
     in_chapter_2 = captions([box, not_flipped[0]], 0, short=True)
-    font = image_grid._font(image_grid.TEXT_SIZE)
+    font = image_grid.load_font(image_grid.TEXT_SIZE)
     for caption, scale in ((in_chapter_1, 1.5), (in_chapter_2, 0.8)):
         for line in caption.split("\n"):
             assert (
-                image_grid._shortened(line, font, round(scale * image_grid.PIXELS_PER_INCH)) == line
+                image_grid.shortened(line, font, round(scale * image_grid.PIXELS_PER_INCH)) == line
             )

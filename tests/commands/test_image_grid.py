@@ -31,17 +31,6 @@ def dark(pixels):
     return int((pixels.max(-1) < 128).sum())
 
 
-def test_a_sheet_has_one_cell_an_image_and_shows_its_pixels(tmp_path):
-    colours = [plain(colour) for colour in (RED, GREEN, BLUE)]
-    image_grid.save_sheet(tmp_path / "sheet.png", colours, 1, 3, "three colours")
-    found = picture(tmp_path / "sheet.png")
-    for colour in (RED, GREEN, BLUE):
-        assert (found == colour).all(-1).mean() > 0.1
-    row = found[int(0.8 * len(found))]
-    seen = [tuple(pixel) for pixel in row if sorted(pixel) == [0, 0, 255]]
-    assert list(dict.fromkeys(seen)) == [RED, GREEN, BLUE]
-
-
 def test_images_go_row_by_row_and_the_cells_left_over_stay_white(tmp_path):
     colours = [plain(colour, 30, 30) for colour in (RED, GREEN, BLUE)]
     image_grid.save_sheet(tmp_path / "sheet.png", colours, 2, 2, "t", scale=0.5)
@@ -86,11 +75,11 @@ def test_names_stand_over_their_images_in_several_lines_and_in_any_script(tmp_pa
 
 
 def test_a_name_too_long_for_its_cell_is_cut_short(tmp_path):
-    font = image_grid._font(image_grid.TEXT_SIZE)
-    short = image_grid._shortened("n" * 100, font, 120)
+    font = image_grid.load_font(image_grid.TEXT_SIZE)
+    short = image_grid.shortened("n" * 100, font, 120)
     assert short.endswith("…")
     assert font.getlength(short) <= 120 < font.getlength(short[:-1] + "nn…")
-    assert image_grid._shortened("frog", font, 120) == "frog"
+    assert image_grid.shortened("frog", font, 120) == "frog"
 
 
 def test_captions_stand_under_their_images_line_by_line(tmp_path):
@@ -166,7 +155,7 @@ def test_a_word_wider_than_the_grid_is_not_cut(tmp_path):
 
 @pytest.mark.parametrize("sign", "×°±…")
 def test_the_font_has_the_signs_of_captions(sign):
-    font = image_grid._font(image_grid.TEXT_SIZE)
+    font = image_grid.load_font(image_grid.TEXT_SIZE)
     assert bytes(font.getmask(sign)) != bytes(font.getmask("\uffff"))
 
 

@@ -85,11 +85,9 @@ def test_a_picture_is_whole_or_absent(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_comparison_draws_mean_and_band_of_each(tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(plots, "save_figure", lambda path, figure: drawn.append(figure))
+def test_a_comparison_draws_mean_and_band_of_each(drawn):
     runs = {"none": np.array([[0.5, 0.6], [0.7, 0.8]]), "flip": np.array([[0.6, 0.7], [0.8, 1.0]])}
-    plots.save_comparison(tmp_path / "x.png", runs, "title")
+    plots.save_comparison(Path("x.png"), runs, "title")
     (axis,) = drawn[0].axes
     np.testing.assert_allclose([line.get_ydata() for line in axis.lines], [[0.6, 0.7], [0.7, 0.85]])
     assert [list(line.get_xdata()) for line in axis.lines] == [[1, 2]] * 2
@@ -133,8 +131,10 @@ def test_the_animator_takes_a_single_value(animator):
 
 
 def test_images_of_every_form_are_shown_channels_last():
-    grey, rgb = np.zeros((5, 7)), np.zeros((5, 7, 3))
-    assert plots._channels_last(grey).shape == (5, 7)
-    assert plots._channels_last(rgb).shape == (5, 7, 3)
-    assert plots._channels_last(np.zeros((3, 5, 7))).shape == (5, 7, 3)
-    assert plots._channels_last(np.zeros((1, 5, 7))).shape == (5, 7)
+    from matplotlib import pyplot as plt
+
+    images = [np.zeros(shape) for shape in ((5, 7), (5, 7, 3), (3, 5, 7), (1, 5, 7))]
+    axes = plots.show_images(images, 1, 4)
+    shown = [axis.images[0].get_array().shape for axis in axes]
+    assert shown == [(5, 7), (5, 7, 3), (5, 7, 3), (5, 7)]
+    plt.close("all")

@@ -13,11 +13,11 @@ from backends import FRAMEWORKS
 from common import cli, reference
 from common.augmentation.operations import CIFAR10_NORMALIZE
 from common.commands import predict
-from common.commands.convert import Stored, read_stored
 from common.config import PredictConfig
 from common.datasets import Data, Dataset
 from common.errors import UserError, UserNotice
 from common.weights.canonical import Weights
+from common.weights.files import Stored, read_stored
 from common.weights.gluon import save_params
 from common.weights.safetensors import save_weights
 
@@ -73,7 +73,7 @@ def classify(backend, weights: Path, images: list[Path], capsys, **options) -> t
     command = PredictConfig(
         backend=backend.name, weights=weights, images=tuple(images), device="cpu", **options
     )
-    code = predict.classify(command, backend, read_stored(FRAMEWORKS, weights, {}))
+    code = predict.classify(command, backend, read_stored(weights, {}))
     out, err = capsys.readouterr()
     return code, out, err
 
@@ -131,7 +131,7 @@ def test_images_that_cannot_be_read_are_named_and_the_others_go_on(
     assert code == 2
     assert [words[0] for words in lines_of(out)] == [str(pictures[0]), str(pictures[1])]
     first, second, third = err.splitlines()
-    assert f"there is no image {missing}" in first
+    assert f"no image at {missing}" in first
     assert str(broken) in second
     assert f"{tmp_path} is a folder" in third
 
@@ -174,7 +174,7 @@ def test_names_that_are_no_line_of_text_do_not_break_the_line(pictures, tmp_path
     for words in (r"two\nlines.png", r"\x1b[31m[b]cow[/b]\n"):
         assert words in out
     assert "\x1b" not in out
-    assert err.startswith("error: there is no image ")
+    assert err.startswith("error: no image at ")
     assert err.count("\n") == 1
 
 
@@ -224,7 +224,7 @@ def test_weights_for_grey_images_are_refused(pictures):
     backend = load_or_skip("pytorch")
     stored = Stored(Path("w.safetensors"), filled_weights(3, in_channels=1), {})
     command = PredictConfig(weights=stored.path, images=tuple(pictures), device="cpu")
-    with pytest.raises(UserError, match="1 channels, not of 3"):
+    with pytest.raises(UserError, match="takes images of 1 channels"):
         predict.classify(command, backend, stored)
 
 

@@ -19,7 +19,6 @@ from common.augmentation.operations import gallery, parse_augmentations
 from common.commands import augment
 from common.commands import session as sessions
 from common.commands import train as command
-from common.commands.convert import Stored
 from common.commands.run_folder import RunFolder
 from common.commands.session import Session
 from common.commands.train import Trained
@@ -29,6 +28,7 @@ from common.drawing.captions import captions, described
 from common.interface import Backend, Framework
 from common.metrics import Epoch, Report, TrainingSummary
 from common.weights.canonical import initial_weights
+from common.weights.files import Stored
 
 CONFIG = TrainConfig(
     preset="book",

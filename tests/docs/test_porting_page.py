@@ -10,6 +10,8 @@ import pytest
 from conftest import load_or_skip
 
 from common.reference import KNOWN_DIFFERENCES
+from common.weights import gluon, keras
+from common.weights.canonical import weight_shapes
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "porting.md").read_text(encoding="utf-8")
@@ -108,6 +110,18 @@ def test_a_wrong_name_argument_or_default_is_found(span, fault, roots):
     except AttributeError as error:
         found = type(error).__name__
     assert found == fault
+
+
+def test_the_table_of_layers_names_every_weight_as_the_files_do():
+    table = [[cell.strip("`") for cell in row] for row in rows("layers")]
+    for name in weight_shapes(1):
+        ((own, by_position, path),) = [row for row in table if name.startswith(f"{row[0]}.")]
+        *layer, value = name.removeprefix(f"{own}.").split(".")
+        number = ("weight", "bias", "running_mean", "running_var").index(value)
+        assert keras.NAMES[name] == "/".join([path, *layer, "vars", str(number)])
+        if "bn" in name:
+            value = {"weight": "gamma", "bias": "beta"}.get(value, value)
+        assert gluon.NAMES[name] == ".".join([by_position, *layer, value])
 
 
 # --- Layouts ---------------------------------------------------------------------------------------------------------

@@ -5,14 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import counted, load_or_skip
+from conftest import load_or_skip
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from common.errors import UserError
-from common.weights.canonical import initial_weights
-from common.weights.gluon import NAMES, load_params, save_params
 from common.weights.params import TYPES, V1, V2, V3, Arrays, read_params, write_params
 
 DTYPES = [dtype.newbyteorder("=") for dtype in TYPES.values()]
@@ -249,50 +247,3 @@ def test_flipped_bits_raise_nothing_but_a_user_error(tmp_path, flips):
 def test_random_bytes_raise_nothing_but_a_user_error(tmp_path, content):
     with pytest.raises(UserError):
         read(tmp_path, struct.pack("<QQ", 0x112, 0) + content + b"\1")
-
-
-# --- Gluon's names ---------------------------------------------------------------------------------------------------
-
-
-def test_the_network_s_weights_come_back_without_mxnet(tmp_path):
-    weights = initial_weights(3, in_channels=1, seed=2)
-    save_params(tmp_path / "net.params", weights)
-    assert equal(load_params(tmp_path / "net.params"), weights)
-
-
-def test_counted_names_are_told_by_the_order_of_their_numbers(tmp_path):
-    weights = initial_weights(2, seed=3)
-    write_params(tmp_path / "counted.params", counted(weights))
-    assert equal(load_params(tmp_path / "counted.params"), weights)
-
-
-def test_two_names_for_one_weight_are_refused_by_both_names(tmp_path):
-    weights, path = initial_weights(2), tmp_path / "net.params"
-    by_position = {NAMES[name]: weight for name, weight in weights.items()}
-    write_params(path, by_position | {"conv.bias": weights["conv.bias"] + 1})
-    with pytest.raises(UserError, match=r"net\.params holds 0\.bias and conv\.bias, which both"):
-        load_params(path)
-    write_params(path, counted(weights) | {"net0_conv7_bias": weights["conv.bias"] + 1})
-    with pytest.raises(UserError, match=r"arg:net0_conv7_bias and net0_conv7_bias, which both"):
-        load_params(path)
-
-
-def test_counted_names_of_two_networks_are_refused_by_both_prefixes(tmp_path):
-    weights, path = counted(initial_weights(2)), tmp_path / "two.params"
-    other = {name.replace("net0", "net1"): weight for name, weight in weights.items()}
-    for stray in (other, {"arg:other_conv7_weight": weights["arg:net0_conv7_weight"]}):
-        write_params(path, weights | stray)
-        with pytest.raises(UserError, match=r"two\.params: .*net0_.* and .* different prefixes"):
-            load_params(path)
-
-
-def test_another_network_is_refused_before_its_values_are_read(tmp_path, monkeypatch):
-    def taken(*arguments):
-        raise AssertionError("values were read")
-
-    weights = initial_weights(2) | {"more": np.ones((3, 3), np.float32)}
-    path = tmp_path / "other.params"
-    write_params(path, {"0.weight": weights["conv.weight"], "other": weights["more"]})
-    monkeypatch.setattr(np, "fromfile", taken)
-    with pytest.raises(UserError, match="other is not wanted"):
-        load_params(path)

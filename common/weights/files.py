@@ -1,0 +1,196 @@
+"""Files of weights of every kind: what a suffix tells, reading and writing, and what a file holds.
+
+The suffix tells the kind of a file. Safetensors is the canonical kind and no framework's; the other suffixes are those
+of the `Framework` records. Formats that NumPy or h5py can read need no framework.
+"""
+
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.augmentation.operations import Normalize
+from common.config import MAX_IMAGE_SIZE
+from common.errors import UserError, printable
+from common.interface import Backend, Framework
+from common.system.files import check_file
+from common.weights.canonical import Weights, network_sizes
+from common.weights.checks import check_values
+from common.weights.gluon import load_params, save_params
+from common.weights.keras import add_metadata, load_keras
+from common.weights.safetensors import load_weights, save_weights
+
+Metadata = dict[str, str]
+Backends = Mapping[str, Backend]
+# What is read and written without a framework, by suffix.
+READERS: dict[str, Callable[[Path], tuple[Weights, Metadata]]] = {
+    ".safetensors": load_weights,
+    ".params": lambda path: (load_params(path), {}),
+    ".weights.h5": load_keras,
+}
+WRITERS: dict[str, Callable[[Path, Weights, Metadata], None]] = {
+    ".safetensors": save_weights,
+    ".params": lambda path, weights, _: save_params(path, weights),
+}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a file of weights holds, and the framework that had to read it, '' if none had to."""
+
+    path: Path
+    weights: Weights
+    metadata: Metadata
+    reader: str = ""
+
+    @property
+    def num_classes(self) -> int:
+        return network_sizes(self.weights)[0]
+
+    @property
+    def in_channels(self) -> int:
+        return network_sizes(self.weights)[1]
+
+    def check_rgb(self) -> None:
+        """Raise UserError unless the network takes RGB images."""
+        if self.in_channels != 3:
+            raise UserError(
+                f"{self.path} takes images of {self.in_channels} channels; RGB images have 3"
+            )
+
+    def check_data(self, name: str, classes: Sequence[str]) -> None:
+        """Raise UserError, saying what each has, unless the weights are for RGB images of these classes."""
+        self.check_rgb()
+        if self.num_classes != len(classes):
+            raise UserError(
+                f"{self.path} tells {self.num_classes} classes apart; {name} has {len(classes)}"
+            )
+        for i, (own, other) in enumerate(zip(self.classes or classes, classes, strict=True)):
+            if own != other:
+                raise UserError(
+                    f"{self.path} calls class {i} {printable(own)}; {name} calls it {printable(other)}"
+                )
+
+    @property
+    def classes(self) -> list[str] | None:
+        """The names of the classes, None if the metadata do not say. Raises UserError if they cannot be the names."""
+        classes = self._metadata("classes", "list of classes")
+        if classes is None:
+            return None
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise UserError(f"{self.path}: its metadata hold no list of classes")
+        if len(classes) != self.num_classes:
+            raise UserError(
+                f"{self.path} names {len(classes)} classes and tells {self.num_classes} apart"
+            )
+        return classes
+
+    @property
+    def image_size(self) -> int | None:
+        """The side in pixels of the images that the network was trained on, None if the metadata do not say."""
+        size = self._metadata("image_size", "size of images")
+        if size is not None and (not isinstance(size, int) or not 8 <= size <= MAX_IMAGE_SIZE):
+            raise UserError(f"{self.path}: its metadata hold no size of images")
+        return size
+
+    @property
+    def normalize(self) -> Normalize | None:
+        """How images are normalized before the network, None if the metadata do not say that they are."""
+        numbers = self._metadata("normalize", "mean and standard deviation")
+        if numbers is None:
+            return None
+        try:
+            array = np.array(numbers, np.float64)
+        except (TypeError, ValueError):
+            array = np.empty(0)
+        if array.shape != (2, 3) or not np.isfinite(array).all() or array[1].min() <= 0:
+            raise UserError(f"{self.path}: its metadata hold no mean and standard deviation")
+        mean, std = array.tolist()
+        return Normalize(tuple(mean), tuple(std))
+
+    def _metadata(self, name: str, what: str) -> Any:
+        """Return an entry of the metadata, None if there is none. Raises UserError, naming ``what``, for no JSON."""
+        try:
+            return json.loads(self.metadata.get(name, "null"))
+        except (ValueError, RecursionError):
+            raise UserError(f"{self.path}: its metadata hold no {what}") from None
+
+
+def suffix_of(path: Path, frameworks: Collection[Framework]) -> str:
+    """Return the suffix that tells the kind of a file. Raises UserError if it is unknown."""
+    suffixes = dict.fromkeys([*READERS, *(s for f in frameworks for s in f.suffixes)])
+    for suffix in suffixes:
+        if path.name.endswith(suffix):
+            return suffix
+    raise UserError(f"{path} is of no known kind: weights end in {', '.join(suffixes)}")
+
+
+def framework_of(path: Path, frameworks: Collection[Framework]) -> Framework | None:
+    """Return the framework whose own kind of file this is, None if it is none's of these."""
+    return next((f for f in frameworks if path.name.endswith(f.suffixes)), None)
+
+
+def backend_of(path: Path, backends: Backends) -> Backend | None:
+    """Return the backend whose framework's own kind of file this is, None if it is none's of these."""
+    framework = framework_of(path, [backend.framework for backend in backends.values()])
+    return backends[framework.name] if framework else None
+
+
+def reader_of(path: Path, frameworks: Collection[Framework]) -> Framework | None:
+    """Return the framework that has to read a file, None if none has to.
+
+    Raises UserError if it cannot be a file of weights or cannot be opened.
+    """
+    suffix = suffix_of(path, frameworks)
+    check_file(path, "weights")
+    return None if suffix in READERS else framework_of(path, frameworks)
+
+
+def writer_of(path: Path, frameworks: Collection[Framework]) -> Framework | None:
+    """Return the framework that has to write a file, None if none has to. Raises UserError for an unknown suffix."""
+    return None if suffix_of(path, frameworks) in WRITERS else framework_of(path, frameworks)
+
+
+def read_stored(path: Path, backends: Backends) -> Stored:
+    """Read a file of weights of any kind.
+
+    ``backends`` has the one of `reader_of`. Raises UserError for a file that is not of its kind, not of ResNet-18, or
+    holds values that no network can compute with.
+    """
+    reader = ""
+    try:
+        if suffix := _suffix_in(READERS, path):
+            weights, metadata = READERS[suffix](path)
+        else:
+            backend = _own(path, backends)
+            weights, metadata, reader = backend.weights.load_file(path), {}, backend.name
+    except MemoryError:
+        raise UserError(f"{path} holds more than fits into memory") from None
+    check_values(weights, str(path))
+    return Stored(path, weights, metadata, reader)
+
+
+def write_weights(path: Path, weights: Weights, metadata: Metadata, backends: Backends) -> Metadata:
+    """Write a file of the kind that its suffix tells, and return the metadata that it holds: all or none.
+
+    ``backends`` has the one of `writer_of`.
+    """
+    if suffix := _suffix_in(WRITERS, path):
+        WRITERS[suffix](path, weights, metadata)
+        return metadata if suffix == ".safetensors" else {}
+    _own(path, backends).weights.save_file(path, weights)
+    keeps = path.name.endswith(".weights.h5") and metadata and add_metadata(path, metadata)
+    return metadata if keeps else {}
+
+
+def _suffix_in(table: Mapping[str, Any], path: Path) -> str | None:
+    return next((suffix for suffix in table if path.name.endswith(suffix)), None)
+
+
+def _own(path: Path, backends: Backends) -> Backend:
+    backend = backend_of(path, backends)
+    assert backend is not None, f"the backend of {path} is not loaded"
+    return backend

@@ -1,0 +1,178 @@
+"""Files of every kind that are damaged, lie or would run something: refused in one line."""
+
+import json
+import pickle
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+from common.errors import UserError
+from common.weights import files as weight_files
+from common.weights.files import read_stored, write_weights
+from common.weights.keras import add_metadata
+
+SUFFIXES = [".safetensors", ".params", ".weights.h5", ".pt", ".pth"]
+METADATA = {"data": "shapes"}
+
+
+def refused(path: Path, backends: dict) -> str:
+    """Read a file that must be refused in one line with its name, and return the line."""
+    with pytest.raises(UserError) as error:
+        read_stored(path, backends)
+    line = str(error.value)
+    assert path.name in line
+    assert "\n" not in line
+    return line
+
+
+@pytest.fixture(scope="module")
+def contents(loaded, weights, tmp_path_factory) -> dict[str, bytes]:
+    """What a file of each kind holds."""
+    folder = tmp_path_factory.mktemp("contents")
+    paths = {suffix: folder / f"net{suffix}" for suffix in SUFFIXES}
+    for path in paths.values():
+        write_weights(path, weights, METADATA, loaded)
+    return {suffix: path.read_bytes() for suffix, path in paths.items()}
+
+
+class Touches:
+    """A pickle of it creates a file where it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("how", ["pickle", "archive"])
+def test_nothing_that_is_in_a_file_is_executed(loaded, weights, tmp_path, suffix, how):
+    import torch
+
+    path, touched = tmp_path / f"evil{suffix}", tmp_path / "touched"
+    state = {name: torch.from_numpy(w) for name, w in weights.items()} | {"x": Touches(touched)}
+    if how == "pickle":
+        path.write_bytes(pickle.dumps(state))
+    else:
+        torch.save(state, path)
+    refused(path, loaded)
+    assert not touched.exists()
+    # The check itself: it would have been.
+    if how == "pickle":
+        pickle.loads(path.read_bytes())
+    else:
+        torch.load(path.rename(tmp_path / "evil"), weights_only=False)
+    assert touched.exists()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_of_another_content_or_a_truncated_one_is_refused(
+    loaded, contents, tmp_path, suffix
+):
+    path, whole = tmp_path / f"suspect{suffix}", contents[suffix]
+    another = contents[SUFFIXES[(SUFFIXES.index(suffix) + 2) % len(SUFFIXES)]]
+    cut = [whole[: int(len(whole) * share)] for share in (0.0001, 0.3, 0.9999)]
+    for content in (b"", b"a text file\n" * 50, bytes(5000), another, *cut):
+        path.write_bytes(content)
+        refused(path, loaded)
+
+
+def test_a_file_that_is_larger_than_memory_is_refused(tmp_path, monkeypatch):
+    def load(path: Path) -> None:
+        raise MemoryError
+
+    monkeypatch.setitem(weight_files.READERS, ".params", load)
+    assert "holds more than fits into memory" in refused(tmp_path / "huge.params", {})
+
+
+def safetensors(header: dict | bytes, values: bytes = b"", length: int | None = None) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + values
+
+
+ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        safetensors({"a": ENTRY}, bytes(8), length=2**63),
+        safetensors({"a": ENTRY}, bytes(8), length=2**40),
+        safetensors({"a": ENTRY}),
+        safetensors({"a": ENTRY}, bytes(800)),
+        safetensors({"a": ENTRY | {"shape": [2**40]}}, bytes(8)),
+        safetensors({"a": ENTRY | {"shape": [2**62, 2**62]}}, bytes(8)),
+        safetensors({"a": ENTRY | {"shape": [2**40], "data_offsets": [0, 2**42]}}, bytes(8)),
+        safetensors({"a": ENTRY | {"data_offsets": [8, 0]}}, bytes(8)),
+        safetensors({"a": ENTRY, "b": ENTRY}, bytes(8)),
+        safetensors({"a": ENTRY | {"dtype": "BF16", "shape": [4]}}, bytes(8)),
+        safetensors(b"\xff" * 20),
+        safetensors(b"[" * 5000),
+    ],
+)
+def test_a_safetensors_file_with_a_lying_header_is_refused(tmp_path, content):
+    path = tmp_path / "lying.safetensors"
+    path.write_bytes(content)
+    refused(path, {})
+
+
+def test_many_names_on_one_storage_are_counted_before_their_values_are_read(
+    loaded, tmp_path, monkeypatch
+):
+    import h5py
+    import torch
+
+    one = torch.ones(1000, dtype=torch.float16)
+    torch.save({"fc.bias": one, **{f"{i}": one for i in range(1000)}}, tmp_path / "many.pt")
+    monkeypatch.setattr("backends.pytorch.weights.values", None)
+    with pytest.raises(UserError, match="0 is not wanted"):
+        loaded["pytorch"].weights.load_file(tmp_path / "many.pt")
+    with h5py.File(tmp_path / "many.weights.h5", "w") as file:
+        file["layers/dense/vars/1"] = np.ones(3, np.float32)
+        file["more"] = np.ones(3, np.float32)
+    monkeypatch.setattr("common.weights.keras.from_keras", None)
+    with pytest.raises(UserError, match="more is not wanted"):
+        loaded["tensorflow"].weights.load_file(tmp_path / "many.weights.h5")
+
+
+def write_small(path: Path) -> None:
+    """Write two arrays as a file of its kind."""
+    values = {"fc.bias": np.ones(3, np.float32), "other": np.ones((2, 2), np.float32)}
+    if path.suffix == ".pt":
+        import torch
+
+        torch.save({name: torch.from_numpy(value) for name, value in values.items()}, path)
+    elif path.suffix == ".h5":
+        import h5py
+
+        with h5py.File(path, "w") as file:
+            for name, value in values.items():
+                file[f"layers/{name}"] = value
+        add_metadata(path, METADATA)
+    else:
+        save_file(values, path)
+
+
+# The same flips each time: what reads these files is not this project's.
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, derandomize=True
+)
+@given(
+    flips=st.lists(st.tuples(st.integers(0, 7000), st.integers(1, 255)), min_size=1, max_size=4),
+    suffix=st.sampled_from([".pt", ".safetensors", ".weights.h5"]),
+)
+def test_flipped_bits_raise_nothing_but_a_user_error(loaded, tmp_path, flips, suffix):
+    path = tmp_path / f"flipped{suffix}"
+    write_small(path)
+    content = bytearray(path.read_bytes())
+    for place, bits in flips:
+        content[place % len(content)] ^= bits
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="flipped"):  # the network needs 108 arrays more
+        read_stored(path, loaded)
