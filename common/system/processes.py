@@ -81,7 +81,13 @@ def call_in_process(function: Callable[..., int], *arguments: Any) -> int:
 
 
 def _exit_with(function: Callable[..., int], *arguments: Any) -> None:
+    use_default_start_method()
     sys.exit(exit_code(function, *arguments))
+
+
+def use_default_start_method() -> None:
+    """Undo "spawn", which a spawned process takes for its own children: MXNet's loaders need forks."""
+    multiprocessing.set_start_method(None, force=True)
 
 
 def exit_code(function: Callable[..., int], *arguments: Any) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 import backends
 from common.system import environment
 from common.system.files import write_text
+from common.system.processes import use_default_start_method
 from docs.differences import tables
 
 
@@ -60,6 +61,7 @@ def _in_a_process(name: str, only: Sequence[str]) -> dict[str, Any]:
 
 def measure_framework(name: str, only: Sequence[str]) -> dict[str, Any]:
     """Return what is measured in one framework, in this process."""
+    use_default_start_method()
     backend = backends.load(name)
     from docs.differences import native
 

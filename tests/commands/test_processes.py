@@ -1,5 +1,6 @@
 """A function called in a new process: its exit code, and that it ends with the process that called it."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -28,6 +29,15 @@ def ends(code: int, number: int = 0) -> int:
 )
 def test_the_exit_code_is_returned_and_a_signal_is_negative(arguments, code):
     assert call_in_process(ends, *arguments) == code
+
+
+def starts_others_by(method: str) -> int:
+    """Return 0 if this process starts others by that method."""
+    return int(multiprocessing.get_start_method() != method)
+
+
+def test_the_process_starts_others_as_its_caller_does():
+    assert call_in_process(starts_others_by, multiprocessing.get_start_method()) == 0
 
 
 def test_an_interrupted_process_interrupts_its_caller():
