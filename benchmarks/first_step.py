@@ -38,8 +38,8 @@ def main(arguments: list[str]) -> int:
     spent = Seconds()
     load = _timing(backends.load, "import", spent)
 
-    def load_and_watch(which: str) -> Any:
-        backend = load(which)
+    def load_and_watch(which: str, *arguments: Any) -> Any:
+        backend = load(which, *arguments)
         step = backend.trainer.train_batch_ch13
 
         def first_step(*args: Any) -> None:
