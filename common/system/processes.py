@@ -9,12 +9,13 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from common.errors import UserError, UserNotice
 from common.system.interrupts import no_ctrl_c_is_lost
 
-# On a terminal, Ctrl-C reaches the child too; where it has not ended after so long, it has had no signal of its own.
+# On a terminal, Ctrl-C reaches the child too. A child that has not ended after so long is sent the signal.
 SECONDS_TO_END = 3.0
 INTERRUPTED = 130  # what run.py ends with after Ctrl-C
 
@@ -22,62 +23,59 @@ INTERRUPTED = 130  # what run.py ends with after Ctrl-C
 def run_process(words: Sequence[str]) -> int:
     """Run a command that writes where this process writes, and return its exit code, -N for signal N.
 
-    However this process is stopped, short of being killed, the child ends first. Raises KeyboardInterrupt where the
-    child was interrupted, as what started it then is too.
+    The child ends before this process does, unless this one is killed. Raises KeyboardInterrupt if the child was
+    interrupted.
     """
-    sys.stdout.flush()
-    with _termination_as_exit():
-        process = subprocess.Popen(words)
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:
-            _interrupt(process)
-            raise
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-    if code == INTERRUPTED:
-        raise KeyboardInterrupt
-    return code
-
-
-def _interrupt(process: "subprocess.Popen[bytes]") -> None:
-    """Wait until an interrupted child has kept what it has, and see that it was interrupted; a second Ctrl-C kills."""
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(SECONDS_TO_END)
-        return
-    if sys.platform != "win32":  # where every process of the console has had it
-        process.send_signal(signal.SIGINT)
-    process.wait()
+    return _exit_code_of(lambda: subprocess.Popen(words))
 
 
 def call_in_process(function: Callable[..., int], *arguments: Any) -> int:
     """Call ``function`` in a new process and return the exit code that it returns, -N if signal N ended the process.
 
-    The function is one of a module, and the new process imports that module first. The process ends with this one, as
-    in `run_process`. Raises KeyboardInterrupt if it was interrupted.
+    The function is one of a module, and the new process imports that module first. Otherwise as `run_process`.
     """
+    process = multiprocessing.get_context("spawn").Process(
+        target=_exit_with, args=(function, *arguments)
+    )
+
+    def start() -> BaseProcess:
+        process.start()
+        return process
+
+    return _exit_code_of(start)
+
+
+def _exit_code_of(start: "Callable[[], subprocess.Popen[bytes] | BaseProcess]") -> int:
     sys.stdout.flush()
-    spawn = multiprocessing.get_context("spawn")
-    process = spawn.Process(target=_exit_with, args=(function, *arguments))
     with _termination_as_exit():
+        process = start()
         try:
-            process.start()
-            process.join()
+            code = _wait(process)
         except KeyboardInterrupt:
-            process.join(SECONDS_TO_END)
-            if process.is_alive() and process.pid and sys.platform != "win32":
+            # The child keeps what it has. A second Ctrl-C ends the waiting, and kills it.
+            if _wait(process, SECONDS_TO_END) is None and process.pid and sys.platform != "win32":
                 os.kill(process.pid, signal.SIGINT)
-            process.join()
+            _wait(process)
             raise
         finally:
-            if process.is_alive():
+            if _wait(process, 0) is None:
                 process.kill()
-                process.join()
-    if process.exitcode == INTERRUPTED:
+                _wait(process)
+    if code == INTERRUPTED:
         raise KeyboardInterrupt
-    return process.exitcode or 0
+    return code or 0
+
+
+def _wait(
+    process: "subprocess.Popen[bytes] | BaseProcess", seconds: float | None = None
+) -> int | None:
+    """Return the exit code of a process when it has ended, None if it has not after ``seconds``."""
+    if isinstance(process, subprocess.Popen):
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(seconds)
+        return None
+    process.join(seconds)
+    return process.exitcode
 
 
 def _exit_with(function: Callable[..., int], *arguments: Any) -> None:
