@@ -6,7 +6,11 @@ shows the site.
 """
 
 import contextlib
+import ctypes
+import gc
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -51,6 +55,28 @@ def needs(*packages: str, programs: tuple[str, ...] = ()) -> pytest.MarkDecorato
         bool(missing) and not os.environ.get("REQUIRE_SITE"),
         reason=f"not installed: {', '.join(missing)}",
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group the tests for ``--dist loadgroup``: a framework's stay in one process, which imports no other for them.
+
+    The framework is the one in a test's names and fixtures. Tests of none, or of several, stay together by file.
+    """
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        words = {*re.split(r"[\W_]+", item.nodeid), *item.fixturenames}
+        found = words & set(backends.FRAMEWORKS)
+        group = found.pop() if len(found) == 1 else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def memory_is_given_back() -> Iterator[None]:
+    """Return what a file's tests have freed to the system: the backends let glibc keep it (see environment.prepare)."""
+    yield
+    gc.collect()
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(params=list(backends.FRAMEWORKS), scope="session")

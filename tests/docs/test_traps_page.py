@@ -56,7 +56,7 @@ def test_a_section_shows_the_example_that_it_is_named_for():
 
 
 def test_every_trap_and_what_mends_it_are_in_a_test():
-    texts = (path.read_text() for path in (ROOT / "tests").glob("test_traps_of_*.py"))
+    texts = (path.read_text() for path in Path(__file__).parent.glob("test_traps_of_*.py"))
     named = {
         (node.value.id, node.attr)
         for text in texts
