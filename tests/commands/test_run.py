@@ -562,7 +562,7 @@ def test_ctrl_c_keeps_the_metrics_so_far_and_says_where(name, small_folder, tmp_
 @pytest.mark.parametrize(
     ("place", "words"),
     [
-        ("common.commands.train.load_data", "interrupted"),
+        ("common.commands.session.load_data", "interrupted"),
         ("common.drawing.image_grid.save_sheet", "0 finished epochs, kept in"),
         ("common.drawing.plots.save_curves", "2 finished epochs, kept in"),
         ("common.commands.train.save_weights", "2 finished epochs, kept in"),
