@@ -207,7 +207,7 @@ def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def filled_weights(num_classes: int = 3, in_channels: int = 3, seed: int = 0) -> Weights:
     """Weights and buffers of which no two are alike, small enough that no unit is dead in all images."""
     rng = np.random.default_rng(seed)
-    weights = initial_weights(num_classes, in_channels, seed)
+    weights = initial_weights(num_classes, in_channels, seed=seed)
     for name, weight in weights.items():
         noise = rng.standard_normal(weight.shape).astype(np.float32)
         if name.endswith("running_var"):

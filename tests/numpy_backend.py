@@ -118,8 +118,8 @@ def numpy_backend(
     def load_native(dataset, augs, batch_size, is_train, seed=0, num_workers=0):
         return Batches(dataset, augs, batch_size, is_train, seed, augmented)
 
-    def resnet18(num_classes, in_channels=3):
-        return Net(initial_weights(num_classes, in_channels))
+    def resnet18(num_classes, in_channels=3, num_channels=64):
+        return Net(initial_weights(num_classes, in_channels, num_channels))
 
     def in_float64(net):
         return Net({name: weight.astype(np.float64) for name, weight in net.weights.items()})

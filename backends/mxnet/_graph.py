@@ -47,7 +47,7 @@ def load_exported(graph, arrays, weights):
             symbol = load_json(read_graph(graph))
             net = mx.gluon.SymbolBlock(symbol, inputs)
         # Now: else what does not fit is an error of the first batch.
-        num_classes, in_channels = network_sizes(weights)
+        num_classes, in_channels, _ = network_sizes(weights)
         image = (1, in_channels, 32, 32)
         shapes = {name: a.shape for name, a in own.items()}
         _, outputs, _ = symbol.infer_shape(data=image, **shapes)

@@ -46,12 +46,13 @@ def get_weights(net) -> Weights:
 def parameters_by_name(net):
     """Return the parameters of a `resnet18` by their canonical names."""
     try:
-        in_channels, num_classes = net[0].weight.shape[1], net[8].bias.shape[0]
+        num_channels, in_channels = net[0].weight.shape[:2]
+        num_classes = net[8].bias.shape[0]
     except (AttributeError, IndexError, TypeError):
         raise ValueError(
             "the network is not a resnet18 of this project"
         ) from None
-    names = weight_shapes(num_classes, in_channels)
+    names = weight_shapes(num_classes, in_channels, num_channels)
     return {name: _parameter(net, NAMES[name]) for name in names}
 
 

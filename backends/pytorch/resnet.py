@@ -59,23 +59,25 @@ def resnet_block(in_channels, num_channels, num_residuals, first_block=False):
     return nn.Sequential(*blk)
 
 
-def resnet18(num_classes, in_channels=3):
+def resnet18(num_classes, in_channels=3, num_channels=64):
     """Return the ResNet-18 of the chapter: 11,176,970 weights for 10 classes.
 
     Takes images of shape (n, in_channels, height, width), float, of any size;
-    returns logits of shape (n, num_classes).
+    returns logits of shape (n, num_classes). Each stage has twice the channels
+    of the one before; the first has `num_channels`.
     """
+    c = num_channels
     layers = [
-        ("conv", nn.Conv2d(in_channels, 64, kernel_size=3, padding=1)),
-        ("bn", nn.BatchNorm2d(64, eps=1e-5, momentum=0.1)),
-        ("relu", nn.ReLU()),  # (n, 64, h, w)
-        ("resnet_block1", resnet_block(64, 64, 2, first_block=True)),
-        ("resnet_block2", resnet_block(64, 128, 2)),  # (n, 128, h/2, w/2)
-        ("resnet_block3", resnet_block(128, 256, 2)),  # (n, 256, h/4, w/4)
-        ("resnet_block4", resnet_block(256, 512, 2)),  # (n, 512, h/8, w/8)
+        ("conv", nn.Conv2d(in_channels, c, kernel_size=3, padding=1)),
+        ("bn", nn.BatchNorm2d(c, eps=1e-5, momentum=0.1)),
+        ("relu", nn.ReLU()),  # (n, c, h, w)
+        ("resnet_block1", resnet_block(c, c, 2, first_block=True)),
+        ("resnet_block2", resnet_block(c, 2 * c, 2)),  # (n, 2c, h/2, w/2)
+        ("resnet_block3", resnet_block(2 * c, 4 * c, 2)),  # (n, 4c, h/4, w/4)
+        ("resnet_block4", resnet_block(4 * c, 8 * c, 2)),  # (n, 8c, h/8, w/8)
         ("global_avg_pool", nn.AdaptiveAvgPool2d((1, 1))),
-        ("flatten", nn.Flatten()),  # (n, 512)
-        ("fc", nn.Linear(512, num_classes)),
+        ("flatten", nn.Flatten()),  # (n, 8c)
+        ("fc", nn.Linear(8 * c, num_classes)),
     ]
     return nn.Sequential(OrderedDict(layers))
 

@@ -88,23 +88,25 @@ def resnet_block(
     return blk
 
 
-def resnet18(num_classes, in_channels=3):
+def resnet18(num_classes, in_channels=3, num_channels=64):
     """Return the ResNet-18 of the chapter: 11,176,970 weights for 10 classes.
 
     Takes images of shape (n, height, width, in_channels), float, of any size;
-    returns logits of shape (n, num_classes).
+    returns logits of shape (n, num_classes). Each stage has twice the channels
+    of the one before; the first has `num_channels`.
     """
+    c = num_channels
     return keras.Sequential(
         [
             keras.Input((None, None, in_channels)),
-            layers.Conv2D(64, kernel_size=3, padding="same", name="conv"),
+            layers.Conv2D(c, kernel_size=3, padding="same", name="conv"),
             BatchNorm(epsilon=1e-5, momentum=0.9, name="bn"),
-            layers.ReLU(),  # (n, h, w, 64)
-            resnet_block(64, 64, 2, first_block=True, name="resnet_block1"),
-            resnet_block(64, 128, 2, name="resnet_block2"),
-            resnet_block(128, 256, 2, name="resnet_block3"),
-            resnet_block(256, 512, 2, name="resnet_block4"),
-            layers.GlobalAveragePooling2D(),  # (n, 512)
+            layers.ReLU(),  # (n, h, w, c)
+            resnet_block(c, c, 2, first_block=True, name="resnet_block1"),
+            resnet_block(c, 2 * c, 2, name="resnet_block2"),
+            resnet_block(2 * c, 4 * c, 2, name="resnet_block3"),
+            resnet_block(4 * c, 8 * c, 2, name="resnet_block4"),
+            layers.GlobalAveragePooling2D(),  # (n, 8c)
             layers.Dense(num_classes, name="fc"),
         ]
     )

@@ -40,8 +40,9 @@ def variables_by_name(net):
 
 
 def _sizes(net):
-    """Return the numbers of classes and of input channels."""
-    return net.get_layer("fc").units, net.get_layer("conv").kernel.shape[2]
+    """Return what `resnet18` was called with."""
+    in_channels, num_channels = net.get_layer("conv").kernel.shape[2:]
+    return net.get_layer("fc").units, in_channels, num_channels
 
 
 def _variable(net, name):

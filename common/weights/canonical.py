@@ -15,31 +15,35 @@ from numpy.typing import NDArray
 Weights = dict[str, NDArray[np.floating[Any]]]
 Shape = tuple[int, ...]
 
-# ResNet-18 (He et al. 2016) as the book builds it for small images: (block name, channels, first stride).
+# ResNet-18 (He et al. 2016) as the book builds it for small images: (block name, times the channels of the first stage,
+# first stride).
 STAGES = (
-    ("resnet_block1", 64, 1),
-    ("resnet_block2", 128, 2),
-    ("resnet_block3", 256, 2),
-    ("resnet_block4", 512, 2),
+    ("resnet_block1", 1, 1),
+    ("resnet_block2", 2, 2),
+    ("resnet_block3", 4, 2),
+    ("resnet_block4", 8, 2),
 )
 
 
-def weight_shapes(num_classes: int, in_channels: int = 3) -> dict[str, Shape]:
+def weight_shapes(
+    num_classes: int, in_channels: int = 3, num_channels: int = 64
+) -> dict[str, Shape]:
     """Return the canonical name and shape of every parameter and buffer of ``resnet18``, from input to output."""
     shapes: dict[str, Shape] = {}
-    _add_conv(shapes, "conv", in_channels, 64, 3)
-    _add_batch_norm(shapes, "bn", 64)
-    channels = 64
-    for stage, num_channels, stride in STAGES:
+    _add_conv(shapes, "conv", in_channels, num_channels, 3)
+    _add_batch_norm(shapes, "bn", num_channels)
+    channels = num_channels
+    for stage, factor, stride in STAGES:
+        outputs = factor * num_channels
         for i in range(2):
             name = f"{stage}.{i}"
-            _add_conv(shapes, f"{name}.conv1", channels, num_channels, 3)
-            _add_conv(shapes, f"{name}.conv2", num_channels, num_channels, 3)
+            _add_conv(shapes, f"{name}.conv1", channels, outputs, 3)
+            _add_conv(shapes, f"{name}.conv2", outputs, outputs, 3)
             if i == 0 and stride != 1:
-                _add_conv(shapes, f"{name}.conv3", channels, num_channels, 1)
-            _add_batch_norm(shapes, f"{name}.bn1", num_channels)
-            _add_batch_norm(shapes, f"{name}.bn2", num_channels)
-            channels = num_channels
+                _add_conv(shapes, f"{name}.conv3", channels, outputs, 1)
+            _add_batch_norm(shapes, f"{name}.bn1", outputs)
+            _add_batch_norm(shapes, f"{name}.bn2", outputs)
+            channels = outputs
     shapes["fc.weight"], shapes["fc.bias"] = (num_classes, channels), (num_classes,)
     return shapes
 
@@ -64,12 +68,15 @@ def num_parameters(weights: Mapping[str, NDArray[np.floating[Any]]]) -> int:
     return sum(weight.size for name, weight in weights.items() if not is_buffer(name))
 
 
-def network_sizes(weights: Mapping[str, NDArray[Any]]) -> tuple[int, int]:
-    """Return the number of classes and of input channels, which is what ``resnet18`` takes."""
-    return weights["fc.bias"].size, weights["conv.weight"].shape[1]
+def network_sizes(weights: Mapping[str, NDArray[Any]]) -> tuple[int, int, int]:
+    """Return the arguments of ``resnet18``: the classes, the input channels, the channels of the first stage."""
+    num_channels, in_channels = weights["conv.weight"].shape[:2]
+    return weights["fc.bias"].size, in_channels, num_channels
 
 
-def initial_weights(num_classes: int, in_channels: int = 3, seed: int = 0) -> Weights:
+def initial_weights(
+    num_classes: int, in_channels: int = 3, num_channels: int = 64, seed: int = 0
+) -> Weights:
     """Draw the weights that every backend starts from.
 
     Xavier-uniform for convolutions and the dense layer (Glorot and Bengio 2010), zero biases, BatchNorm at the
@@ -78,7 +85,7 @@ def initial_weights(num_classes: int, in_channels: int = 3, seed: int = 0) -> We
     rng = np.random.default_rng(seed)
     return {
         name: _initial(name, shape, rng)
-        for name, shape in weight_shapes(num_classes, in_channels).items()
+        for name, shape in weight_shapes(num_classes, in_channels, num_channels).items()
     }
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from common.interface import Backend
-from common.parity.adapter import weights_at_work
+from common.parity.adapter import drawn_weights
 from common.reference import forward
 from common.weights.canonical import (
     Weights,
@@ -33,12 +33,11 @@ def test_the_network_has_the_books_number_of_parameters(backend):
 
 
 def test_names_and_shapes_are_canonical_and_exist_at_once(backend):
-    for num_classes, in_channels in ((10, 3), (4, 1)):
-        net = backend.resnet.resnet18(num_classes, in_channels)
-        weights = backend.weights.get_weights(net)
+    for sizes in ((10,), (4, 1), (4, 3, 8)):
+        weights = backend.weights.get_weights(backend.resnet.resnet18(*sizes))
         shapes = {name: weight.shape for name, weight in weights.items()}
-        assert shapes == weight_shapes(num_classes, in_channels)
-        assert list(shapes) == list(weight_shapes(num_classes, in_channels))
+        assert shapes == weight_shapes(*sizes)
+        assert list(shapes) == list(weight_shapes(*sizes))
 
 
 def test_twenty_convolutions_each_with_a_bias_and_one_dense_layer():
@@ -101,7 +100,7 @@ def test_the_shortcut_is_a_plain_sum(backend, rng):
 
 def single_weights() -> Weights:
     """Weights of which none is 0 or 1, in float32."""
-    return {name: weight.astype(np.float32) for name, weight in weights_at_work().items()}
+    return {name: weight.astype(np.float32) for name, weight in drawn_weights().items()}
 
 
 @pytest.mark.parametrize("training", [False, True])

@@ -149,23 +149,29 @@ def resnet_block(in_channels, num_channels, num_residuals, first_block=False):
     return _Sequential(blk)
 
 
-def resnet18(num_classes, in_channels=3):
+def resnet18(num_classes, in_channels=3, num_channels=64):
     """Return the ResNet-18 of the chapter: 11,176,970 weights for 10 classes.
 
     Takes images of shape (n, in_channels, height, width), float, of any size;
-    returns logits of shape (n, num_classes).
+    returns logits of shape (n, num_classes). Each stage has twice the channels
+    of the one before; the first has `num_channels`.
     """
+    c = num_channels
     net = _Sequential(
         {
-            "conv": _Conv2D(in_channels, 64, 3),
-            "bn": _BatchNorm(64),
-            "relu": _ReLU(),  # (n, 64, h, w)
-            "resnet_block1": resnet_block(64, 64, 2, first_block=True),
-            "resnet_block2": resnet_block(64, 128, 2),  # (n, 128, h/2, w/2)
-            "resnet_block3": resnet_block(128, 256, 2),  # (n, 256, h/4, w/4)
-            "resnet_block4": resnet_block(256, 512, 2),  # (n, 512, h/8, w/8)
-            "global_avg_pool": _GlobalAvgPool(),  # (n, 512)
-            "fc": _Dense(512, num_classes),
+            "conv": _Conv2D(in_channels, c, 3),
+            "bn": _BatchNorm(c),
+            "relu": _ReLU(),  # (n, c, h, w)
+            "resnet_block1": resnet_block(c, c, 2, first_block=True),
+            "resnet_block2": resnet_block(c, 2 * c, 2),  # (n, 2c, h/2, w/2)
+            "resnet_block3": resnet_block(
+                2 * c, 4 * c, 2
+            ),  # (n, 4c, h/4, w/4)
+            "resnet_block4": resnet_block(
+                4 * c, 8 * c, 2
+            ),  # (n, 8c, h/8, w/8)
+            "global_avg_pool": _GlobalAvgPool(),  # (n, 8c)
+            "fc": _Dense(8 * c, num_classes),
         }
     )
     init_cnn(net)
@@ -185,7 +191,7 @@ def init_cnn(module):
         }
     )
     seed = np.random.randint(2**32, dtype=np.uint64)
-    for name, weight in initial_weights(*sizes, int(seed)).items():
+    for name, weight in initial_weights(*sizes, seed=int(seed)).items():
         layer, _, kind = name.rpartition(".")
         if isinstance(found[layer], _Conv2D | _Dense):
             found[layer].weights[kind] = weight
