@@ -72,8 +72,8 @@ def _checks(run: Path) -> Rows:
 
     results = [load_results(run / name) for name in _read(run / "config.json")["backends"]]
     rows = [["check", "tolerance", *(FRAMEWORKS[result.backend].title for result in results)]]
-    for first, outcomes in by_check(results):
-        differences = ["-" if o is None else number(o.largest.value) for o in outcomes]
+    for first, checks in by_check(results):
+        differences = ["-" if c is None else number(c.largest.value) for c in checks]
         rows.append([f"{first.check}, {first.kind}", number(first.tolerance.limit), *differences])
     return rows
 

@@ -1,4 +1,4 @@
-"""`python run.py parity`: every check on every backend, each in a process of its own; a table, JSON and a report."""
+"""`python run.py parity`: all checks, each backend in a process of its own; a table, JSON and a report."""
 
 import json
 import logging
@@ -21,72 +21,70 @@ from common.commands.training import make_console
 from common.config import ParityConfig
 from common.errors import UserError
 from common.interface import Backend, Framework, Registry
-from common.parity.adapter import Subject
-from common.parity.comparison import Outcome
+from common.parity.adapter import Adapter
+from common.parity.comparison import CheckResult
 from common.parity.data_checks import operation_pictures
 from common.parity.free_running import Envelope, envelope, free_running
 from common.parity.report import write_report
 from common.parity.results import (
+    BackendResults,
     Pictures,
-    Results,
     by_check,
     load_results,
     number,
     save_results,
 )
-from common.parity.suite import Extent, run_checks
+from common.parity.suite import QUICK, Extent, run_checks
 from common.reference import ALIGNED, KNOWN_DIFFERENCES
 from common.system import environment
 from common.system.files import write_text
 from common.system.processes import call_in_process
 
 FREE_STEPS = 30
-QUICK = Extent(
-    model_size=8, step_size=8, locked_steps=4, free_steps=4, float32_steps=2, bfloat16_steps=2
-)
-FAILED = 1  # the exit code where backends disagree with the arbiter
+FAILED = 1  # the exit code if a backend disagrees with the reference
 
 
-def check_backend(backend: Backend, config: ParityConfig, folder: Path) -> None:
-    """Run the checks on one backend in this process, and write what they find into ``folder``.
+def check_backend(
+    backend: Backend, config: ParityConfig, folder: Path, extent: Extent | None = None
+) -> None:
+    """Run the checks on one backend in this process, and write their results into ``folder``.
 
-    What a backend raises ends its checks; those before it are kept.
+    An exception ends the checks; the results before it are kept. ``extent`` is that of ``config`` unless given. Raises
+    UserError for settings that cannot work here.
     """
-    # TensorFlow warns of what the checks do on purpose: batches of many shapes.
+    # TensorFlow warns about batches of many shapes, which the checks use on purpose.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     console, began = make_console(), time.perf_counter()
-    # Refuses what cannot work here.
     configuration = backend.devices.describe(
         [backend.devices.cpu()], config.precision, config.compile
     )
-    extent = QUICK if config.quick else Extent()
-    checks = run_checks(backend, extent, config.seed, config.precision, config.compile)
-    outcomes: list[Outcome] = []
+    extent = extent or (QUICK if config.quick else Extent())
+    suite = run_checks(backend, extent, config.seed, config.precision, config.compile)
+    checks: list[CheckResult] = []
     losses: list[float] = []
     pictures: Pictures = {}
     error = ""
     try:
         with console.status(f"{backend.name}: checking") as status:
-            for outcome in checks:
-                outcomes.append(outcome)
-                status.update(f"{backend.name}: {len(outcomes)} checks, now after {outcome.check}")
+            for result in suite:
+                checks.append(result)
+                status.update(f"{backend.name}: {len(checks)} checks, now after {result.check}")
             if not config.quick:
                 around = _read_envelope(folder.parent)
-                subject = Subject(backend, around.kind, config.compile)
-                outcome, losses = free_running(subject, around, config.seed)
-                outcomes.append(outcome)
+                adapter = Adapter(backend, around.kind, config.compile)
+                result, losses = free_running(adapter, around, config.seed)
+                checks.append(result)
             if computing(config) == "fp32":
-                pictures = operation_pictures(Subject(backend, "float32"))
-    except Exception as raised:  # whatever a wrong backend may raise
+                pictures = operation_pictures(Adapter(backend, "float32"))
+    except Exception as raised:  # a wrong backend may raise anything
         traceback.print_exc()
         error = f"{type(raised).__name__}: {raised}"
-    versions = environment.versions(backend.packages)
-    results = Results(
+    results = BackendResults(
         backend.name,
-        versions,
+        environment.versions(backend.packages),
         configuration,
         declared(backend),
-        tuple(outcomes),
+        tuple(checks),
         tuple(losses),
         pictures,
         error,
@@ -95,18 +93,17 @@ def check_backend(backend: Backend, config: ParityConfig, folder: Path) -> None:
     save_results(folder, results)
     found = f"{len(results.failures)} failed" if results.failures else "all passed"
     found += ", then it broke off" if error else ""
-    console.print(
-        f"{backend.name}: {len(outcomes)} checks, {found} ({time.perf_counter() - began:.0f} s)"
-    )
+    seconds = time.perf_counter() - began
+    console.print(f"{backend.name}: {len(checks)} checks, {found} ({seconds:.0f} s)")
 
 
 def computing(config: ParityConfig) -> str:
-    """Return which configuration is checked, in words."""
+    """Return the configuration that is checked, in words."""
     return f"{config.precision}{', compiled' if config.compile else ''}"
 
 
 def declared(backend: Backend) -> tuple[str, ...]:
-    """Return the known differences that a backend says it has, and that the arbiter follows when it checks it."""
+    """Return the known differences that a backend declares; the reference follows them when it is compared with it."""
     return tuple(
         f"{known.name}: {known.meaning}"
         for known in KNOWN_DIFFERENCES
@@ -157,10 +154,10 @@ def check_each(
     folder = RunFolder(config.output, "parity")
     _announce(console, config, frameworks, left_out)
     folder.write_json("config.json", _record(config, frameworks))
-    results: list[Results] = []
+    results: list[BackendResults] = []
     try:
         if not config.quick:
-            with console.status("the arbiter trains, once true and six times perturbed"):
+            with console.status("the reference trains, once unperturbed and six times perturbed"):
                 kind = "bfloat16" if config.precision == "bf16" else "float32"
                 _write_envelope(folder.path, envelope(FREE_STEPS, config.seed, kind))
         for framework in frameworks.values():
@@ -175,8 +172,8 @@ def check_each(
 
 
 def _record(config: ParityConfig, frameworks: Mapping[str, Framework]) -> dict[str, Any]:
-    """Return what ``config.json`` says of the checks."""
-    wanted = tuple(p for framework in frameworks.values() for p in framework.packages)
+    """Return the content of ``config.json``."""
+    packages = tuple(p for framework in frameworks.values() for p in framework.packages)
     return {
         "command": "parity",
         "backends": list(frameworks),
@@ -186,20 +183,20 @@ def _record(config: ParityConfig, frameworks: Mapping[str, Framework]) -> dict[s
             "precision": config.precision,
             "compile": config.compile,
         },
-        "versions": environment.versions(wanted),
+        "versions": environment.versions(packages),
         "hardware": environment.hardware(),
     }
 
 
 def _check_in_process(
     config: ParityConfig, framework: Framework, check: Check, folder: Path
-) -> Results:
+) -> BackendResults:
     """Check one backend in a process of its own."""
     name = framework.name
-    code = call_in_process(check, name, config, folder / name)
-    if code:
+    if code := call_in_process(check, name, config, folder / name):
         versions = environment.versions(framework.packages)
-        return Results(name, versions, {}, (), (), error=f"its process ended with exit code {code}")
+        error = f"its process ended with exit code {code}"
+        return BackendResults(name, versions, {}, (), (), error=error)
     return load_results(folder / name)
 
 
@@ -207,10 +204,10 @@ def _report(
     console: Console,
     config: ParityConfig,
     frameworks: Mapping[str, Framework],
-    results: Sequence[Results],
+    results: Sequence[BackendResults],
     folder: Path,
 ) -> None:
-    """Print the table and what went wrong, and write the report."""
+    """Print the table and the failures, and write the report."""
     around = None if config.quick else _read_envelope(folder)
     console.print(table(console, results, computing(config)))
     for result in results:
@@ -222,7 +219,7 @@ def _report(
     if all(result.passed for result in results):
         names = ", ".join(result.backend for result in results)
         agree = "agrees" if len(results) == 1 else "agree"
-        console.print(f"All checks passed: {names} {agree} with the arbiter.")
+        console.print(f"All checks passed: {names} {agree} with the reference.")
     styles = {name: framework.style for name, framework in frameworks.items()}
     report = folder / "report.html"
     write_report(report, results, styles, around, config.seed, computing(config))
@@ -237,7 +234,7 @@ def _announce(
 ) -> None:
     extent = "quick" if config.quick else "full"
     console.print(
-        f"Parity of {computing(config)}, {extent}, seed {config.seed}: each against the arbiter (NumPy)"
+        f"Parity of {computing(config)}, {extent}, seed {config.seed}: each against the reference (NumPy)"
     )
     for name, framework in frameworks.items():
         versions = environment.versions(framework.packages)
@@ -254,10 +251,10 @@ def _read_envelope(folder: Path) -> Envelope:
     return Envelope(**json.loads((folder / "envelope.json").read_text(encoding="utf-8")))
 
 
-def table(console: Console, results: Sequence[Results], checked: str) -> Table:
-    """Return the outcomes side by side: a row a check, its tolerance, each backend's largest difference.
+def table(console: Console, results: Sequence[BackendResults], checked: str) -> Table:
+    """Return the table of the checks: a row each, with its tolerance and each backend's largest difference.
 
-    Its title says which configuration was ``checked``.
+    Its title names the configuration that was ``checked``.
     """
     shown = Table(
         title=f"checked: {checked}",
@@ -270,10 +267,10 @@ def table(console: Console, results: Sequence[Results], checked: str) -> Table:
     shown.add_column("tolerance", justify="right")
     for result in results:
         shown.add_column(result.backend, justify="right", overflow="fold")
-    for first, outcomes in by_check(results):
+    for first, checks in by_check(results):
         numbers = [
-            "-" if o is None else number(o.largest.value) + ("" if o.passed else " FAILED")
-            for o in outcomes
+            "-" if c is None else number(c.largest.value) + ("" if c.passed else " FAILED")
+            for c in checks
         ]
         shown.add_row(first.check, first.kind, number(first.tolerance.limit), *numbers)
     return shown

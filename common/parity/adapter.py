@@ -1,4 +1,4 @@
-"""A backend under check, spoken to in NumPy: images (n, 3, height, width), canonical weights."""
+"""A backend as the checks use it, in NumPy: images (n, channels, height, width) and canonical weights."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.interface import Backend, Net, Tensor, Trainer
-from common.parity.comparison import Arrays, Distance, Outcome, compare, relative
+from common.parity.comparison import Arrays, CheckResult, Distance, compare, largest_relative
 from common.parity.tolerances import tolerance
 from common.reference import KNOWN_DIFFERENCES, Conventions, State
 from common.weights.canonical import Weights, initial_weights, is_buffer
 
 Array = NDArray[Any]
 BATCH_NORM_BIAS = ("bn.bias", "bn1.bias", "bn2.bias")
+NUM_CHANNELS = 64  # of the network's first stage, in both chapters
 
 
 @dataclass(frozen=True)
@@ -26,15 +27,22 @@ class Batch:
     y: NDArray[np.int64]
 
 
-class Subject:
+class Adapter:
     """A backend that computes in ``kind``, "float32", "float64" or "bfloat16", on one device, compiled or not.
 
-    Weights and images are float32 where it computes in bfloat16. ``logits_types`` are those of the logits that its
-    steps have given to ``loss``.
+    ``num_channels`` are those of the network's first stage. Weights and images are float32 for "bfloat16".
+    ``logits_types`` collects the types of the logits that training steps have passed to ``loss``.
     """
 
-    def __init__(self, backend: Backend, kind: str, compile: bool = False) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        kind: str,
+        compile: bool = False,
+        num_channels: int = NUM_CHANNELS,
+    ) -> None:
         self.backend, self.kind, self.compile = backend, kind, compile
+        self.num_channels = num_channels
         self.mixed = kind == "bfloat16"
         self.dtype = "float32" if self.mixed else kind
         self.conventions: Conventions = backend.probes.CONVENTIONS
@@ -47,22 +55,22 @@ class Subject:
     def loss(self, *arguments: Tensor) -> Tensor:
         """Return the backend's cross-entropy of each example, and note the type of the logits.
 
-        The arguments are logits and labels, in the order in which the framework's losses take them.
+        The arguments are logits and labels, in the order that the framework's losses take.
         """
         logits = arguments[1 if self.backend.probes.labels_first else 0]
         self.logits_types.add(str(logits.dtype))
         return self._cross_entropy(*arguments)
 
     def tensor(self, images: Array, dtype: str | None = None) -> Tensor:
-        """Return images as the backend's loader gives them; ``dtype`` is that of the subject's images unless given."""
-        # In memory the channels of a pixel lie side by side, whatever the order of the axes: PyTorch computes on that.
+        """Return images as the backend's loader returns them, in ``dtype``, or else in the adapter's type."""
+        # A loader's images have the channels of a pixel side by side in memory, also where the axes are NCHW.
         images = np.ascontiguousarray(np.moveaxis(images, 1, -1), dtype or self.dtype)
         if self.backend.devices.image_layout == "NCHW":
             images = np.moveaxis(images, -1, 1)
         return self.backend.devices.from_numpy(images, self.devices[0])
 
     def array(self, X: Tensor) -> Array:
-        """Return what the backend computed; images and feature maps as (n, channels, height, width)."""
+        """Return a tensor as an array; images and feature maps as (n, channels, height, width)."""
         array = self.backend.devices.to_numpy(X)
         if array.ndim == 4 and self.backend.devices.image_layout == "NHWC":
             return np.moveaxis(array, -1, 1)
@@ -72,13 +80,17 @@ class Subject:
         """Return labels as the backend has them."""
         return self.backend.devices.from_numpy(y, self.devices[0])
 
-    def network(self, weights: Weights) -> Net:
-        """Return the backend's network for 10 classes with these weights, prepared as a run prepares it.
+    def new_network(self) -> Net:
+        """Return a new network of the backend for 10 classes."""
+        return self.backend.resnet.resnet18(10, num_channels=self.num_channels)
 
-        It is always the same one: making a network, and compiling it, takes longer than most checks.
+    def network(self, weights: Weights) -> Net:
+        """Return the backend's network with these weights, prepared as a run prepares it.
+
+        It is the same network each time: building and compiling one takes longer than most checks.
         """
         if self._net is None:
-            net = self.backend.resnet.resnet18(10)
+            net = self.new_network()
             if self.kind == "float64":
                 net = self.backend.probes.in_float64(net)
             precision = "bf16" if self.mixed else "fp32"
@@ -87,35 +99,33 @@ class Subject:
         return self._net
 
     def weights(self, seed: int) -> Weights:
-        """Return the weights that checks start from, drawn from that seed; none may write to them."""
-        return weights_at_work(seed, clear=self.mixed)
+        """Return the weights that checks start from, drawn from that seed; they are read-only."""
+        return drawn_weights(seed, self.mixed, self.num_channels)
 
-    def hold(
+    def compare(
         self,
         check: str,
         got: Arrays,
         wanted: Callable[[Conventions], Arrays],
-        distance: Distance = relative,
+        distance: Distance = largest_relative,
         parts: Collection[str] = ("network",),
-    ) -> Outcome:
-        """Hold what the backend computed against what the arbiter does, within the tolerance of that check.
+    ) -> CheckResult:
+        """Compare what the backend computed with the reference, within the tolerance of that check.
 
-        The cause of a failure is sought among the known differences of these ``parts``, those that explained a failure
-        before first.
+        The cause of a failure is searched for among the known differences of these ``parts``. Those that explained an
+        earlier failure are tried first.
         """
         limit = tolerance(check, self.kind)
         suspects = [d for d in self._suspects if d.part in parts]
-        outcome = compare(
-            check, self.kind, got, wanted, self.conventions, limit, distance, suspects
-        )
-        if outcome.cause:
-            cause = outcome.cause
+        result = compare(check, self.kind, got, wanted, self.conventions, limit, distance, suspects)
+        if result.cause:
+            cause = result.cause
             self._suspects.sort(key=lambda d: not cause.startswith(f"{d.name} ("))
-        return outcome
+        return result
 
     def cast(self, weights: Mapping[str, Array]) -> Weights:
-        """Return weights in the type in which the subject keeps them."""
-        return {name: weight.astype(self.dtype) for name, weight in weights.items()}  # copies
+        """Return copies of the weights in the adapter's type."""
+        return {name: weight.astype(self.dtype) for name, weight in weights.items()}
 
     def step(self, net: Net, trainer: Trainer, batch: Batch) -> tuple[float, int]:
         """Take one step of the chapter's trainer; return the sum of the losses and the number right."""
@@ -125,8 +135,10 @@ class Subject:
         to_numpy = self.backend.devices.to_numpy
         return float(to_numpy(l)), int(to_numpy(correct))
 
-    def put(self, net: Net, trainer: Trainer, weights: Mapping[str, Array], state: State) -> None:
-        """Make a network and its optimiser go on from these weights, buffers and state."""
+    def restore(
+        self, net: Net, trainer: Trainer, weights: Mapping[str, Array], state: State
+    ) -> None:
+        """Set a network's weights and buffers and its optimizer's state."""
         self.backend.weights.set_weights(net, self.cast(weights))
         if state.steps:
             slots = {slot: self.cast(arrays) for slot, arrays in state.slots.items()}
@@ -134,22 +146,23 @@ class Subject:
 
 
 def in_float32(types: Collection[str]) -> bool:
-    """Tell whether these are all float32, as a framework writes the types of its tensors; and there are any."""
+    """Return whether there are types and all are float32, as a framework writes the types of its tensors."""
     return bool(types) and all("float32" in name for name in types)
 
 
 @lru_cache(maxsize=2)
-def weights_at_work(seed: int = 0, clear: bool = False) -> Weights:
+def drawn_weights(seed: int = 0, clear: bool = False, num_channels: int = NUM_CHANNELS) -> Weights:
     """Return weights of which none is 0 or 1, with variances so small that BatchNorm's epsilon counts.
 
     With ``clear``, each BatchNorm shifts four channels of five above 0 and the fifth below, by twice their deviation,
-    so that the inputs of most ReLUs are clear of it. Rounded to bfloat16, a gradient is off by a third where they are
-    not: one in some hundred ReLUs then passes on what it should not, or the other way round.
-    They are drawn once for many checks, none of which may write to them.
+    so that the inputs of most ReLUs are far from 0. Otherwise one ReLU in some hundred would open or close when its
+    input is rounded to bfloat16, and gradients would be off by a third.
+
+    The arrays are read-only, as many checks share them.
     """
     rng = np.random.default_rng(seed)
     weights: Weights = {}
-    for name, weight in initial_weights(10, seed=seed).items():
+    for name, weight in initial_weights(10, num_channels=num_channels, seed=seed).items():
         if name.endswith("running_var"):
             drawn = rng.uniform(0.02, 0.1, weight.shape)
         elif is_buffer(name) or name.endswith("bias"):

@@ -1,4 +1,4 @@
-"""What a check finds: differences by place, held to a tolerance, and the likely cause where they are too large."""
+"""The result of a check: differences by place, a tolerance, and the likely cause if a difference exceeds it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,9 +16,9 @@ Arrays = Mapping[str, Array]  # by place, in the order of computation
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far correct backends may be apart: the largest difference that was measured, times a margin.
+    """The largest difference that was measured between a correct backend and the reference, times a margin.
 
-    ``reason`` says where that difference comes from. ``conditions`` say what was measured.
+    ``reason`` says where that difference comes from.
     """
 
     measured: float
@@ -33,21 +33,22 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Difference:
-    """A place (a layer, a weight, a step, an operation) and how far the backend is from the arbiter there."""
+    """A place (a layer, a weight, a step, an operation) and how far the backend is from the reference there."""
 
     place: str
     value: float
 
 
-# How far what a backend has got is from what is wanted, place by place.
+# Returns how far a backend's arrays are from the reference's, place by place.
 Distance = Callable[[Arrays, Arrays], list[Difference]]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One check of one backend. ``cause`` names the known difference that explains a failure, '' where none does.
+class CheckResult:
+    """One check of one backend.
 
-    It is None where none was looked for: the check passed, or is none that could tell.
+    ``cause`` names the known difference that explains a failure, '' if no known difference does. It is None if no cause
+    was searched for: the check passed, or cannot tell causes apart.
     """
 
     check: str
@@ -62,21 +63,21 @@ class Outcome:
 
     @property
     def largest(self) -> Difference:
-        """Return the largest difference; one that is not a number is larger than all."""
+        """Return the largest difference; nan counts as larger than any number."""
         return max(self.differences, key=lambda d: np.inf if np.isnan(d.value) else d.value)
 
     @property
     def first(self) -> Difference | None:
-        """Return the first difference that is too large, in the order of computation; None if none is."""
+        """Return the first difference that exceeds the tolerance, in the order of computation; None if none does."""
         return next((d for d in self.differences if not d.value <= self.tolerance.limit), None)
 
     @property
     def passed(self) -> bool:
-        """Tell whether everything is within the tolerance."""
+        """Return whether every difference is within the tolerance."""
         return self.first is None
 
     def where(self) -> str:
-        """Return where the first difference that is too large is, and how large it is."""
+        """Return where the first difference exceeds the tolerance, and by how much."""
         if self.first is None:
             return f"{self.check}, {self.kind}: within {self.tolerance.limit:.1e}"
         return (
@@ -85,7 +86,7 @@ class Outcome:
         )
 
     def sentence(self) -> str:
-        """Return where it went wrong first, and the cause where one was sought."""
+        """Return `where`, and the cause if one was searched for."""
         if self.first is None or self.cause is None:
             return self.where()
         cause = f"explained by {self.cause}" if self.cause else "no known difference explains it"
@@ -101,63 +102,23 @@ def compare(
     tolerance: Tolerance,
     distance: Distance,
     suspects: Sequence[KnownDifference],
-) -> Outcome:
-    """Hold what a backend computed against the arbiter, and on a failure look for the cause.
+) -> CheckResult:
+    """Compare what a backend computed with the reference, and search for the cause of a failure.
 
-    ``wanted`` computes the arbiter's answer under given conventions. The cause is looked for by asking it again under
-    each of the ``suspects``: the first that brings the backend within the tolerance explains the failure.
+    ``wanted`` computes the reference's answer under given conventions. After a failure it is called again under each
+    of the ``suspects``: the first that brings the backend within the tolerance explains the failure.
     """
-    outcome = Outcome(check, kind, tuple(distance(got, wanted(conventions))), tolerance)
-    if outcome.passed:
-        return outcome
+    result = CheckResult(check, kind, tuple(distance(got, wanted(conventions))), tolerance)
+    if result.passed:
+        return result
     for known in suspects:
         found = tuple(distance(got, wanted(known.conventions(conventions))))
-        if replace(outcome, differences=found).passed:
-            return replace(outcome, cause=f"{known.name} ({known.meaning})")
-    return replace(outcome, cause="" if suspects else None)
+        if replace(result, differences=found).passed:
+            return replace(result, cause=f"{known.name} ({known.meaning})")
+    return replace(result, cause="" if suspects else None)
 
 
-def relative(got: Arrays, wanted: Arrays) -> list[Difference]:
-    """Return the largest difference of each place, as a share of the largest value wanted there."""
-    return differences(got, wanted, {name: largest(array) for name, array in wanted.items()})
-
-
-def relative_norms(got: Arrays, wanted: Arrays) -> list[Difference]:
-    """Return the Euclidean norm of the difference of each place, as a share of the norm of what is wanted there."""
-    return norms(got, wanted, {name: norm(array) for name, array in wanted.items()})
-
-
-def norm_together(got: Arrays, wanted: Arrays) -> list[Difference]:
-    """Return the Euclidean norm of all differences, as a share of the norm of all that is wanted."""
-    size = norm(np.array([norm(array) for array in wanted.values()]))
-    found = norms(got, wanted, dict.fromkeys(wanted, size))
-    return [Difference("all together", norm(np.array([d.value for d in found])))]
-
-
-def differences(got: Arrays, wanted: Arrays, scales: Mapping[str, float]) -> list[Difference]:
-    """Return the largest difference of each place, divided by its scale; what is missing is infinitely far."""
-    return [
-        Difference(place, _apart(got.get(place), array, scales[place]))
-        for place, array in wanted.items()
-    ]
-
-
-def norms(got: Arrays, wanted: Arrays, scales: Mapping[str, float]) -> list[Difference]:
-    """Return the Euclidean norm of the difference of each place, divided by its scale.
-
-    For gradients in float32, of which single ones part by some per cent: a ReLU whose input is within rounding of 0
-    passes a gradient on in one framework and not in the other. And for all that is computed in bfloat16.
-    """
-    return [
-        Difference(place, _norm_apart(got.get(place), array) / (scales[place] or 1.0))
-        for place, array in wanted.items()
-    ]
-
-
-def _norm_apart(got: Array | None, wanted: Array) -> float:
-    if got is None or got.shape != wanted.shape:
-        return np.inf
-    return norm(np.subtract(got, wanted, dtype=np.float64))
+Size = Callable[[Array], float]
 
 
 def norm(values: Array) -> float:
@@ -165,12 +126,58 @@ def norm(values: Array) -> float:
     return float(np.linalg.norm(values.ravel()))
 
 
-def _apart(got: Array | None, wanted: Array, scale: float) -> float:
-    if got is None or got.shape != wanted.shape:
-        return np.inf
-    return largest(np.subtract(got, wanted, dtype=np.float64)) / (scale or 1.0)
-
-
 def largest(values: Array) -> float:
     """Return the largest absolute value; nan if any is not a number."""
     return float(np.abs(values).max(initial=0.0))
+
+
+def mean(values: Array) -> float:
+    """Return the mean absolute value."""
+    return float(np.abs(values).mean())
+
+
+def by_place(
+    size: Size, got: Arrays, wanted: Arrays, scales: Mapping[str, float]
+) -> list[Difference]:
+    """Return the ``size`` of the difference of each place, divided by its scale; inf if an array is missing."""
+    found = []
+    for place, array in wanted.items():
+        value = np.inf
+        if place in got and got[place].shape == array.shape:
+            apart = np.subtract(got[place], array, dtype=np.float64)
+            value = size(apart) / (scales[place] or 1.0)
+        found.append(Difference(place, value))
+    return found
+
+
+def absolute(size: Size) -> Distance:
+    """Return the distance that is the size of the difference of each place."""
+    return lambda got, wanted: by_place(size, got, wanted, dict.fromkeys(wanted, 1.0))
+
+
+def relative(size: Size) -> Distance:
+    """Return the distance that is the size of each place's difference, divided by the size of what is wanted there."""
+
+    def distance(got: Arrays, wanted: Arrays) -> list[Difference]:
+        return by_place(size, got, wanted, {name: size(array) for name, array in wanted.items()})
+
+    return distance
+
+
+largest_relative = relative(largest)
+
+
+def norm_together(got: Arrays, wanted: Arrays) -> list[Difference]:
+    """Return the Euclidean norm of all differences, divided by the norm of all that is wanted."""
+    size = norm(np.array([norm(array) for array in wanted.values()]))
+    found = by_place(norm, got, wanted, dict.fromkeys(wanted, size))
+    return [Difference("all together", norm(np.array([d.value for d in found])))]
+
+
+def size_in(kind: str) -> Size:
+    """Return the size that gradients and weights are compared by: the largest value in float64, else the norm.
+
+    In float32 a ReLU whose input is within rounding of 0 passes its gradient on in one framework and not in another, so
+    single values differ by some per cent. In bfloat16 every value does.
+    """
+    return largest if kind == "float64" else norm

@@ -27,23 +27,35 @@ from common.augmentation.operations import (
     operation,
 )
 from common.datasets import Dataset
-from common.parity.adapter import Subject
-from common.parity.comparison import Array, Arrays, Difference, Outcome, differences
+from common.parity.adapter import Adapter
+from common.parity.comparison import (
+    Array,
+    Arrays,
+    CheckResult,
+    Difference,
+    absolute,
+    largest,
+    mean,
+)
 from common.reference import Conventions, transforms
 
 PARTS = ("transforms",)
-Case = tuple[Array, list[Decision]]  # uint8 images (n, 3, height, width), and what to do with them
+Case = tuple[
+    Array, list[Decision]
+]  # uint8 images (n, 3, height, width), and the decisions to apply
+# Differences as they are: of 0..1, or of 0..255 for uint8 images.
+largest_difference, mean_difference = absolute(largest), absolute(mean)
 
 
-def transform_checks(subject: Subject, seed: int = 0) -> Iterator[Outcome]:
-    """Check each operation on floats, random parameters and those at the edges; what is normalized, from levels too."""
+def transform_checks(adapter: Adapter, seed: int = 0) -> Iterator[CheckResult]:
+    """Check each operation on floats, and those that normalize on uint8 images too; random and extreme parameters."""
     found = cases(seed)
     got = {
-        name: _augmented(subject, images, decisions) for name, (images, decisions) in found.items()
+        name: _augmented(adapter, images, decisions) for name, (images, decisions) in found.items()
     }
     normalized = [name for name, (_, decisions) in found.items() if is_normalized(decisions)]
     for name in normalized:
-        got[f"{name}, from levels"] = _augmented(subject, *found[name], levels=True)
+        got[f"{name}, from levels"] = _augmented(adapter, *found[name], levels=True)
 
     def wanted(conventions: Conventions) -> Arrays:
         floats = {
@@ -52,14 +64,14 @@ def transform_checks(subject: Subject, seed: int = 0) -> Iterator[Outcome]:
         }
         return floats | {f"{name}, from levels": floats[name] for name in normalized}
 
-    yield subject.hold("transforms", got, wanted, in_full_range, PARTS)
+    yield adapter.compare("transforms", got, wanted, largest_difference, PARTS)
 
 
-def level_checks(subject: Subject, seed: int = 0) -> Iterator[Outcome]:
-    """Check each operation from levels to levels: none more than one apart, and hardly any at all."""
+def level_checks(adapter: Adapter, seed: int = 0) -> Iterator[CheckResult]:
+    """Check each operation from uint8 to uint8 images: no value differs by more than 1, and hardly any differs."""
     found = {name: case for name, case in cases(seed).items() if not is_normalized(case[1])}
     got = {
-        name: _augmented(subject, images, decisions, levels=True)
+        name: _augmented(adapter, images, decisions, levels=True)
         for name, (images, decisions) in found.items()
     }
 
@@ -71,41 +83,26 @@ def level_checks(subject: Subject, seed: int = 0) -> Iterator[Outcome]:
             for name, (images, decisions) in found.items()
         }
 
-    for name, distance in (("largest", in_full_range), ("mean", on_average)):
-        yield subject.hold(f"transforms of levels, {name}", got, wanted, distance, PARTS)
+    for name, distance in (("largest", largest_difference), ("mean", mean_difference)):
+        yield adapter.compare(f"transforms of levels, {name}", got, wanted, distance, PARTS)
 
 
 def is_normalized(decisions: Sequence[Decision]) -> bool:
-    """Tell whether these decisions leave floats of any size, and not an image."""
+    """Return whether these decisions normalize, so that their result is no image in 0..1."""
     return any(isinstance(decision, Normalizes) for decision in decisions)
 
 
 def _augmented(
-    subject: Subject, images: Array, decisions: list[Decision], levels: bool = False
+    adapter: Adapter, images: Array, decisions: list[Decision], levels: bool = False
 ) -> Array:
-    """Return what the backend makes of uint8 images: floats 0..1, or levels."""
-    augment, to_float = subject.backend.transforms.augment, subject.backend.transforms.to_float
-    X = subject.tensor(images, "uint8")
-    return subject.array(augment(X if levels else to_float(X), decisions))
-
-
-def in_full_range(got: Arrays, wanted: Arrays) -> list[Difference]:
-    """Return the largest difference of each place as it is: in levels, or in shares of 0..1."""
-    return differences(got, wanted, dict.fromkeys(wanted, 1.0))
-
-
-def on_average(got: Arrays, wanted: Arrays) -> list[Difference]:
-    """Return the mean difference of each place, in levels."""
-    return [
-        Difference(name, float(np.abs(np.subtract(got[name], array, dtype=np.float64)).mean()))
-        if name in got and got[name].shape == array.shape
-        else Difference(name, np.inf)
-        for name, array in wanted.items()
-    ]
+    """Apply decisions to uint8 images in the backend; return floats 0..1, or uint8 with ``levels``."""
+    augment, to_float = adapter.backend.transforms.augment, adapter.backend.transforms.to_float
+    X = adapter.tensor(images, "uint8")
+    return adapter.array(augment(X if levels else to_float(X), decisions))
 
 
 def cases(seed: int) -> dict[str, Case]:
-    """Return images and decisions by the name of the operation: the chapter's draws, then the edges."""
+    """Return images and decisions by the name of the operation: the chapter's draws, then extreme ones."""
     images = example_images(16, 16, seed)
     drawn = operation_decisions((16, 16), (12, 10), seed)
     found = {name: (images, decisions) for name, decisions in drawn.items()}
@@ -129,7 +126,7 @@ def _kaggle(seed: int) -> dict[str, Case]:
 def operation_decisions(
     size: tuple[int, int], crop_size: tuple[int, int], seed: int = 0
 ) -> dict[str, list[Decision]]:
-    """Return what the chapter's operations draw for `example_images` of this size, by operation."""
+    """Return the decisions that the chapter's operations draw for `example_images` of this size, by operation."""
     return {
         name: decide(augmentations, np.arange(8), seed, 0, size)
         for name, augmentations in _operations(crop_size).items()
@@ -137,7 +134,7 @@ def operation_decisions(
 
 
 def _operations(crop_size: tuple[int, int]) -> Mapping[str, Sequence[Augmentation]]:
-    """Return what the chapter shows, the two changes that it shows only in the jitter, and any other operation."""
+    """Return the chapter's operations, two that it shows only as parts of the jitter, and all others."""
     shown: Mapping[str, Sequence[Augmentation]] = {
         **gallery(crop_size),
         "contrast": [ColorJitter(contrast=0.5)],
@@ -148,7 +145,7 @@ def _operations(crop_size: tuple[int, int]) -> Mapping[str, Sequence[Augmentatio
 
 
 def _edges(seed: int) -> dict[str, Case]:
-    """Return what is easily wrong: odd sizes, one image, all or none, factors 0 and beyond, half a turn, tiny boxes."""
+    """Return cases that are easily wrong: odd sizes, one image, all or none, factors 0 and 2, tiny boxes."""
     images = example_images(7, 5, seed)
     n = len(images)
     all_of_them, none = np.ones(n, bool), np.zeros(n, bool)
@@ -197,8 +194,8 @@ def example_images(height: int, width: int, seed: int) -> Array:
     return images
 
 
-def loader_checks(subject: Subject, seed: int = 0) -> Iterator[Outcome]:
-    """Check that both pipelines give the arbiter's batches: two epochs, the last batch smaller, of either chapter."""
+def loader_checks(adapter: Adapter, seed: int = 0) -> Iterator[CheckResult]:
+    """Check that both pipelines yield the reference's batches: both chapters, two epochs, the last batch smaller."""
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (21, 16, 16, 3), dtype=np.uint8)
     dataset = Dataset(images, np.arange(21) % 10, tuple("abcdefghij"))
@@ -210,28 +207,30 @@ def loader_checks(subject: Subject, seed: int = 0) -> Iterator[Outcome]:
     }
     for check, augs in recipes.items():
         is_train = check.endswith("training")
-        batches = subject.backend.loaders.load_batched(
-            dataset, augs, 8, is_train, seed, subject.devices[0]
+        batches = adapter.backend.loaders.load_batched(
+            dataset, augs, 8, is_train, seed, adapter.devices[0]
         )
-        yield _hold_batches(subject, check, batches, dataset, augs, is_train, seed)
-    native = subject.backend.loaders.load_native
+        yield _compare_batches(adapter, check, batches, dataset, augs, is_train, seed)
+    native = adapter.backend.loaders.load_native
     for workers in (0, 1, 2):
         batches = native(dataset, (), 8, True, seed, workers)
         check = f"native order, {workers} workers"
-        yield _hold_batches(subject, check, batches, dataset, (), True, seed)
+        yield _compare_batches(adapter, check, batches, dataset, (), True, seed)
     batches = native(dataset, (), 8, False, seed, 0)
-    yield _hold_batches(subject, "native order, test", batches, dataset, (), False, seed)
+    yield _compare_batches(adapter, "native order, test", batches, dataset, (), False, seed)
     augs = kaggle_test_augs()
     batches = native(dataset, augs, 8, False, seed, 0)
-    yield _hold_batches(subject, "native Kaggle batches, test", batches, dataset, augs, False, seed)
-    yield _native_flips(subject, dataset, seed)
+    yield _compare_batches(
+        adapter, "native Kaggle batches, test", batches, dataset, augs, False, seed
+    )
+    yield _native_flips(adapter, dataset, seed)
 
 
-def _native_flips(subject: Subject, dataset: Dataset, seed: int) -> Outcome:
-    """The native pipeline augments: each image comes as it is or mirrored, and some come either way."""
+def _native_flips(adapter: Adapter, dataset: Dataset, seed: int) -> CheckResult:
+    """Check that the native pipeline flips some images and not others."""
     flip = gallery()["left-right flip"]
-    batches = subject.backend.loaders.load_native(dataset, flip, 8, True, seed, 0)
-    found = np.concatenate([subject.array(X) for X, _ in batches])
+    batches = adapter.backend.loaders.load_native(dataset, flip, 8, True, seed, 0)
+    found = np.concatenate([adapter.array(X) for X, _ in batches])
     order = np.concatenate(list(epoch_batches(len(dataset), 8, seed, 0, True)))
     plain = np.moveaxis(dataset.images[order] / 255, -1, 1)
     ways = (plain, plain[..., ::-1])
@@ -247,24 +246,24 @@ def _native_flips(subject: Subject, dataset: Dataset, seed: int) -> Outcome:
     def wanted(_: Conventions) -> Arrays:
         return {"nearest of both": np.zeros(len(plain)), "some of either": np.array(0.0)}
 
-    return subject.hold("native flips", got, wanted, in_full_range, parts=())
+    return adapter.compare("native flips", got, wanted, largest_difference, parts=())
 
 
-def _hold_batches(
-    subject: Subject,
+def _compare_batches(
+    adapter: Adapter,
     check: str,
     batches: Any,
     dataset: Dataset,
     augs: Any,
     is_train: bool,
     seed: int,
-) -> Outcome:
-    """Hold images and labels of two epochs; a label that is wrong counts as 1."""
+) -> CheckResult:
+    """Compare images and labels of two epochs."""
     got: dict[str, Array] = {"number of batches": np.array(len(batches))}
     for epoch in range(2):
         for i, (X, y) in enumerate(batches):
             place = f"epoch {epoch}, batch {i}"
-            got[f"{place}, y"], got[f"{place}, X"] = subject.array(y), subject.array(X)
+            got[f"{place}, y"], got[f"{place}, X"] = adapter.array(y), adapter.array(X)
 
     def wanted(conventions: Conventions) -> Arrays:
         found: dict[str, Array] = {"number of batches": np.array(3)}
@@ -279,25 +278,23 @@ def _hold_batches(
         return found
 
     def distance(got: Arrays, wanted: Arrays) -> list[Difference]:
-        missing = [
-            Difference(f"{place}, one too many", 1.0) for place in got.keys() - wanted.keys()
-        ]
-        return in_full_range(got, wanted) + missing
+        extra = [Difference(f"{place}, one too many", 1.0) for place in got.keys() - wanted.keys()]
+        return largest_difference(got, wanted) + extra
 
-    return subject.hold(check, got, wanted, distance, PARTS)
+    return adapter.compare(check, got, wanted, distance, PARTS)
 
 
-def operation_pictures(subject: Subject) -> dict[str, Array]:
-    """Return what the backend's operations make of one photograph, by operation: floats 0..1, (3, height, width).
+def operation_pictures(adapter: Adapter) -> dict[str, Array]:
+    """Apply the backend's operations to one photograph; return floats 0..1, (3, height, width), by operation.
 
-    Operations that leave pictures: not what is normalized.
+    Operations that normalize are left out: their results are no pictures.
     """
     image, found = _photograph()
-    return {name: _augmented(subject, image, decisions)[0] for name, decisions in found.items()}
+    return {name: _augmented(adapter, image, decisions)[0] for name, decisions in found.items()}
 
 
 def true_pictures() -> dict[str, Array]:
-    """Return what the arbiter makes of it."""
+    """Return the reference's pictures of the same operations."""
     image, found = _photograph()
     return {
         name: transforms.augment(image / 255, decisions)[0] for name, decisions in found.items()
@@ -305,7 +302,7 @@ def true_pictures() -> dict[str, Array]:
 
 
 def _photograph() -> tuple[Array, dict[str, list[Decision]]]:
-    """Return the cat, uint8 (1, 3, 100, 100), and decisions that change it, by operation."""
+    """Return a photograph, uint8 (1, 3, 100, 100), and decisions that change it, by operation."""
     import skimage.data
 
     cat = skimage.data.chelsea()[:300:3, 60:360:3]  # type: ignore[no-untyped-call]

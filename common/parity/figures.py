@@ -10,7 +10,7 @@ import numpy as np
 
 from common.parity.comparison import Array, Difference
 from common.parity.free_running import Envelope
-from common.parity.results import Pictures, Results
+from common.parity.results import BackendResults, Pictures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 Styles = Mapping[str, Mapping[str, Any]]  # arguments of matplotlib's `plot` by backend
 
 
-def difference_maps(true: Pictures, results: Sequence[Results]) -> Figure:
-    """Draw a row for each operation: the arbiter's image, and how far each backend is from it, pixel by pixel."""
+def difference_maps(true: Pictures, results: Sequence[BackendResults]) -> Figure:
+    """Draw a row for each operation: the reference's image, and how far each backend is from it, pixel by pixel."""
     from matplotlib.figure import Figure
 
     columns = 1 + len(results)
@@ -41,7 +41,7 @@ def difference_maps(true: Pictures, results: Sequence[Results]) -> Figure:
             axis.set_xlabel(text, fontsize="x-small")
         for axis in row:
             axis.set(xticks=[], yticks=[])
-    for axis, title in zip(grid[0], ("arbiter", *(r.backend for r in results)), strict=True):
+    for axis, title in zip(grid[0], ("reference", *(r.backend for r in results)), strict=True):
         axis.set_title(title, fontsize="medium")
     figure.colorbar(drawn, ax=grid, shrink=0.4, label="difference, of 0..1")
     return figure
@@ -55,15 +55,15 @@ def _apart(picture: Array | None, image: Array) -> Array:
     return apart
 
 
-def losses(around: Envelope, results: Sequence[Results], styles: Styles) -> Figure:
-    """Draw the losses of free-running training: the arbiter's, its envelope, and every backend's."""
+def losses(around: Envelope, results: Sequence[BackendResults], styles: Styles) -> Figure:
+    """Draw the losses of free-running training: the reference's, its envelope, and every backend's."""
     figure, axis = _axis((8, 4))
     steps = np.arange(1, len(around.losses) + 1)
     true, width = np.array(around.losses), np.array(around.widths())
     axis.fill_between(
         steps, true - width, true + width, color="0.85", label="envelope of rounding alone"
     )
-    axis.plot(steps, true, color="0.5", linewidth=1, label="arbiter, float64")
+    axis.plot(steps, true, color="0.5", linewidth=1, label="reference, float64")
     for result in results:
         shown = result.losses[: len(steps)]
         axis.plot(steps[: len(shown)], shown, label=result.backend, **styles[result.backend])
@@ -79,7 +79,7 @@ def growth(
     xlabel: str,
     names: bool = False,
 ) -> Figure:
-    """Draw how far each backend is from the arbiter, place by place, on a logarithmic scale."""
+    """Draw how far each backend is from the reference, place by place, on a logarithmic scale."""
     figure, axis = _axis((8, 5 if names else 3.6))
     for backend, found in series.items():
         # Exact agreement has no place on such a scale; it is drawn where float64 ends.

@@ -1,14 +1,15 @@
-"""Free-running training in float32, with augmentation on, held against the envelope of what rounding alone does.
+"""Free-running training in float32, with augmentation, compared with the envelope of runs that differ only by rounding.
 
-Two correct runs part: with Adam their losses differ by 1e-3 after a step and by some per cent after five. So a backend
-is not asked for the arbiter's losses, but to stay as near to them as the arbiter itself stays when it computes in
-float32 from weights that are perturbed by the size of one rounding, of bfloat16 for what computes in that. A difference
-in what the network computes leaves that envelope; one that Adam hides, as a factor on the loss, does not, and shows in
-the sharp checks alone.
+Two correct runs diverge: with Adam their losses differ by 1e-3 after a step and by some per cent after five. So a
+backend need not have the reference's losses. It must stay as close to them as the reference itself stays when it
+computes in float32 from weights that are perturbed by one rounding (of bfloat16 if the backend computes in that). A
+difference in the network leaves that envelope. A difference that Adam hides, such as a factor on the loss, does not;
+the sharp checks find it.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,8 @@ from common.augmentation.decisions import decide, epoch_batches
 from common.augmentation.operations import gallery
 from common.datasets import Dataset
 from common.datasets.shapes import draw_shapes
-from common.parity.adapter import Batch, Subject
-from common.parity.comparison import Array, Arrays, Difference, Outcome, differences
+from common.parity.adapter import NUM_CHANNELS, Adapter, Batch
+from common.parity.comparison import Array, Arrays, CheckResult, Difference, by_place, largest
 from common.parity.tolerances import UNIT_ROUNDOFF
 from common.reference import ALIGNED, Adam, Conventions, train_step, transforms
 from common.weights.canonical import Weights, initial_weights
@@ -26,16 +27,16 @@ from common.weights.canonical import Weights, initial_weights
 BATCH, LR = 8, 3e-4
 RUNS = 6  # perturbed ones
 AUGMENTATIONS = gallery((16, 16))["flip, jitter and crop"]
-# One rounding of a weight, and what a single step may be off, as a share of the loss.
+# Relative to a weight: one rounding. Relative to the loss: the least width of the envelope.
 UNITS = {"float32": 2.0**-24, "bfloat16": UNIT_ROUNDOFF}
 FLOORS = {"float32": 1e-6, "bfloat16": UNIT_ROUNDOFF}
 
 
 @dataclass(frozen=True)
 class Envelope:
-    """The arbiter's losses in float64, and those of its perturbed runs in float32, step by step.
+    """The reference's losses in float64, and those of its perturbed runs in float32, step by step.
 
-    ``kind`` is the type whose rounding has perturbed them.
+    ``kind`` is the type by whose rounding they are perturbed.
     """
 
     losses: list[float]
@@ -43,26 +44,29 @@ class Envelope:
     kind: str = "float32"
 
     def widths(self) -> list[float]:
-        """Return how far the perturbed runs have been from the true losses up to each step."""
+        """Return the largest distance of a perturbed run from the true losses up to each step."""
         apart = np.abs(np.array(self.perturbed) - np.array(self.losses)).max(axis=0)
         floor = FLOORS[self.kind] * np.array(self.losses)
         return np.maximum.accumulate(np.maximum(apart, floor)).tolist()
 
 
-def envelope(num_steps: int, seed: int = 0, kind: str = "float32") -> Envelope:
-    """Train the arbiter in float64, and `RUNS` times in float32 from weights perturbed by roundings of ``kind``."""
-    start = initial_weights(10, seed=seed)
-    losses = arbiter_losses(num_steps, seed, {n: w.astype(np.float64) for n, w in start.items()})
+@lru_cache(maxsize=2)
+def envelope(
+    num_steps: int, seed: int = 0, kind: str = "float32", num_channels: int = NUM_CHANNELS
+) -> Envelope:
+    """Train the reference in float64, and `RUNS` times in float32 from weights perturbed by roundings of ``kind``."""
+    start = initial_weights(10, num_channels=num_channels, seed=seed)
+    losses = reference_losses(num_steps, seed, {n: w.astype(np.float64) for n, w in start.items()})
     runs = [
-        arbiter_losses(num_steps, seed, perturbed(start, run, UNITS[kind])) for run in range(RUNS)
+        reference_losses(num_steps, seed, perturbed(start, run, UNITS[kind])) for run in range(RUNS)
     ]
     return Envelope(losses, runs, kind)
 
 
-def arbiter_losses(
+def reference_losses(
     num_steps: int, seed: int, weights: Weights, conventions: Conventions = ALIGNED
 ) -> list[float]:
-    """Return the arbiter's mean loss of each step from these weights, computed in their type."""
+    """Return the reference's mean loss of each step from these weights, computed in their type."""
     kind = weights["conv.weight"].dtype
     optimizer = Adam(LR, conventions=conventions)
     losses = []
@@ -75,7 +79,7 @@ def arbiter_losses(
 
 
 def perturbed(weights: Weights, number: int, unit: float = UNITS["float32"]) -> Weights:
-    """Return weights with noise of one rounding on each, a share ``unit`` of it, from the draw of that number."""
+    """Return weights with noise of at most ``unit`` relative to each weight; ``number`` seeds the noise."""
     rng = np.random.default_rng(number)
     return {
         name: (w * (1 + rng.uniform(-1, 1, w.shape) * unit)).astype(w.dtype)
@@ -86,7 +90,7 @@ def perturbed(weights: Weights, number: int, unit: float = UNITS["float32"]) -> 
 def images_and_labels(
     indices: NDArray[np.int64], size: tuple[int, int] | None = None
 ) -> tuple[Array, NDArray[np.int64]]:
-    """Return embedded pictures (n, 3, height, width), floats 0..1, and labels; resized to ``size`` if it is given."""
+    """Return embedded pictures (n, 3, height, width), floats 0..1, and labels; resized to ``size`` if given."""
     dataset = draw_shapes(int(indices.max()) + 1)
     X = np.moveaxis(dataset.images[indices] / 255, -1, 1)
     if size is not None:
@@ -105,25 +109,27 @@ def _batches(num_steps: int, seed: int, conventions: Conventions) -> Iterator[Ba
 
 
 def _dataset(num_steps: int) -> Dataset:
-    """Return as many of the embedded training pictures as are one epoch of ``num_steps``, the last batch smaller."""
+    """Return embedded training pictures for one epoch of ``num_steps``, the last batch smaller."""
     return draw_shapes(num_steps * BATCH - 3)
 
 
-def free_running(subject: Subject, around: Envelope, seed: int = 0) -> tuple[Outcome, list[float]]:
-    """Train the backend through its own loader and optimiser; return the outcome and its losses.
+def free_running(
+    adapter: Adapter, around: Envelope, seed: int = 0
+) -> tuple[CheckResult, list[float]]:
+    """Train the backend through its own loader and optimizer; return the result and the losses.
 
-    The differences are in widths of the envelope at their step.
+    Differences are divided by the width of the envelope at their step.
     """
     num_steps = len(around.losses)
-    backend, device = subject.backend, subject.devices[0]
-    net = subject.network(initial_weights(10, seed=seed))
+    backend, device = adapter.backend, adapter.devices[0]
+    net = adapter.network(initial_weights(10, num_channels=adapter.num_channels, seed=seed))
     trainer = backend.trainer.adam(net, LR)
     batches = backend.loaders.load_batched(
         _dataset(num_steps), AUGMENTATIONS, BATCH, True, seed, device
     )
     losses = []
     for X, y in batches:
-        l, _ = backend.trainer.train_batch_ch13(net, X, y, subject.loss, trainer, subject.devices)
+        l, _ = backend.trainer.train_batch_ch13(net, X, y, adapter.loss, trainer, adapter.devices)
         losses.append(float(backend.devices.to_numpy(l)) / len(y))
     got = {f"step {i}": np.array(loss) for i, loss in enumerate(losses, start=1)}
 
@@ -131,8 +137,8 @@ def free_running(subject: Subject, around: Envelope, seed: int = 0) -> tuple[Out
         return {f"step {i}": np.array(loss) for i, loss in enumerate(around.losses, start=1)}
 
     def in_widths(got: Arrays, wanted: Arrays) -> list[Difference]:
-        return differences(got, wanted, dict(zip(wanted, around.widths(), strict=True)))
+        return by_place(largest, got, wanted, dict(zip(wanted, around.widths(), strict=True)))
 
-    # No cause is sought: under another convention chaos takes another course. The sharp checks name it.
-    outcome = subject.hold("free training, augmented", got, wanted, in_widths, parts=())
-    return outcome, losses
+    # No cause is searched for: rounding alone would decide which convention comes closest. The sharp checks name it.
+    result = adapter.compare("free training, augmented", got, wanted, in_widths, parts=())
+    return result, losses

@@ -1,5 +1,6 @@
 """Parity of the network: names, weights, logits, every activation, loss, gradients, evaluation."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -7,57 +8,58 @@ import numpy as np
 from common import reference
 from common.datasets import Dataset
 from common.interface import DataIter, Tensor
-from common.parity.adapter import Batch, Subject, in_float32, random_batch
+from common.parity.adapter import Adapter, Batch, in_float32, random_batch
 from common.parity.comparison import (
     Array,
     Arrays,
+    CheckResult,
     Difference,
     Distance,
-    Outcome,
-    differences,
+    by_place,
     largest,
     norm,
     norm_together,
-    norms,
     relative,
-    relative_norms,
+    size_in,
 )
 from common.parity.tolerances import UNIT_ROUNDOFF, tolerance
 from common.reference import Conventions, layers
 from common.reference.resnet import before_batch_norm
-from common.weights.canonical import Weights, num_parameters, weight_shapes
+from common.weights.canonical import Weights, is_buffer, num_parameters, weight_shapes
 
-TINY = 1e-300  # what no difference divides by zero with
+TINY = 1e-300  # keeps a difference of 0 from being divided by
 
 
-def model_checks(subject: Subject, size: int, seed: int = 0) -> Iterator[Outcome]:
-    """Check the network, full width, on 8 images of ``size`` pixels a side."""
+def model_checks(adapter: Adapter, size: int, seed: int = 0) -> Iterator[CheckResult]:
+    """Check the network on 8 images of ``size`` pixels a side."""
     batch = random_batch(8, size, seed)
-    names = names_and_shapes(subject)
+    names = names_and_shapes(adapter)
     yield names
-    if not names.passed:  # nothing else can be put into such a network
+    if not names.passed:  # the other checks cannot set its weights
         return
-    yield weights_return(subject, seed)
-    noisy: list[Outcome] = []
+    yield weights_return(adapter, seed)
+    noisy: list[CheckResult] = []
     for training in (False, True):
-        if not subject.compile:  # a compiled network is one program: it has no layers to look into
-            # Layer by layer first: it says where.
-            yield activations(subject, batch, training, seed)
-        noisy.append(logits(subject, batch, training, seed))
+        if not adapter.compile:  # a compiled network is one program without layers
+            # Layer by layer first: a failure names the layer.
+            yield activations(adapter, batch, training, seed)
+        noisy.append(logits(adapter, batch, training, seed))
         yield noisy[-1]
-    yield loss(subject, batch, seed)
-    for outcome in gradients(subject, batch, seed):
-        noisy.append(outcome)
-        yield outcome
-    if subject.mixed:
-        yield logits_type(subject, batch, seed)
+    yield loss(adapter, batch, seed)
+    for result in gradients(adapter, batch, seed):
+        noisy.append(result)
+        yield result
+    if adapter.mixed:
+        yield logits_type(adapter, batch, seed)
         yield precision_in_force(noisy)
-    yield evaluation_accuracy(subject, seed)
+    yield evaluation_accuracy(adapter, seed)
 
 
-def names_and_shapes(subject: Subject) -> Outcome:
-    """Every weight and buffer has its canonical name and shape; there are 11,176,970 parameters."""
-    weights = subject.backend.weights.get_weights(subject.backend.resnet.resnet18(10))
+def names_and_shapes(adapter: Adapter) -> CheckResult:
+    """Check that every weight and buffer has its canonical name and shape: 11,176,970 parameters at full width."""
+    weights = adapter.backend.weights.get_weights(adapter.new_network())
+    shapes = weight_shapes(10, num_channels=adapter.num_channels)
+    size = sum(math.prod(shape) for name, shape in shapes.items() if not is_buffer(name))
     got = {name: np.array(weight.shape) for name, weight in weights.items()}
 
     def apart(got: Arrays, wanted: Arrays) -> list[Difference]:
@@ -68,151 +70,152 @@ def names_and_shapes(subject: Subject) -> Outcome:
         found.append(Difference("names that are not canonical", len(got.keys() - wanted.keys())))
         return [
             *found,
-            Difference("the number of parameters", abs(num_parameters(weights) - 11_176_970)),
+            Difference("the number of parameters", abs(num_parameters(weights) - size)),
         ]
 
     def wanted(_: Conventions) -> Arrays:
-        return {name: np.array(shape) for name, shape in weight_shapes(10).items()}
+        return {name: np.array(shape) for name, shape in shapes.items()}
 
-    return subject.hold("names and shapes", got, wanted, apart)
-
-
-def weights_return(subject: Subject, seed: int) -> Outcome:
-    """Weights and buffers that go into a network come out unchanged."""
-    weights = subject.weights(seed)
-    got = subject.backend.weights.get_weights(subject.network(weights))
-    return subject.hold("weights return", got, lambda _: weights)
+    return adapter.compare("names and shapes", got, wanted, apart)
 
 
-def logits(subject: Subject, batch: Batch, training: bool, seed: int) -> Outcome:
-    """The logits, by BatchNorm's running statistics or, in training mode, by those of the batch."""
-    weights = subject.weights(seed)
-    net = subject.network(weights)
-    y_hat = subject.backend.trainer.predict(net, subject.tensor(batch.X), training)
+def weights_return(adapter: Adapter, seed: int) -> CheckResult:
+    """Check that weights and buffers set in a network are returned unchanged."""
+    weights = adapter.weights(seed)
+    got = adapter.backend.weights.get_weights(adapter.network(weights))
+    return adapter.compare("weights return", got, lambda _: weights)
+
+
+def logits(adapter: Adapter, batch: Batch, training: bool, seed: int) -> CheckResult:
+    """Check the logits, with BatchNorm's running statistics or, in training mode, those of the batch."""
+    weights = adapter.weights(seed)
+    net = adapter.network(weights)
+    y_hat = adapter.backend.trainer.predict(net, adapter.tensor(batch.X), training)
 
     def wanted(conventions: Conventions) -> Arrays:
         return {"logits": reference.forward(weights, batch.X, training, conventions).logits}
 
-    got, distance = {"logits": subject.array(y_hat)}, apart(subject)
-    return subject.hold(f"logits, {_mode(training)}", got, wanted, distance)
+    got = {"logits": adapter.array(y_hat)}
+    return adapter.compare(f"logits, {_mode(training)}", got, wanted, _of_activations(adapter))
 
 
-def apart(subject: Subject) -> Distance:
+def _of_activations(adapter: Adapter) -> Distance:
     """Return the distance of activations: in bfloat16 a norm, as the largest of many roundings says little."""
-    return relative_norms if subject.mixed else relative
+    return relative(norm if adapter.mixed else largest)
 
 
-def logits_type(subject: Subject, batch: Batch, seed: int) -> Outcome:
-    """The logits come back as float32, so that the loss and its gradient are computed in that."""
-    net, X = subject.network(subject.weights(seed)), subject.tensor(batch.X)
+def logits_type(adapter: Adapter, batch: Batch, seed: int) -> CheckResult:
+    """Check that the logits are float32, so that the loss and its gradient are computed in float32."""
+    net, X = adapter.network(adapter.weights(seed)), adapter.tensor(batch.X)
     found = []
     for training in (False, True):
-        y_hat = subject.backend.trainer.predict(net, X, training)
+        y_hat = adapter.backend.trainer.predict(net, X, training)
         wrong = not in_float32([str(y_hat.dtype)])
         found.append(Difference(f"logits, {_mode(training)}", float(wrong)))
-    limit = tolerance("logits' type", subject.kind)
-    return Outcome("logits' type", subject.kind, tuple(found), limit)
+    limit = tolerance("logits' type", adapter.kind)
+    return CheckResult("logits' type", adapter.kind, tuple(found), limit)
 
 
-def precision_in_force(outcomes: Sequence[Outcome]) -> Outcome:
-    """Bfloat16 is computed in, not only asked for: then all of these are off by some of its grain, at the least.
+def precision_in_force(results: Sequence[CheckResult]) -> CheckResult:
+    """Check that the backend computed in bfloat16: a result closer to the reference than 0.4 of a rounding did not.
 
-    Each difference is how many times nearer than one rounding the backend is to the arbiter.
+    Each difference is one rounding of bfloat16, divided by how far the backend is from the reference.
     """
-    found = [Difference(o.check, UNIT_ROUNDOFF / max(o.largest.value, TINY)) for o in outcomes]
-    kind = outcomes[0].kind
+    found = [Difference(r.check, UNIT_ROUNDOFF / max(r.largest.value, TINY)) for r in results]
+    kind = results[0].kind
     limit = tolerance("precision in force", kind)
-    return Outcome("precision in force", kind, tuple(found), limit)
+    return CheckResult("precision in force", kind, tuple(found), limit)
 
 
-def activations(subject: Subject, batch: Batch, training: bool, seed: int) -> Outcome:
-    """What every layer and residual block gives, from the first convolution to the dense layer."""
-    weights = subject.weights(seed)
-    net = subject.network(weights)
-    found = subject.backend.probes.activations(net, subject.tensor(batch.X), training)
+def activations(adapter: Adapter, batch: Batch, training: bool, seed: int) -> CheckResult:
+    """Check the output of every layer and residual block, from the first convolution to the dense layer."""
+    weights = adapter.weights(seed)
+    net = adapter.network(weights)
+    found = adapter.backend.probes.activations(net, adapter.tensor(batch.X), training)
 
     def wanted(conventions: Conventions) -> Arrays:
         return reference.forward(weights, batch.X, training, conventions).activations
 
-    got = {name: subject.array(Y) for name, Y in found.items()}
-    return subject.hold(f"activations, {_mode(training)}", got, wanted, apart(subject))
+    got = {name: adapter.array(Y) for name, Y in found.items()}
+    return adapter.compare(f"activations, {_mode(training)}", got, wanted, _of_activations(adapter))
 
 
 def _mode(training: bool) -> str:
     return "training" if training else "evaluation"
 
 
-def loss(subject: Subject, batch: Batch, seed: int) -> Outcome:
-    """The cross-entropy of each example, of logits around 30, and of two so large that their exponentials overflow."""
+def loss(adapter: Adapter, batch: Batch, seed: int) -> CheckResult:
+    """Check the cross-entropy of each example: logits around 30, and two whose exponentials overflow."""
     drawn = np.random.default_rng(seed).normal(0, 30, (len(batch.y), 10))
     drawn[:2] *= 100
     y_hat = drawn.astype(np.float32).astype(np.float64)
-    arguments = [subject.tensor(y_hat), subject.labels(batch.y)]
-    if subject.backend.probes.labels_first:
+    arguments = [adapter.tensor(y_hat), adapter.labels(batch.y)]
+    if adapter.backend.probes.labels_first:
         arguments.reverse()
-    losses = subject.loss(*arguments)
+    losses = adapter.loss(*arguments)
 
     def wanted(_: Conventions) -> Arrays:
         return {"losses": layers.cross_entropy(y_hat, batch.y)[0]}
 
-    return subject.hold("loss", {"losses": subject.array(losses)}, wanted)
+    return adapter.compare("loss", {"losses": adapter.array(losses)}, wanted)
 
 
-def gradients(subject: Subject, batch: Batch, seed: int) -> Iterator[Outcome]:
-    """The gradient of the mean loss by every parameter, in training mode; in bfloat16 by all of them together too."""
-    weights = subject.weights(seed)
-    net = subject.network(weights)
-    got = subject.backend.probes.gradients(
-        net, subject.tensor(batch.X), subject.labels(batch.y), subject.loss
+def gradients(adapter: Adapter, batch: Batch, seed: int) -> Iterator[CheckResult]:
+    """Check the gradient of the mean loss by every parameter, in training mode; in bfloat16 all together too."""
+    weights = adapter.weights(seed)
+    net = adapter.network(weights)
+    got = adapter.backend.probes.gradients(
+        net, adapter.tensor(batch.X), adapter.labels(batch.y), adapter.loss
     )
 
     def wanted(conventions: Conventions) -> Arrays:
         return reference.gradients(weights, batch.X, batch.y, conventions)[0]
 
-    yield subject.hold("gradients", got, wanted, gradient_distance(subject.kind))
-    if subject.mixed:
-        yield subject.hold("gradients, together", got, wanted, norm_together)
+    yield adapter.compare("gradients", got, wanted, gradient_distance(adapter.kind))
+    if adapter.mixed:
+        yield adapter.compare("gradients, together", got, wanted, norm_together)
 
 
 def gradient_distance(kind: str) -> Distance:
-    """Return the distance that counts in shares of each tensor's gradient, from the last layer back to the first.
+    """Return the distance relative to each tensor's gradient, from the last layer back to the first.
 
-    Biases before a BatchNorm have a true gradient of 0: theirs are shares of the largest one of all.
+    Biases before a BatchNorm have a true gradient of 0: they are relative to the largest gradient of all.
     """
-    size, apart = (largest, differences) if kind == "float64" else (norm, norms)
+    size = size_in(kind)
 
     def distance(got: Arrays, wanted: Arrays) -> list[Difference]:
         sizes = {name: size(gradient) for name, gradient in wanted.items()}
         scales = {n: max(sizes.values()) if before_batch_norm(n) else s for n, s in sizes.items()}
-        return apart(got, {name: wanted[name] for name in reversed(list(wanted))}, scales)
+        return by_place(size, got, {name: wanted[name] for name in reversed(list(wanted))}, scales)
 
     return distance
 
 
-def evaluation_accuracy(subject: Subject, seed: int) -> Outcome:
-    """The accuracy on 21 images in batches of 8, the last smaller, in evaluation mode, which changes no weight.
+def evaluation_accuracy(adapter: Adapter, seed: int) -> CheckResult:
+    """Check the accuracy on 21 images in batches of 8, the last smaller, and that evaluation changes no weight.
 
-    In bfloat16 these are the images, of four times as many, whose largest logit leads by most.
+    In bfloat16 four times as many images are drawn. Those 21 are used whose two largest logits differ most, as rounding
+    does not change their predictions.
     """
     rng = np.random.default_rng(seed)
-    drawn = 4 * 21 if subject.mixed else 21
+    drawn = 4 * 21 if adapter.mixed else 21
     images = rng.integers(0, 256, (drawn, 8, 8, 3), dtype=np.uint8)
     X = np.moveaxis(images / 255, -1, 1)
-    weights = all_classes_predicted(subject.weights(seed), X)
+    weights = all_classes_predicted(adapter.weights(seed), X)
     logits = reference.logits(weights, X)
-    if subject.mixed:  # the images whose prediction no rounding changes
+    if adapter.mixed:
         least, most = np.sort(logits)[:, -2:].T
         images = images[clear := np.argsort(least - most)[:21]]
         logits = logits[clear]
     right = logits.argmax(axis=1)
     labels = np.where(rng.random(21) < 0.5, right, rng.integers(0, 10, 21))
     dataset = Dataset(images, labels, tuple("abcdefghij"))
-    net = subject.network(weights)
-    before = subject.backend.weights.get_weights(net)
-    batches = subject.backend.loaders.load_batched(dataset, (), 8, False, device=subject.devices[0])
-    data_iter = _InKind(batches, subject)
-    accuracy = subject.backend.trainer.evaluate_accuracy_gpu(net, data_iter)
-    after = subject.backend.weights.get_weights(net)
+    net = adapter.network(weights)
+    before = adapter.backend.weights.get_weights(net)
+    batches = adapter.backend.loaders.load_batched(dataset, (), 8, False, device=adapter.devices[0])
+    data_iter = _InKind(batches, adapter)
+    accuracy = adapter.backend.trainer.evaluate_accuracy_gpu(net, data_iter)
+    after = adapter.backend.weights.get_weights(net)
     moved = max(largest(after[name] - before[name]) for name in before)
     got = {"accuracy": np.array(accuracy), "weights and buffers": np.array(moved)}
 
@@ -222,12 +225,12 @@ def evaluation_accuracy(subject: Subject, seed: int) -> Outcome:
             "weights and buffers": np.array(0.0),
         }
 
-    # No cause is sought: one number is easily met by chance.
-    return subject.hold("evaluation accuracy", got, wanted, parts=())
+    # No cause is searched for: another convention can give the same number by chance.
+    return adapter.compare("evaluation accuracy", got, wanted, parts=())
 
 
 def all_classes_predicted(weights: Weights, X: Array) -> Weights:
-    """Return the weights with another last bias: the mean logit of every class is then the same."""
+    """Return the weights with another last bias, such that every class has the same mean logit."""
     centre = reference.logits(weights, X).mean(axis=0)
     return weights | {
         "fc.bias": (weights["fc.bias"] - centre).astype(np.float32).astype(np.float64)
@@ -235,14 +238,14 @@ def all_classes_predicted(weights: Weights, X: Array) -> Weights:
 
 
 class _InKind:
-    """Batches of images in the precision of the subject."""
+    """Batches with images in the adapter's type."""
 
-    def __init__(self, batches: DataIter, subject: Subject) -> None:
-        self.batches, self.subject = batches, subject
+    def __init__(self, batches: DataIter, adapter: Adapter) -> None:
+        self.batches, self.adapter = batches, adapter
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for X, y in self.batches:
-            yield self.subject.tensor(self.subject.array(X)), y
+            yield self.adapter.tensor(self.adapter.array(X)), y

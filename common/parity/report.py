@@ -1,4 +1,4 @@
-"""The parity report: one HTML file that holds its pictures and asks no other host for anything."""
+"""The parity report: one HTML file with its pictures in it, which loads nothing from another host."""
 
 import base64
 from collections.abc import Sequence
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.parity import figures
-from common.parity.comparison import Outcome
+from common.parity.comparison import CheckResult
 from common.parity.data_checks import true_pictures
 from common.parity.figures import Styles
 from common.parity.free_running import Envelope
-from common.parity.results import Results, by_check, number
+from common.parity.results import BackendResults, by_check, number
 from common.system import environment
 from common.system.files import write_text
 
@@ -40,7 +40,7 @@ small { color: #555; }
 
 def write_report(
     path: Path,
-    results: Sequence[Results],
+    results: Sequence[BackendResults],
     styles: Styles,
     around: Envelope | None,
     seed: int,
@@ -51,7 +51,7 @@ def write_report(
     ``styles`` are those of the backends' curves. ``around`` is None where free-running training was left out.
     """
     parts = [
-        f"<h1>Parity of {escape(checked)}: each backend against the arbiter</h1>",
+        f"<h1>Parity of {escape(checked)}: each backend against the reference</h1>",
         _verdict(results),
         _conditions(results, seed),
         "<h2>Checks</h2>",
@@ -62,7 +62,7 @@ def write_report(
         *_by_step(results, styles, around),
         *_transforms(results),
         "<h2>Tolerances</h2>",
-        "<p>Each is the largest difference that was measured between correct backends and the arbiter, times a "
+        "<p>Each is the largest difference that was measured between correct backends and the reference, times a "
         "margin. Unless the reason says otherwise, a difference is a share of the largest value of its tensor.</p>",
         _tolerances([first for first, _ in by_check(results)]),
     ]
@@ -75,12 +75,12 @@ def write_report(
     )
 
 
-def _verdict(results: Sequence[Results]) -> str:
+def _verdict(results: Sequence[BackendResults]) -> str:
     if all(result.passed for result in results):
-        count = sum(len(result.outcomes) for result in results)
+        count = sum(len(result.checks) for result in results)
         return f"<div class='verdict'>All {count} checks passed.</div>"
     causes = [line for result in results for line in result.diagnosis()]
-    each = [f"{r.backend}: {o.sentence()}" for r in results for o in r.failures]
+    each = [f"{r.backend}: {check.sentence()}" for r in results for check in r.failures]
     return (
         f"<div class='verdict failed'>{len(each)} checks failed.{_list(causes)}"
         f"<details><summary>Each of them</summary>{_list(each)}</details></div>"
@@ -91,12 +91,12 @@ def _list(lines: Sequence[str]) -> str:
     return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
 
 
-def _conditions(results: Sequence[Results], seed: int) -> str:
+def _conditions(results: Sequence[BackendResults], seed: int) -> str:
     lines = []
     for result in results:
         versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
         configuration = ", ".join(f"{k} {v}" for k, v in result.configuration.items())
-        declared = "; ".join(result.declared) or "nothing: it computes by the arbiter's defaults"
+        declared = "; ".join(result.declared) or "nothing: it computes by the reference's defaults"
         lines.append(
             f"<li><b>{escape(result.backend)}</b>: {escape(versions)}. "
             f"Checked: {escape(configuration) or 'nothing'}. Declared difference: {escape(declared)}.</li>"
@@ -105,11 +105,11 @@ def _conditions(results: Sequence[Results], seed: int) -> str:
     return f"<ul>{''.join(lines)}</ul><p><small>Seed {seed}; {escape(machine)}.</small></p>"
 
 
-def _table(results: Sequence[Results]) -> str:
+def _table(results: Sequence[BackendResults]) -> str:
     heads = "".join(f"<th class='number'>{escape(r.backend)}</th>" for r in results)
     rows = []
-    for first, outcomes in by_check(results):
-        cells = "".join(_cell(outcome) for outcome in outcomes)
+    for first, checks in by_check(results):
+        cells = "".join(_cell(check) for check in checks)
         rows.append(
             f"<tr><td>{escape(first.check)}</td><td>{first.kind}</td>"
             f"<td class='number'>{number(first.tolerance.limit)}</td>{cells}</tr>"
@@ -121,46 +121,53 @@ def _table(results: Sequence[Results]) -> str:
     )
 
 
-def _cell(outcome: Outcome | None) -> str:
-    if outcome is None:
+def _cell(check: CheckResult | None) -> str:
+    if check is None:
         return "<td class='number'>-</td>"
     return (
-        f"<td class='number{'' if outcome.passed else ' failed'}' title='{escape(outcome.largest.place)}'>"
-        f"{number(outcome.largest.value)}</td>"
+        f"<td class='number{'' if check.passed else ' failed'}' title='{escape(check.largest.place)}'>"
+        f"{number(check.largest.value)}</td>"
     )
 
 
 def _growth(
-    results: Sequence[Results], styles: Styles, check: str, kind: str, xlabel: str, names: bool
+    results: Sequence[BackendResults],
+    styles: Styles,
+    check: str,
+    kind: str,
+    xlabel: str,
+    names: bool,
 ) -> str:
     """Draw a check place by place, for the backends that have had it."""
     found = {
-        result.backend: outcome
+        result.backend: each
         for result in results
-        for outcome in result.outcomes
-        if (outcome.check, outcome.kind) == (check, kind)
+        for each in result.checks
+        if (each.check, each.kind) == (check, kind)
     }
     if not found:
         return ""
     limit = next(iter(found.values())).tolerance.limit
-    series = {backend: outcome.differences for backend, outcome in found.items()}
+    series = {backend: each.differences for backend, each in found.items()}
     figure = figures.growth(series, styles, limit, xlabel, names)
     return f"<h3>{check}, {kind}</h3>" + _picture(figure, f"{check}, {kind}, by {xlabel}")
 
 
-def _by_layer(results: Sequence[Results], styles: Styles) -> list[str]:
+def _by_layer(results: Sequence[BackendResults], styles: Styles) -> list[str]:
     """Draw how the error grows through the network, in every precision that was checked."""
     check, kinds = "activations, training", ("float64", "float32", "bfloat16")
     return [_growth(results, styles, check, kind, "layer", True) for kind in kinds]
 
 
-def _by_step(results: Sequence[Results], styles: Styles, around: Envelope | None) -> list[str]:
-    """Draw the losses, and how the error grows from step to step, and how it does not where steps are locked."""
+def _by_step(
+    results: Sequence[BackendResults], styles: Styles, around: Envelope | None
+) -> list[str]:
+    """Draw the losses, and the error by step: it grows in free steps and does not in locked ones."""
     parts = []
     if around is not None:
         parts += [
             f"<p>Free-running training in {around.kind} with flips, colour jitter and crops. It is chaotic: the grey "
-            "band is what rounding alone does to the arbiter.</p>",
+            "band is what rounding alone does to the reference.</p>",
             _picture(figures.losses(around, results, styles), "losses of free-running training"),
         ]
     for check in (
@@ -175,24 +182,24 @@ def _by_step(results: Sequence[Results], styles: Styles, around: Envelope | None
     return parts
 
 
-def _transforms(results: Sequence[Results]) -> list[str]:
-    """Draw what the operations make of one image, where they were checked."""
+def _transforms(results: Sequence[BackendResults]) -> list[str]:
+    """Draw the results of the operations on one image, if they were checked."""
     if not any(result.pictures for result in results):
         return []
     maps = figures.difference_maps(true_pictures(), results)
     return [
         "<h2>Transforms</h2>",
-        "<p>Each operation on one image in float32: the arbiter's result, and the largest difference of the three "
+        "<p>Each operation on one image in float32: the reference's result, and the largest difference of the three "
         "channels at each pixel.</p>",
         _picture(maps, "difference maps of the transforms"),
     ]
 
 
-def _tolerances(outcomes: Sequence[Outcome]) -> str:
+def _tolerances(checks: Sequence[CheckResult]) -> str:
     rows = "".join(
-        f"<tr><td>{escape(o.check)}</td><td>{o.kind}</td><td class='number'>{number(o.tolerance.measured)}</td>"
-        f"<td class='number'>{o.tolerance.margin:g}</td><td>{escape(o.tolerance.reason)}</td></tr>"
-        for o in outcomes
+        f"<tr><td>{escape(c.check)}</td><td>{c.kind}</td><td class='number'>{number(c.tolerance.measured)}</td>"
+        f"<td class='number'>{c.tolerance.margin:g}</td><td>{escape(c.tolerance.reason)}</td></tr>"
+        for c in checks
     )
     return (
         "<div class='scroll'><table><thead><tr><th>check</th><th>in</th><th class='number'>measured</th>"

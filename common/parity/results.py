@@ -1,4 +1,4 @@
-"""What the checks of one backend leave, as JSON and pictures, so that its process can end before the report is made."""
+"""The results of one backend's checks, kept as JSON and pictures: each backend has a process of its own."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,41 +8,41 @@ from typing import Any
 
 import numpy as np
 
-from common.parity.comparison import Array, Difference, Outcome, Tolerance
+from common.parity.comparison import Array, CheckResult, Difference, Tolerance
 from common.system.files import write_text, written_whole
 
 Pictures = dict[str, Array]  # by operation: floats 0..1, (3, height, width)
 
 
 @dataclass(frozen=True)
-class Results:
-    """One backend's outcomes; the losses of its free-running training; what its operations make of one image."""
+class BackendResults:
+    """One backend's checks, the losses of its free-running training, and pictures of its operations."""
 
     backend: str
     versions: Mapping[str, str]
     configuration: Mapping[str, str]  # what computed: precision, device, threads, compiler
-    declared: tuple[str, ...]  # the known differences that it says it has
-    outcomes: tuple[Outcome, ...]
+    declared: tuple[str, ...]  # the known differences that it declares
+    checks: tuple[CheckResult, ...]
     losses: tuple[float, ...] = ()
     pictures: Pictures = field(default_factory=dict)
-    error: str = ""  # what broke the checks off, if anything did
+    error: str = ""  # the exception or exit code that ended the checks early
 
     @property
     def passed(self) -> bool:
-        """Tell whether all checks were made, and passed."""
+        """Return whether all checks were made and passed."""
         return not self.error and not self.failures
 
     @property
-    def failures(self) -> list[Outcome]:
-        """Return the outcomes that are beyond their tolerance."""
-        return [outcome for outcome in self.outcomes if not outcome.passed]
+    def failures(self) -> list[CheckResult]:
+        """Return the checks that failed."""
+        return [check for check in self.checks if not check.passed]
 
     def diagnosis(self) -> list[str]:
         """Return the failures by cause: how many checks each explains, and the first of them."""
-        by_cause: dict[str | None, list[Outcome]] = {}
-        for outcome in self.failures:
-            by_cause.setdefault(outcome.cause, []).append(outcome)
-        count = len(self.outcomes)
+        by_cause: dict[str | None, list[CheckResult]] = {}
+        for check in self.failures:
+            by_cause.setdefault(check.cause, []).append(check)
+        count = len(self.checks)
         lines = [
             f"{self.backend}: {len(failed)} of {count} checks failed"
             + ("" if cause is None else f", explained by {cause or 'no known difference'}")
@@ -54,12 +54,14 @@ class Results:
         return lines
 
 
-def by_check(results: Sequence[Results]) -> list[tuple[Outcome, list[Outcome | None]]]:
-    """Return each check that any backend has had: an outcome that describes it, and each backend's, None where none."""
-    found = [{(o.check, o.kind): o for o in result.outcomes} for result in results]
-    checks = dict.fromkeys(key for outcomes in found for key in outcomes)
-    rows = [[outcomes.get(key) for outcomes in found] for key in checks]
-    return [(next(o for o in row if o is not None), row) for row in rows]
+def by_check(
+    results: Sequence[BackendResults],
+) -> list[tuple[CheckResult, list[CheckResult | None]]]:
+    """Return a row for each check: a result that describes it, and each backend's result, None if it has none."""
+    found = [{(c.check, c.kind): c for c in result.checks} for result in results]
+    keys = dict.fromkeys(key for checks in found for key in checks)
+    rows = [[checks.get(key) for checks in found] for key in keys]
+    return [(next(c for c in row if c is not None), row) for row in rows]
 
 
 def number(value: float) -> str:
@@ -67,14 +69,15 @@ def number(value: float) -> str:
     return "0" if value == 0 else f"{value:.1e}"
 
 
-def save_results(folder: Path, results: Results) -> None:
+def save_results(folder: Path, results: BackendResults) -> None:
     """Write ``outcomes.json`` and ``pictures.npz`` into ``folder``."""
     content = asdict(results)
     del content["pictures"]
-    for plain, outcome in zip(content["outcomes"], results.outcomes, strict=True):
-        plain |= {"passed": outcome.passed, "limit": outcome.tolerance.limit}
+    content["outcomes"] = content.pop("checks")
+    for plain, check in zip(content["outcomes"], results.checks, strict=True):
+        plain |= {"passed": check.passed, "limit": check.tolerance.limit}
         for difference in plain["differences"]:
-            if not np.isfinite(difference["value"]):  # which JSON has no number for
+            if not np.isfinite(difference["value"]):  # JSON has no nan and no inf
                 difference["value"] = str(difference["value"])
     text = json.dumps(content, indent=1, allow_nan=False)
     write_text(folder / "outcomes.json", text + "\n")
@@ -82,25 +85,25 @@ def save_results(folder: Path, results: Results) -> None:
         np.savez_compressed(temporary, **results.pictures)
 
 
-def load_results(folder: Path) -> Results:
+def load_results(folder: Path) -> BackendResults:
     """Read what `save_results` wrote."""
     content = json.loads((folder / "outcomes.json").read_text(encoding="utf-8"))
     with np.load(folder / "pictures.npz") as file:
         pictures = {name: file[name] for name in file.files}
-    return Results(
+    return BackendResults(
         content["backend"],
         content["versions"],
         content["configuration"],
         tuple(content["declared"]),
-        tuple(_outcome(plain) for plain in content["outcomes"]),
+        tuple(_check_result(plain) for plain in content["outcomes"]),
         tuple(content["losses"]),
         pictures,
         content["error"],
     )
 
 
-def _outcome(plain: Mapping[str, Any]) -> Outcome:
-    return Outcome(
+def _check_result(plain: Mapping[str, Any]) -> CheckResult:
+    return CheckResult(
         plain["check"],
         plain["kind"],
         tuple(Difference(d["place"], float(d["value"])) for d in plain["differences"]),

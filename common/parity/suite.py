@@ -1,66 +1,72 @@
-"""All checks of one backend, in the order in which a training meets what they check."""
+"""All checks of one backend, in the order of a training: data, network, steps."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from common.interface import Backend
 from common.parity import training_checks as training
-from common.parity.adapter import Subject
-from common.parity.comparison import Outcome
+from common.parity.adapter import NUM_CHANNELS, Adapter
+from common.parity.comparison import CheckResult
 from common.parity.data_checks import level_checks, loader_checks, transform_checks
 from common.parity.model_checks import model_checks
 
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is checked: pixels a side of the images, and numbers of steps."""
+    """How much is checked: pixels a side of the images, numbers of steps, channels of the network's first stage."""
 
     model_size: int = 32  # the chapter's
     step_size: int = 16
     locked_steps: int = 30
     free_steps: int = 10
     float32_steps: int = 3
-    # BatchNorm's statistics soon hardly change any more, and a change is what bfloat16 is measured by.
+    # More steps hardly change BatchNorm's statistics, and differences are measured relative to the change.
     bfloat16_steps: int = 4
+    num_channels: int = NUM_CHANNELS
 
 
-# In bfloat16, statistics over a few positions alone, as the last stage has them at 8 pixels, are mostly rounding.
+QUICK = Extent(
+    model_size=8, step_size=8, locked_steps=4, free_steps=4, float32_steps=2, bfloat16_steps=2
+)
+# In bfloat16, statistics over few positions are mostly rounding: with 8 pixels a side, the last stage has one position.
 LEAST_SIZE = 16
 
 
 def run_checks(
     backend: Backend, extent: Extent, seed: int = 0, precision: str = "fp32", compile: bool = False
-) -> Iterator[Outcome]:
-    """Yield the outcome of every check but that of free-running training, which takes an envelope.
+) -> Iterator[CheckResult]:
+    """Yield the result of every check except that of free-running training, which needs an envelope.
 
-    What neither a precision nor a compiler touches, transforms and loaders, is checked without them alone.
+    Transforms and loaders are checked only in fp32 and not compiled, as neither option changes them.
     """
+    width = extent.num_channels
     if precision == "bf16":
-        yield from _in_bfloat16(Subject(backend, "bfloat16", compile), extent, seed)
+        yield from _in_bfloat16(Adapter(backend, "bfloat16", compile, width), extent, seed)
         return
-    single, double = Subject(backend, "float32", compile), Subject(backend, "float64", compile)
+    single = Adapter(backend, "float32", compile, width)
+    double = Adapter(backend, "float64", compile, width)
     if not compile:
         yield from transform_checks(single, seed)
-        yield from level_checks(Subject(backend, "uint8"), seed)
+        yield from level_checks(Adapter(backend, "uint8"), seed)
         yield from loader_checks(single, seed)
-    for subject in (double, single):
-        yield from model_checks(subject, extent.model_size, seed)
+    for adapter in (double, single):
+        yield from model_checks(adapter, extent.model_size, seed)
     yield from _locked(double, extent.step_size, extent.locked_steps, seed)
     for recipe in _recipes(extent.free_steps):
         yield from training.free_steps(double, recipe, extent.step_size, extent.free_steps, seed)
     yield from _locked(single, extent.step_size, extent.float32_steps, seed)
 
 
-def _in_bfloat16(subject: Subject, extent: Extent, seed: int) -> Iterator[Outcome]:
-    yield from model_checks(subject, max(extent.model_size, LEAST_SIZE), seed)
-    yield from _locked(subject, max(extent.step_size, LEAST_SIZE), extent.bfloat16_steps, seed)
+def _in_bfloat16(adapter: Adapter, extent: Extent, seed: int) -> Iterator[CheckResult]:
+    yield from model_checks(adapter, max(extent.model_size, LEAST_SIZE), seed)
+    yield from _locked(adapter, max(extent.step_size, LEAST_SIZE), extent.bfloat16_steps, seed)
 
 
-def _locked(subject: Subject, size: int, num_steps: int, seed: int) -> Iterator[Outcome]:
+def _locked(adapter: Adapter, size: int, num_steps: int, seed: int) -> Iterator[CheckResult]:
     for recipe in _recipes(num_steps):
-        yield from training.locked_steps(subject, recipe, size, num_steps, seed)
+        yield from training.locked_steps(adapter, recipe, size, num_steps, seed)
 
 
 def _recipes(num_steps: int) -> tuple[training.Recipe, training.Recipe]:
-    """Return SGD and Adam, whose learning rate falls half way."""
+    """Return SGD and Adam, with a learning rate that falls after half of the steps."""
     return training.sgd(num_steps // 2), training.adam(num_steps // 2)

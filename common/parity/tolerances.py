@@ -1,4 +1,4 @@
-"""How far correct backends may be apart, check by check: the measured maximum, a margin, and the reason.
+"""The tolerance of each check: the largest difference that was measured, a margin, and the reason.
 
 Measured with torch 2.15, MXNet 1.9.1 and TensorFlow 2.21 on two cores of an AMD EPYC, over several seeds, at 8, 16 and
 32 pixels a side. Margins allow for other processors and seeds. Unless it says otherwise, a difference is a share of the
@@ -17,9 +17,9 @@ CHAOS = "rounding grows from step to step"
 GRAIN = "a norm: each layer rounds weights, inputs, results and gradients to 8 bits, by up to 2e-3"
 FEW = f"{GRAIN}; gradients of few channels average least of it out"
 SIGNS = "Adam turns a gradient smaller than its rounding into a full step either way"
-IN_FLOAT32 = "weights and optimisers stay in float32: one rounding of a weight that hardly moves"
+IN_FLOAT32 = "weights and optimizers stay in float32: one rounding of a weight that hardly moves"
 
-# The share that one rounding to bfloat16, which has 8 bits of mantissa, may take.
+# The largest relative error of one rounding to bfloat16, which has 8 bits of mantissa.
 UNIT_ROUNDOFF = 2.0**-9
 
 EXACT = Tolerance(0.0, 1.0, "nothing is computed that could be rounded")
@@ -71,7 +71,7 @@ TOLERANCES = {
     ("activations, training", "float32"): Tolerance(2.6e-5, 5, SUMS),
     ("loss", "float32"): Tolerance(8.7e-8, 5, SUMS),
     ("gradients", "float32"): Tolerance(1.9e-2, 3, RELU_FLIPS),
-    # Steps from the arbiter's state.
+    # Steps from the reference's state.
     ("locked SGD: loss", "float64"): Tolerance(3.1e-15, 20, SUMS),
     ("locked SGD: weights", "float64"): Tolerance(4.8e-12, 15, SUMS),
     ("locked SGD: buffers", "float64"): Tolerance(2.4e-7, 4, MXNET_FLOATS),
@@ -110,7 +110,7 @@ TOLERANCES = {
     ("free Adam: weights", "float64"): Tolerance(4.3e-6, 10, f"{MXNET_FLOATS}; {CHAOS}"),
     ("free Adam: buffers", "float64"): Tolerance(2.2e-7, 10, f"{MXNET_FLOATS}; {CHAOS}"),
     ("free training, augmented", "float32"): Tolerance(
-        1.6, 2, "in widths of the envelope of perturbed runs of the arbiter"
+        1.6, 2, "in widths of the envelope of perturbed runs of the reference"
     ),
     # The same in bfloat16, at 16 and 32 pixels a side, over three seeds (PyTorch and MXNet: seven). Norms over many
     # roundings hardly vary, so their margins are small; a gradient that is missing altogether would be off by 1.
@@ -128,7 +128,7 @@ TOLERANCES = {
     ("precision in force", "bfloat16"): Tolerance(
         0.88,
         3,
-        "how many times nearer to the arbiter than one rounding; float32 is hundreds of times",
+        "how many times nearer to the reference than one rounding; float32 is hundreds of times",
     ),
     ("locked SGD: type", "bfloat16"): EXACT,
     ("locked SGD: loss", "bfloat16"): Tolerance(3.5e-3, 2, GRAIN),
@@ -143,11 +143,11 @@ TOLERANCES = {
     ("locked Adam: state", "bfloat16"): Tolerance(0.64, 1.5, f"{FEW}; squares double it"),
     ("locked Adam: update", "bfloat16"): Tolerance(1.1e-3, 4, IN_FLOAT32),
     ("free training, augmented", "bfloat16"): Tolerance(
-        2.8, 2, "in widths of the envelope of perturbed runs of the arbiter"
+        2.8, 2, "in widths of the envelope of perturbed runs of the reference"
     ),
 }
 
 
 def tolerance(check: str, kind: str) -> Tolerance:
-    """Return the tolerance of a check in float32, float64 or uint8. Raises KeyError where none was measured."""
+    """Return the tolerance of a check in a kind: "uint8", "float32", "float64" or "bfloat16"."""
     return TOLERANCES[check, kind]

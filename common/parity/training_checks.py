@@ -1,8 +1,8 @@
 """Parity of training: steps of SGD and of Adam, BatchNorm's buffers; step-locked and free.
 
 Training is chaotic: rounding grows until two correct runs have little in common. So the sharp checks are step-locked:
-each step starts from the arbiter's weights, buffers and optimiser state. Hyperparameters are sums of few powers of two,
-which float32 holds exactly, as MXNet's and Keras' optimisers round theirs to it.
+each step starts from the reference's weights, buffers and optimizer state. Hyperparameters are sums of few powers of
+two, which float32 holds exactly, as MXNet's and Keras' optimizers round theirs to it.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,18 +12,17 @@ from functools import cache
 import numpy as np
 
 from common.interface import Net, Trainer
-from common.parity.adapter import Batch, Subject, in_float32, random_batch
+from common.parity.adapter import Adapter, Batch, in_float32, random_batch
 from common.parity.comparison import (
     Array,
     Arrays,
+    CheckResult,
     Difference,
     Distance,
-    Outcome,
-    differences,
-    largest,
-    norm,
-    norms,
+    by_place,
+    largest_relative,
     relative,
+    size_in,
 )
 from common.parity.tolerances import tolerance
 from common.reference import SGD, Adam, Conventions, train_step
@@ -37,16 +36,17 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class Recipe:
-    """An optimiser as the arbiter and as a backend make it. The learning rate falls to a quarter at step ``drop``."""
+    """An optimizer of the reference and of a backend. The learning rate falls to a quarter at step ``drop``.
+
+    ``amplifies_noise`` says whether it turns a gradient that is only rounding noise into a full step.
+    """
 
     name: str
     lr: float
-    arbiter: Callable[[Conventions], SGD | Adam]
-    trainer: Callable[[Subject, Net], Trainer]
+    optimizer: Callable[[Conventions], SGD | Adam]  # the reference's
+    trainer: Callable[[Adapter, Net], Trainer]
     drop: int
-    amplifies_noise: (
-        bool  # whether it turns a gradient that is only rounding noise into a full step
-    )
+    amplifies_noise: bool
 
     def lr_at(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""
@@ -60,7 +60,7 @@ def sgd(drop: int) -> Recipe:
         "SGD",
         lr,
         lambda conventions: SGD(lr, momentum, decay, conventions),
-        lambda subject, net: subject.backend.trainer.sgd(net, lr, momentum, decay),
+        lambda adapter, net: adapter.backend.trainer.sgd(net, lr, momentum, decay),
         drop,
         amplifies_noise=False,
     )
@@ -73,96 +73,96 @@ def adam(drop: int) -> Recipe:
         "Adam",
         lr,
         lambda conventions: Adam(lr, betas, conventions=conventions),
-        lambda subject, net: subject.backend.trainer.adam(net, lr, betas),
+        lambda adapter, net: adapter.backend.trainer.adam(net, lr, betas),
         drop,
         amplifies_noise=True,
     )
 
 
 def locked_steps(
-    subject: Subject, recipe: Recipe, size: int, num_steps: int, seed: int = 0
-) -> Iterator[Outcome]:
-    """Take each step from the arbiter's state; yield the outcomes for loss, weights, buffers and optimiser's state.
+    adapter: Adapter, recipe: Recipe, size: int, num_steps: int, seed: int = 0
+) -> Iterator[CheckResult]:
+    """Take each step from the reference's state; yield the results for loss, weights, buffers and optimizer state.
 
-    Each outcome has the largest difference of every step, up to the first step that is too far.
+    Each result has the largest difference of every step, up to the first step that fails.
     """
-    weights = subject.weights(seed)
-    net = subject.network(weights)
-    trainer = recipe.trainer(subject, net)
-    arbiter = recipe.arbiter(subject.conventions)
-    found: dict[str, list[Outcome]] = {}
+    weights = adapter.weights(seed)
+    net = adapter.network(weights)
+    trainer = recipe.trainer(adapter, net)
+    optimizer = recipe.optimizer(adapter.conventions)
+    found: dict[str, list[CheckResult]] = {}
     for step in range(num_steps):
         # Every second batch is smaller, as the last of an epoch is.
         batch = random_batch(BATCH if step % 2 == 0 else BATCH // 2, size, 1000 * seed + step)
-        subject.put(net, trainer, weights, arbiter.state)
+        adapter.restore(net, trainer, weights, optimizer.state)
         if step == recipe.drop:
-            subject.backend.trainer.set_learning_rate(trainer, recipe.lr_at(step))
-        got = _taken(subject, net, trainer, batch)
-        take = _arbiter_step(weights, batch, replace(arbiter, lr=recipe.lr_at(step)))
-        for outcome in _hold_parts(subject, recipe, got, weights, take):
-            found.setdefault(outcome.check, []).append(outcome)
-        if not all(outcomes[-1].passed for outcomes in found.values()):
+            adapter.backend.trainer.set_learning_rate(trainer, recipe.lr_at(step))
+        got = _taken(adapter, net, trainer, batch)
+        take = _reference_step(weights, batch, replace(optimizer, lr=recipe.lr_at(step)))
+        for result in _compare_parts(adapter, recipe, got, weights, take):
+            found.setdefault(result.check, []).append(result)
+        if not all(results[-1].passed for results in found.values()):
             break
-        true = take(subject.conventions)
-        weights, arbiter = true.weights, replace(arbiter, lr=recipe.lr_at(step), state=true.state)
-    for outcomes in found.values():
-        yield _by_step(outcomes)
-    if subject.mixed:
-        given = Difference("logits of the steps", float(not in_float32(subject.logits_types)))
+        true = take(adapter.conventions)
+        weights, optimizer = true.weights, replace(optimizer, state=true.state)
+    for results in found.values():
+        yield _by_step(results)
+    if adapter.mixed:
+        given = Difference("logits of the steps", float(not in_float32(adapter.logits_types)))
         check = f"locked {recipe.name}: type"
-        yield Outcome(check, subject.kind, (given,), tolerance(check, subject.kind))
+        yield CheckResult(check, adapter.kind, (given,), tolerance(check, adapter.kind))
 
 
-def _taken(subject: Subject, net: Net, trainer: Trainer, batch: Batch) -> Step:
-    """Return what the backend's step gives."""
-    l, correct = subject.step(net, trainer, batch)
-    state = subject.backend.probes.get_state(net, trainer)
-    return Step(l, correct, subject.backend.weights.get_weights(net), state)
+def _taken(adapter: Adapter, net: Net, trainer: Trainer, batch: Batch) -> Step:
+    """Take a step in the backend."""
+    l, correct = adapter.step(net, trainer, batch)
+    state = adapter.backend.probes.get_state(net, trainer)
+    return Step(l, correct, adapter.backend.weights.get_weights(net), state)
 
 
-def _arbiter_step(
-    weights: Arrays, batch: Batch, arbiter: SGD | Adam
+def _reference_step(
+    weights: Arrays, batch: Batch, optimizer: SGD | Adam
 ) -> Callable[[Conventions], Step]:
-    """Return what computes the arbiter's step under given conventions, once for each."""
+    """Return a function that takes the reference's step under given conventions, once for each."""
 
     @cache
     def take(conventions: Conventions) -> Step:
-        optimizer = replace(arbiter, conventions=conventions)
-        return train_step(weights, batch.X, batch.y, optimizer, conventions)
+        own = replace(optimizer, conventions=conventions)
+        return train_step(weights, batch.X, batch.y, own, conventions)
 
     return take
 
 
-def _hold_parts(
-    subject: Subject,
+def _compare_parts(
+    adapter: Adapter,
     recipe: Recipe,
     got: Step,
     before: Arrays,
     take: Callable[[Conventions], Step],
-) -> Iterator[Outcome]:
-    """Hold what a step leaves, each part within a tolerance of its own."""
+) -> Iterator[CheckResult]:
+    """Compare the parts of a step, each within a tolerance of its own."""
 
     def losses(step: Step) -> Arrays:
         number_right = {"number right": np.array(float(step.correct))}
-        # In bfloat16 the two largest logits may change places: evaluation accuracy has images whose do not.
-        return {"loss": np.array(step.loss)} | ({} if subject.mixed else number_right)
+        # In bfloat16 the two largest logits may change places; evaluation accuracy uses images where they do not.
+        return {"loss": np.array(step.loss)} | ({} if adapter.mixed else number_right)
 
-    changed, kind = change_since(before, subject.kind), subject.kind
+    changed, kind = change_since(before, adapter.kind), adapter.kind
     for part, chosen, distance in (
-        ("loss", losses, relative),
+        ("loss", losses, largest_relative),
         ("weights", _weights, changed),
         ("buffers", _buffers, changed),
-        ("state", _slots, size_of_each(kind)),
+        ("state", _slots, relative(size_in(kind))),
     ):
-        yield _hold(subject, f"locked {recipe.name}: {part}", got, take, chosen, distance)
+        yield _compare(adapter, f"locked {recipe.name}: {part}", got, take, chosen, distance)
 
     def update(conventions: Conventions) -> Arrays:
-        """The optimiser alone: where it goes from the state that the backend has after the step."""
-        arbiter = recipe.arbiter(conventions)
-        arbiter.lr = take(conventions).state.lr or arbiter.lr
-        return arbiter.moved(before, got.state)
+        """Return the weights that the optimizer computes from the state that the backend has after the step."""
+        optimizer = recipe.optimizer(conventions)
+        optimizer.lr = take(conventions).state.lr or optimizer.lr
+        return optimizer.moved(before, got.state)
 
-    # Biases whose gradient is only rounding noise: in float64, what does not amplify it moves them by their decay.
+    # Biases before a BatchNorm are compared only if their decay moves them more than rounding noise does.
     exact = not recipe.amplifies_noise and kind == "float64"
     weights = {
         name: weight
@@ -171,14 +171,14 @@ def _hold_parts(
     }
 
     def largest_change(got: Arrays, wanted: Arrays) -> list[Difference]:
-        # No gradient is in it, so no ReLU that flips either: the largest difference counts.
+        # The largest difference also in float32: no gradient is computed, so no ReLU can flip.
         return change_since(before, "float64")(got, {name: wanted[name] for name in weights})
 
-    yield subject.hold(f"locked {recipe.name}: update", weights, update, largest_change, PARTS)
+    yield adapter.compare(f"locked {recipe.name}: update", weights, update, largest_change, PARTS)
 
 
 def _weights(step: Step) -> Arrays:
-    """Return the parameters after a step whose changes mean something: see `before_batch_norm`."""
+    """Return the parameters after a step, without those whose changes are rounding noise: see `before_batch_norm`."""
     return {
         name: weight
         for name, weight in step.weights.items()
@@ -187,7 +187,7 @@ def _weights(step: Step) -> Arrays:
 
 
 def _slots(step: Step) -> Arrays:
-    """Return the optimiser's state after a step, of the same parameters."""
+    """Return the optimizer's state after a step, of the same parameters."""
     return {
         f"{slot} of {name}": array
         for slot, arrays in step.state.slots.items()
@@ -196,70 +196,59 @@ def _slots(step: Step) -> Arrays:
     }
 
 
-def _hold(
-    subject: Subject,
+def _compare(
+    adapter: Adapter,
     check: str,
     got: Step,
     take: Callable[[Conventions], Step],
     chosen: Callable[[Step], Arrays],
     distance: Distance,
-) -> Outcome:
+) -> CheckResult:
     def wanted(conventions: Conventions) -> Arrays:
         return chosen(take(conventions))
 
-    return subject.hold(check, chosen(got), wanted, distance, PARTS)
+    return adapter.compare(check, chosen(got), wanted, distance, PARTS)
 
 
 def _buffers(step: Step) -> Arrays:
     return {name: weight for name, weight in step.weights.items() if is_buffer(name)}
 
 
-def size_of_each(kind: str) -> Distance:
-    """Return the distance that counts in shares of what is in each tensor."""
-    size, apart = (largest, differences) if kind == "float64" else (norm, norms)
-
-    def distance(got: Arrays, wanted: Arrays) -> list[Difference]:
-        return apart(got, wanted, {name: size(array) for name, array in wanted.items()})
-
-    return distance
-
-
 def change_since(before: Arrays, kind: str) -> Distance:
-    """Return the distance that counts in shares of the change that training makes in each tensor."""
+    """Return the distance relative to the change that training makes in each tensor."""
+    size = size_in(kind)
 
     def distance(got: Arrays, wanted: Arrays) -> list[Difference]:
-        changes = {name: array - before[name] for name, array in wanted.items()}
-        if kind == "float64":
-            return differences(got, wanted, {name: largest(c) for name, c in changes.items()})
-        return norms(got, wanted, {name: norm(change) for name, change in changes.items()})
+        changes = {name: size(array - before[name]) for name, array in wanted.items()}
+        return by_place(size, got, wanted, changes)
 
     return distance
 
 
-def _by_step(outcomes: list[Outcome]) -> Outcome:
-    """Return the outcome of a check over all steps: the largest difference of each."""
-    worst = [outcome.first or outcome.largest for outcome in outcomes]
+def _by_step(results: list[CheckResult]) -> CheckResult:
+    """Return the result of a check over all steps: the largest difference of each step."""
+    worst = [result.first or result.largest for result in results]
     found = [Difference(f"step {i}: {d.place}", d.value) for i, d in enumerate(worst, start=1)]
-    return replace(outcomes[-1], differences=tuple(found))
+    return replace(results[-1], differences=tuple(found))
 
 
 def free_steps(
-    subject: Subject, recipe: Recipe, size: int, num_steps: int, seed: int = 0
-) -> Iterator[Outcome]:
-    """Take steps that follow on each other; yield the outcomes for losses, last weights and last buffers."""
-    start = subject.weights(seed)
+    adapter: Adapter, recipe: Recipe, size: int, num_steps: int, seed: int = 0
+) -> Iterator[CheckResult]:
+    """Take steps one after the other; yield the results for losses, last weights and last buffers."""
+    start = adapter.weights(seed)
     batches = [random_batch(BATCH, size, 1000 * seed + step) for step in range(num_steps)]
-    net = subject.network(start)
-    trainer = recipe.trainer(subject, net)
+    net = adapter.network(start)
+    trainer = recipe.trainer(adapter, net)
     steps = []
     for i, batch in enumerate(batches):
         if i == recipe.drop:
-            subject.backend.trainer.set_learning_rate(trainer, recipe.lr_at(i))
-        steps.append(_taken(subject, net, trainer, batch))
+            adapter.backend.trainer.set_learning_rate(trainer, recipe.lr_at(i))
+        steps.append(_taken(adapter, net, trainer, batch))
 
     @cache
     def run(conventions: Conventions) -> list[Step]:
-        return arbiter_run(recipe, start, batches, conventions)
+        return reference_run(recipe, start, batches, conventions)
 
     def last(conventions: Conventions) -> Step:
         return run(conventions)[-1]
@@ -270,21 +259,21 @@ def free_steps(
     def wanted(conventions: Conventions) -> Arrays:
         return dict(zip(got, (np.array(step.loss) for step in run(conventions)), strict=True))
 
-    yield subject.hold(f"{check}: loss", got, wanted, parts=PARTS)
+    yield adapter.compare(f"{check}: loss", got, wanted, parts=PARTS)
     for part, chosen in (("weights", _weights), ("buffers", _buffers)):
-        yield _hold(
-            subject, f"{check}: {part}", steps[-1], last, chosen, change_since(start, subject.kind)
+        yield _compare(
+            adapter, f"{check}: {part}", steps[-1], last, chosen, change_since(start, adapter.kind)
         )
 
 
-def arbiter_run(
+def reference_run(
     recipe: Recipe, start: dict[str, Array], batches: list[Batch], conventions: Conventions
 ) -> list[Step]:
-    """Return the arbiter's steps through ``batches``; only the last keeps its weights."""
-    arbiter, weights, steps = recipe.arbiter(conventions), start, []
+    """Return the reference's steps through ``batches``; only the last keeps its weights."""
+    optimizer, weights, steps = recipe.optimizer(conventions), start, []
     for i, batch in enumerate(batches):
-        arbiter.lr = recipe.lr_at(i)
-        step = train_step(weights, batch.X, batch.y, arbiter, conventions)
+        optimizer.lr = recipe.lr_at(i)
+        step = train_step(weights, batch.X, batch.y, optimizer, conventions)
         weights = step.weights
         steps.append(step if i == len(batches) - 1 else replace(step, weights={}))
     return steps

@@ -1,7 +1,7 @@
-"""The arbiter: the chapter's transforms, network and optimisers in NumPy and float64, written to be read.
+"""The reference: the chapter's transforms, network and optimizers in NumPy and float64, written to be read.
 
-It decides which of the frameworks is right, so it is checked by what is none of them: finite differences, Pillow,
-`colorsys` and the formulas of the papers (tests/test_reference_*.py).
+It decides which of the frameworks is right, so its tests use none of them, but finite differences, Pillow, `colorsys`
+and the formulas of the papers (tests/parity/test_reference.py).
 """
 
 from common.reference.conventions import ALIGNED, KNOWN_DIFFERENCES, Conventions, Difference

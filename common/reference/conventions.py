@@ -1,9 +1,9 @@
-"""Where the frameworks differ, as settings of the arbiter, and the list of the differences that are known.
+"""Where the frameworks differ, as settings of the reference, and the list of the known differences.
 
-The arbiter computes by `Conventions`; its defaults are what this project has aligned every backend to. A known
-difference is one field set to what some framework does by itself. The same list serves three ends: the parity command
-tries each one to name the likely cause of a divergence, the mutants table plants each one in a backend that must then
-be rejected, and docs/differences.md shows what each one does to a training.
+The reference computes by `Conventions`. The defaults are those that this project aligns every backend to. A known
+difference is one field with the value that some framework has by default. The list has three uses: the parity command
+tries each difference to name the cause of a failure, tests plant each one in a backend that must then be rejected, and
+docs/differences.md shows the effect of each one on a training.
 """
 
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Conventions:
-    """How the arbiter computes where correct frameworks disagree. The defaults are the aligned meaning."""
+    """How the reference computes where correct frameworks disagree. The defaults are the aligned meaning."""
 
     # The network.
     padding: str = "both"  # of a 3 x 3 convolution at stride 2: "both" sides, or "end", as 'same' does on even sizes
@@ -21,7 +21,7 @@ class Conventions:
     bn_variance: str = (
         "unbiased"  # what goes into the running variance: "unbiased" (n - 1) or "biased" (n)
     )
-    # The objective and the optimisers.
+    # The objective and the optimizers.
     objective: str = "mean"  # of the losses of a batch: "mean" or "sum"
     adam_epsilon: float = 1e-8
     adam_epsilon_place: str = (
@@ -43,7 +43,7 @@ class Conventions:
 
 
 ALIGNED = Conventions()
-# What each field shows in: what the network computes, what a training step leaves, or images.
+# Where each field has an effect: in the outputs of the network, in the state after a training step, or in images.
 PARTS = {
     "network": ("padding", "bn_epsilon", "objective"),
     "training": (
@@ -60,7 +60,7 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Difference:
-    """One known difference: the field it sets, to which value, who does so by itself, and what it means."""
+    """One known difference: the field and its value, whose default that is, and what it means."""
 
     name: str
     field: str
@@ -70,15 +70,15 @@ class Difference:
 
     @property
     def part(self) -> str:
-        """Return what the difference shows in: "network", "training" or "transforms"."""
+        """Return where the difference has an effect: "network", "training" or "transforms"."""
         return next(part for part, names in PARTS.items() if self.field in names)
 
     def conventions(self, base: Conventions = ALIGNED) -> Conventions:
-        """Return ``base`` with this difference in it."""
+        """Return ``base`` with this difference."""
         return replace(base, **{self.field: self.value})
 
     def holds(self, conventions: Conventions) -> bool:
-        """Tell whether ``conventions`` have this difference already."""
+        """Return whether ``conventions`` have this difference."""
         return bool(getattr(conventions, self.field) == self.value)
 
 

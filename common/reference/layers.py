@@ -1,8 +1,8 @@
 """The layers of ResNet-18 in NumPy, forward and backward by hand.
 
-Each function returns its result and a function that takes the gradient of the loss by the result back to the gradients
-by what went in. Images are (n, channels, height, width). All arithmetic is in the type of the arguments: float64 for
-the arbiter, float32 to see what rounding alone does.
+Each function returns its result and a function ``backward``, which takes the gradient of the loss by the result and
+returns the gradients by the arguments. Images are (n, channels, height, width). Arithmetic is in the type of the
+arguments: float64 as the reference, float32 to measure the effect of rounding.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """Adam and SGD in NumPy, each written out as its paper or framework has it, with the known differences to choose.
 
-An optimiser's state has one form for all frameworks: the number of steps, and arrays by slot and canonical name:
+An optimizer's state has one form for all frameworks: the number of steps, and arrays by slot and canonical name:
 "momentum" for SGD (PyTorch's buffer, free of the learning rate), "first" and "second" moments for Adam.
 """
 

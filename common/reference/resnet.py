@@ -1,6 +1,6 @@
 """ResNet-18 (He et al. 2016) as the book builds it for small images, in NumPy: forward, backward, statistics.
 
-The arbiter of every backend's network. Images are (n, channels, height, width); weights are the canonical ones of
+The reference for every backend's network. Images are (n, channels, height, width); weights are the canonical ones of
 `common.weights.canonical`, and the type of the images is the type of the arithmetic.
 """
 

@@ -1,4 +1,4 @@
-"""One training step of the arbiter: loss, gradients, optimiser, BatchNorm's statistics."""
+"""One training step of the reference: loss, gradients, optimizer, BatchNorm's statistics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Step:
-    """What a step returns, as `train_batch_ch13` does, and what is after it: weights, buffers, optimiser's state."""
+    """What a step returns, as `train_batch_ch13` does, and what is after it: weights, buffers, optimizer's state."""
 
     loss: float  # the sum of the losses of the batch
     correct: int
@@ -43,7 +43,7 @@ def train_step(
     optimizer: Adam | SGD,
     conventions: Conventions = ALIGNED,
 ) -> Step:
-    """Train on one batch (n, channels, height, width); the optimiser's state moves, ``weights`` stay."""
+    """Train on one batch (n, channels, height, width); the optimizer's state moves, ``weights`` stay."""
     gradient, losses, passed = gradients(weights, X, y, conventions)
     after = optimizer.step(weights, gradient) | resnet.updated_buffers(weights, passed, conventions)
     # In the canonical order, which is that of the argument.

@@ -13,11 +13,10 @@ import numpy as np
 
 from common.augmentation.decisions import FlipsLeftRight, decide
 from common.augmentation.operations import ColorJitter, RandomFlipLeftRight, RandomResizedCrop
-from common.parity.adapter import Batch, random_batch, weights_at_work
+from common.parity.adapter import Batch, drawn_weights, random_batch
 from common.parity.comparison import largest, norm
 from common.parity.data_checks import example_images
 from common.parity.free_running import AUGMENTATIONS, BATCH, images_and_labels, perturbed
-from common.parity.initialization import INITIALISATIONS
 from common.reference import (
     ALIGNED,
     KNOWN_DIFFERENCES,
@@ -33,6 +32,7 @@ from common.reference.layers import Array, cross_entropy
 from common.reference.resnet import before_batch_norm
 from common.weights.canonical import Weights, initial_weights, is_buffer
 from common.weights.keras import to_keras
+from docs.differences.initialization import INITIALISATIONS
 from docs.differences.native import LAYOUTS, WORKERS, moves, tinted_images
 
 NUM_STEPS, HELD_OUT, SIZE = 30, 64, (16, 16)
@@ -286,7 +286,7 @@ def _on_images(known: Difference, conventions: Conventions) -> str:
 
 def _on_activations(conventions: Conventions) -> str:
     """Compare the first layer that differs, in evaluation mode."""
-    weights, batch = weights_at_work(), random_batch(BATCH, SIZE[0])
+    weights, batch = drawn_weights(), random_batch(BATCH, SIZE[0])
     aligned, native = (forward(weights, batch.X, False, c) for c in (ALIGNED, conventions))
     for name, activation in aligned.activations.items():
         share = largest(native.activations[name] - activation) / largest(activation)
@@ -337,7 +337,7 @@ def _on_layout() -> str:
 
 def _on_kernels() -> str:
     """Compare the first convolution and the logits, in evaluation mode."""
-    weights, X = weights_at_work(), random_batch(BATCH, SIZE[0]).X
+    weights, X = drawn_weights(), random_batch(BATCH, SIZE[0]).X
     aligned, native = (forward(w, X, False) for w in (weights, turned_over(weights)))
     parts = []
     for name, wanted, got in (

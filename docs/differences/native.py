@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from common.interface import Backend
 from common.parity.comparison import Array, largest
-from common.parity.initialization import START_NAMES, gluon_start, pytorch_start
 from common.reference import ALIGNED, KNOWN_DIFFERENCES, SGD, Adam, Conventions, layers, transforms
 from common.system import environment
 from common.weights.canonical import Weights, initial_weights, is_buffer
+from docs.differences.initialization import START_NAMES, gluon_start, pytorch_start
 from docs.differences.workers import Draws, draws_here, own_draws
 
 LAYOUTS = "images in the other layout", "kernels in the other layout"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import backends
-from common.parity.initialization import START_NAMES
 from common.reference import layers
 from docs.differences import native, workers
+from docs.differences.initialization import START_NAMES
 
 FOLDER = Path(native.__file__).parent
 # What each framework does by itself, of all known differences.

@@ -13,7 +13,6 @@ from conftest import load_or_skip, needs, python
 from numpy_backend import numpy_backend
 
 import backends
-from common.parity.initialization import START_NAMES, gluon_start, pytorch_start
 from common.reference import (
     ALIGNED,
     KNOWN_DIFFERENCES,
@@ -26,6 +25,7 @@ from common.reference import (
 from common.weights.canonical import initial_weights
 from docs.__main__ import main
 from docs.differences import effects, native, notes, tables, workers
+from docs.differences.initialization import START_NAMES, gluon_start, pytorch_start
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = tables.PAGE.read_text(encoding="utf-8")

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 import backends
-from common.parity.comparison import Difference, Outcome, Tolerance
-from common.parity.results import Results, save_results
+from common.parity.comparison import CheckResult, Difference, Tolerance
+from common.parity.results import BackendResults, save_results
 from docs import figures
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,15 +80,15 @@ def test_a_comparison_is_shown_with_the_spread_of_its_seeds(tmp_path, kept):
 
 def test_the_parity_checks_are_shown_with_the_difference_of_each_backend(tmp_path, kept):
     run = tmp_path / "run"
-    off = Outcome(
+    off = CheckResult(
         "logits",
         "float64",
         (Difference("", 2e-14), Difference("", 3e-14)),
         Tolerance(1e-13, 10, ""),
     )
-    for name, outcomes in {"pytorch": (off,), "mxnet": ()}.items():
+    for name, checks in {"pytorch": (off,), "mxnet": ()}.items():
         (run / name).mkdir(parents=True)
-        save_results(run / name, Results(name, {}, {}, (), outcomes))
+        save_results(run / name, BackendResults(name, {}, {}, (), checks))
     record = CONFIG | {"backends": ["pytorch", "mxnet"]}
     (run / "config.json").write_text(json.dumps(record), encoding="utf-8")
     figures.keep("parity", "checks", run)

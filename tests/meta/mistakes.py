@@ -1,0 +1,743 @@
+"""Deliberate mistakes, and the checks that must reject each of them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy_backend import changed, numpy_backend, to_bfloat16
+
+from common.augmentation.decisions import Normalizes
+from common.interface import Backend
+from common.parity import training_checks as training
+from common.parity.adapter import Adapter
+from common.parity.comparison import CheckResult
+from common.parity.data_checks import level_checks, loader_checks, transform_checks
+from common.parity.model_checks import model_checks
+from common.parity.suite import LEAST_SIZE
+from common.reference import ALIGNED, Conventions, gradients, resnet, transforms
+
+SIZE = 8  # pixels a side: the smallest that the network takes
+# Of the first stage, a quarter of the chapter's. With 8, the norms that bfloat16 is compared by are taken over so few
+# values that rounding alone exceeds their tolerances.
+NUM_CHANNELS = 16
+
+Checks = Callable[[Backend], Iterator[CheckResult]]
+
+
+def adapter(backend: Backend, kind: str) -> Adapter:
+    return Adapter(backend, kind, num_channels=NUM_CHANNELS)
+
+
+def data(backend: Backend) -> Iterator[CheckResult]:
+    yield from transform_checks(adapter(backend, "float32"))
+    yield from level_checks(adapter(backend, "uint8"))
+    yield from loader_checks(adapter(backend, "float32"))
+
+
+def model(backend: Backend) -> Iterator[CheckResult]:
+    yield from model_checks(adapter(backend, "float64"), SIZE)
+
+
+def model_in_float32(backend: Backend) -> Iterator[CheckResult]:
+    yield from model_checks(adapter(backend, "float32"), SIZE)
+
+
+def model_in_bfloat16(backend: Backend) -> Iterator[CheckResult]:
+    yield from model_checks(adapter(backend, "bfloat16"), LEAST_SIZE)
+
+
+def model_in_bfloat16_at_full_width(backend: Backend) -> Iterator[CheckResult]:
+    yield from model_checks(Adapter(backend, "bfloat16"), LEAST_SIZE)
+
+
+def steps(backend: Backend) -> Iterator[CheckResult]:
+    yield from _steps(adapter(backend, "float64"), SIZE)
+
+
+def steps_in_float32(backend: Backend) -> Iterator[CheckResult]:
+    yield from _steps(adapter(backend, "float32"), SIZE)
+
+
+def steps_in_bfloat16(backend: Backend) -> Iterator[CheckResult]:
+    yield from _steps(adapter(backend, "bfloat16"), LEAST_SIZE)
+
+
+def _steps(own: Adapter, size: int) -> Iterator[CheckResult]:
+    for recipe in (training.sgd(1), training.adam(1)):
+        yield from training.locked_steps(own, recipe, size, 2)
+
+
+FORWARD = {
+    f"{what}, {mode}" for what in ("logits", "activations") for mode in ("evaluation", "training")
+}
+LEVELS = {"transforms of levels, largest", "transforms of levels, mean"}
+TRANSFORMS = {"transforms", *LEVELS, "batches, training"}
+KAGGLE_CROPS = {"transforms", "Kaggle batches, training"}
+KAGGLE_NATIVE = "native Kaggle batches, test"
+NORMALIZED = {*KAGGLE_CROPS, "Kaggle batches, test", KAGGLE_NATIVE}
+
+# Known difference: the checks that reject a backend that has it and does not say so.
+KNOWN: dict[str, tuple[Checks, set[str]]] = {
+    "padding": (model, FORWARD | {"gradients", "evaluation accuracy"}),
+    "BatchNorm's epsilon": (model, FORWARD | {"gradients", "evaluation accuracy"}),
+    "BatchNorm's momentum": (steps, {"locked SGD: buffers", "locked Adam: buffers"}),
+    "BatchNorm's momentum swapped": (steps, {"locked SGD: buffers", "locked Adam: buffers"}),
+    "biased running variance": (steps, {"locked SGD: buffers", "locked Adam: buffers"}),
+    "sum of losses": (
+        steps,
+        {"locked SGD: weights", "locked SGD: state", "locked Adam: weights", "locked Adam: state"},
+    ),
+    "Adam's epsilon": (steps, {"locked Adam: weights", "locked Adam: update"}),
+    "Adam's epsilon inside": (steps, {"locked Adam: weights", "locked Adam: update"}),
+    "learning rate inside the momentum": (steps, {"locked SGD: weights", "locked SGD: state"}),
+    "decoupled weight decay": (steps, {"locked SGD: state", "locked SGD: update"}),
+    "brightness added": (data, TRANSFORMS),
+    "contrast by channel": (data, TRANSFORMS),
+    "saturation of HSV": (data, TRANSFORMS),
+    "saturation with wrong grey": (data, TRANSFORMS),
+    "hue in 8 bits": (data, TRANSFORMS),
+    "no antialiasing": (data, TRANSFORMS | KAGGLE_CROPS),
+    "levels rounded down": (data, {"transforms of levels, mean"}),
+}
+
+
+def scaled(function: Callable[..., Any], factor: float = 1.001) -> Callable[..., Any]:
+    return lambda *arguments, **options: function(*arguments, **options) * factor
+
+
+def scaled_in(function: Callable[..., Any], place: str) -> Callable[..., Any]:
+    """The function's result with one of its arrays a thousandth too large."""
+
+    def wrong(*arguments: Any, **options: Any) -> Any:
+        found = dict(function(*arguments, **options))
+        return found | {place: found[place] * 1.001}
+
+    return wrong
+
+
+def without_statistics(backend: Backend) -> Backend:
+    """A backend whose steps leave BatchNorm's running statistics where they were."""
+    train_batch_ch13 = backend.trainer.train_batch_ch13
+
+    def step(net, X, y, loss, trainer, devices, *more):
+        before = backend.weights.get_weights(net)
+        result = train_batch_ch13(net, X, y, loss, trainer, devices, *more)
+        after = backend.weights.get_weights(net)
+        buffers = {name: before[name] for name in before if "running" in name}
+        backend.weights.set_weights(net, after | buffers)
+        return result
+
+    return changed(backend, "trainer", train_batch_ch13=step)
+
+
+def always_training(backend: Backend) -> Backend:
+    """A backend that never switches to evaluation mode."""
+    predict, activations = backend.trainer.predict, backend.probes.activations
+    wrong = changed(
+        backend, "trainer", predict=lambda net, X, training=False: predict(net, X, True)
+    )
+    return changed(
+        wrong, "probes", activations=lambda net, X, training=False: activations(net, X, True)
+    )
+
+
+def with_decoupled_decay(backend: Backend) -> Backend:
+    """A backend whose SGD takes the decay from the weights, after a step without."""
+    train_batch_ch13, sgd = backend.trainer.train_batch_ch13, backend.trainer.sgd
+    adam = backend.trainer.adam
+    share = {}
+
+    def sgd_without(net, lr, momentum=0.0, weight_decay=0.0):
+        share["decay"] = lr * weight_decay
+        return sgd(net, lr, momentum)
+
+    def adam_without(net, lr, betas):
+        share["decay"] = 0.0
+        return adam(net, lr, betas)
+
+    def step(net, X, y, loss, trainer, devices):
+        before = backend.weights.get_weights(net)
+        result = train_batch_ch13(net, X, y, loss, trainer, devices)
+        after = backend.weights.get_weights(net)
+        decayed = {
+            name: weight - share["decay"] * before[name] * ("running" not in name)
+            for name, weight in after.items()
+        }
+        backend.weights.set_weights(net, decayed)
+        return result
+
+    return changed(backend, "trainer", sgd=sgd_without, adam=adam_without, train_batch_ch13=step)
+
+
+def with_adam_epsilon(backend: Backend) -> Backend:
+    """A backend whose Adam has Keras' epsilon."""
+    adam = backend.trainer.adam
+    if backend.name == "numpy":
+        return numpy_backend(Conventions(adam_epsilon=1e-7))
+    return changed(
+        backend,
+        "trainer",
+        adam=lambda net, lr=1e-3, betas=(0.9, 0.999): adam(net, lr, betas, eps=1e-7),
+    )
+
+
+def with_wrong_order(backend: Backend) -> Backend:
+    """A backend whose loader shuffles by another seed."""
+    load = backend.loaders.load_batched
+
+    def load_batched(dataset, augs, batch_size, is_train, seed=0, device=None):
+        return load(dataset, augs, batch_size, is_train, seed + 1, device)
+
+    return changed(backend, "loaders", load_batched=load_batched)
+
+
+def without_last_batch(backend: Backend) -> Backend:
+    """A backend whose loader drops the last batch where it is smaller."""
+    load = backend.loaders.load_batched
+
+    class Whole:
+        def __init__(self, *arguments, **options):
+            self.batches, self.size = load(*arguments, **options), arguments[2]
+
+        def __len__(self):
+            return len(self.batches)
+
+        def __iter__(self):
+            return (batch for batch in self.batches if len(batch[1]) == self.size)
+
+    return changed(backend, "loaders", load_batched=Whole)
+
+
+def with_swapped_statistics(backend: Backend) -> Backend:
+    """A backend that takes the running mean for the running variance, and gives it back so."""
+    get, put = backend.weights.get_weights, backend.weights.set_weights
+
+    def swapped(weights):
+        pairs = {"running_mean": "running_var", "running_var": "running_mean"}
+        return {
+            name: weights[name.replace(kind, pairs[kind])]
+            if (kind := name.rpartition(".")[2]) in pairs
+            else weight
+            for name, weight in weights.items()
+        }
+
+    return changed(
+        backend,
+        "weights",
+        get_weights=lambda net: swapped(get(net)),
+        set_weights=lambda net, weights: put(net, swapped(weights)),
+    )
+
+
+def with_a_fixed_batch_size(backend: Backend) -> Backend:
+    """A backend that divides the sum of the losses by 8, however many images there are."""
+
+    def train_batch_ch13(net, X, y, loss, trainer, devices):
+        found, losses, passed = gradients(net.weights, X, y)
+        found = {name: g * (len(y) / 8) for name, g in found.items()}
+        after = trainer.step(net.weights, found) | resnet.updated_buffers(net.weights, passed)
+        net.weights = {name: after[name] for name in net.weights}
+        return losses.sum(), np.array(resnet.correct(passed.logits, y))
+
+    return changed(backend, "trainer", train_batch_ch13=train_batch_ch13)
+
+
+def with_frozen_biases(backend: Backend) -> Backend:
+    """A backend that leaves the biases before a BatchNorm where they are, also those that decay."""
+    train_batch_ch13 = backend.trainer.train_batch_ch13
+
+    def step(net, *arguments):
+        before = dict(net.weights)
+        result = train_batch_ch13(net, *arguments)
+        frozen = {name: w for name, w in before.items() if resnet.before_batch_norm(name)}
+        net.weights = net.weights | frozen
+        return result
+
+    return changed(backend, "trainer", train_batch_ch13=step)
+
+
+def with_moving_evaluation(backend: Backend) -> Backend:
+    """A backend whose evaluation changes BatchNorm's statistics."""
+    right = backend.trainer.evaluate_accuracy_gpu
+
+    def evaluate_accuracy_gpu(net, data_iter, device=None):
+        accuracy = right(net, data_iter)
+        net.weights = net.weights | {"bn.running_mean": net.weights["bn.running_mean"] * 1.1}
+        return accuracy
+
+    return changed(backend, "trainer", evaluate_accuracy_gpu=evaluate_accuracy_gpu)
+
+
+def with_overflowing_loss(backend: Backend) -> Backend:
+    """A backend whose cross-entropy does not take the largest logit away first."""
+
+    def loss(y_hat, y):
+        with np.errstate(over="ignore"):
+            return np.log(np.exp(y_hat).sum(axis=1)) - y_hat[np.arange(len(y)), y]
+
+    return changed(backend, "trainer", cross_entropy=lambda: loss)
+
+
+def evaluating(accuracy: Callable[[Any, Any], float]) -> Callable[[Backend], Backend]:
+    """What makes a backend count right predictions otherwise, batch by batch."""
+
+    def make(backend: Backend) -> Backend:
+        def evaluate_accuracy_gpu(net, data_iter, device=None):
+            batches = [(backend.trainer.predict(net, X), y) for X, y in data_iter]
+            return float(np.sum([accuracy(y_hat, y) for y_hat, y in batches])) / 21
+
+        return changed(backend, "trainer", evaluate_accuracy_gpu=evaluate_accuracy_gpu)
+
+    return make
+
+
+def loading(**wrong: bool) -> Callable[[Backend], Backend]:
+    """What makes a native loader wrong: it ignores augmentations, shuffles always, or misstates its length."""
+
+    def make(backend: Backend) -> Backend:
+        right = backend.loaders.load_native
+
+        def load_native(dataset, augs, batch_size, is_train, seed=0, num_workers=0):
+            if wrong.get("plain"):
+                augs = ()
+            batches = right(dataset, augs, batch_size, is_train or "shuffles" in wrong, seed)
+            return Short(batches) if "short" in wrong else batches
+
+        return changed(backend, "loaders", load_native=load_native)
+
+    return make
+
+
+class Short:
+    """Batches that say that there is one."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __len__(self):
+        return 1
+
+    def __iter__(self):
+        return iter(self.batches)
+
+
+def normalizing(wrong: Callable[[Any, Any, Any], Any]) -> Callable[[Backend], Backend]:
+    """What makes a backend normalize otherwise: a function of images, means and deviations (3, 1, 1)."""
+
+    def augment(X, decisions, conventions):
+        *images, last = decisions or [None]
+        if not isinstance(last, Normalizes):
+            return transforms.augment(X, decisions, conventions)
+        X = transforms.augment(X, images, conventions)
+        return wrong(X, last.mean[:, None, None], last.std[:, None, None])
+
+    return lambda _: numpy_backend(augment_floats=augment)
+
+
+def with_aliased_kaggle_crops(_: Backend) -> Backend:
+    """A backend that resizes as it should but in the Kaggle chapter's recipe, whose crops shrink by a fifth at most."""
+
+    def augment(X, decisions, conventions):
+        kaggle = any(isinstance(decision, Normalizes) for decision in decisions)
+        return transforms.augment(X, decisions, Conventions(antialias=False) if kaggle else ALIGNED)
+
+    return numpy_backend(augment_floats=augment)
+
+
+def with_normalized_levels(backend: Backend) -> Backend:
+    """A backend that gives uint8 for uint8, also of what it has normalized."""
+    right = backend.transforms.augment
+    return changed(
+        backend, "transforms", augment=lambda X, decisions: right(X, decisions).astype(X.dtype)
+    )
+
+
+def with_longer_steps(backend: Backend, factor: float = 1.01) -> Backend:
+    """A backend whose optimisers take steps that are a hundredth too long, or as ``factor`` says."""
+    sgd, adam = backend.trainer.sgd, backend.trainer.adam
+    return changed(
+        backend,
+        "trainer",
+        sgd=lambda net, lr, *more: sgd(net, lr * factor, *more),
+        adam=lambda net, lr, betas: adam(net, lr * factor, betas),
+    )
+
+
+NATIVE_ORDER = {f"native order, {workers} workers" for workers in range(3)}
+# A mistake in the NumPy backend: how to make it, and the checks that reject it.
+OTHER_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]] = {
+    "losses divided by 8, of 4 images too": (
+        with_a_fixed_batch_size,
+        steps,
+        {"locked SGD: weights", "locked SGD: state", "locked Adam: weights", "locked Adam: state"},
+    ),
+    "biases before a BatchNorm stay": (
+        with_frozen_biases,
+        steps,
+        {"locked SGD: update"},
+    ),
+    "evaluation moves the statistics": (with_moving_evaluation, model, {"evaluation accuracy"}),
+    "the loss of large logits overflows": (with_overflowing_loss, model, {"loss"}),
+    "accuracy of the smallest logit": (
+        evaluating(lambda y_hat, y: (y_hat.argmin(axis=1) == y).sum()),
+        model,
+        {"evaluation accuracy"},
+    ),
+    "accuracy among the first two classes": (
+        evaluating(lambda y_hat, y: (y_hat[:, :2].argmax(axis=1) == y).sum()),
+        model,
+        {"evaluation accuracy"},
+    ),
+    "native: no augmentation": (loading(plain=True), data, {"native flips", KAGGLE_NATIVE}),
+    "native: a shuffled test set": (
+        loading(shuffles=True),
+        data,
+        {"native order, test", KAGGLE_NATIVE},
+    ),
+    "native: a wrong number of batches": (
+        loading(short=True),
+        data,
+        NATIVE_ORDER | {"native order, test", KAGGLE_NATIVE},
+    ),
+    "the mean is not subtracted": (normalizing(lambda X, mean, std: X / std), data, NORMALIZED),
+    "mean and deviation swapped": (
+        normalizing(lambda X, mean, std: (X - std) / mean),
+        data,
+        NORMALIZED,
+    ),
+    "means and deviations from blue to red": (
+        normalizing(lambda X, mean, std: (X - mean[::-1]) / std[::-1]),
+        data,
+        NORMALIZED,
+    ),
+    "divided by the variance": (
+        normalizing(lambda X, mean, std: (X - mean) / std**2),
+        data,
+        NORMALIZED,
+    ),
+    "levels 0..255 normalized": (
+        normalizing(lambda X, mean, std: (255 * X - mean) / std),
+        data,
+        NORMALIZED,
+    ),
+    "normalized and made levels again": (with_normalized_levels, data, {"transforms"}),
+    "no antialiasing in the Kaggle recipe alone": (with_aliased_kaggle_crops, data, KAGGLE_CROPS),
+    "steps in float32 a hundredth too long": (
+        with_longer_steps,
+        steps_in_float32,
+        {"locked SGD: update", "locked Adam: update"},
+    ),
+}
+
+
+def in_full_precision(backend: Backend) -> Backend:
+    """A backend that computes in float32 whatever it is asked for."""
+    right = backend.trainer.prepare
+    return changed(
+        backend,
+        "trainer",
+        prepare=lambda net, devices, precision, compile: right(net, devices, "fp32", compile),
+    )
+
+
+STEPS_WITH_BUFFERS = {"locked SGD: buffers", "locked Adam: buffers"}
+# A mistake in any backend: how to make it, and the checks that reject it.
+MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]] = {
+    "BatchNorm's statistics stay": (without_statistics, steps, STEPS_WITH_BUFFERS),
+    "never in evaluation mode": (
+        always_training,
+        model,
+        {"logits, evaluation", "activations, evaluation"},
+    ),
+    "decoupled decay": (
+        with_decoupled_decay,
+        steps,
+        {"locked SGD: state", "locked SGD: update"},
+    ),
+    "Adam's epsilon of Keras": (
+        with_adam_epsilon,
+        steps,
+        {"locked Adam: weights", "locked Adam: update"},
+    ),
+    "another order": (
+        with_wrong_order,
+        data,
+        {"batches, training", "Kaggle batches, training"},
+    ),
+    "no last batch": (
+        without_last_batch,
+        data,
+        {
+            "batches, training",
+            "batches, test",
+            "Kaggle batches, training",
+            "Kaggle batches, test",
+        },
+    ),
+    "float32 where bf16 is asked for": (
+        in_full_precision,
+        model_in_bfloat16,
+        {"precision in force"},
+    ),
+    "mean and variance swapped": (
+        with_swapped_statistics,
+        model,
+        {"logits, evaluation", "activations, evaluation", "evaluation accuracy"},
+    ),
+}
+
+
+# --- Mistakes in bfloat16 --------------------------------------------------------------------------------------------
+
+
+def differing(**conventions: Any) -> Callable[[], Backend]:
+    """A backend that computes by other conventions, and does not say so."""
+    return lambda: numpy_backend(Conventions(**conventions))
+
+
+def without(name: str) -> Callable[[], Backend]:
+    """A backend that leaves a bias out."""
+    return lambda: numpy_backend(seen=lambda weights: weights | {name: 0 * weights[name]})
+
+
+def with_half_logits() -> Backend:
+    """A backend whose logits stay in 16 bits: NumPy's own stand in for those of bfloat16, which it does not have."""
+    backend = numpy_backend()
+    right, predict = backend.trainer.train_batch_ch13, backend.trainer.predict
+
+    def train_batch_ch13(net, X, y, loss, trainer, devices):
+        half = lambda y_hat, y: loss(y_hat.astype(np.float16), y).astype(np.float32)  # noqa: E731
+        return right(net, X, y, half, trainer, devices)
+
+    return changed(
+        backend,
+        "trainer",
+        train_batch_ch13=train_batch_ch13,
+        predict=lambda *arguments: predict(*arguments).clip(-6e4, 6e4).astype(np.float16),
+    )
+
+
+def with_rounded_weights() -> Backend:
+    """A backend that keeps its weights in bfloat16, so that most updates are lost."""
+    backend = numpy_backend()
+    right = backend.trainer.train_batch_ch13
+
+    def train_batch_ch13(net, *arguments):
+        result = right(net, *arguments)
+        rounded = {n: to_bfloat16(w) for n, w in net.weights.items() if "running" not in n}
+        net.weights = net.weights | rounded
+        return result
+
+    return changed(backend, "trainer", train_batch_ch13=train_batch_ch13)
+
+
+def with_rounded_put() -> Backend:
+    """A backend that rounds the weights that it is given."""
+    backend = numpy_backend()
+
+    def set_weights(net, weights):
+        net.weights = {name: to_bfloat16(weight) for name, weight in weights.items()}
+
+    return changed(backend, "weights", set_weights=set_weights)
+
+
+def training_in_full_precision() -> Backend:
+    """A backend that predicts in bfloat16, and takes its gradients in float32."""
+    backend = numpy_backend()
+    gradients = backend.probes.gradients
+    return changed(
+        backend,
+        "probes",
+        gradients=lambda net, *batch: gradients(replace(net, mixed=False), *batch),
+    )
+
+
+# A mistake in the NumPy backend's bfloat16, and checks that reject it; others may too.
+IN_BFLOAT16: dict[str, tuple[Callable[[], Backend], Checks, set[str]]] = {
+    # Epsilon counts relative to the variance of the first convolution's output, which is inverse to its channels.
+    "bfloat16: BatchNorm's epsilon": (
+        differing(bn_epsilon=1e-3),
+        model_in_bfloat16_at_full_width,
+        {"activations, evaluation", "logits, evaluation", "activations, training"},
+    ),
+    "bfloat16: BatchNorm's momentum": (
+        differing(bn_momentum=0.99),
+        steps_in_bfloat16,
+        {"locked SGD: buffers", "locked Adam: buffers"},
+    ),
+    "bfloat16: biased running variance": (
+        differing(bn_variance="biased"),
+        steps_in_bfloat16,
+        {"locked SGD: buffers", "locked Adam: buffers"},
+    ),
+    "bfloat16: padding": (
+        differing(padding="end"),
+        model_in_bfloat16,
+        {*FORWARD, "gradients", "gradients, together"},
+    ),
+    "bfloat16: sum of losses": (
+        differing(objective="sum"),
+        model_in_bfloat16,
+        {"gradients", "gradients, together"},
+    ),
+    "bfloat16: sum of losses in a step": (
+        differing(objective="sum"),
+        steps_in_bfloat16,
+        {"locked SGD: weights", "locked SGD: state", "locked Adam: state"},
+    ),
+    "bfloat16: decoupled weight decay": (
+        differing(weight_decay="decoupled"),
+        steps_in_bfloat16,
+        {"locked SGD: update"},
+    ),
+    "bfloat16: Adam's epsilon": (
+        differing(adam_epsilon=1e-7),
+        steps_in_bfloat16,
+        {"locked Adam: update"},
+    ),
+    "bfloat16: a bias left out, of a convolution": (
+        without("resnet_block1.0.conv1.bias"),
+        model_in_bfloat16,
+        {"activations, evaluation", "activations, training"},
+    ),
+    "bfloat16: a bias left out, of the last layer": (
+        without("fc.bias"),
+        model_in_bfloat16,
+        {"evaluation accuracy"},
+    ),
+    "bfloat16: a bias left out, of the last BatchNorm": (
+        without("resnet_block4.1.bn2.bias"),
+        model_in_bfloat16,
+        {"activations, training", "logits, training", "gradients"},
+    ),
+    "bfloat16: the logits stay in 16 bits": (
+        with_half_logits,
+        model_in_bfloat16,
+        {"logits' type"},
+    ),
+    "bfloat16: the logits of a step stay in 16 bits": (
+        with_half_logits,
+        steps_in_bfloat16,
+        {"locked SGD: type", "locked Adam: type"},
+    ),
+    "bfloat16: the weights are put in rounded": (
+        with_rounded_put,
+        model_in_bfloat16,
+        {"weights return"},
+    ),
+    "bfloat16: the weights are kept rounded": (
+        with_rounded_weights,
+        steps_in_bfloat16,
+        {
+            "locked SGD: update",
+            "locked SGD: weights",
+            "locked Adam: update",
+            "locked Adam: weights",
+        },
+    ),
+    "bfloat16: steps a twentieth too long": (
+        lambda: with_longer_steps(numpy_backend(), 1.05),
+        steps_in_bfloat16,
+        {"locked SGD: update", "locked Adam: update"},
+    ),
+    "bfloat16: float32 is computed": (
+        lambda: in_full_precision(numpy_backend()),
+        model_in_bfloat16,
+        {"precision in force"},
+    ),
+    "bfloat16: gradients are float32's": (
+        training_in_full_precision,
+        model_in_bfloat16,
+        {"precision in force"},
+    ),
+}
+
+
+def thousandth(file: str, function: str, place: str | None = None) -> Callable[[], Backend]:
+    """A backend with one function's result, or one array of it, a thousandth too large."""
+
+    def make() -> Backend:
+        backend = numpy_backend()
+        right = getattr(getattr(backend, file), function)
+        wrong = scaled_in(right, place) if place else scaled(right)
+        return changed(backend, file, **{function: wrong})
+
+    return make
+
+
+def with_steps_too_long(name: str) -> Callable[[], Backend]:
+    """A backend whose optimiser's learning rate is a thousandth too large."""
+
+    def make() -> Backend:
+        backend = numpy_backend()
+        right = getattr(backend.trainer, name)
+        wrong = lambda net, lr, *more: right(net, lr * 1.001, *more)  # noqa: E731
+        return changed(backend, "trainer", **{name: wrong})
+
+    return make
+
+
+def with_loss_too_large() -> Backend:
+    backend = numpy_backend()
+    right = backend.trainer.train_batch_ch13
+
+    def step(*arguments):
+        l, correct = right(*arguments)
+        return l * 1.001, correct
+
+    return changed(backend, "trainer", train_batch_ch13=step)
+
+
+def with_cross_entropy_too_large() -> Backend:
+    loss = numpy_backend().trainer.cross_entropy()
+    return changed(numpy_backend(), "trainer", cross_entropy=lambda: scaled(loss))
+
+
+# What is a thousandth too large, and the checks that reject it.
+LOCKED_LOSS = {"locked SGD: loss", "locked Adam: loss"}
+THOUSANDTHS: dict[str, tuple[Callable[[], Backend], Checks, set[str]]] = {
+    "logits": (
+        thousandth("trainer", "predict"),
+        model,
+        {"logits, evaluation", "logits, training"},
+    ),
+    "logits in float32": (
+        thousandth("trainer", "predict"),
+        model_in_float32,
+        {"logits, evaluation", "logits, training"},
+    ),
+    "one activation": (
+        thousandth("probes", "activations", "resnet_block3.1.bn1"),
+        model,
+        {"activations, evaluation", "activations, training"},
+    ),
+    "one activation in float32": (
+        thousandth("probes", "activations", "resnet_block3.1.bn1"),
+        model_in_float32,
+        {"activations, evaluation", "activations, training"},
+    ),
+    "one gradient": (thousandth("probes", "gradients", "bn.weight"), model, {"gradients"}),
+    "the accuracy": (
+        thousandth("trainer", "evaluate_accuracy_gpu"),
+        model,
+        {"evaluation accuracy"},
+    ),
+    "the loss of an example": (with_cross_entropy_too_large, model, {"loss"}),
+    "the loss of a batch": (with_loss_too_large, steps, LOCKED_LOSS),
+    "SGD's steps": (
+        with_steps_too_long("sgd"),
+        steps,
+        {"locked SGD: weights", "locked SGD: update"},
+    ),
+    "Adam's steps": (
+        with_steps_too_long("adam"),
+        steps,
+        {"locked Adam: weights", "locked Adam: update"},
+    ),
+    "floats of images": (
+        thousandth("transforms", "to_float"),
+        data,
+        {"transforms"},
+    ),
+}

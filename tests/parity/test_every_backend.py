@@ -1,0 +1,78 @@
+"""Every backend passes the parity checks: on small images, and at the chapter's size, compiled and in bfloat16.
+
+The network has a quarter of the chapter's channels: a step of the reference then costs a tenth. The command is tested
+at the chapter's width, on every backend (test_parity_command.py).
+"""
+
+import os
+import shutil
+from dataclasses import replace
+
+import pytest
+from conftest import without_tracing
+from numpy_backend import numpy_backend
+
+from common.commands.parity import FREE_STEPS, declared
+from common.parity.adapter import Adapter
+from common.parity.data_checks import operation_pictures, true_pictures
+from common.parity.free_running import envelope, free_running
+from common.parity.suite import QUICK, Extent, run_checks
+
+NUM_CHANNELS = 16
+NARROW, NARROW_QUICK = (replace(extent, num_channels=NUM_CHANNELS) for extent in (Extent(), QUICK))
+
+
+def assert_all_pass(results):
+    results = list(results)
+    assert [result.sentence() for result in results if not result.passed] == []
+    assert len(results) >= 16
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_every_backend_passes_the_quick_checks(backend, precision):
+    with without_tracing(backend.name):
+        assert_all_pass(run_checks(backend, NARROW_QUICK, precision=precision))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_every_backend_passes_all_checks_at_the_chapter_s_size(backend, precision):
+    assert_all_pass(run_checks(backend, NARROW, precision=precision))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_every_backend_passes_the_checks_where_it_is_compiled(backend, precision):
+    if backend.name == "pytorch" and shutil.which(os.environ.get("CXX", "g++")) is None:
+        pytest.skip("torch.compile needs a C++ compiler on the CPU")
+    assert_all_pass(run_checks(backend, NARROW_QUICK, precision=precision, compile=True))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+def test_every_backend_trains_freely_within_the_envelope(backend, kind):
+    around = envelope(FREE_STEPS, kind=kind, num_channels=NUM_CHANNELS)
+    result, _ = free_running(Adapter(backend, kind, num_channels=NUM_CHANNELS), around)
+    assert result.passed, result.sentence()
+
+
+def test_each_backend_declares_what_is_known_of_it_and_no_more(backend):
+    wanted = {
+        "pytorch": set(),
+        "mxnet": {"biased running variance", "Adam's epsilon inside"},
+        "tensorflow": {"Adam's epsilon inside"},
+    }
+    assert {line.partition(":")[0] for line in declared(backend)} == wanted[backend.name]
+
+
+def test_the_reports_pictures_are_images_and_none_is_normalized():
+    found, true = operation_pictures(Adapter(numpy_backend(), "float32")), true_pictures()
+    assert list(found) == list(true)
+    assert "resize" in found
+    for picture in (*found.values(), *true.values()):
+        assert picture.shape in ((3, 100, 100), (3, 80, 80))
+        assert picture.min() >= 0
+        assert picture.max() <= 1 + 1e-6
