@@ -14,32 +14,33 @@ from typing import Any
 class Conventions:
     """How the reference computes where correct frameworks disagree. The defaults are the aligned meaning."""
 
-    # The network.
-    padding: str = "both"  # of a 3 x 3 convolution at stride 2: "both" sides, or "end", as 'same' does on even sizes
+    # The network. At stride 2, "both" pads both sides of an axis, "end" only its end, as 'same' does on even sizes.
+    padding: str = "both"
     bn_epsilon: float = 1e-5
     bn_momentum: float = 0.9  # the share of a running statistic that a step keeps
-    bn_variance: str = (
-        "unbiased"  # what goes into the running variance: "unbiased" (n - 1) or "biased" (n)
-    )
+    bn_variance: str = "unbiased"  # the running variance divides by n - 1, or by n: "biased"
     # The objective and the optimizers.
     objective: str = "mean"  # of the losses of a batch: "mean" or "sum"
     adam_epsilon: float = 1e-8
-    adam_epsilon_place: str = (
-        "outside"  # the bias correction (Kingma and Ba 2015, algorithm 1), or "inside"
-    )
+    # Epsilon is added after the bias correction (Kingma and Ba 2015, algorithm 1), or before it: "inside".
+    adam_epsilon_place: str = "outside"
     momentum_rate: str = (
-        "outside"  # the learning rate is left "outside" the momentum buffer, or goes "inside"
+        "outside"  # the momentum buffer is free of the learning rate, or has it: "inside"
     )
-    weight_decay: str = "coupled"  # added to the gradient, or "decoupled": taken from the weight
+    weight_decay: str = (
+        "coupled"  # added to the gradient, or subtracted from the weight: "decoupled"
+    )
     # The transforms.
     brightness: str = "multiply"  # or "add"
     contrast: str = (
         "grey"  # blend with the mean grey of the image, or with the mean of each "channel"
     )
-    saturation: str = "grey"  # blend with the pixel's grey, scale the S of "hsv", or take 0.114 of "blue" for the grey
-    hue: str = "exact"  # or in the "8-bit" HSV of Pillow
-    antialias: bool = True  # when a crop is resized down
-    rounding: str = "nearest"  # of levels 0..255, or "down"
+    saturation: str = (
+        "grey"  # blend with the pixel's grey, scale S of "hsv", or blend with 0.114 of "blue"
+    )
+    hue: str = "exact"  # or in Pillow's "8-bit" HSV
+    antialias: bool = True  # when a crop is resized to fewer pixels
+    rounding: str = "nearest"  # of uint8 values, or "down"
 
 
 ALIGNED = Conventions()
