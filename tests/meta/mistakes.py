@@ -18,8 +18,8 @@ from common.parity.suite import LEAST_SIZE
 from common.reference import ALIGNED, Conventions, gradients, resnet, transforms
 
 SIZE = 8  # pixels a side: the smallest that the network takes
-# Of the network's first stage, where the chapter has 64. In bfloat16 norms are compared: over fewer values they vary more,
-# and with 16 channels rounding alone comes close to their tolerances.
+# Of the network's first stage, where the chapter has 64. In bfloat16 norms are compared. Over fewer values they vary
+# more, and with 16 channels rounding alone comes close to their tolerances.
 NUM_CHANNELS = {"float64": 16, "float32": 16, "bfloat16": 32}
 
 Checks = Callable[[Backend], Iterator[CheckResult]]
