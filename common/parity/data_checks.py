@@ -40,9 +40,7 @@ from common.parity.comparison import (
 from common.reference import Conventions, transforms
 
 PARTS = ("transforms",)
-Case = tuple[
-    Array, list[Decision]
-]  # uint8 images (n, 3, height, width), and the decisions to apply
+Case = tuple[Array, list[Decision]]  # uint8 images (n, 3, height, width), and what to apply
 # Differences as they are: of 0..1, or of 0..255 for uint8 images.
 largest_difference, mean_difference = absolute(largest), absolute(mean)
 
