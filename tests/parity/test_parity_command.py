@@ -195,7 +195,7 @@ def test_pictures_of_another_shape_or_without_numbers_do_not_break_the_report(
     }
     wrong = replace(right, backend="wrong", pictures=bad)
     write_report(
-        tmp_path / "report.html", [right, wrong], {"right": {}, "wrong": {}}, None, 0, "fp32"
+        tmp_path / "report.html", [right, wrong], {"numpy": {}, "wrong": {}}, None, 0, "fp32"
     )
     assert "<img " in (tmp_path / "report.html").read_text()
 
