@@ -197,10 +197,8 @@ class Kaggle(Protocol):
 class Probes(Protocol):
     """What the parity checks see of a framework, and training never asks for."""
 
-    CONVENTIONS: (
-        Conventions  # where this backend differs, by declaration, from the arbiter's defaults
-    )
-
+    # Those of the reference, except where this backend declares a difference.
+    CONVENTIONS: Conventions
     labels_first: bool  # whether the framework's losses take (labels, logits)
 
     def in_float64(self, net: Net) -> Net: ...

@@ -11,7 +11,7 @@ from ._state_dict import WRAPPERS
 from .trainer import predict
 
 # Differs: the running variance is unbiased, and Adam adds epsilon outside the
-# bias correction; these are the arbiter's defaults too.
+# bias correction; these are the reference's defaults too.
 CONVENTIONS = ALIGNED
 # Name of a slot in common.reference: PyTorch's.
 SLOTS = {

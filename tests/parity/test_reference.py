@@ -1,4 +1,4 @@
-"""The arbiter, checked by what is none of the frameworks: finite differences, Pillow, colorsys, published numbers."""
+"""The reference, checked without a framework: finite differences, Pillow, colorsys, published numbers."""
 
 import colorsys
 from collections.abc import Callable
@@ -138,7 +138,7 @@ def test_cross_entropy_is_minus_the_log_of_the_softmax_also_of_huge_logits():
 
 def test_every_gradient_of_the_network_is_its_slope():
     """Each parameter in a random direction of its own, so every kind in every place."""
-    weights, batch = drawn_weights(), random_batch(4, 8)
+    weights, batch = drawn_weights(num_channels=16), random_batch(4, 8)
     found, losses, _ = gradients(weights, batch.X, batch.y)
     assert list(found) == list(parameters(weights))
     rng = np.random.default_rng(0)
@@ -157,7 +157,7 @@ def test_every_gradient_of_the_network_is_its_slope():
 
 
 def test_biases_before_a_batch_norm_have_no_gradient():
-    weights, batch = drawn_weights(), random_batch(4, 8)
+    weights, batch = drawn_weights(num_channels=16), random_batch(4, 8)
     found, _, _ = gradients(weights, batch.X, batch.y)
     silent = {name for name, gradient in found.items() if np.abs(gradient).max() < 1e-12}
     assert silent == {name for name in found if before_batch_norm(name)}
@@ -165,7 +165,7 @@ def test_biases_before_a_batch_norm_have_no_gradient():
 
 
 def test_running_statistics_move_by_a_tenth_and_are_unbiased_unless_told_otherwise():
-    weights, batch = drawn_weights(), random_batch(4, 8)
+    weights, batch = drawn_weights(num_channels=16), random_batch(4, 8)
     passed = forward(weights, batch.X, training=True)
     mean, variance, count = passed.statistics["bn"]
     first = passed.activations["conv"]
@@ -182,7 +182,7 @@ def test_running_statistics_move_by_a_tenth_and_are_unbiased_unless_told_otherwi
 
 
 def test_evaluation_uses_the_running_statistics_and_no_image_knows_of_another():
-    weights, batch = drawn_weights(), random_batch(4, 8)
+    weights, batch = drawn_weights(num_channels=16), random_batch(4, 8)
     together = logits(weights, batch.X)
     alone = np.concatenate([logits(weights, batch.X[i : i + 1]) for i in range(4)])
     np.testing.assert_allclose(together, alone, atol=1e-12)
@@ -190,7 +190,7 @@ def test_evaluation_uses_the_running_statistics_and_no_image_knows_of_another():
 
 
 def test_the_arithmetic_is_in_the_type_of_the_images():
-    weights, batch = drawn_weights(), random_batch(2, 8)
+    weights, batch = drawn_weights(num_channels=16), random_batch(2, 8)
     single = {name: weight.astype(np.float32) for name, weight in weights.items()}
     step = train_step(single, batch.X.astype(np.float32), batch.y, Adam())
     assert {weight.dtype for weight in step.weights.values()} == {np.dtype(np.float32)}
@@ -198,7 +198,7 @@ def test_the_arithmetic_is_in_the_type_of_the_images():
 
 
 def test_a_step_leaves_the_weights_that_it_is_given():
-    weights, batch = drawn_weights(), random_batch(2, 8)
+    weights, batch = drawn_weights(num_channels=16), random_batch(2, 8)
     before = {name: weight.copy() for name, weight in weights.items()}
     train_step(weights, batch.X, batch.y, SGD(0.1, 0.9, 0.1))
     assert all((weights[name] == before[name]).all() for name in weights)
