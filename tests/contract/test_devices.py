@@ -1,11 +1,14 @@
 """Every backend's devices: there is always one, and the run says what is in force there."""
 
+import ast
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from backends import FRAMEWORKS
 from common.augmentation.operations import parse_augmentations
 from common.errors import UserError
 
@@ -91,3 +94,14 @@ def test_a_seed_repeats_what_the_framework_draws(backend, rng):
 
     np.testing.assert_array_equal(draws(3), draws(3))
     assert (np.stack(draws(3)) != np.stack(draws(4))).any()
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_devices_are_looked_for_when_they_are_needed_not_when_the_tab_is_imported(name):
+    """The book's `devices=d2l.try_all_gpus()` as a default argument is evaluated at the import."""
+    files = list((Path(__file__).parents[2] / "backends" / name).glob("*.py"))
+    assert files
+    for node in (node for path in files for node in ast.walk(ast.parse(path.read_text()))):
+        if isinstance(node, ast.FunctionDef):
+            defaults = [*node.args.defaults, *node.args.kw_defaults]
+            assert not any(isinstance(default, ast.Call) for default in defaults), node.name

@@ -167,6 +167,18 @@ def test_a_label_does_not_depend_on_the_other_images_of_its_batch(backend, learn
     np.testing.assert_array_equal(labels[0], labels[2])
 
 
+def test_the_test_set_is_predicted_without_a_graph(backend, training):
+    """With one, every batch of 300,000 images keeps its activations until its labels are read."""
+    if backend.name != "pytorch":
+        pytest.skip("the others record a graph only when they are asked to")
+    import torch
+
+    seen = []
+    training.net.register_forward_hook(lambda *_: seen.append(torch.is_grad_enabled()))
+    backend.kaggle.predict_labels(training.net, training.valid_iter)
+    assert seen == [False] * 3
+
+
 def test_predicting_after_training_leaves_the_running_statistics(backend, learnt):
     training, _ = learnt
     before = training.weights()

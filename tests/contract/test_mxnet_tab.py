@@ -472,7 +472,7 @@ def test_a_trainer_that_does_not_add_gradients_up_is_refused(tab):
     train_small(tab, 1, (8,), kvstore=None)
 
 
-@pytest.mark.parametrize("n", [2, 3, 5])
+@pytest.mark.parametrize("n", [2, 3, 5, 9])  # of 9 parts one is empty
 def test_a_batch_is_split_into_parts_that_differ_by_one_at_most(tab, n):
     import mxnet as mx
 

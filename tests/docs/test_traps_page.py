@@ -1,7 +1,6 @@
 """docs/traps.md shows every trap and leads to it, and every trap is in a test.
 
-Those tests are in tests/docs/test_traps_of_data.py and tests/docs/test_traps_of_training.py. What this project does
-about the book's traps is in tests/docs/test_traps.py.
+Those tests are in tests/docs/test_traps_of_data.py and tests/docs/test_traps_of_training.py.
 """
 
 import ast
