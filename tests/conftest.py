@@ -210,10 +210,12 @@ def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_folder(tmp_path_factory.mktemp("small"), data)
 
 
-def filled_weights(num_classes: int = 3, in_channels: int = 3, seed: int = 0) -> Weights:
+def filled_weights(
+    num_classes: int = 3, in_channels: int = 3, seed: int = 0, num_channels: int = 64
+) -> Weights:
     """Weights and buffers of which no two are alike, small enough that no unit is dead in all images."""
     rng = np.random.default_rng(seed)
-    weights = initial_weights(num_classes, in_channels, seed=seed)
+    weights = initial_weights(num_classes, in_channels, num_channels, seed)
     for name, weight in weights.items():
         noise = rng.standard_normal(weight.shape).astype(np.float32)
         if name.endswith("running_var"):
@@ -226,4 +228,4 @@ def filled_weights(num_classes: int = 3, in_channels: int = 3, seed: int = 0) ->
 @pytest.fixture(scope="session")
 def weights() -> Weights:
     """Such weights of a narrow network for three classes."""
-    return filled_weights()
+    return filled_weights(num_channels=8)

@@ -121,7 +121,7 @@ def make_network(
     compile: bool = False,
 ) -> Net:
     """Return the book's ResNet-18 with these weights, of RGB images, ready for the devices."""
-    net = backend.resnet.resnet18(network_sizes(weights)[0])
+    net = backend.resnet.resnet18(*network_sizes(weights))
     backend.weights.set_weights(net, weights)
     return backend.trainer.prepare(net, devices, precision, compile)
 

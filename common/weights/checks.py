@@ -48,7 +48,10 @@ def check_entries(entries: Mapping[str, Entry], source: str) -> None:
 
     The message lists every fault, of each kind at most `MOST_OF_A_KIND`.
     """
-    shapes = weight_shapes(_size(entries, "fc.weight", 0, 2), _size(entries, "conv.weight", 1, 4))
+    num_classes = _size(entries, "fc.weight", 0, 2)
+    num_channels, in_channels = (_size(entries, "conv.weight", axis, 4) for axis in (0, 1))
+    width = 64 if num_channels == ANY else num_channels
+    shapes = weight_shapes(num_classes, in_channels, width)
     what = f"{source} does not hold the weights of this project's ResNet-18"
     if not shapes.keys() & entries.keys():
         raise UserError(

@@ -70,6 +70,15 @@ def test_every_wrong_name_shape_and_type_is_listed_on_a_line_of_its_own():
     ]
 
 
+def test_a_narrow_network_is_one_and_its_channels_are_those_of_its_first_layer():
+    narrow = initial_weights(3, num_channels=8)
+    check_weights(narrow, "x")
+    with pytest.raises(
+        UserError, match=r"resnet_block2\.0\.bn1\.bias has shape \(8,\), not \(16,\)"
+    ):
+        check_weights(narrow | {"resnet_block2.0.bn1.bias": narrow["bn.bias"]}, "x")
+
+
 def test_ten_faults_of_each_kind_are_listed():
     more = {f"more{i}": np.ones(1, np.float32) for i in range(1000)}
     with pytest.raises(UserError, match="1,000 faults") as error:

@@ -93,7 +93,7 @@ def test_every_kind_becomes_every_kind_to_the_bit(
 
 
 def test_other_channels_are_proven_with_noise(loaded, tmp_path, capsys):
-    weights = filled_weights(2, in_channels=1)
+    weights = filled_weights(2, in_channels=1, num_channels=8)
     save_weights(tmp_path / "in.safetensors", weights, {})
     for suffix in (".params", ".pth", ".weights.h5"):
         convert(tmp_path / "in.safetensors", tmp_path / f"out{suffix}", loaded)
@@ -225,7 +225,7 @@ def test_logits_that_are_no_numbers_are_no_proof(loaded, weights, tmp_path):
 
 
 def test_a_dead_network_is_said_to_prove_little(loaded, tmp_path, capsys):
-    weights = initial_weights(3)
+    weights = initial_weights(3, num_channels=8)
     dead = weights | {"bn.weight": np.zeros_like(weights["bn.weight"])}
     save_weights(tmp_path / "dead.safetensors", dead, {})
     convert(tmp_path / "dead.safetensors", tmp_path / "dead.params", loaded)

@@ -32,19 +32,19 @@ def same(found: Weights, wanted: Weights) -> bool:
 
 
 def test_the_network_s_weights_come_back_without_mxnet(tmp_path):
-    weights = initial_weights(3, in_channels=1, seed=2)
+    weights = initial_weights(3, in_channels=1, seed=2, num_channels=8)
     save_params(tmp_path / "net.params", weights)
     assert same(load_params(tmp_path / "net.params"), weights)
 
 
 def test_counted_names_are_told_by_the_order_of_their_numbers(tmp_path):
-    weights = initial_weights(2, seed=3)
+    weights = initial_weights(2, seed=3, num_channels=8)
     write_params(tmp_path / "counted.params", counted(weights))
     assert same(load_params(tmp_path / "counted.params"), weights)
 
 
 def test_two_names_for_one_weight_are_refused_by_both_names(tmp_path):
-    weights, path = initial_weights(2), tmp_path / "net.params"
+    weights, path = initial_weights(2, num_channels=8), tmp_path / "net.params"
     by_position = {NAMES[name]: weight for name, weight in weights.items()}
     write_params(path, by_position | {"conv.bias": weights["conv.bias"] + 1})
     with pytest.raises(UserError, match=r"net\.params holds 0\.bias and conv\.bias, which both"):
@@ -55,7 +55,7 @@ def test_two_names_for_one_weight_are_refused_by_both_names(tmp_path):
 
 
 def test_counted_names_of_two_networks_are_refused_by_both_prefixes(tmp_path):
-    weights, path = counted(initial_weights(2)), tmp_path / "two.params"
+    weights, path = counted(initial_weights(2, num_channels=8)), tmp_path / "two.params"
     other = {name.replace("net0", "net1"): weight for name, weight in weights.items()}
     for stray in (other, {"arg:other_conv7_weight": weights["arg:net0_conv7_weight"]}):
         write_params(path, weights | stray)
@@ -67,7 +67,7 @@ def test_another_network_is_refused_before_its_values_are_read(tmp_path, monkeyp
     def taken(*arguments):
         raise AssertionError("values were read")
 
-    weights = initial_weights(2) | {"more": np.ones((3, 3), np.float32)}
+    weights = initial_weights(2, num_channels=8) | {"more": np.ones((3, 3), np.float32)}
     path = tmp_path / "other.params"
     write_params(path, {"0.weight": weights["conv.weight"], "other": weights["more"]})
     monkeypatch.setattr(np, "fromfile", taken)
@@ -103,7 +103,7 @@ def exported(mxnet: Backend, weights: Weights, folder: Path, numpy_interface: bo
 
     save_params(folder / "book.params", weights)
     with np_array(numpy_interface), np_shape(numpy_interface):
-        net = book_s_net(3)
+        net = book_s_net(3, 8)
         net.load_parameters(str(folder / "book.params"))
         net.hybridize()
         X = np.ones((1, 3, 32, 32), np.float32)
@@ -183,7 +183,7 @@ def test_an_exported_file_becomes_one_for_load_parameters(loaded, weights, tmp_p
 # --- Old checkpoints -------------------------------------------------------------------------------------------------
 
 
-def book_s_net(num_classes=10):
+def book_s_net(num_classes=10, num_channels=64):
     """The book's network in its own structure, layers without input channels: what old checkpoints come from."""
     from mxnet import npx
     from mxnet.gluon import nn
@@ -204,8 +204,11 @@ def book_s_net(num_classes=10):
             return relu(Y + (self.conv3(X) if self.conv3 else X))
 
     net = nn.HybridSequential()
-    net.add(nn.Conv2D(64, kernel_size=3, padding=1), nn.BatchNorm(), nn.Activation("relu"))
-    for i, channels in enumerate((64, 128, 256, 512)):
+    net.add(
+        nn.Conv2D(num_channels, kernel_size=3, padding=1), nn.BatchNorm(), nn.Activation("relu")
+    )
+    for i in range(4):
+        channels = num_channels * 2**i
         stage = nn.HybridSequential()
         stage.add(Residual(channels, i > 0, 2 if i else 1), Residual(channels))
         net.add(stage)
@@ -257,11 +260,11 @@ def test_a_checkpoint_of_the_book_s_network_gives_its_logits(
     images = rng.random((4, 3, 16, 16), np.float32)
     with np_array(numpy_interface), np_shape(numpy_interface):
         X = mx.np.array(images) if numpy_interface else mx.nd.array(images)
-        net = book_s_net()
+        net = book_s_net(num_channels=8)
         net.hybridize()  # or it cannot be exported
         expected = trained_a_little(net, X)
         path = save(net, tmp_path / "old", how)
-    mine = tab.resnet.resnet18(10)
+    mine = tab.resnet.resnet18(10, num_channels=8)
     weights = tab.weights.load_file(path)
     tab.weights.set_weights(mine, weights)
     assert all(weights[name].std() > 0 for name in weights if is_buffer(name))
@@ -274,13 +277,13 @@ def test_the_book_s_network_loads_what_save_file_wrote(tab, rng, tmp_path, numpy
     import mxnet as mx
     from mxnet.util import np_array, np_shape
 
-    mine, path = tab.resnet.resnet18(10), tmp_path / "new.params"
+    mine, path = tab.resnet.resnet18(10, num_channels=8), tmp_path / "new.params"
     images = rng.random((4, 3, 16, 16), np.float32)
     trained_a_little(mine, mx.np.array(images))
     expected = tab.trainer.predict(mine, mx.np.array(images)).asnumpy()
     tab.weights.save_file(path, tab.weights.get_weights(mine))
     with np_array(numpy_interface), np_shape(numpy_interface):
-        net = book_s_net()
+        net = book_s_net(num_channels=8)
         net.load_parameters(str(path))
         result = net(mx.np.array(images) if numpy_interface else mx.nd.array(images)).asnumpy()
     np.testing.assert_allclose(result, expected, atol=1e-5 * np.abs(expected).max())
@@ -290,11 +293,11 @@ def test_an_old_checkpoint_gives_the_same_logits_in_pytorch(tab, rng, tmp_path):
     import mxnet as mx
 
     pytorch = load_or_skip("pytorch")
-    net, path = book_s_net(), tmp_path / "old.params"
+    net, path = book_s_net(num_channels=8), tmp_path / "old.params"
     images = rng.random((4, 3, 32, 32), np.float32)
     expected = trained_a_little(net, mx.np.array(images))
     net.save_parameters(str(path))
-    ported = pytorch.resnet.resnet18(10)
+    ported = pytorch.resnet.resnet18(10, num_channels=8)
     pytorch.weights.set_weights(ported, tab.weights.load_file(path))
     logits = pytorch.trainer.predict(ported, pytorch.devices.from_numpy(images))
     # 9e-7 is measured between the frameworks for logits of about 1.

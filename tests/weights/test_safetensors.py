@@ -13,7 +13,7 @@ from common.weights.safetensors import load_weights, save_weights
 
 
 def test_a_file_brings_back_weights_and_metadata(tmp_path):
-    weights = initial_weights(3, in_channels=1, seed=9)
+    weights = initial_weights(3, in_channels=1, seed=9, num_channels=8)
     path = tmp_path / "new folder" / "weights.safetensors"
     save_weights(path, weights, {"classes": "a,b,c"})
     loaded, metadata = load_weights(path)
@@ -24,13 +24,13 @@ def test_a_file_brings_back_weights_and_metadata(tmp_path):
 
 
 def test_files_that_are_no_weights_are_refused_in_one_line(tmp_path):
-    weights = initial_weights(3)
+    weights = initial_weights(3, num_channels=8)
     cases = {
         "missing": None,
         "damaged": b"not a safetensors file",
         "foreign": {"layer.weight": np.ones((2, 2), np.float32)},
         "short": {name: w for name, w in weights.items() if name != "bn.bias"},
-        "misshapen": weights | {"bn.bias": np.ones(63, np.float32)},
+        "misshapen": weights | {"bn.bias": np.ones(9, np.float32)},
     }
     for name, content in cases.items():
         path = tmp_path / f"{name}.safetensors"
@@ -45,7 +45,7 @@ def test_files_that_are_no_weights_are_refused_in_one_line(tmp_path):
 
 def test_another_network_is_refused_before_its_values_are_read(tmp_path, monkeypatch):
     path = tmp_path / "other.safetensors"
-    save_file(initial_weights(3) | {"more": np.ones(1, np.float32)}, path)
+    save_file(initial_weights(3, num_channels=8) | {"more": np.ones(1, np.float32)}, path)
 
     def read(*arguments):
         raise AssertionError("values were read")
@@ -56,7 +56,9 @@ def test_another_network_is_refused_before_its_values_are_read(tmp_path, monkeyp
 
 
 def test_bfloat16_becomes_float32_and_other_types_are_named(tmp_path):
-    weights = {name: w.view(np.uint32) >> 16 for name, w in initial_weights(3).items()}
+    weights = {
+        name: w.view(np.uint32) >> 16 for name, w in initial_weights(3, num_channels=8).items()
+    }
     header, values = {}, b""
     for name, upper in weights.items():
         half = upper.astype("<u2").tobytes()
@@ -88,7 +90,7 @@ def test_nothing_half_written_is_left_when_the_disk_fills(tmp_path, monkeypatch)
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
     with pytest.raises(UserError, match="disk is full"):
-        save_weights(tmp_path / "weights.safetensors", initial_weights(3), {})
+        save_weights(tmp_path / "weights.safetensors", initial_weights(3, num_channels=8), {})
     assert list(tmp_path.iterdir()) == []
 
 
