@@ -172,23 +172,23 @@ def _values(file: BinaryIO, entry: _Entry, path: Path) -> NDArray[Any]:
     return values.astype(native, copy=False).reshape(entry.shape)
 
 
-def write_params(path: Path, arrays: Mapping[str, NDArray[Any]], numpy_shape: bool = False) -> None:
-    """Write ``arrays`` as a `.params` file, whole or not at all: byte for byte what MXNet writes.
+def write_params(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write ``arrays`` as a `.params` file, whole or not at all: byte for byte what MXNet's old interface writes.
 
-    V2 by default, which both of MXNet's interfaces read through `load_parameters`; V3 with ``numpy_shape``. Raises
-    ValueError for what the version cannot hold.
+    That is V2, which both of MXNet's interfaces read through `load_parameters`. Raises ValueError for what V2 cannot
+    hold.
     """
     types = {dtype: number for number, dtype in TYPES.items()}
     for name, array in arrays.items():
         if array.dtype.newbyteorder("<") not in types:
             raise ValueError(f"{name}: a .params file holds no {array.dtype}")
-        if not numpy_shape and 0 in (array.ndim, *array.shape):
+        if 0 in (array.ndim, *array.shape):
             raise ValueError(f"{name}: V2 holds no array of shape {array.shape}")
     with written_whole(path) as temporary, temporary.open("wb") as file:
         file.write(struct.pack("<QQQ", LIST_MAGIC, 0, len(arrays)))
         for array in arrays.values():
             shape, dtype = array.shape, array.dtype.newbyteorder("<")
-            file.write(struct.pack("<IiI", V3 if numpy_shape else V2, DENSE, len(shape)))
+            file.write(struct.pack("<IiI", V2, DENSE, len(shape)))
             file.write(struct.pack(f"<{len(shape)}q", *shape))
             file.write(struct.pack("<iii", *CPU, types[dtype]))
             file.write(np.ascontiguousarray(array, dtype).tobytes())

@@ -289,22 +289,6 @@ def test_the_book_s_network_loads_what_save_file_wrote(tab, rng, tmp_path, numpy
     np.testing.assert_allclose(result, expected, atol=1e-5 * np.abs(expected).max())
 
 
-def test_an_old_checkpoint_gives_the_same_logits_in_pytorch(tab, rng, tmp_path):
-    import mxnet as mx
-
-    pytorch = load_or_skip("pytorch")
-    net, path = book_s_net(num_channels=8), tmp_path / "old.params"
-    images = rng.random((4, 3, 32, 32), np.float32)
-    expected = trained_a_little(net, mx.np.array(images))
-    net.save_parameters(str(path))
-    ported = pytorch.resnet.resnet18(10, num_channels=8)
-    pytorch.weights.set_weights(ported, tab.weights.load_file(path))
-    logits = pytorch.trainer.predict(ported, pytorch.devices.from_numpy(images))
-    # 9e-7 is measured between the frameworks for logits of about 1.
-    atol = 1e-5 * np.abs(expected).max()
-    np.testing.assert_allclose(pytorch.devices.to_numpy(logits), expected, atol=atol)
-
-
 def test_a_file_of_arrays_without_names_is_refused(tab, tmp_path):
     import mxnet as mx
 
