@@ -103,9 +103,7 @@ def _retrain(session: Session) -> tuple[Net, KaggleSummary]:
 
 def _load_split(session: Session, split: Split) -> Dataset:
     config = session.config
-    return load_split(
-        session.data_dir, split, session.files.classes, config.image_size, config.workers
-    )
+    return load_split(session.data_dir, split, session.files.classes, config.image_size)
 
 
 def _test_batches(session: Session, dataset: Dataset) -> DataIter:

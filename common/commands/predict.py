@@ -59,7 +59,7 @@ def classify(config: PredictConfig, backend: Backend, stored: Stored) -> int:
     for path, name in zip(config.images, names, strict=True):
         try:
             check_file(path, "image")
-            image = read_images([path], size, workers=1, progress=False)[0]
+            image = read_images([path], size, progress=False)[0]
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             failed += 1

@@ -44,7 +44,6 @@ def load_data(
     data_dir: Path,
     image_size: int = 32,
     limit: tuple[int | None, int | None] = (None, None),
-    workers: int | None = None,
     seed: int = 0,
     download: bool = True,
 ) -> Data:
@@ -52,8 +51,7 @@ def load_data(
 
     ``data_dir`` holds downloads, and in ``cache/`` the decoded images of folders. ``limit`` (train,
     test) keeps at most so many examples, evenly from all classes; of the shapes it draws so many.
-    ``image_size`` (pixels) and ``workers`` (threads) serve folders, ``seed`` the drawn shapes,
-    ``download`` CIFAR-10.
+    ``image_size`` (pixels) serves folders, ``seed`` the drawn shapes, ``download`` CIFAR-10.
     A folder called "shapes" or "cifar10" is written "./shapes". Raises UserError for an unknown
     name, and as the loaders do.
     """
@@ -66,9 +64,7 @@ def load_data(
             )
         from common.datasets.folder import load_folder
 
-        return load_folder(
-            folder, data_dir / "cache", image_size=image_size, limit=limit, workers=workers
-        )
+        return load_folder(folder, data_dir / "cache", image_size=image_size, limit=limit)
     if image_size != 32:
         raise UserError(f"the images of {name} are 32 x 32: an image size is for folders only")
     if name == "shapes":

@@ -171,7 +171,7 @@ def _assemble(release: Release, batches: Iterator[tuple[str, bytes]], source: Pa
         if not matches(raw, files[places[name]][1]):
             raise UserError(f"{source / name} is truncated or altered: {_way_out(source)}")
         rows = slice(places[name] * per_batch, (places[name] + 1) * per_batch)
-        pixels, labels[rows] = _checked(release, raw, source / name)
+        pixels, labels[rows] = release.read(raw)
         images[rows] = pixels.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
         missing.discard(name)
     if missing:
@@ -182,22 +182,6 @@ def _assemble(release: Release, batches: Iterator[tuple[str, bytes]], source: Pa
         train=Dataset(images[:cut], labels[:cut], CLASSES),
         test=Dataset(images[cut:], labels[cut:], CLASSES),
     )
-
-
-def _checked(release: Release, raw: bytes, path: Path) -> Batch:
-    """Read one batch and hold it to its number of images and to the ten labels."""
-    expected = (release.images_per_batch, PIXELS)
-    try:
-        pixels, labels = release.read(raw)
-    except ValueError as error:  # records of another length
-        raise UserError(f"{path} does not hold whole images: {_way_out(path.parent)}") from error
-    if pixels.shape != expected or labels.shape != expected[:1]:
-        raise UserError(
-            f"{path} holds {len(pixels)} images instead of {expected[0]}: {_way_out(path.parent)}"
-        )
-    if labels.min() < 0 or labels.max() >= len(CLASSES):
-        raise UserError(f"{path} holds labels outside 0..9: {_way_out(path.parent)}")
-    return pixels, labels
 
 
 def _way_out(source: Path) -> str:

@@ -21,10 +21,7 @@ from common.system.files import DISK_FULL, free_name, writing
 Classes: TypeAlias = Mapping[str, Sequence[str]]  # {class: names of files}
 Plan: TypeAlias = Mapping[str, Classes]  # {split: {class: names of files}}
 
-NEW, OLD = (
-    ".new",
-    ".old",
-)  # the splits in ``root`` while they are sorted, and while they are removed
+NEW, OLD = ".new", ".old"  # splits while they are sorted, and while they are removed
 SET_ASIDE = "set_aside"
 
 
@@ -34,8 +31,7 @@ def arrange(source: Path, root: Path, plan: Plan) -> Counter[str]:
     A split that does so already is left alone, with whatever else lies there. Any other is sorted anew in
     ``root/.new``. Then all old splits go, and the new ones take their places. So each split is whole or not there, and
     no image is ever in two. Files in the old splits that may be the user's only copy move to ``root/set_aside``, with
-    a `UserNotice`.
-    Processes that sort into the same ``root`` wait for each other.
+    a `UserNotice`. Processes that sort into the same ``root`` wait for each other.
 
     Returns how many files were in place already, hard links, symbolic links and copies. Raises UserError when the disk
     is full, when ``root`` cannot be written, and when a link makes one of ``root`` and ``source`` part of the other.

@@ -31,16 +31,15 @@ _LOOK = 64  # files whose size is looked at to choose the number of threads
 def read_images(
     paths: Sequence[AnyPath],
     image_size: int,
-    workers: int | None = None,
     progress: bool = True,
     title: str = "decoding",
     way_out: str = WAY_OUT,
 ) -> NDArray[np.uint8]:
     """Return the images as uint8 (n, image_size, image_size, 3), RGB, as `to_square` makes them.
 
-    ``workers`` and errors as in `image_chunks`. A terminal sees a bar of that ``title`` if ``progress`` is true.
+    Errors as in `image_chunks`. A terminal sees a bar of that ``title`` if ``progress`` is true.
     """
-    chunks = image_chunks("", paths, image_size, workers=workers, way_out=way_out)
+    chunks = image_chunks("", paths, image_size, way_out=way_out)
     images = np.empty((len(paths), image_size, image_size, 3), np.uint8)
     start = 0
     with counting(title, len(paths), show=progress) as advance:

@@ -40,7 +40,6 @@ def load_folder(
     *,
     image_size: int = 32,
     limit: tuple[int | None, int | None] = (None, None),
-    workers: int | None = None,
     progress: bool = True,
 ) -> Data:
     """Return the images below ``path`` as uint8 (n, image_size, image_size, 3), RGB, 0..255.
@@ -50,9 +49,9 @@ def load_folder(
     most so many images of a split, evenly from its classes, and the same ones on every machine; all
     classes still count.
 
-    Decoding takes ``workers`` threads as in `image_chunks`, and shows a progress bar if standard error is a terminal
-    and ``progress`` is true. Each split is kept in ``cache_dir`` as one array file, which a change to any of its files
-    makes void. The file is mapped, copy-on-write, so it may be larger than the memory.
+    Decoding shows a progress bar if standard error is a terminal and ``progress`` is true. Each split is kept in
+    ``cache_dir`` as one array file, which a change to any of its files makes void. The file is mapped, copy-on-write,
+    so it may be larger than the memory.
 
     Every class of ``train/`` must have a folder in ``test/``: one that is missing is more often a
     copy that was interrupted than meant, and an accuracy would silently be that of the other
@@ -68,7 +67,7 @@ def load_folder(
     splits = []
     for split, listing, most in (("train", train, limit[0]), ("test", test, limit[1])):
         files, labels = _choose(listing, classes, most)
-        images = _cached(path / split, files, cache_dir, image_size, workers, progress)
+        images = _cached(path / split, files, cache_dir, image_size, progress)
         splits.append(Dataset(images, labels, classes))
     return Data(path.resolve().name, *splits)
 
@@ -155,7 +154,6 @@ def _cached(
     files: list[ImageFile],
     cache_dir: Path,
     image_size: int,
-    workers: int | None,
     progress: bool,
 ) -> NDArray[np.uint8]:
     """Return the split's images from the cache, decoding them first if they are not there."""
@@ -167,7 +165,7 @@ def _cached(
     images = _open(path, shape)
     if images is None:
         names = [file.name for file in files]
-        chunks = image_chunks(root, names, image_size, workers=workers, way_out=WAY_OUT)
+        chunks = image_chunks(root, names, image_size, way_out=WAY_OUT)
         try:
             with writing(cache_dir):
                 cache_dir.mkdir(parents=True, exist_ok=True)

@@ -38,6 +38,7 @@ Split: TypeAlias = Literal["train", "valid", "train_valid"]
 
 SORTED = "train_valid_test"
 UNKNOWN = "unknown"  # the class of the test images
+WAY_OUT = "put whole copies into {}/ and sort the files again"  # what was sorted is only a link
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,10 @@ class Unlabelled(NamedTuple):
     def ids(self) -> list[str]:
         return [image_id(name) for name in self.names]
 
-    def chunks(
-        self, image_size: int, chunk_size: int, workers: int | None = None
-    ) -> Iterator[Chunk]:
+    def chunks(self, image_size: int, chunk_size: int) -> Iterator[Chunk]:
         """Stream the images, as `image_chunks` does: names of files and uint8 (n, size, size, 3)."""
-        way_out = _whole_copies("test")
-        return image_chunks(self.folder, self.names, image_size, chunk_size, workers, way_out)
+        way_out = WAY_OUT.format("test")
+        return image_chunks(self.folder, self.names, image_size, chunk_size, way_out=way_out)
 
 
 def read_csv_labels(fname: AnyPath) -> dict[str, str]:
@@ -204,57 +203,37 @@ def _split(images: ImageFolder, labels: Mapping[str, str], valid_ratio: float) -
     return plan, per_class
 
 
-def _whole_copies(folder: str) -> str:
-    """Say where a damaged image is put right: not where it was sorted to, which is only a link."""
-    return f"put whole copies into {folder}/ and sort the files again"
-
-
 # ---- What was sorted
 
 
 def load_split(
-    data_dir: AnyPath,
-    split: Split,
-    classes: Sequence[str],
-    image_size: int = 32,
-    workers: int | None = None,
+    data_dir: AnyPath, split: Split, classes: Sequence[str], image_size: int = 32
 ) -> Dataset:
     """Return a sorted split: uint8 (n, image_size, image_size, 3), labels as positions in ``classes``.
 
-    In the order of the classes, then of the ids. ``workers`` as in `read_images`. Raises UserError
-    where the folder of a class is missing or has no images, for a class that ``classes`` lacks,
-    and for images that cannot be read.
+    In the order of the classes, then of the ids. Raises UserError if the folder of a class is missing or has no
+    images, for a class that ``classes`` lacks, and for images that cannot be read.
     """
     root = Path(data_dir) / SORTED / split
-    raise_problems(str(root), _class_problems(root, classes))
+    raise_problems(str(root), [*_class_problems(root, classes)])
     folders = [list_images(root / name) for name in classes]
     raise_problems(str(root), [problem for folder in folders for problem in folder.problems])
     paths = [f"{folder.path}/{name}" for folder in folders for name in folder.names]
     labels = np.repeat(np.arange(len(classes)), [len(folder.names) for folder in folders])
-    images = read_images(
-        paths, image_size, workers, title=f"decoding {root}", way_out=_whole_copies("train")
-    )
+    title = f"decoding {root}"
+    images = read_images(paths, image_size, title=title, way_out=WAY_OUT.format("train"))
     return Dataset(images, labels.astype(np.int64), tuple(classes))
 
 
-def _class_problems(root: Path, classes: Sequence[str]) -> list[str]:
+def _class_problems(root: Path, classes: Sequence[str]) -> Iterator[str]:
     """Say which classes have no folder; and which folders with images are no classes."""
-    missing = [name for name in classes if not os.path.isdir(root / name)]  # noqa: PTH112
-    folders = [path for path in root.iterdir() if path.is_dir()] if os.path.isdir(root) else []  # noqa: PTH112
+    found = {p.name: p for p in root.iterdir() if p.is_dir()} if os.path.isdir(root) else {}  # noqa: PTH112
+    if missing := in_order(set(classes) - found.keys()):
+        yield f"{root} has no folder for {listed(missing)}: sort the files first"
     # A folder without images may be the user's: sorting leaves it there.
-    unknown = [
-        path.name for path in folders if path.name not in classes and list_images(path).names
-    ]
-    problems = []
-    if missing:
-        problems.append(
-            f"{root} has no folder for {listed(in_order(missing))}: sort the files first"
-        )
-    if unknown:
-        problems.append(
-            f"{root} has {listed(in_order(unknown))}, which are no classes: sort the files anew"
-        )
-    return problems
+    others = in_order(found.keys() - set(classes))
+    if unknown := [name for name in others if list_images(found[name]).names]:
+        yield f"{root} has {listed(unknown)}, which are no classes: sort the files anew"
 
 
 def list_test_images(data_dir: AnyPath) -> Unlabelled:

@@ -15,6 +15,7 @@ from common.metrics import Epoch, Listener, Report
 
 TRAINING_COST, EVALUATION_COST = 3, 1  # forward passes: a backward costs about two
 SECONDS_BETWEEN_LINES = 30.0  # where there is no bar
+SECONDS_BETWEEN_UPDATES = 0.05  # of a bar: to move it takes longer than to link a file
 
 
 def _make_bar(console: Console, show: bool = True) -> Progress:
@@ -46,16 +47,21 @@ def counting(
     lines = console is not None and not console.is_terminal
     console = console or Console(stderr=True, force_terminal=sys.stderr.isatty())
     began = spoke = time.perf_counter()
-    done = 0.0
+    done = shown = 0.0
 
     def advance(number: float) -> None:
-        nonlocal done, spoke
+        nonlocal done, shown, spoke
         done += number
         now = time.perf_counter()
-        rate = f"{done / max(now - began, 1e-9):,.0f} {unit}/s"
-        bar.update(task, completed=done, status=rate)
-        if lines and now - spoke > SECONDS_BETWEEN_LINES:
-            console.print(f"{title} {done:,.0f} of {total:,.0f}  {rate}", soft_wrap=True)
+        if now - shown < SECONDS_BETWEEN_UPDATES:
+            return
+        shown = now
+        rate = done / max(now - began, 1e-9)
+        status = f"{rate:,.0f} {unit}/s"
+        bar.update(task, completed=done, status=status)
+        if lines and total and now - spoke > SECONDS_BETWEEN_LINES:
+            left = f"{(total - done) / rate:,.0f} s left"
+            console.print(f"{title} {done:,.0f} of {total:,.0f}  {status}  {left}", soft_wrap=True)
             spoke = now
 
     with _make_bar(console, show) as bar:

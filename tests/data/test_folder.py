@@ -87,17 +87,6 @@ def test_order_does_not_follow_the_file_system(data: Path, monkeypatch: pytest.M
     np.testing.assert_array_equal(other.train.labels, expected.train.labels)
 
 
-def test_any_number_of_threads_gives_the_same_array(tmp_path: Path):
-    for i in range(150):
-        save(tmp_path / "a/train/x" / f"{i:03}.png", noise(8, 8, i))
-    save(tmp_path / "a/test/x/0.png", noise(8, 8))
-    one = load(tmp_path / "a", workers=1)
-    shutil.rmtree(tmp_path / "cache")
-    two = load(tmp_path / "a", workers=2)
-    np.testing.assert_array_equal(one.train.images, two.train.images)
-    np.testing.assert_array_equal(one.train.images, [noise(8, 8, i) for i in range(150)])
-
-
 def test_hidden_and_other_files_are_ignored(data: Path):
     cat = data / "train" / "cat"
     for name in (".DS_Store", "._0.png", "Thumbs.db", "notes.txt", "png", "video.mpg", "x.h5"):
@@ -395,13 +384,12 @@ def test_class_absent_from_test_is_an_error_unless_its_folder_is_there(data: Pat
     assert loaded.test.classes == ("cat", "dog")
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_unreadable_images_are_named_and_counted(data: Path, workers: int):
+def test_unreadable_images_are_named_and_counted(data: Path):
     whole = (data / "train/cat/1.png").read_bytes()
     (data / "train/cat/1.png").write_bytes(whole[: len(whole) // 2])  # truncated
     (data / "train/dog/0.png").write_bytes(b"no image at all")
     (data / "train/dog/1.png").write_bytes(b"")
-    text = message(data, workers=workers)
+    text = message(data)
     assert f"images that cannot be read: {data / 'train/cat/1.png'} (" in text
     assert "(3 in all); replace or remove them" in text
     assert left_over(data) == []
