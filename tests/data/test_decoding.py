@@ -295,5 +295,5 @@ def test_ctrl_c_ends_a_stream_at_once_though_almost_all_is_still_to_be_decoded()
     assert child.stdout.readline() == b"0\n"
     child.send_signal(signal.SIGINT)
     out, err = child.communicate()
-    assert out.splitlines()[-1] == b"interrupted"
+    assert out.endswith(b"interrupted\n")  # perhaps in the middle of a line
     assert (child.returncode, err) == (0, b"")
