@@ -1,57 +1,153 @@
-"""A fourth backend, in NumPy, on top of the arbiter: right unless it is told how to be wrong.
-
-In bf16 it rounds what the frameworks round: the operands and results of convolutions and products, and the results of
-the layers between them.
+"""The NumPy tab of docs/add-a-backend.md as a backend for tests: right, or with mistakes planted in its source.
 
 The parity checks are themselves checked with it: as it is it must pass all of them, and each deliberate mistake must be
 rejected by the checks that are meant for it.
+
+The tab refuses bf16. For these tests it also computes in bfloat16: it rounds what the frameworks round, the operands
+and results of convolutions and products, and the results of the layers between them.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import fields, replace
+from functools import cache
+from importlib import import_module
+from itertools import count
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import numpy as np
 
-from common.augmentation.decisions import Normalizes, decide, epoch_batches
+from backends import FRAMEWORKS
 from common.interface import Backend, Framework
-from common.reference import ALIGNED, SGD, Adam, Conventions, layers, resnet, transforms
-from common.reference.training import gradients
-from common.weights.canonical import initial_weights
+from common.reference import ALIGNED, Conventions
+
+ROOT = Path(__file__).parents[1]
+TAB = ROOT / "docs" / "examples" / "numpy_tab"
+PAGE = (ROOT / "docs" / "add-a-backend.md").read_text(encoding="utf-8")
+# The record that the page adds to FRAMEWORKS.
+(_RECORD,) = re.findall(r'^FRAMEWORKS\["numpy"\] = (Framework\(.*?^\))$', PAGE, re.M | re.S)
+FRAMEWORK: Framework = eval(_RECORD, {"Framework": Framework})
+
+# A mistake as one would type it: the file of the tab, what is right, what is there instead.
+Edit = tuple[str, str, str]
+USES_CONVENTIONS = "import numpy as np\n\nfrom common.reference import Conventions\n"
 
 
-@dataclass
-class Net:
-    """A network: its weights, in the precision it computes in, or float32 where that is bfloat16: ``mixed``."""
+def _reference_resizes(conventions: str = "") -> tuple[Edit, Edit]:
+    """The reference resizes, crop by crop, where the tab multiplies by the matrices that it is given."""
+    resizes = (
+        "transforms",
+        "case Crops(_, rows, columns) | Resamples(rows, columns):\n"
+        "                Y = crop_resize(Y, rows, columns)",
+        "case Crops(boxes, rows, columns):\n"
+        "                size = rows.shape[1], columns.shape[1]\n"
+        f"                wrong = Conventions({conventions})\n"
+        "                Y = reference.crop_resize(Y, boxes, size, wrong).astype(Y.dtype)",
+    )
+    return resizes, ("loaders", "merged(decisions))", "decisions)")
 
-    weights: dict[str, np.ndarray]
-    mixed: bool = False
 
-    @property
-    def kind(self) -> np.dtype:
-        return self.weights["conv.weight"].dtype
+# How each field of `Conventions` is written in the tab: where, and what stands there instead of the aligned meaning.
+CONVENTIONS: dict[str, tuple[Edit, ...]] = {
+    "padding": (
+        ("resnet", "weight, bias, self.strides)", "weight, bias, self.strides, {value!r})"),
+    ),
+    "bn_epsilon": (("resnet", "1e-5", "{value}"),),
+    "bn_momentum": (("resnet", "0.9 * old + 0.1 * now", "{value} * old + (1 - {value}) * now"),),
+    "bn_variance": (("resnet", "variance * (count / (count - 1))", "variance"),),
+    "objective": (("trainer", "1 / len(y)", "1"),),
+    "adam_epsilon": (("trainer", "adam_epsilon=eps", "adam_epsilon={value}"),),
+    "adam_epsilon_place": (
+        ("trainer", "replace(ALIGNED, ", "replace(ALIGNED, adam_epsilon_place={value!r}, "),
+    ),
+    "momentum_rate": (
+        ("trainer", "weight_decay)\n", "weight_decay, Conventions(momentum_rate={value!r}))\n"),
+    ),
+    "weight_decay": (
+        ("trainer", "weight_decay)\n", "weight_decay, Conventions(weight_decay={value!r}))\n"),
+    ),
+    **{
+        field: (
+            (
+                "transforms",
+                "factors, order))",
+                f"factors, order, Conventions({field}={{value!r}})))",
+            ),
+        )
+        for field in ("brightness", "contrast", "saturation", "hue")
+    },
+    "antialias": _reference_resizes("antialias={value}"),
+    # In float64, whole levels stay whole.
+    "rounding": (
+        (
+            "transforms",
+            "Y = augment_to_float(X, decisions)",
+            "Y = augment_to_float(X / 255 if X.dtype == np.uint8 else X, decisions)",
+        ),
+        *_reference_resizes(),
+        (
+            "transforms",
+            "reference.to_levels(Y)",
+            "reference.to_levels(Y, Conventions(rounding={value!r}))",
+        ),
+    ),
+}
 
 
-class Batches:
-    def __init__(self, dataset, augs, batch_size, is_train, seed, augment):
-        self.dataset, self.augs, self.batch_size = dataset, augs, batch_size
-        self.is_train, self.seed, self.augment = is_train, seed, augment
-        self.epoch = 0
+def by(conventions: Conventions) -> list[Edit]:
+    """The edits that make the tab compute by conventions that it does not declare."""
+    return [
+        (file, right, wrong.format(value=value))
+        for name in (field.name for field in fields(Conventions))
+        if (value := getattr(conventions, name)) != getattr(ALIGNED, name)
+        for file, right, wrong in CONVENTIONS[name]
+    ]
 
-    def __len__(self):
-        return -(-len(self.dataset) // self.batch_size)
 
-    def __iter__(self):
-        epoch, self.epoch = self.epoch, self.epoch + 1
-        size = self.dataset.images.shape[1:3]
-        n = len(self.dataset)
-        for indices in epoch_batches(n, self.batch_size, self.seed, epoch, self.is_train):
-            X = np.moveaxis(self.dataset.images[indices] / np.float32(255), -1, 1)
-            decisions = decide(self.augs, indices, self.seed, epoch, size)
-            yield self.augment(X, decisions).astype(np.float32), self.dataset.labels[indices]
+def numpy_backend(conventions: Conventions = ALIGNED, *edits: Edit) -> Backend:
+    """Return the NumPy tab, which computes by ``conventions`` and says that nothing differs, with ``edits``."""
+    return with_bfloat16(_imported(*by(conventions), *edits))
+
+
+_numbers = count()
+
+
+@cache
+def _imported(*edits: Edit) -> Backend:
+    """Import a copy of the tab with these edits, under a name of its own."""
+    name = f"numpy_tab_{next(_numbers)}"
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.object(sys, "path", [folder, *sys.path]),
+    ):
+        shutil.copytree(TAB, Path(folder, name), ignore=shutil.ignore_patterns("__pycache__"))
+        for file, right, wrong in edits:
+            path = Path(folder, name, f"{file}.py")
+            text = path.read_text(encoding="utf-8")
+            assert text.count(right) == 1, f"{file}.py has {right!r} {text.count(right)} times"
+            text = text.replace(right, wrong)
+            if "Conventions(" in wrong and USES_CONVENTIONS not in text:
+                text = text.replace("import numpy as np\n", USES_CONVENTIONS, 1)
+            path.write_text(text, encoding="utf-8")
+        with mock.patch.dict(FRAMEWORKS, numpy=FRAMEWORK):
+            backend: Backend = import_module(name).BACKEND
+    return backend
+
+
+def changed(backend: Backend, file: str, **functions: Any) -> Backend:
+    """Return the backend with some functions of one file replaced for those who use the backend, not for the tab."""
+    module = getattr(backend, file)
+    names = {name: getattr(module, name) for name in dir(module) if not name.startswith("__")}
+    return replace(backend, **{file: SimpleNamespace(**(names | functions))})
+
+
+# --- bfloat16 --------------------------------------------------------------------------------------------------------
 
 
 def to_bfloat16(X: np.ndarray) -> np.ndarray:
@@ -61,145 +157,56 @@ def to_bfloat16(X: np.ndarray) -> np.ndarray:
     return ((bits + 0x7FFF + odd) & 0xFFFF0000).astype(np.uint32).view(np.float32)
 
 
-def in_bfloat16(layer: Callable[..., Any], operands: int) -> Callable[..., Any]:
-    """A layer whose first operands are rounded, its result, and its gradients on the way back."""
-
-    def rounding(*arguments: Any) -> Any:
-        rounded = [to_bfloat16(operand) for operand in arguments[:operands]]
-        Y, backward = layer(*rounded, *arguments[operands:])
-        return to_bfloat16(Y), lambda dY: tuple(map(to_bfloat16, backward(to_bfloat16(dY))))
-
-    return rounding
-
-
-@contextlib.contextmanager
-def precision_of(net: Net) -> Iterator[None]:
-    """Have the arbiter's layers compute as this network is prepared to."""
-    operands = {"conv2d": 3, "dense": 3, "batch_norm": 1, "relu": 1, "global_avg_pool": 1}
-    rounding = {name: in_bfloat16(getattr(layers, name), n) for name, n in operands.items()}
-    with mock.patch.multiple(layers, **rounding) if net.mixed else contextlib.nullcontext():
-        yield
-
-
-def numpy_backend(
-    conventions: Conventions = ALIGNED,
-    declared: Conventions = ALIGNED,
-    augment_floats: Callable[..., Any] = transforms.augment,
-    seen: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = lambda weights: weights,
-) -> Backend:
-    """Return a backend that computes by ``conventions`` and says that it computes by ``declared``.
-
-    ``augment_floats`` stands in for the arbiter's `transforms.augment`; ``seen`` returns the weights that the network
-    computes with, given those that it has.
-    """
-
-    def forward(net, X, training):
-        with precision_of(net):
-            return resnet.forward(seen(net.weights), X, training, conventions)
-
-    def backward(net, X, y):
-        with precision_of(net):
-            return gradients(seen(net.weights), X, y, conventions)
-
-    def augmented(X, decisions):
-        return augment_floats(X, decisions, conventions)
-
-    def augment(X, decisions):
-        Y = augmented(X / 255 if X.dtype == np.uint8 else X, decisions)
-        if X.dtype != np.uint8:
-            return Y.astype(X.dtype)
-        if any(isinstance(decision, Normalizes) for decision in decisions):
-            return Y.astype(np.float32)
-        return transforms.to_levels(Y, conventions)
-
-    def load_batched(dataset, augs, batch_size, is_train, seed=0, device=None):
-        return Batches(dataset, augs, batch_size, is_train, seed, augmented)
-
-    def load_native(dataset, augs, batch_size, is_train, seed=0, num_workers=0):
-        return Batches(dataset, augs, batch_size, is_train, seed, augmented)
-
-    def resnet18(num_classes, in_channels=3, num_channels=64):
-        return Net(initial_weights(num_classes, in_channels, num_channels))
-
-    def in_float64(net):
-        return Net({name: weight.astype(np.float64) for name, weight in net.weights.items()})
-
-    def set_weights(net, weights):
-        net.weights = {name: weights[name].astype(net.kind) for name in net.weights}
-
-    def predict(net, X, training=False):
-        return forward(net, X, training).logits
-
-    def evaluate_accuracy_gpu(net, data_iter, device=None):
-        right = [(resnet.correct(predict(net, X), y), len(y)) for X, y in data_iter]
-        return sum(r for r, _ in right) / sum(n for _, n in right)
-
-    def train_batch_ch13(net, X, y, loss, trainer, devices):
-        found, _, passed = backward(net, X, y)
-        losses = loss(passed.logits, y)
-        buffers = resnet.updated_buffers(net.weights, passed, conventions)
-        after = trainer.step(net.weights, found) | buffers
-        net.weights = {name: after[name] for name in net.weights}
-        return losses.sum(), np.array(resnet.correct(passed.logits, y))
+def with_bfloat16(backend: Backend) -> Backend:
+    """Return the backend with a `prepare` that also takes bf16, and ``compile``, for which it does nothing."""
 
     def prepare(net, devices, precision="fp32", compile=False):
-        return Net(net.weights, mixed=precision == "bf16")
+        if precision == "bf16":
+            for layer in layers_of(net).values():
+                round_layer(layer)
+        return net
 
-    def set_learning_rate(trainer, lr):
-        trainer.lr = lr
+    def describe(devices, precision="fp32", compile=False):
+        return {"precision": precision}
 
-    def set_state(net, trainer, state):
-        trainer.state = state
-
-    def array(X, device: Any = None):
-        return X
-
-    # What each file of a backend offers to the checks.
-    return Backend(
-        Framework("numpy", "NumPy", ("numpy",)),
-        devices=SimpleNamespace(
-            image_layout="NCHW",
-            cpu=lambda: "cpu",
-            describe=lambda devices, precision="fp32", compile=False: {"precision": precision},
-            from_numpy=array,
-            to_numpy=array,
-        ),
-        transforms=SimpleNamespace(
-            augment=augment, to_float=lambda X: (X / 255).astype(np.float32)
-        ),
-        loaders=SimpleNamespace(load_batched=load_batched, load_native=load_native),
-        resnet=SimpleNamespace(resnet18=resnet18),
-        weights=SimpleNamespace(
-            get_weights=lambda net: {n: w.copy() for n, w in net.weights.items()},
-            set_weights=set_weights,
-        ),
-        trainer=SimpleNamespace(
-            cross_entropy=lambda: lambda y_hat, y: layers.cross_entropy(y_hat, y)[0],
-            adam=lambda net, lr=1e-3, betas=(0.9, 0.999): Adam(lr, betas, conventions=conventions),
-            sgd=lambda net, lr, momentum=0.0, weight_decay=0.0: SGD(
-                lr, momentum, weight_decay, conventions
-            ),
-            set_learning_rate=set_learning_rate,
-            prepare=prepare,
-            predict=predict,
-            evaluate_accuracy_gpu=evaluate_accuracy_gpu,
-            train_batch_ch13=train_batch_ch13,
-        ),
-        kaggle=SimpleNamespace(),
-        probes=SimpleNamespace(
-            CONVENTIONS=declared,
-            labels_first=False,
-            in_float64=in_float64,
-            activations=lambda net, X, training=False: forward(net, X, training).activations,
-            gradients=lambda net, X, y, loss: backward(net, X, y)[0],
-            get_state=lambda net, trainer: trainer.state,
-            set_state=set_state,
-        ),
-    )
+    backend = changed(backend, "devices", describe=describe)
+    return changed(backend, "trainer", prepare=prepare)
 
 
-def changed(backend: Backend, file: str, **functions: Any) -> Backend:
-    """Return the backend with some functions of one file replaced."""
-    module = getattr(backend, file)
-    names = {name: getattr(module, name) for name in dir(module) if not name.startswith("__")}
-    return replace(backend, **{file: SimpleNamespace(**(names | functions))})
+def layers_of(net: Any) -> dict[str, Any]:
+    """The layers of a network of the tab by canonical name, without its blocks."""
+    found = {}
+    for name, child in getattr(net, "children", {}).items():
+        if hasattr(child, "compute"):
+            found[name] = child
+        found |= {f"{name}.{below}": layer for below, layer in layers_of(child).items()}
+    return found
+
+
+def round_layer(layer: Any) -> None:
+    """Have a layer round its input, the weights of its product, its result, and its gradients on the way back."""
+    right = layer.compute
+
+    def compute(X):
+        Y, backward = right(to_bfloat16(X))
+        return to_bfloat16(Y), lambda dY: tuple(map(to_bfloat16, backward(to_bfloat16(dY))))
+
+    layer.compute = compute
+    if "running_mean" not in layer.weights:  # a BatchNorm keeps float32 weights
+        compute_with(layer, lambda weights: {k: to_bfloat16(w) for k, w in weights.items()})
+
+
+def compute_with(layer: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Have a layer compute with changed weights, while it keeps its own."""
+    right = layer.compute
+
+    def compute(X):
+        kept = layer.weights
+        layer.weights = changed_weights = change(kept)
+        result = right(X)
+        # A BatchNorm has replaced its statistics.
+        moved = {k: w for k, w in changed_weights.items() if "running" in k}
+        layer.weights = kept | moved
+        return result
+
+    layer.compute = compute

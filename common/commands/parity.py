@@ -220,8 +220,7 @@ def _report(
         names = ", ".join(result.backend for result in results)
         agree = "agrees" if len(results) == 1 else "agree"
         console.print(f"All checks passed: {names} {agree} with the reference.")
-    checked = zip(frameworks.values(), results, strict=True)
-    styles = {result.backend: framework.style for framework, result in checked}
+    styles = {name: framework.style for name, framework in frameworks.items()}
     report = folder / "report.html"
     write_report(report, results, styles, around, config.seed, computing(config))
     console.print(f"report in {report}", soft_wrap=True)

@@ -1,13 +1,19 @@
 """Deliberate mistakes, and the checks that must reject each of them."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy_backend import changed, numpy_backend, to_bfloat16
+from numpy_backend import (
+    Edit,
+    by,
+    changed,
+    compute_with,
+    layers_of,
+    numpy_backend,
+    to_bfloat16,
+)
 
-from common.augmentation.decisions import Normalizes
 from common.interface import Backend
 from common.parity import training_checks as training
 from common.parity.adapter import Adapter
@@ -15,7 +21,8 @@ from common.parity.comparison import CheckResult
 from common.parity.data_checks import level_checks, loader_checks, transform_checks
 from common.parity.model_checks import model_checks
 from common.parity.suite import LEAST_SIZE
-from common.reference import ALIGNED, Conventions, gradients, resnet, transforms
+from common.reference import ALIGNED, Conventions, resnet
+from common.weights.canonical import network_sizes
 
 SIZE = 8  # pixels a side: the smallest that the network takes
 # Of the network's first stage, where the chapter has 64. In bfloat16 norms are compared. Over fewer values they vary
@@ -169,8 +176,6 @@ def with_decoupled_decay(backend: Backend) -> Backend:
 def with_adam_epsilon(backend: Backend) -> Backend:
     """A backend whose Adam has Keras' epsilon."""
     adam = backend.trainer.adam
-    if backend.name == "numpy":
-        return numpy_backend(Conventions(adam_epsilon=1e-7))
     return changed(
         backend,
         "trainer",
@@ -226,17 +231,9 @@ def with_swapped_statistics(backend: Backend) -> Backend:
     )
 
 
-def with_a_fixed_batch_size(backend: Backend) -> Backend:
-    """A backend that divides the sum of the losses by 8, however many images there are."""
-
-    def train_batch_ch13(net, X, y, loss, trainer, devices):
-        found, losses, passed = gradients(net.weights, X, y)
-        found = {name: g * (len(y) / 8) for name, g in found.items()}
-        after = trainer.step(net.weights, found) | resnet.updated_buffers(net.weights, passed)
-        net.weights = {name: after[name] for name in net.weights}
-        return losses.sum(), np.array(resnet.correct(passed.logits, y))
-
-    return changed(backend, "trainer", train_batch_ch13=train_batch_ch13)
+def edited(*edits: Edit) -> Callable[[Backend], Backend]:
+    """The NumPy tab with these edits."""
+    return lambda _: numpy_backend(ALIGNED, *edits)
 
 
 def with_frozen_biases(backend: Backend) -> Backend:
@@ -244,10 +241,10 @@ def with_frozen_biases(backend: Backend) -> Backend:
     train_batch_ch13 = backend.trainer.train_batch_ch13
 
     def step(net, *arguments):
-        before = dict(net.weights)
+        before = backend.weights.get_weights(net)
         result = train_batch_ch13(net, *arguments)
         frozen = {name: w for name, w in before.items() if resnet.before_batch_norm(name)}
-        net.weights = net.weights | frozen
+        backend.weights.set_weights(net, backend.weights.get_weights(net) | frozen)
         return result
 
     return changed(backend, "trainer", train_batch_ch13=step)
@@ -259,20 +256,26 @@ def with_moving_evaluation(backend: Backend) -> Backend:
 
     def evaluate_accuracy_gpu(net, data_iter, device=None):
         accuracy = right(net, data_iter)
-        net.weights = net.weights | {"bn.running_mean": net.weights["bn.running_mean"] * 1.1}
+        weights = backend.weights.get_weights(net)
+        weights["bn.running_mean"] *= 1.1
+        backend.weights.set_weights(net, weights)
         return accuracy
 
     return changed(backend, "trainer", evaluate_accuracy_gpu=evaluate_accuracy_gpu)
 
 
-def with_overflowing_loss(backend: Backend) -> Backend:
+# The tab trains with no loss but its own: without this it refuses a wrong one by itself.
+ANY_LOSS = ("trainer", "if not np.array_equal(l, losses, equal_nan=True):", "if False:")
+
+
+def with_overflowing_loss(_: Backend) -> Backend:
     """A backend whose cross-entropy does not take the largest logit away first."""
 
     def loss(y_hat, y):
         with np.errstate(over="ignore"):
             return np.log(np.exp(y_hat).sum(axis=1)) - y_hat[np.arange(len(y)), y]
 
-    return changed(backend, "trainer", cross_entropy=lambda: loss)
+    return changed(numpy_backend(ALIGNED, ANY_LOSS), "trainer", cross_entropy=lambda: loss)
 
 
 def evaluating(accuracy: Callable[[Any, Any], float]) -> Callable[[Backend], Backend]:
@@ -318,27 +321,28 @@ class Short:
         return iter(self.batches)
 
 
-def normalizing(wrong: Callable[[Any, Any, Any], Any]) -> Callable[[Backend], Backend]:
-    """What makes a backend normalize otherwise: a function of images, means and deviations (3, 1, 1)."""
-
-    def augment(X, decisions, conventions):
-        *images, last = decisions or [None]
-        if not isinstance(last, Normalizes):
-            return transforms.augment(X, decisions, conventions)
-        X = transforms.augment(X, images, conventions)
-        return wrong(X, last.mean[:, None, None], last.std[:, None, None])
-
-    return lambda _: numpy_backend(augment_floats=augment)
+def normalizing(wrong: str) -> Callable[[Backend], Backend]:
+    """The NumPy tab that normalizes otherwise: an expression of images, means and deviations (3, 1, 1)."""
+    arguments = "to_float(X), mean[:, None, None], std[:, None, None]"
+    return edited(
+        (
+            "transforms",
+            "reference.normalize(to_float(X), mean, std)",
+            f"(lambda X, mean, std: {wrong})({arguments})",
+        )
+    )
 
 
 def with_aliased_kaggle_crops(_: Backend) -> Backend:
     """A backend that resizes as it should but in the Kaggle chapter's recipe, whose crops shrink by a fifth at most."""
-
-    def augment(X, decisions, conventions):
-        kaggle = any(isinstance(decision, Normalizes) for decision in decisions)
-        return transforms.augment(X, decisions, Conventions(antialias=False) if kaggle else ALIGNED)
-
-    return numpy_backend(augment_floats=augment)
+    aliased, unmerged = by(Conventions(antialias=False))
+    file, right, wrong = aliased
+    kaggle = "any(isinstance(decision, Normalizes) for decision in decisions)"
+    return numpy_backend(
+        ALIGNED,
+        (file, right, wrong.replace("antialias=False", f"antialias=not {kaggle}")),
+        unmerged,
+    )
 
 
 def with_normalized_levels(backend: Backend) -> Backend:
@@ -364,7 +368,7 @@ NATIVE_ORDER = {f"native order, {workers} workers" for workers in range(3)}
 # A mistake in the NumPy backend: how to make it, and the checks that reject it.
 OTHER_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]] = {
     "losses divided by 8, of 4 images too": (
-        with_a_fixed_batch_size,
+        edited(("trainer", "1 / len(y)", "1 / 8")),
         steps,
         {"locked SGD: weights", "locked SGD: state", "locked Adam: weights", "locked Adam: state"},
     ),
@@ -396,24 +400,24 @@ OTHER_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
         data,
         NATIVE_ORDER | {"native order, test", KAGGLE_NATIVE},
     ),
-    "the mean is not subtracted": (normalizing(lambda X, mean, std: X / std), data, NORMALIZED),
+    "the mean is not subtracted": (normalizing("X / std"), data, NORMALIZED),
     "mean and deviation swapped": (
-        normalizing(lambda X, mean, std: (X - std) / mean),
+        normalizing("(X - std) / mean"),
         data,
         NORMALIZED,
     ),
     "means and deviations from blue to red": (
-        normalizing(lambda X, mean, std: (X - mean[::-1]) / std[::-1]),
+        normalizing("(X - mean[::-1]) / std[::-1]"),
         data,
         NORMALIZED,
     ),
     "divided by the variance": (
-        normalizing(lambda X, mean, std: (X - mean) / std**2),
+        normalizing("(X - mean) / std**2"),
         data,
         NORMALIZED,
     ),
     "levels 0..255 normalized": (
-        normalizing(lambda X, mean, std: (255 * X - mean) / std),
+        normalizing("(255 * X - mean) / std"),
         data,
         NORMALIZED,
     ),
@@ -494,22 +498,30 @@ def differing(**conventions: Any) -> Callable[[], Backend]:
 
 def without(name: str) -> Callable[[], Backend]:
     """A backend that leaves a bias out."""
-    return lambda: numpy_backend(seen=lambda weights: weights | {name: 0 * weights[name]})
+    place, _, kind = name.rpartition(".")
+
+    def make() -> Backend:
+        backend = numpy_backend()
+        right = backend.trainer.prepare
+
+        def prepare(net, *arguments):
+            compute_with(layers_of(net)[place], lambda weights: weights | {kind: 0 * weights[kind]})
+            return right(net, *arguments)
+
+        return changed(backend, "trainer", prepare=prepare)
+
+    return make
 
 
 def with_half_logits() -> Backend:
     """A backend whose logits stay in 16 bits: NumPy's own stand in for those of bfloat16, which it does not have."""
-    backend = numpy_backend()
-    right, predict = backend.trainer.train_batch_ch13, backend.trainer.predict
-
-    def train_batch_ch13(net, X, y, loss, trainer, devices):
-        half = lambda y_hat, y: loss(y_hat.astype(np.float16), y).astype(np.float32)  # noqa: E731
-        return right(net, X, y, half, trainer, devices)
-
+    logits = "pred = net(X, training=True)"
+    edit = ("trainer", f"{logits}\n", f"{logits}.astype(np.float16)\n")
+    backend = numpy_backend(ALIGNED, edit)
+    predict = backend.trainer.predict
     return changed(
         backend,
         "trainer",
-        train_batch_ch13=train_batch_ch13,
         predict=lambda *arguments: predict(*arguments).clip(-6e4, 6e4).astype(np.float16),
     )
 
@@ -521,8 +533,9 @@ def with_rounded_weights() -> Backend:
 
     def train_batch_ch13(net, *arguments):
         result = right(net, *arguments)
-        rounded = {n: to_bfloat16(w) for n, w in net.weights.items() if "running" not in n}
-        net.weights = net.weights | rounded
+        weights = backend.weights.get_weights(net)
+        rounded = {n: to_bfloat16(w) for n, w in weights.items() if "running" not in n}
+        backend.weights.set_weights(net, weights | rounded)
         return result
 
     return changed(backend, "trainer", train_batch_ch13=train_batch_ch13)
@@ -531,9 +544,10 @@ def with_rounded_weights() -> Backend:
 def with_rounded_put() -> Backend:
     """A backend that rounds the weights that it is given."""
     backend = numpy_backend()
+    right = backend.weights.set_weights
 
     def set_weights(net, weights):
-        net.weights = {name: to_bfloat16(weight) for name, weight in weights.items()}
+        right(net, {name: to_bfloat16(weight) for name, weight in weights.items()})
 
     return changed(backend, "weights", set_weights=set_weights)
 
@@ -541,12 +555,15 @@ def with_rounded_put() -> Backend:
 def training_in_full_precision() -> Backend:
     """A backend that predicts in bfloat16, and takes its gradients in float32."""
     backend = numpy_backend()
-    gradients = backend.probes.gradients
-    return changed(
-        backend,
-        "probes",
-        gradients=lambda net, *batch: gradients(replace(net, mixed=False), *batch),
-    )
+    right = backend.probes.gradients
+
+    def gradients(net, *batch):
+        weights = backend.weights.get_weights(net)
+        plain = backend.resnet.resnet18(*network_sizes(weights))
+        backend.weights.set_weights(plain, weights)
+        return right(plain, *batch)
+
+    return changed(backend, "probes", gradients=gradients)
 
 
 # A mistake in the NumPy backend's bfloat16, and checks that reject it; others may too.
@@ -685,8 +702,9 @@ def with_loss_too_large() -> Backend:
 
 
 def with_cross_entropy_too_large() -> Backend:
-    loss = numpy_backend().trainer.cross_entropy()
-    return changed(numpy_backend(), "trainer", cross_entropy=lambda: scaled(loss))
+    backend = numpy_backend(ALIGNED, ANY_LOSS)
+    loss = backend.trainer.cross_entropy()
+    return changed(backend, "trainer", cross_entropy=lambda: scaled(loss))
 
 
 # What is a thousandth too large, and the checks that reject it.

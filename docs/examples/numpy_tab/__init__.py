@@ -4,9 +4,15 @@ It computes what the others do, slowly and in float32 alone, on the layers,
 optimisers and colours of common.reference.
 """
 
+# ruff: noqa: E402
+from backends import FRAMEWORKS
 from common import book
+from common.system import environment
+
+environment.prepare(FRAMEWORKS["numpy"])
+
 from common.book import *  # noqa: F403
-from common.interface import Backend, Framework
+from common.interface import Backend
 
 from . import (
     devices,
@@ -47,7 +53,7 @@ __all__ = [
 ]
 
 BACKEND = Backend(
-    Framework("numpy", "NumPy", ("numpy",)),
+    FRAMEWORKS["numpy"],
     devices,
     transforms,
     loaders,
