@@ -46,9 +46,10 @@ def save_sheet(
     tall = max(round(min(max(len(image) / image.shape[1], 0.25), 4.0) * cell) for image in images)
     large, small = load_font(TITLE_SIZE), load_font(TEXT_SIZE)
     grid_width = num_cols * (cell + GAP) - GAP
-    width = int(grid_width / large.getlength("n"))  # in letters, which are no wider on average
     title_lines = [
-        part for line in title.split("\n") for part in _wrapped(printable(line, most=None), width)
+        part
+        for line in title.split("\n")
+        for part in _wrapped(printable(line, most=None), large, grid_width)
     ]
     head = len(title_lines) * (TITLE_SIZE + LEADING) + 2 * MARGIN - LEADING
     above, below = _text_height(names), _text_height(captions)
@@ -117,5 +118,7 @@ def shortened(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     return line + "…"
 
 
-def _wrapped(line: str, width: int) -> list[str]:
-    return wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
+def _wrapped(line: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """Return a line in pieces of about ``width`` pixels at most, if its words allow it."""
+    letters = int(len(line) * width / max(font.getlength(line), 1))
+    return wrap(line, max(letters, 1), break_long_words=False, break_on_hyphens=False) or [""]
