@@ -142,9 +142,11 @@ def cases() -> Iterator[Case]:
     )
 
 
-def effects(only: Sequence[str] = (), steps: int = NUM_STEPS) -> Iterator[Effect]:
+def effects(
+    only: Sequence[str] = (), steps: int = NUM_STEPS, held_out: int = HELD_OUT
+) -> Iterator[Effect]:
     """Measure all differences, or those named in ``only``, one after another."""
-    train = partial(_train, steps)
+    train = partial(_train, steps, held_out)
 
     @cache
     def aligned(optimizer: str, reading: Reading) -> Trained:
@@ -203,6 +205,7 @@ def _rounding(
 
 def _train(
     steps: int,
+    held_out: int,
     make: Make,
     conventions: Conventions,
     start: Weights | None = None,
@@ -222,7 +225,7 @@ def _train(
         weights = step.weights
         losses.append(step.loss / BATCH)
         first = weights if i == 0 else first
-    X, y = images_and_labels(steps * BATCH + np.arange(HELD_OUT), SIZE)
+    X, y = images_and_labels(steps * BATCH + np.arange(held_out), SIZE)
     X = misread(X) if reading.misread else X
     y_hat = forward(weights, X.astype(kind), False, conventions).logits
     return Trained(first, losses, float(cross_entropy(y_hat, y)[0].mean()))
