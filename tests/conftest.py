@@ -74,15 +74,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def memory_is_given_back() -> Iterator[None]:
     """Return a file's memory to the system: a process that runs the tests of many files stays small."""
     yield
-    if "tensorflow" in sys.modules:
-        # A traced step keeps its network and optimizer for good, 100 MB: Keras' optimizers sum gradients through a
-        # tf.custom_gradient, which TensorFlow registers and never removes.
-        registry = sys.modules["tensorflow.python.framework.ops"].gradient_registry._registry
-        for name in [name for name in registry if name.startswith("CustomGradient-")]:
-            del registry[name]
     gc.collect()
     if platform.libc_ver()[0] == "glibc":  # which keeps freed memory: see environment.prepare
         ctypes.CDLL(None).malloc_trim(0)
+
+
+@pytest.fixture(autouse=True)
+def traced_steps_go() -> Iterator[None]:
+    """Let go of the networks and optimizers of TensorFlow's graphs, 100 MB each.
+
+    Keras' optimizers sum gradients through a tf.custom_gradient. TensorFlow registers it with the graph that it is
+    traced in, and never removes it.
+    """
+    yield
+    if "tensorflow" in sys.modules:
+        registry = sys.modules["tensorflow.python.framework.ops"].gradient_registry._registry
+        if traced := [name for name in registry if name.startswith("CustomGradient-")]:
+            for name in traced:
+                del registry[name]
+            gc.collect()
 
 
 @pytest.fixture(params=list(backends.FRAMEWORKS), scope="session")

@@ -320,31 +320,23 @@ def test_native_flips_of_odd_sizes_leave_no_line_unwritten(tab, rng, flip, shape
     assert len(seen) == (2 if shape[axis] > 1 else 1)
 
 
-HUES_AT_A_WHOLE_TURN = """
+def test_a_native_jitter_survives_hues_that_round_to_a_whole_turn():
+    """Red that is turned back by next to nothing: upstream's jitter reads behind a table (see docs/traps.md).
+
+    In a process of its own, which would die.
+    """
+    script = """
 import numpy as np
 from backends import mxnet as tab
 from common.augmentation.operations import ColorJitter
 image = np.full((8, 8, 3), (200, 0, 0), np.uint8)
-jitter = {}
+jitter = tab.BACKEND.transforms.native([ColorJitter(hue=1e-9)])
 for _ in range(1000):
     result = np.rint(jitter(image).asnumpy() * 255)
     assert (result[0] > 190).all() and (result[1:] < 10).all(), result[:, 0, 0]
 print("alive")
 """
-
-
-def test_a_native_jitter_survives_hues_that_round_to_a_whole_turn():
-    """Red that is turned back by next to nothing: upstream's jitter reads behind a table, and the process dies."""
-    ours = "tab.BACKEND.transforms.native([ColorJitter(hue=1e-9)])"
-    assert python(HUES_AT_A_WHOLE_TURN.format(ours)).stdout.splitlines()[-1:] == ["alive"]
-    upstream = (
-        "lambda image: nd.image.random_color_jitter(nd.array(image, dtype='uint8'), brightness=0, "
-        "contrast=0, saturation=0, hue=1e-9).transpose((2, 0, 1)).astype('float32') / 255"
-    )
-    script = "from backends import mxnet\nfrom mxnet import nd\n" + HUES_AT_A_WHOLE_TURN
-    done = python(script.format(upstream))
-    died = done.returncode not in (0, 1)  # an exception of Python's ends with 1
-    assert died or "AssertionError" in done.stderr, done.stderr
+    assert python(script).stdout.splitlines()[-1:] == ["alive"]
 
 
 def test_a_native_jitter_comes_in_every_order_equally_often(tab):

@@ -127,7 +127,7 @@ def test_the_command_runs_only_the_cells_if_it_is_told_to(monkeypatch, arguments
 def test_the_figures_of_a_chapter_are_its_cells_too(monkeypatch):
     ran = []
     monkeypatch.setattr(outputs, "make", lambda page, backend: ran.append((page.stem, backend)))
-    monkeypatch.setattr(figures, "_run", lambda arguments: None)
+    monkeypatch.setattr(subprocess, "run", lambda *arguments, **settings: None)
     monkeypatch.setattr(figures, "keep", lambda *arguments: None)
     figures.make("kaggle-cifar10")
     assert ran == [("kaggle-cifar10", name) for name in backends.FRAMEWORKS]

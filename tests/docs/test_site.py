@@ -62,9 +62,8 @@ def address(site):
         server.shutdown()
 
 
-@pytest.fixture
-def browser():
-    """A fresh profile for each test: nothing is remembered from another."""
+@pytest.fixture(scope="module")
+def chromium():
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
@@ -83,6 +82,20 @@ def browser():
     driver = webdriver.Chrome(options=options, service=service)
     yield driver
     driver.quit()
+
+
+@pytest.fixture
+def browser(chromium, address):
+    """A new tab for each test: nothing is remembered from another."""
+    before = chromium.current_window_handle
+    chromium.switch_to.new_window("tab")
+    yield chromium
+    everything = {"origin": address, "storageTypes": "all"}
+    chromium.execute_cdp_cmd("Storage.clearDataForOrigin", everything)
+    for log in ("browser", "performance"):
+        chromium.get_log(log)
+    chromium.close()
+    chromium.switch_to.window(before)
 
 
 def visit(browser, url: str) -> None:
