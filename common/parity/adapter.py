@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.interface import Backend, Net, Tensor, Trainer
-from common.parity.comparison import Arrays, CheckResult, Distance, compare, largest_relative
+from common.parity.comparison import Arrays, CheckResult, Distance, largest_relative
 from common.parity.tolerances import tolerance
 from common.reference import KNOWN_DIFFERENCES, Conventions, State
 from common.weights.canonical import Weights, initial_weights, is_buffer
@@ -112,16 +112,21 @@ class Adapter:
     ) -> CheckResult:
         """Compare what the backend computed with the reference, within the tolerance of that check.
 
-        The cause of a failure is searched for among the known differences of these ``parts``. Those that explained an
-        earlier failure are tried first.
+        ``wanted`` returns the reference's answer under given conventions. After a failure it is called again under each
+        known difference of these ``parts``: the first that brings the backend within the tolerance is the cause.
         """
-        limit = tolerance(check, self.kind)
-        suspects = [d for d in self._suspects if d.part in parts]
-        result = compare(check, self.kind, got, wanted, self.conventions, limit, distance, suspects)
-        if result.cause:
-            cause = result.cause
-            self._suspects.sort(key=lambda d: not cause.startswith(f"{d.name} ("))
-        return result
+        found = tuple(distance(got, wanted(self.conventions)))
+        result = CheckResult(check, self.kind, found, tolerance(check, self.kind))
+        if result.passed:
+            return result
+        suspects = [known for known in self._suspects if known.part in parts]
+        for known in suspects:
+            found = tuple(distance(got, wanted(known.conventions(self.conventions))))
+            if replace(result, differences=found).passed:
+                self._suspects.remove(known)
+                self._suspects.insert(0, known)  # it probably explains the next failure too
+                return replace(result, cause=f"{known.name} ({known.meaning})")
+        return replace(result, cause="" if suspects else None)
 
     def cast(self, weights: Mapping[str, Array]) -> Weights:
         """Return copies of the weights in the adapter's type."""

@@ -1,14 +1,11 @@
 """The result of a check: differences by place, a tolerance, and the likely cause if a difference exceeds it."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from common.reference import Conventions
-from common.reference import Difference as KnownDifference
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]  # by place, in the order of computation
@@ -91,31 +88,6 @@ class CheckResult:
             return self.where()
         cause = f"explained by {self.cause}" if self.cause else "no known difference explains it"
         return f"{self.where()}; {cause}"
-
-
-def compare(
-    check: str,
-    kind: str,
-    got: Arrays,
-    wanted: Callable[[Conventions], Arrays],
-    conventions: Conventions,
-    tolerance: Tolerance,
-    distance: Distance,
-    suspects: Sequence[KnownDifference],
-) -> CheckResult:
-    """Compare what a backend computed with the reference, and search for the cause of a failure.
-
-    ``wanted`` computes the reference's answer under given conventions. After a failure it is called again under each
-    of the ``suspects``: the first that brings the backend within the tolerance explains the failure.
-    """
-    result = CheckResult(check, kind, tuple(distance(got, wanted(conventions))), tolerance)
-    if result.passed:
-        return result
-    for known in suspects:
-        found = tuple(distance(got, wanted(known.conventions(conventions))))
-        if replace(result, differences=found).passed:
-            return replace(result, cause=f"{known.name} ({known.meaning})")
-    return replace(result, cause="" if suspects else None)
 
 
 Size = Callable[[Array], float]
