@@ -1,6 +1,7 @@
 """docs/add-a-backend.md, followed: its NumPy tab keeps the contract and passes the tests that the page names."""
 
 import ast
+import json
 import re
 import shutil
 import subprocess
@@ -8,11 +9,17 @@ import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
-import test_planted_mistakes
-from conftest import Recorder, bright_dataset, random_dataset
+from conftest import Recorder, bright_dataset, load_or_skip, random_dataset, write_folder
+from mistakes import data, model, model_in_float32, steps
+from numpy_backend import FRAMEWORK, PAGE, ROOT, TAB
+from PIL import Image
+
+sys.path.append(str(Path(__file__).parents[1] / "commands"))
+from test_kaggle_chapter import write_competition
 
 sys.path.append(str(Path(__file__).parents[1] / "contract"))
 from test_interface import FILES, contract, departures, first_lines, functions, source
@@ -22,14 +29,15 @@ from common.augmentation.decisions import decide
 from common.augmentation.operations import gallery, kaggle_train_augs
 from common.commands.parity import check_backend
 from common.config import ParityConfig
+from common.datasets import Data
 from common.interface import Backend
 from common.parity.results import load_results
 from common.weights.canonical import initial_weights
-from docs.examples import numpy_tab
+from common.weights.safetensors import load_weights
 
-ROOT = Path(__file__).parents[2]
-TAB = ROOT / "docs" / "examples" / "numpy_tab"
-PAGE = (ROOT / "docs" / "add-a-backend.md").read_text(encoding="utf-8")
+with mock.patch.dict(backends.FRAMEWORKS, numpy=FRAMEWORK):
+    from docs.examples import numpy_tab
+
 BACKEND = numpy_tab.BACKEND
 # What the page says: its chapters are files, in the order in which they are written.
 ORDER = re.findall(r"^## \d+\. `(\w+)\.py`", PAGE, re.M)
@@ -61,7 +69,7 @@ def test_the_numpy_tab_says_what_each_function_does_and_orders_them_as_the_other
 
 
 def test_the_record_holds_the_eight_files_and_they_have_all_that_the_contract_names():
-    files = [field.name for field in fields(Backend) if field.name not in ("name", "packages")]
+    files = [field.name for field in fields(Backend) if field.name != "framework"]
     assert files == list(FILES)
     for file in files:
         module = getattr(BACKEND, file)
@@ -139,15 +147,7 @@ def test_the_tab_shares_no_more_with_the_arbiter_than_the_page_says():
 # --- It computes the same --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "checks",
-    [
-        test_planted_mistakes.data,
-        test_planted_mistakes.model,
-        test_planted_mistakes.model_in_float32,
-        test_planted_mistakes.steps,
-    ],
-)
+@pytest.mark.parametrize("checks", [data, model, model_in_float32, steps])
 def test_the_numpy_tab_passes_the_parity_checks(checks):
     outcomes = list(checks(BACKEND))
     assert [outcome.sentence() for outcome in outcomes if not outcome.passed] == []
@@ -213,6 +213,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("run.py", "pyproject.toml"):
         shutil.copy(ROOT / name, root)
     shutil.copytree(TAB, root / "docs" / "examples" / "numpy_tab")
+    shutil.copy(ROOT / "docs" / "add-a-backend.md", root / "docs")
     (script,) = re.findall(r"^## Register it\n.*?```sh\n(.*?)```", PAGE, re.M | re.S)
     subprocess.run(["bash", "-euc", script], cwd=root, check=True)
     return root
@@ -241,9 +242,96 @@ def test_the_tests_that_the_page_names_pass_once_it_is_registered(checkout, chos
 
 def test_the_page_names_a_test_for_every_file():
     named = {file for _, files in PROOFS for file in files.split()}
-    tests = ("devices", "transforms", "resnet", "weights", "loaders", "trainer", "interface")
-    assert {f"tests/test_{name}.py" for name in (*tests, "kaggle_training", "parity")} == named
+    contract_tests = {f"tests/contract/test_{file}.py" for file in (*FILES, "interface")}
+    assert named == contract_tests - {"tests/contract/test_probes.py"} | {
+        "tests/parity/test_every_backend.py"
+    }
     assert all((ROOT / file).is_file() for file in named)
+
+
+def test_registering_touches_backends_only(checkout):
+    """And there nothing but the new folder and the table of frameworks."""
+    new = [
+        path.relative_to(checkout)
+        for path in checkout.rglob("*.py")
+        if not (there := ROOT / path.relative_to(checkout)).is_file()
+        or there.read_bytes() != path.read_bytes()
+    ]
+    others = {path for path in new if path.parts[:2] != ("backends", "numpy")}
+    assert others == {Path("backends/__init__.py")}
+    assert {path.stem for path in new} >= set(FILES)
+
+
+# Runs commands in one process: NumPy is imported once, and no other framework.
+DRIVER = """
+import json, sys
+import run
+for arguments in json.loads(sys.argv[1]):
+    print("$", *arguments, flush=True)
+    if code := run.main(arguments):
+        sys.exit(f"{arguments}: {code}")
+frameworks = {"torch", "mxnet", "tensorflow", "keras"} & set(sys.modules)
+assert not frameworks, frameworks
+"""
+
+
+@pytest.mark.slow
+def test_every_command_works_with_a_registered_backend(checkout, tmp_path):
+    small = Data("bright", bright_dataset(40, 0), bright_dataset(20, 1))
+    data = ["--data", str(write_folder(tmp_path / "data", small)), "--image-size", "8"]
+    competition = str(write_competition(tmp_path / "competition"))
+    image = str(next((tmp_path / "data" / "test").rglob("*.png")))
+    few = ["--batch-size", "8", "--epochs", "1", "--image-size", "8"]
+    out = {name: str(tmp_path / name) for name in ("train", "augment", "evaluate", "kaggle")}
+    weights, own = str(tmp_path / "train" / "weights.safetensors"), str(tmp_path / "net.npz")
+    with_numpy = ["--backend", "numpy"]
+    commands = [
+        ["train", *with_numpy, *data, *few[:4], "--output", out["train"]],
+        ["augment", *with_numpy, *data, "--output", out["augment"]],
+        ["evaluate", *with_numpy, *data, "--weights", weights, "--output", out["evaluate"]],
+        ["kaggle", *with_numpy, "--data-dir", competition, *few, "--output", out["kaggle"]],
+        ["predict", *with_numpy, "--weights", weights, image],
+        ["convert", weights, own],
+        ["convert", own, str(tmp_path / "again.safetensors")],
+        ["evaluate", *with_numpy, *data, "--weights", own, "--output", f"{out['evaluate']}-own"],
+    ]
+    done = run(checkout, "-c", DRIVER, json.dumps(commands))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "examples/sec on ['cpu']" in done.stdout
+    assert done.stdout.count("numpy (numpy") >= 5
+    assert (tmp_path / "kaggle" / "submission.csv").is_file()
+    assert f"{image} " in done.stdout
+    first, again = (load_weights(Path(path))[0] for path in (weights, commands[6][2]))
+    assert all(first[name].tobytes() == again[name].tobytes() for name in first)
+    accuracies = [
+        json.loads((Path(folder) / "summary.json").read_text())["test_acc"]
+        for folder in (out["train"], out["evaluate"], f"{out['evaluate']}-own")
+    ]
+    assert len(set(accuracies)) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_registered_backend_agrees_with_the_reference(checkout, tmp_path):
+    (options,) = re.findall(r"^python run\.py (parity --backend numpy --quick)$", PAGE, re.M)
+    done = run(checkout, "run.py", *options.split(), "--output", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "All checks passed: numpy agrees with the reference." in done.stdout
+
+
+@pytest.mark.slow
+def test_a_registered_backend_runs_beside_another_in_its_own_colour(checkout, tmp_path):
+    load_or_skip("pytorch")
+    small = Data("bright", bright_dataset(40, 0), bright_dataset(20, 1))
+    data = ["--data", str(write_folder(tmp_path / "data", small)), "--image-size", "8"]
+    few = ["--batch-size", "8", "--epochs", "1", "--output", str(tmp_path / "out")]
+    done = run(checkout, "run.py", "--backend", "numpy,pytorch", *data, *few)
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = json.loads((tmp_path / "out" / "comparison.json").read_text())["backends"]
+    assert list(record) == ["numpy", "pytorch"]
+    picture = np.asarray(Image.open(tmp_path / "out" / "backends.png").convert("RGB")).astype(int)
+    colour = [int(FRAMEWORK.style["color"][i : i + 2], 16) for i in (1, 3, 5)]
+    assert (abs(picture - colour).max(-1) < 8).sum() > 20
 
 
 def test_a_registered_backend_is_a_choice_of_the_command_line(checkout):
@@ -252,14 +340,10 @@ def test_a_registered_backend_is_a_choice_of_the_command_line(checkout):
     assert "pytorch, mxnet, tensorflow, numpy" in done.stderr
 
 
-@pytest.mark.slow
-def test_a_registered_backend_runs_the_chapter(checkout, tmp_path):
-    (options,) = re.findall(r"^python run\.py (--backend numpy .*)$", PAGE, re.M)
-    done = run(checkout, "run.py", *options.split(), "--output", str(tmp_path / "out"))
-    assert done.returncode == 0, done.stderr
-    assert "numpy (numpy" in done.stdout
-    assert "examples/sec on ['cpu']" in done.stdout
-    assert (tmp_path / "out" / "weights.safetensors").is_file()
+def test_a_registered_backend_looks_like_no_other():
+    for part in ("color", "linestyle", "marker"):
+        looks = [f.style[part] for f in (*backends.FRAMEWORKS.values(), FRAMEWORK)]
+        assert len(set(looks)) == len(looks)
 
 
 @pytest.mark.slow
