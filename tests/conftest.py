@@ -23,6 +23,8 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from PIL import Image
+from xdist.remote import Producer
+from xdist.scheduler.loadscope import LoadScopeScheduling
 
 import backends
 from common.datasets import Data, Dataset
@@ -57,17 +59,20 @@ def needs(*packages: str, programs: tuple[str, ...] = ()) -> pytest.MarkDecorato
     )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group the tests for ``--dist loadgroup``: a framework's stay in one process, which imports no other for them.
+class ByFramework(LoadScopeScheduling):
+    """Give a framework's tests to one process, which then imports no other for them.
 
-    The framework is the one in a test's names and fixtures. Tests of none, or of several, stay together by file.
+    The framework is the one word of a test's id that names one. The tests of none, or of several, go by file.
     """
-    for item in items:
-        assert isinstance(item, pytest.Function)
-        words = {*re.split(r"[\W_]+", item.nodeid), *item.fixturenames}
-        found = words & set(backends.FRAMEWORKS)
-        group = found.pop() if len(found) == 1 else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
+
+    def _split_scope(self, nodeid: str) -> str:
+        found = {*re.split(r"[\W_]+", nodeid)} & {*backends.FRAMEWORKS}
+        return found.pop() if len(found) == 1 else nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFramework:
+    return ByFramework(config, log)
 
 
 @pytest.fixture(scope="module", autouse=True)
