@@ -27,6 +27,28 @@ def network(backend: Backend, weights, **arguments):
     return net
 
 
+def single_weights() -> Weights:
+    """Weights of which none is 0 or 1, in float32."""
+    return {name: weight.astype(np.float32) for name, weight in drawn_weights().items()}
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_logits_are_those_of_the_book_s_network_in_numpy(backend, rng, training):
+    """The network twice: in the reference, and in the tab."""
+    weights = single_weights()
+    images = rng.integers(0, 256, (8, 10, 7, 3), dtype=np.uint8)  # even and odd sides at stride 2
+
+    X = np.moveaxis(images / 255, -1, 1)  # (n, 3, height, width)
+    wanted = forward(weights, X, training).logits
+
+    net = backend.resnet.resnet18(10)
+    backend.weights.set_weights(net, weights)
+    X = backend.transforms.to_float(backend.transforms.from_images(images, backend.devices.cpu()))
+    found = backend.devices.to_numpy(backend.trainer.predict(net, X, training))
+
+    np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
+
+
 def test_the_network_has_the_books_number_of_parameters(backend):
     weights = backend.weights.get_weights(backend.resnet.resnet18(10))
     assert num_parameters(weights) == 11_176_970
@@ -96,20 +118,6 @@ def test_the_shortcut_is_a_plain_sum(backend, rng):
     silent = logits(backend, network(backend, weights), images)
     assert np.abs(once).max() > 0
     np.testing.assert_allclose(silent[0], silent[1], atol=1e-6)  # the images no longer matter
-
-
-def single_weights() -> Weights:
-    """Weights of which none is 0 or 1, in float32."""
-    return {name: weight.astype(np.float32) for name, weight in drawn_weights().items()}
-
-
-@pytest.mark.parametrize("training", [False, True])
-def test_logits_are_those_of_the_book_s_network_in_numpy(backend, rng, training):
-    weights = single_weights()
-    images = rng.integers(0, 256, (8, 10, 7, 3), dtype=np.uint8)  # even and odd sides at stride 2
-    expected = forward(weights, np.moveaxis(images / 255, -1, 1), training).logits
-    result = logits(backend, network(backend, weights), images, training)
-    np.testing.assert_allclose(result, expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_a_step_moves_the_running_statistics_by_a_tenth(backend, rng):

@@ -10,6 +10,7 @@ from conftest import Recorder, bright_dataset, without_tracing
 from common import metrics
 from common.interface import Backend
 from common.metrics import Accumulator
+from common.reference import SGD, train_step
 from common.weights.canonical import initial_weights, is_buffer
 
 SIZE = 8
@@ -57,6 +58,31 @@ def eager(request):
 @pytest.fixture
 def training(backend: Backend) -> Training:
     return Training(backend)
+
+
+def test_a_step_is_the_reference_s(backend):
+    """The step twice: in the reference, and in the tab."""
+    data, weights = bright_dataset(8, 0), initial_weights(2, num_channels=16)
+    lr, momentum, weight_decay = 0.1, 0.9, 1e-3
+
+    X, y = np.moveaxis(data.images / 255, -1, 1), data.labels  # (n, 3, height, width)
+    trainer = SGD(lr, momentum, weight_decay)
+    wanted = train_step(weights, X, y, trainer)
+
+    devices = [backend.devices.cpu()]
+    net = backend.resnet.resnet18(2, num_channels=16)
+    backend.weights.set_weights(net, weights)
+    X = backend.transforms.to_float(backend.transforms.from_images(data.images, devices[0]))
+    y = backend.devices.from_numpy(data.labels, devices[0])
+    trainer = backend.trainer.sgd(net, lr, momentum, weight_decay)
+    loss = backend.trainer.cross_entropy()
+    l, correct = backend.trainer.train_batch_ch13(net, X, y, loss, trainer, devices)
+
+    assert float(l) == pytest.approx(wanted.loss, rel=1e-5)
+    assert int(correct) == wanted.correct
+    for name, weight in backend.weights.get_weights(net).items():
+        if not is_buffer(name):
+            np.testing.assert_allclose(weight, wanted.weights[name], atol=1e-5, err_msg=name)
 
 
 def test_training_learns(backend):

@@ -34,6 +34,7 @@ from common.augmentation.operations import (
 )
 from common.errors import UserError
 from common.interface import Backend
+from common.reference import transforms as reference
 
 MEAN, STD = np.array(CIFAR10_NORMALIZE.mean), np.array(CIFAR10_NORMALIZE.std)
 NORMALIZED_ERROR = 1e-6  # in deviations, of 2.8 at most: 3.6e-7 measured, with a margin of three
@@ -82,6 +83,22 @@ def pillow(images: np.ndarray, enhance, factors: np.ndarray) -> np.ndarray:
 
 def levels_apart(a: np.ndarray, b: np.ndarray) -> int:
     return int(np.abs(a.astype(int) - b.astype(int)).max())
+
+
+@pytest.mark.parametrize("name", gallery((12, 10)))
+def test_the_operations_are_the_reference_s(backend, batch, images, name):
+    """Each augmentation of the chapter twice: in the reference, and in the tab."""
+    augs = gallery((12, 10))[name]
+    decisions = decide(augs, np.arange(len(images)), 0, 0, images.shape[1:3])
+
+    X = np.moveaxis(images / 255, -1, 1)  # (n, 3, height, width)
+    wanted = reference.augment(X, decisions)
+
+    X = backend.transforms.to_float(backend.transforms.from_images(images, backend.devices.cpu()))
+    found = backend.transforms.augment_to_float(X, decisions)
+
+    wanted = np.moveaxis(wanted, 1, -1)
+    np.testing.assert_allclose(batch.image_floats(found), wanted, atol=FLOAT_ERROR)
 
 
 def test_images_come_back_as_they_went_in(backend, batch, images):

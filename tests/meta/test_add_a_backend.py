@@ -132,8 +132,8 @@ def test_the_tab_is_narrow_enough_to_stand_beside_the_others():
     assert max(map(len, lines)) < 80
 
 
-def test_the_tab_shares_no_more_with_the_arbiter_than_the_page_says():
-    """Else parity would hold the arbiter against itself: its network and its loop are not used."""
+def test_the_tab_shares_no_more_with_the_reference_than_the_page_says():
+    """Else parity would hold the reference against itself: its network and its loop are not used."""
     used = set()
     for path in TAB.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -165,7 +165,7 @@ def test_the_numpy_tab_gives_the_same_augmented_pixels_as_the_other_backends(bac
         X = tab.devices.to_numpy(tab.transforms.augment_to_float(levels, decisions))
         found.append(np.moveaxis(X, -1, 1) if tab.devices.image_layout == "NHWC" else X)
     assert found[0].shape == found[1].shape
-    # 4e-6 is ten times the most that a backend differs from the arbiter by: docs/parity.md, transforms.
+    # 4e-6 is ten times the most that a backend differs from the reference by: docs/parity.md, transforms.
     np.testing.assert_allclose(found[0], found[1], atol=4e-6)
     assert np.ptp(found[0]) > 0.5
 

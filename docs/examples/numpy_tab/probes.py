@@ -11,7 +11,7 @@ from .resnet import layers_by_name
 from .trainer import backpropagate, predict
 from .weights import arrays_by_name
 
-CONVENTIONS = ALIGNED  # nothing differs: it is made of the arbiter
+CONVENTIONS = ALIGNED  # nothing differs: it is made of the reference
 labels_first = False  # in the framework's losses, before the logits
 
 
