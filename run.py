@@ -15,7 +15,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    name, config = cli.parse(arguments, list(backends.FRAMEWORKS))
+    name, config = cli.parse(arguments, backends.FRAMEWORKS)
     chosen = getattr(config, "backend", "")
     names = cli.backend_names(chosen, list(backends.FRAMEWORKS)) if chosen else []
     backends.require(names)

@@ -27,6 +27,7 @@ from common.config import (
     flag_of,
 )
 from common.errors import UserError
+from common.interface import Framework
 
 DESCRIPTION = (
     "Two chapters of Dive into Deep Learning, image augmentation and Kaggle CIFAR-10, "
@@ -124,7 +125,7 @@ COMMANDS = {
 }
 
 
-def parse(arguments: Sequence[str], backends: Sequence[str]) -> tuple[str, Any]:
+def parse(arguments: Sequence[str], frameworks: Mapping[str, Framework]) -> tuple[str, Any]:
     """Read a command line; return the command's name and its options, an instance of the class in `COMMANDS`.
 
     Without a command it is ``train``. ``--help``, ``--version`` and an empty command line print and exit. Raises
@@ -132,7 +133,7 @@ def parse(arguments: Sequence[str], backends: Sequence[str]) -> tuple[str, Any]:
     """
     arguments = list(arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(_help(backends))
+        print(_help(frameworks))
         raise SystemExit
     if arguments[0] == "--version":
         print(f"three-tabs {_version()}")
@@ -142,7 +143,7 @@ def parse(arguments: Sequence[str], backends: Sequence[str]) -> tuple[str, Any]:
         raise UserError(
             f"unknown command '{name}'{_nearest(name, COMMANDS)}; see python run.py --help"
         )
-    parser = _Parser(name, COMMANDS[name], backends)
+    parser = _Parser(name, COMMANDS[name], frameworks)
     return name, _configure(name, parser.values(arguments))
 
 
@@ -197,7 +198,7 @@ def _replaced(config: Any, values: Mapping[str, Any]) -> Any:
 class _Parser(argparse.ArgumentParser):
     """The parser of one command. Reports a wrong option as one line, like every other user error."""
 
-    def __init__(self, name: str, command: Command, backends: Sequence[str]) -> None:
+    def __init__(self, name: str, command: Command, frameworks: Mapping[str, Framework]) -> None:
         super().__init__(
             prog=f"python run.py {name}",
             description=textwrap.fill(command.description, WIDTH),
@@ -208,7 +209,12 @@ class _Parser(argparse.ArgumentParser):
         )
         self.flags = ["--help"]
         self.groups = {"": self} | {group: self.add_argument_group(group) for group in GROUPS}
-        self.words = {"backends": ", ".join(backends), "augmentations": ",".join(OPERATIONS)}
+        suffixes = [suffix for framework in frameworks.values() for suffix in framework.suffixes]
+        self.words = {
+            "backends": ", ".join(frameworks),
+            "suffixes": ", ".join(suffixes),
+            "augmentations": ",".join(OPERATIONS),
+        }
         self.command = command
         self._add_options(command.config)
 
@@ -289,11 +295,11 @@ def _nearest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
-def _help(backends: Sequence[str]) -> str:
+def _help(frameworks: Mapping[str, Framework]) -> str:
     """Return the commands, and the options of the main job: whoever asks for help wants them too."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
-    train = _Parser("train", COMMANDS["train"], backends)
+    train = _Parser("train", COMMANDS["train"], frameworks)
     return "\n".join(
         [
             "usage: python run.py [COMMAND] [OPTIONS]\n",

@@ -131,7 +131,7 @@ class WithWeights(Options):
 
     weights: Path | None = option(
         None,
-        "a file of weights: .safetensors, .pt, .pth, .params or .weights.h5, of any framework",
+        "a file of weights: .safetensors, or of any framework's own kind ({suffixes})",
         DATA,
         metavar="FILE",
         default_words="drawn from the seed",

@@ -52,8 +52,10 @@ def check_backend(
     An exception ends the checks; the results before it are kept. ``extent`` is that of ``config`` unless given. Raises
     UserError for settings that cannot work here.
     """
-    # TensorFlow warns about batches of many shapes, which the checks use on purpose.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    for (
+        package
+    ) in backend.packages:  # TensorFlow warns of batches of many shapes: they are on purpose
+        logging.getLogger(package).setLevel(logging.ERROR)
     console, began = make_console(), time.perf_counter()
     configuration = backend.devices.describe(
         [backend.devices.cpu()], config.precision, config.compile

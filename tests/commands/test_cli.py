@@ -7,15 +7,16 @@ from typing import get_type_hints
 
 import pytest
 
+from backends import FRAMEWORKS
 from common import cli
 from common.config import GROUPS, KAGGLE_PRESETS, PRESETS, ConvertConfig, PredictConfig, plain
 from common.errors import UserError
 
-BACKENDS = ["pytorch", "mxnet", "tensorflow"]
+BACKENDS = list(FRAMEWORKS)
 
 
 def parse(text: str):
-    return cli.parse(text.split(), BACKENDS)
+    return cli.parse(text.split(), FRAMEWORKS)
 
 
 def config_of(text: str):

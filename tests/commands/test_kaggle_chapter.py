@@ -52,7 +52,7 @@ def competition(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(arguments: list[str]) -> None:
-    _, config = cli.parse(arguments, list(backends.FRAMEWORKS))
+    _, config = cli.parse(arguments, backends.FRAMEWORKS)
     assert kaggle.run(config, backends) == 0
 
 
@@ -380,7 +380,7 @@ def test_ctrl_c_keeps_the_epochs_and_the_validation_so_far_and_says_where(
 
 
 def config_of(text: str) -> KaggleConfig:
-    return cli.parse(["kaggle", *text.split()], ["pytorch"])[1]
+    return cli.parse(["kaggle", *text.split()], backends.FRAMEWORKS)[1]
 
 
 def test_the_demo_has_the_book_s_numbers_for_the_mean_of_the_losses():

@@ -94,7 +94,9 @@ def reported(tmp_path, monkeypatch) -> tuple[Path, str]:
     folder = RunFolder(tmp_path / "out", "")
     for number, name in enumerate("abc"):
         leave_run(folder.path / name, name, ids, number)
-    _, config = cli.parse(["kaggle", "--backend", "all", "--data-dir", str(data_dir)], NAMES)
+    _, config = cli.parse(
+        ["kaggle", "--backend", "all", "--data-dir", str(data_dir)], backends.FRAMEWORKS
+    )
     out = io.StringIO()
     frameworks = {name: Framework(name, name, (name,)) for name in "abc"}
     console = Console(file=out, width=120)
@@ -168,7 +170,7 @@ def test_the_curves_are_those_of_the_training_that_is_validated(tmp_path, monkey
     )
     epoch = {"split": "train", "train_loss": 2.0, "train_acc": 0.25, "valid_acc": 0.5}
     later = {"split": "train_valid", "train_loss": 1.0, "train_acc": 0.75}
-    _, config = cli.parse(["kaggle", "--backend", "all"], NAMES)
+    _, config = cli.parse(["kaggle", "--backend", "all"], backends.FRAMEWORKS)
     kaggle_side_by_side._draw_curves(tmp_path, {"a": {"epochs": [epoch, later]}}, {}, "d", config)
     assert drawn == [
         {"a": {"train loss": [2.0], "train accuracy": [0.25], "valid accuracy": [0.5]}}

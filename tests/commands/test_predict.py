@@ -246,7 +246,7 @@ def test_the_command_line_classifies_in_any_backend(weights_file, pictures, caps
 )
 def test_wrong_options_are_refused_in_one_line_that_names_them(options, words):
     with pytest.raises(UserError) as error:
-        cli.parse(["predict", *options.split()], list(FRAMEWORKS))
+        cli.parse(["predict", *options.split()], FRAMEWORKS)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
 

@@ -60,7 +60,7 @@ def check(name, config, folder):
     return 0
 
 if __name__ == "__main__":
-    _, config = cli.parse(sys.argv[1:], list(FRAMEWORKS))
+    _, config = cli.parse(sys.argv[1:], FRAMEWORKS)
     frameworks = {{name: FRAMEWORKS[name] for name in config.backend.split(",")}}
     sys.exit(parity.check_each(config, frameworks, check, ["absent"]))
 """
