@@ -61,11 +61,11 @@ def test_every_backend_passes_the_checks_where_it_is_compiled(backend, precision
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("kind", "precision"), [("float32", "fp32"), ("bfloat16", "bf16")])
-def test_every_backend_trains_freely_within_the_envelope(backend, kind, precision):
-    num_channels = NUM_CHANNELS[precision]
-    around = envelope(FREE_STEPS, kind=kind, num_channels=num_channels)
-    result, _ = free_running(Adapter(backend, kind, num_channels=num_channels), around)
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+def test_every_backend_trains_freely_within_the_envelope(backend, kind):
+    # With 16 channels so few ReLUs flip that the perturbed runs miss the first flip of a correct backend.
+    around = envelope(FREE_STEPS, kind=kind, num_channels=32)
+    result, _ = free_running(Adapter(backend, kind, num_channels=32), around)
     assert result.passed, result.sentence()
 
 

@@ -208,7 +208,7 @@ def test_pictures_of_another_shape_or_without_numbers_do_not_break_the_report(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_the_command_proves_every_installed_backend(tmp_path):
     for name in backends.FRAMEWORKS:
         load_or_skip(name)
