@@ -75,29 +75,40 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFrame
     return ByFramework(config, log)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def memory_is_given_back() -> Iterator[None]:
-    """Return a file's memory to the system: a process that runs the tests of many files stays small."""
-    yield
-    gc.collect()
-    if platform.libc_ver()[0] == "glibc":  # which keeps freed memory: see environment.prepare
-        ctypes.CDLL(None).malloc_trim(0)
+def resident_mib() -> int:
+    """Return how much memory this process has, 0 if the system is not Linux."""
+    pages = Path("/proc/self/statm")
+    return (
+        int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+        if pages.exists()
+        else 0
+    )
+
+
+@pytest.fixture(scope="session")
+def after_collection() -> list[int]:
+    """The memory of this process after the last garbage collection, in MiB."""
+    return [0]
 
 
 @pytest.fixture(autouse=True)
-def traced_steps_go() -> Iterator[None]:
-    """Let go of the networks and optimizers of TensorFlow's graphs, 100 MB each.
+def memory_is_given_back(after_collection: list[int]) -> Iterator[None]:
+    """Keep a process that runs many tests small.
 
-    Keras' optimizers sum gradients through a tf.custom_gradient. TensorFlow registers it with the graph that it is
-    traced in, and never removes it.
+    A network is a few objects of Python that refer to each other, and 45 MB: Python seldom looks for them. A step that
+    TensorFlow traces would stay for good with its network and optimizer: Keras' optimizers sum gradients through a
+    tf.custom_gradient, and TensorFlow never removes one that is registered in a graph.
     """
     yield
     if "tensorflow" in sys.modules:
         registry = sys.modules["tensorflow.python.framework.ops"].gradient_registry._registry
-        if traced := [name for name in registry if name.startswith("CustomGradient-")]:
-            for name in traced:
-                del registry[name]
-            gc.collect()
+        for name in [name for name in registry if name.startswith("CustomGradient-")]:
+            del registry[name]
+    if resident_mib() > after_collection[0] + 200:
+        gc.collect()
+        if platform.libc_ver()[0] == "glibc":  # which keeps freed memory: see environment.prepare
+            ctypes.CDLL(None).malloc_trim(0)
+        after_collection[0] = resident_mib()
 
 
 @pytest.fixture(params=list(backends.FRAMEWORKS), scope="session")
