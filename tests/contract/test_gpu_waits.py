@@ -1,5 +1,7 @@
 """An epoch in PyTorch does not make the host wait for the GPU: on tensors without values, and on a GPU where one is."""
 
+# ruff: noqa: E402
+
 import numpy as np
 import pytest
 from conftest import random_dataset, required
@@ -10,6 +12,10 @@ from common.metrics import Accumulator
 
 if not backends.installed("pytorch") and "pytorch" not in required():
     pytest.skip("torch is not installed", allow_module_level=True)
+
+backends.load(
+    "pytorch"
+)  # before PyTorch: its threads then sleep while they wait, in all tests of this process
 
 import torch
 from torch import nn
