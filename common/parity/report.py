@@ -12,6 +12,7 @@ from common.parity.data_checks import true_pictures
 from common.parity.figures import Styles
 from common.parity.free_running import Envelope
 from common.parity.results import BackendResults, by_check, number
+from common.parity.training_checks import recipes
 from common.system import environment
 from common.system.files import write_text
 
@@ -170,12 +171,11 @@ def _by_step(
             "band is what rounding alone does to the reference.</p>",
             _picture(figures.losses(around, results, styles), "losses of free-running training"),
         ]
-    for check in (
-        "free SGD: loss",
-        "free Adam: loss",
-        "locked SGD: weights",
-        "locked Adam: weights",
-    ):
+    names = [recipe.name for recipe in recipes(2)]
+    checks = [f"free {name}: loss" for name in names] + [
+        f"locked {name}: weights" for name in names
+    ]
+    for check in checks:
         parts += [
             _growth(results, styles, check, kind, "step", False) for kind in ("float64", "bfloat16")
         ]

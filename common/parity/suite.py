@@ -52,7 +52,7 @@ def run_checks(
     for adapter in (double, single):
         yield from model_checks(adapter, extent.model_size, seed)
     yield from _locked(double, extent.step_size, extent.locked_steps, seed)
-    for recipe in _recipes(extent.free_steps):
+    for recipe in training.recipes(extent.free_steps):
         yield from training.free_steps(double, recipe, extent.step_size, extent.free_steps, seed)
     yield from _locked(single, extent.step_size, extent.float32_steps, seed)
 
@@ -63,10 +63,5 @@ def _in_bfloat16(adapter: Adapter, extent: Extent, seed: int) -> Iterator[CheckR
 
 
 def _locked(adapter: Adapter, size: int, num_steps: int, seed: int) -> Iterator[CheckResult]:
-    for recipe in _recipes(num_steps):
+    for recipe in training.recipes(num_steps):
         yield from training.locked_steps(adapter, recipe, size, num_steps, seed)
-
-
-def _recipes(num_steps: int) -> tuple[training.Recipe, training.Recipe]:
-    """Return SGD and Adam, with a learning rate that falls after half of the steps."""
-    return training.sgd(num_steps // 2), training.adam(num_steps // 2)

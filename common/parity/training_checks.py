@@ -25,7 +25,7 @@ from common.parity.comparison import (
     size_in,
 )
 from common.parity.tolerances import tolerance
-from common.reference import SGD, Adam, Conventions, train_step
+from common.reference import SGD, Adam, Conventions, Optimizer, train_step
 from common.reference.resnet import before_batch_norm
 from common.reference.training import Step
 from common.weights.canonical import is_buffer
@@ -43,7 +43,7 @@ class Recipe:
 
     name: str
     lr: float
-    optimizer: Callable[[Conventions], SGD | Adam]  # the reference's
+    optimizer: Callable[[Conventions], Optimizer]  # the reference's
     trainer: Callable[[Adapter, Net], Trainer]
     drop: int
     amplifies_noise: bool
@@ -77,6 +77,11 @@ def adam(drop: int) -> Recipe:
         drop,
         amplifies_noise=True,
     )
+
+
+def recipes(num_steps: int) -> list[Recipe]:
+    """Return the recipe of every optimizer, with a learning rate that falls after half of the steps."""
+    return [recipe(num_steps // 2) for recipe in (sgd, adam)]
 
 
 def locked_steps(
@@ -121,7 +126,7 @@ def _taken(adapter: Adapter, net: Net, trainer: Trainer, batch: Batch) -> Step:
 
 
 def _reference_step(
-    weights: Arrays, batch: Batch, optimizer: SGD | Adam
+    weights: Arrays, batch: Batch, optimizer: Optimizer
 ) -> Callable[[Conventions], Step]:
     """Return a function that takes the reference's step under given conventions, once for each."""
 

@@ -5,7 +5,7 @@ and the formulas of the papers (tests/parity/test_reference.py).
 """
 
 from common.reference.conventions import ALIGNED, KNOWN_DIFFERENCES, Conventions, Difference
-from common.reference.optimizers import SGD, Adam, State
+from common.reference.optimizers import SGD, Adam, Optimizer, State
 from common.reference.resnet import forward, logits
 from common.reference.training import gradients, train_step
 
@@ -16,6 +16,7 @@ __all__ = [
     "Adam",
     "Conventions",
     "Difference",
+    "Optimizer",
     "State",
     "forward",
     "gradients",

@@ -99,6 +99,9 @@ class Adam:
         return new
 
 
+Optimizer = SGD | Adam
+
+
 def _numbers(array: Array, *numbers: float) -> tuple[Array, ...]:
     """Return numbers in the type of an array."""
     return tuple(array.dtype.type(number) for number in numbers)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from common.reference import layers, resnet
 from common.reference.conventions import ALIGNED, Conventions
 from common.reference.layers import Array
-from common.reference.optimizers import SGD, Adam, State
+from common.reference.optimizers import Optimizer, State
 
 Arrays = Mapping[str, Array]
 Labels = NDArray[np.int64]
@@ -40,7 +40,7 @@ def train_step(
     weights: Arrays,
     X: Array,
     y: Labels,
-    optimizer: Adam | SGD,
+    optimizer: Optimizer,
     conventions: Conventions = ALIGNED,
 ) -> Step:
     """Train on one batch (n, channels, height, width); the optimizer's state moves, ``weights`` stay."""
