@@ -1,4 +1,4 @@
-"""The frameworks: which there are, which are installed, and loading one."""
+"""One record for each framework; which are installed; loading one."""
 
 import platform
 import sys

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
+from itertools import takewhile
 from pathlib import Path
 from types import NoneType
 from typing import Any, NoReturn, get_args, get_type_hints
@@ -34,6 +35,8 @@ DESCRIPTION = (
     "on the framework you choose."
 )
 METAVARS = {int: "N", float: "X"}
+# Where only a competition has a folder.
+RENAMED = {"--data-dir": " (downloads and caches are kept in --cache-dir)"}
 WIDTH = 79  # columns of the help
 
 
@@ -50,9 +53,18 @@ class Command:
     presets: Mapping[str, RunConfig] | None = None
 
 
-# Of the options of a training, what drawing and evaluating take.
-SHOWN: tuple[str, ...] = ("backend", "preset", "name", "cache_dir", "image_size", "limit")
-SHOWN += ("pipeline", "device", "output")
+# The options of train that augment and evaluate share.
+SHARED = (
+    "backend",
+    "preset",
+    "name",
+    "cache_dir",
+    "image_size",
+    "limit",
+    "pipeline",
+    "device",
+    "output",
+)
 
 COMMANDS = {
     "train": Command(
@@ -67,7 +79,7 @@ COMMANDS = {
         "only draw the augmentations",
         "Draw what each augmentation makes of an example image.",
         "python run.py augment --backend mxnet --image photo.jpg",
-        only=(*SHOWN, "image", "seed"),
+        only=(*SHARED, "image", "seed"),
         presets=PRESETS,
     ),
     "evaluate": Command(
@@ -76,7 +88,7 @@ COMMANDS = {
         "Compute the test accuracy of the weights of any run, in any framework.",
         "python run.py evaluate --backend tensorflow --weights runs/NAME/weights.safetensors",
         required=("backend", "weights"),
-        only=(*SHOWN, "weights", "batch_size", "workers", "precision", "compile"),
+        only=(*SHARED, "weights", "batch_size", "workers", "precision", "compile"),
         presets=PRESETS,
     ),
     "kaggle": Command(
@@ -109,7 +121,7 @@ COMMANDS = {
         "convert weights between the frameworks' files",
         "Convert the weights of the book's ResNet-18, read the result back, and let both frameworks compute the same "
         "images: the file is kept only if they agree. The suffix tells the format: .safetensors (canonical; keeps "
-        "classes and data), .pt and .pth (a PyTorch state dict), .params (Gluon), .weights.h5 (Keras; keeps them too).",
+        "classes and data), or a framework's own: {suffixes}.",
         "python run.py convert old-0000.params weights.safetensors",
         required=(),
     ),
@@ -199,9 +211,15 @@ class _Parser(argparse.ArgumentParser):
     """The parser of one command. Reports a wrong option as one line, like every other user error."""
 
     def __init__(self, name: str, command: Command, frameworks: Mapping[str, Framework]) -> None:
+        suffixes = [suffix for framework in frameworks.values() for suffix in framework.suffixes]
+        words = {
+            "backends": ", ".join(frameworks),
+            "suffixes": ", ".join(suffixes),
+            "augmentations": ",".join(OPERATIONS),
+        }
         super().__init__(
             prog=f"python run.py {name}",
-            description=textwrap.fill(command.description, WIDTH),
+            description=textwrap.fill(command.description.format_map(words), WIDTH),
             epilog=f"example:\n  {command.example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
             argument_default=argparse.SUPPRESS,
@@ -209,12 +227,7 @@ class _Parser(argparse.ArgumentParser):
         )
         self.flags = ["--help"]
         self.groups = {"": self} | {group: self.add_argument_group(group) for group in GROUPS}
-        suffixes = [suffix for framework in frameworks.values() for suffix in framework.suffixes]
-        self.words = {
-            "backends": ", ".join(frameworks),
-            "suffixes": ", ".join(suffixes),
-            "augmentations": ",".join(OPERATIONS),
-        }
+        self.words = words
         self.command = command
         self._add_options(command.config)
 
@@ -260,10 +273,12 @@ class _Parser(argparse.ArgumentParser):
 
     def values(self, arguments: Sequence[str]) -> dict[str, Any]:
         """Return the values that were given, by the names of their fields."""
-        for word in arguments:
+        for word in takewhile(lambda word: word != "--", arguments):
             flag = word.partition("=")[0]
-            if word.startswith("--") and flag not in ("--", *self.flags):
-                self.error(f"unknown option {flag}{_nearest(flag, self.flags)}")
+            if word.startswith("--") and flag not in self.flags:
+                self.error(
+                    f"unknown option {flag}{RENAMED.get(flag) or _nearest(flag, self.flags)}"
+                )
         found = vars(self.parse_args(arguments))
         if "limit" in found:
             limit = found["limit"]
@@ -291,7 +306,7 @@ def _value(config: Any, name: str) -> Any:
 
 
 def _nearest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    near = get_close_matches(word, known, 1)
+    near = get_close_matches(word, known, 1, cutoff=0.75)
     return f" (did you mean {near[0]}?)" if near else ""
 
 
@@ -306,7 +321,7 @@ def _help(frameworks: Mapping[str, Framework]) -> str:
             f"{textwrap.fill(DESCRIPTION, WIDTH)}\n",
             "commands (without one: train):",
             *lines,
-            "\npython run.py COMMAND --help shows the options of a command; python run.py --version the version.\n",
+            "\npython run.py COMMAND --help shows the options of a command.\n",
             f"The options of train:\n\n{train.format_help()}",
         ]
     )

@@ -122,7 +122,7 @@ class Computing(Options):
 class Seeded(Options):
     """Where the random decisions come from."""
 
-    seed: int = option(0, "of the weights, the order and the augmentation", TRAINING, SEEDS)
+    seed: int = option(0, "where all random numbers start", TRAINING, SEEDS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +143,11 @@ class WithOutput(Options):
     """Where the results go."""
 
     output: Path | None = option(
-        None, "the run folder", OUTPUT, metavar="DIR", default_words="a new one under runs/"
+        None,
+        "the folder for the results",
+        OUTPUT,
+        metavar="DIR",
+        default_words="a new one under runs/",
     )
 
 
@@ -158,7 +162,9 @@ class RunConfig(WithOutput, Seeded, Computing, OnDevice, OnBackends):
         choices=PIPELINES,
     )
     batch_size: int = option(256, "images in a step", TRAINING, AT_LEAST_1)
-    num_epochs: int = option(10, "passes over the images", TRAINING, AT_LEAST_1, flag="--epochs")
+    num_epochs: int = option(
+        10, "passes over the images, in each training", TRAINING, AT_LEAST_1, flag="--epochs"
+    )
     workers: int | None = option(
         None,
         "worker processes of the native loader",
@@ -246,8 +252,9 @@ class TrainConfig(WithWeights, RunConfig):
             return
         if self.augment == "none":
             raise UserError("--compare-augmentation compares none with --augment: give it a list")
-        if self.all_seeds[-1] > MAX_SEED:
-            raise UserError(f"--seed {self.seed} leaves no room for {len(self.all_seeds)} seeds")
+        count = self.seeds or NUM_COMPARED_SEEDS
+        if self.seed + count - 1 > MAX_SEED:
+            raise UserError(f"--seed {self.seed} leaves no room for {count} seeds")
 
     @property
     def all_seeds(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""The messages that a user is meant to read: the error that ends a run, the notice that does not, and their words."""
+"""UserError, UserNotice, and the functions that format their messages."""
 
 from collections.abc import Iterable
 

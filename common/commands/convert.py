@@ -105,12 +105,12 @@ def _prove(stored: Stored, path: Path, metadata: dict[str, str], backends: Backe
     changed = [n for n, w in stored.weights.items() if w.tobytes() != written.weights[n].tobytes()]
     if changed or written.metadata != metadata:
         raise UserError(
-            f"not converted: these did not come back as they were: {changed or 'metadata'}"
+            f"not converted: changed when the file was read back: {changed or 'metadata'}"
         )
     lines = [f"read back: all {len(stored.weights)} arrays are the same to the bit"]
     if not any(backend_of(file.path, backends) for file in (stored, written)):
         # NumPy would compute the same arrays twice.
-        return [*lines, "not proven by a framework: none that could load either file is here"]
+        return [*lines, "not checked by a framework: none that loads these files is installed"]
     images, what = proof_images(stored.in_channels)
     first, first_by = logits(stored, images, backends)
     second, second_by = logits(written, images, backends)

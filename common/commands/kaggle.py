@@ -73,7 +73,7 @@ def run(config: KaggleConfig, registry: Registry) -> int:
 
 
 def _validate(session: Session) -> dict[str, Any]:
-    """Train on a part of the labelled images and validate on the others; return what it came to."""
+    """Train on a part of the labelled images and validate on the others; return the results."""
     train, valid = _load_split(session, "train"), _load_split(session, "valid")
     _draw_augmentations(session, train)
     valid_iter = _test_batches(session, valid)
@@ -225,7 +225,7 @@ def _print_classes(console: Console, confusion: Confusion) -> None:
 
 
 def _predict_and_submit(session: Session, net: Net) -> dict[str, Any]:
-    """Predict the labels of the test images and write the submission; return what it came to."""
+    """Predict the labels of the test images and write the submission; return the results."""
     test, console = session.test, session.console
     timer = Timer()
     labels, first = _predict(session, net)

@@ -63,7 +63,7 @@ def begin(config: KaggleConfig, backend: Backend) -> Session:
     """Check what can be checked, sort the files, look at all of them, then say what will run."""
     console = make_console()
     devices = backend.devices.get_devices(config.device)
-    # Reading settings raises for those that cannot work, before anything is written.
+    # Fail early: `describe` raises UserError for settings that cannot work here.
     backend.devices.describe(devices, config.precision, config.compile)
     check_output(config.output)
     if config.data_dir is None:

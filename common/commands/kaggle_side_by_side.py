@@ -151,7 +151,7 @@ def _table(console: Console, config: KaggleConfig, results: Results) -> Table:
 
 
 def _add_classes(table: Table, results: Results) -> None:
-    """Add the validation accuracy of each class, of many classes the ten on which the backends part most."""
+    """Add the validation accuracy of each class; of many classes, only the ten whose accuracies differ most."""
     by_class = [result["validation"]["per_class"] for result in results.values()]
     names = list(by_class[0])
     if len(names) > MOST_LINES:

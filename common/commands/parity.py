@@ -52,10 +52,8 @@ def check_backend(
     An exception ends the checks; the results before it are kept. ``extent`` is that of ``config`` unless given. Raises
     UserError for settings that cannot work here.
     """
-    for (
-        package
-    ) in backend.packages:  # TensorFlow warns of batches of many shapes: they are on purpose
-        logging.getLogger(package).setLevel(logging.ERROR)
+    # Frameworks that compile warn about batches of many shapes, which the checks use on purpose.
+    logging.getLogger(backend.packages[0]).setLevel(logging.ERROR)
     console, began = make_console(), time.perf_counter()
     configuration = backend.devices.describe(
         [backend.devices.cpu()], config.precision, config.compile
@@ -215,7 +213,10 @@ def _report(
     for result in results:
         if result.declared:
             names = ", ".join(line.partition(":")[0] for line in result.declared)
-            console.print(f"{result.backend} declares, and is held to: {names}", soft_wrap=True)
+            console.print(
+                f"{result.backend} declares these differences, which the reference follows: {names}",
+                soft_wrap=True,
+            )
         for line in result.diagnosis():
             console.print(line, style="bold", soft_wrap=True)
     if all(result.passed for result in results):

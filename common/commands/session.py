@@ -1,4 +1,4 @@
-"""What `train`, `augment` and `evaluate` share: they check, load and say what will run, and keep what comes of it."""
+"""What `train`, `augment` and `evaluate` share: checks, loading, the description of the run, its folder."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -68,7 +68,7 @@ def session_of(command: str, config: TrainConfig, registry: Registry) -> Iterato
     backend.devices.describe(devices, config.precision, config.compile)
     parse_augmentations(config.augment, (config.data.image_size, config.data.image_size))
     check_output(config.output)
-    if config.image is not None:
+    if config.image is not None:  # fail early: it is drawn after the data has been loaded
         read_image(config.image, LONGEST_SIDE)
     data = load_data(
         config.data.name,

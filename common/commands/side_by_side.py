@@ -64,20 +64,22 @@ def run(
 ) -> int:
     """Run ``script`` with ``arguments`` once for each backend, compare the results, and return the exit code.
 
-    The first backend that fails ends it all, with its exit code. Raises UserError for an output that cannot be written.
+    The first backend that fails ends it all, with its exit code, unless the command leaves nothing to compare: then all
+    run, and the largest exit code counts. Raises UserError for an output that cannot be written.
     Ctrl-C stops the running backend and passes on as a KeyboardInterrupt that says what was kept.
     """
-    console, finished = make_console(), list[str]()
+    console, finished, worst = make_console(), list[str](), 0
     with _folder_for(command, config) as folder:
         try:
             for number, name in enumerate(names, start=1):
                 gap = "" if number == 1 else "\n"
                 console.print(f"{gap}{name}, {number} of {len(names)}", style="bold")
-                # The last of two options holds.
                 own = ["--backend", name]
                 own += ["--output", str(folder.path / name)] if folder else []
-                code = run_process([sys.executable, str(script), *arguments, *own])
-                if code:
+                code = run_process([sys.executable, str(script), *with_options(arguments, own)])
+                if code and folder is None:  # such as an image that cannot be read
+                    worst = max(worst, code if code > 0 else 128 - code)
+                elif code:
                     kept = f"{name} {_failure(code)}; {_kept(finished, folder)}"
                     print(f"error: {kept}", file=sys.stderr)
                     return code if code > 0 else 128 - code
@@ -91,7 +93,13 @@ def run(
                 console.print(f"results in {folder.path}", soft_wrap=True)
         except KeyboardInterrupt as interrupt:
             raise KeyboardInterrupt(f"interrupted: {_kept(finished, folder)}") from interrupt
-    return 0
+    return worst
+
+
+def with_options(arguments: Sequence[str], options: Sequence[str]) -> list[str]:
+    """Return a command line with more options, of which the last ones hold: before ``--``, which ends the options."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return [*arguments[:end], *options, *arguments[end:]]
 
 
 @contextmanager

@@ -125,7 +125,7 @@ def compare(session: Session) -> None:
                 config, augment=augment, seed=seed, compare_augmentation=False, seeds=None
             )
             one = train(session, own, f"{augment}, seed {seed}:")
-            trained.append(replace(one, weights={}))  # 45 MB each, and not looked at
+            trained.append(replace(one, weights={}))  # 45 MB each, and not used
     report_comparison(session, runs)
 
 

@@ -29,8 +29,8 @@ def load_with_weights(
     reader = reader_of(path, registry.FRAMEWORKS.values())
     if reader and not registry.installed(reader.name):
         raise UserError(
-            f"{path} can only be read by {reader.name}, which is not installed here: where it is, "
-            f"python run.py convert {path} weights.safetensors makes a file that every backend reads"
+            f"{path} can only be read by {reader.name}, which is not installed: install it, or where it is "
+            f"installed run python run.py convert {path} weights.safetensors, for a file that every backend reads"
         )
     readers = [reader.name] if reader else []
     loaded = registry.load_several([name, *readers], precision=precision)

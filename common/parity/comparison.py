@@ -49,7 +49,7 @@ class CheckResult:
     """
 
     check: str
-    kind: str  # float32, float64 or uint8
+    kind: str  # float32, float64, bfloat16 or uint8
     differences: tuple[Difference, ...]
     tolerance: Tolerance
     cause: str | None = None

@@ -66,7 +66,7 @@ class Stored:
         self.check_rgb()
         if self.num_classes != len(classes):
             raise UserError(
-                f"{self.path} tells {self.num_classes} classes apart; {name} has {len(classes)}"
+                f"{self.path} has {self.num_classes} classes; {name} has {len(classes)}"
             )
         for i, (own, other) in enumerate(zip(self.classes or classes, classes, strict=True)):
             if own != other:
@@ -83,9 +83,7 @@ class Stored:
         if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
             raise UserError(f"{self.path}: its metadata hold no list of classes")
         if len(classes) != self.num_classes:
-            raise UserError(
-                f"{self.path} names {len(classes)} classes and tells {self.num_classes} apart"
-            )
+            raise UserError(f"{self.path} names {len(classes)} classes and has {self.num_classes}")
         return classes
 
     @property

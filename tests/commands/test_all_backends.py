@@ -56,6 +56,14 @@ def test_predict_takes_several_backends_and_needs_no_folder(stand_ins):
     ]
 
 
+def test_an_image_that_cannot_be_read_stops_no_other_backend(stand_ins):
+    failing = "sys.exit(2 if name == 'a' else 0)"
+    process = stand_ins.without_folder("predict", "--weights", "w", "--", "--cat.png", end=failing)
+    code, out, _ = finish(process)
+    assert code == 2
+    assert "c, 3 of 3" in out
+
+
 def test_evaluate_compares_the_accuracies_of_one_file_of_weights(stand_ins):
     body = 'write("summary.json", {"test_acc": "abc".index(name) / 10})\n'
     code, out, err = finish(stand_ins(body, "evaluate", "--weights", "w"))
@@ -282,10 +290,14 @@ class StandIns:
         self.processes.append(process)
         return process
 
-    def without_folder(self, *arguments: str) -> subprocess.Popen[str]:
+    def without_folder(self, *arguments: str, end: str = "") -> subprocess.Popen[str]:
         """Start a command that has no run folder."""
-        self.script.write_text('import sys\nprint("I am", sys.argv[-1])\n')
-        words = [*arguments, "--backend", "all"]
+        self.script.write_text(
+            "import sys\nbackends = zip(sys.argv, sys.argv[1:])\n"
+            "name = [name for option, name in backends if option == '--backend'][-1]\n"
+            f"print('I am', name)\n{end}\n"
+        )
+        words = [arguments[0], "--backend", "all", *arguments[1:]]
         process = subprocess.Popen(
             [sys.executable, "-c", DRIVER, str(self.script), *words],
             cwd=ROOT,

@@ -117,6 +117,12 @@ def test_predict_takes_weights_and_images():
             parse(wrong)
 
 
+def test_names_after_two_dashes_are_no_options():
+    assert config_of("predict --backend mxnet --weights w.pt -- --a.png").images == (
+        Path("--a.png"),
+    )
+
+
 def test_convert_takes_two_files_and_no_backend():
     expected = ConvertConfig(source=Path("a.pt"), target=Path("b.params"), force=True)
     assert parse("convert a.pt b.params --force") == ("convert", expected)
@@ -178,6 +184,8 @@ def test_presets_are_whole():
         ("--batch_size=3", "unknown option --batch_size (did you mean --batch-size?)"),
         ("--compare-augmentation --augment none", "--augment"),
         ("--compare-augmentation --seed 4294967295 --seeds 2", "--seed 4294967295"),
+        ("--data-dir d", "--cache-dir"),
+        ("--compare-augmentation --seeds 99999999999999", "leaves no room"),
         ("more", "more"),
     ],
 )

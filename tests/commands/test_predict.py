@@ -1,4 +1,4 @@
-"""Image files classified with the weights of a run: the same answer in every backend, and the arbiter's."""
+"""Image files classified with the weights of a run: the same answer in every backend, and the reference's."""
 
 import json
 from pathlib import Path
@@ -49,7 +49,7 @@ def pictures(tmp_path_factory) -> list[Path]:
 
 
 def logits(weights: Weights, images: np.ndarray, normalized: bool = True) -> np.ndarray:
-    """The arbiter's, (n, 3)."""
+    """The reference's, (n, 3)."""
     X = np.moveaxis(images / 255, -1, 1)
     if normalized:
         mean, std = (np.array(v)[:, None, None] for v in (MEAN, STD))
@@ -58,7 +58,7 @@ def logits(weights: Weights, images: np.ndarray, normalized: bool = True) -> np.
 
 
 def expected(images: np.ndarray, normalized: bool = True) -> np.ndarray:
-    """The arbiter's softmax, (n, 3)."""
+    """The reference's softmax, (n, 3)."""
     y_hat = logits(filled_weights(3), images, normalized)
     exps = np.exp(y_hat - y_hat.max(axis=1, keepdims=True))
     return exps / exps.sum(axis=1, keepdims=True)
@@ -78,7 +78,7 @@ def classify(backend, weights: Path, images: list[Path], capsys, **options) -> t
     return code, out, err
 
 
-def test_every_backend_gives_the_arbiter_s_class_and_probability(
+def test_every_backend_gives_the_reference_s_class_and_probability(
     backend, weights_file, pictures, capsys
 ):
     code, out, err = classify(backend, weights_file, pictures, capsys)
@@ -92,7 +92,7 @@ def test_every_backend_gives_the_arbiter_s_class_and_probability(
         assert float(milliseconds) > 0
 
 
-def test_probabilities_are_the_arbiter_s_to_float32(backend):
+def test_probabilities_are_the_reference_s_to_float32(backend):
     image = random_dataset(1, 6, size=16).images
     net = backend.resnet.resnet18(3)
     backend.weights.set_weights(net, filled_weights(3))
@@ -200,7 +200,7 @@ def test_evaluating_weights_that_have_learnt_from_normalized_images_normalizes(t
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("classes", '["a", "b"]', "names 2 classes and tells 3 apart"),
+        ("classes", '["a", "b"]', "names 2 classes and has 3"),
         ("classes", '"abc"', "no list of classes"),
         ("classes", "[1, 2, 3]", "no list of classes"),
         ("image_size", '"large"', "no size of images"),

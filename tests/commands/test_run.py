@@ -441,7 +441,7 @@ def test_a_last_batch_of_one_image_of_8_x_8_is_refused(command, tmp_path):
 @pytest.mark.parametrize(
     ("num_classes", "in_channels", "metadata", "words"),
     [
-        (3, 3, {}, ["tells 3 classes apart", "has 2"]),
+        (3, 3, {}, ["has 3 classes", "has 2"]),
         (2, 1, {}, ["images of 1 channels", "have 3"]),
         (2, 3, {"classes": '["cat", "dog"]'}, ["calls class 0 cat", "calls it bright"]),
         (2, 3, {"classes": '["\\u001b[31m\\n", "a"]'}, ["\\x1b[31m\\n"]),

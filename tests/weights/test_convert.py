@@ -85,7 +85,7 @@ def test_every_kind_becomes_every_kind_to_the_bit(
     out = capsys.readouterr().out
     assert "all 110 arrays are the same to the bit" in out
     if source == target == ".safetensors":
-        assert "not proven by a framework" in out
+        assert "not checked by a framework" in out
     else:
         assert f": {KINDS[source]}, then {KINDS[target]}\n" in out
     assert (f"not in {path}" in out) == (source in HOLDS_METADATA and not kept)
@@ -202,7 +202,7 @@ def test_a_changed_bit_is_refused_by_name_and_the_old_file_stays(
     path = tmp_path / "out.params"
     path.write_bytes(b"before")
     write_wrong(monkeypatch, lambda w: w | {"bn.bias": np.nextafter(w["bn.bias"], np.float32(9))})
-    with pytest.raises(UserError, match=r"did not come back as they were: \['bn\.bias'\]"):
+    with pytest.raises(UserError, match=r"changed when the file was read back: \['bn\.bias'\]"):
         convert(files[".pt"], path, loaded)
     assert path.read_bytes() == b"before"
     assert [file.name for file in tmp_path.iterdir()] == ["out.params"]
@@ -212,7 +212,7 @@ def test_a_failed_conversion_leaves_no_folder(source, tmp_path, monkeypatch):
     (tmp_path / "there").mkdir()
     write_wrong(monkeypatch, lambda w: w | {"bn.bias": w["bn.bias"] + 1})
     for out in ("new/newer/out.params", "there/new/out.params"):
-        with pytest.raises(UserError, match="did not come back"):
+        with pytest.raises(UserError, match="changed when the file was read back"):
             convert(source, tmp_path / out, {})
     assert sorted(file.name for file in tmp_path.rglob("*")) == ["in.safetensors", "there"]
 
@@ -296,7 +296,7 @@ def test_a_framework_that_only_the_proof_wants_may_be_missing(
         code = run.main(["convert", str(source), str(tmp_path / "out.params")])
     out, err = capsys.readouterr()
     assert code == 0, err
-    assert "not proven by a framework" in out
+    assert "not checked by a framework" in out
     assert "computed" not in out
     assert "--extra pytorch" in refused(capsys, source, tmp_path / "out.pt")
     assert not (tmp_path / "out.pt").exists()
