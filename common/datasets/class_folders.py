@@ -3,8 +3,10 @@
 Images are links to the originals where the file system has them, so they cost no space.
 """
 
+import filecmp
 import os
 import shutil
+import stat
 import sys
 import warnings
 from collections import Counter
@@ -15,7 +17,7 @@ from typing import TypeAlias
 
 from common.datasets.images import image_extensions
 from common.drawing.progress import counting
-from common.errors import UserError, UserNotice, listed
+from common.errors import UserError, UserNotice, listed, raise_problems
 from common.system.files import DISK_FULL, free_name, writing
 
 Classes: TypeAlias = Mapping[str, Sequence[str]]  # {class: names of files}
@@ -34,19 +36,16 @@ def arrange(source: Path, root: Path, plan: Plan) -> Counter[str]:
     a `UserNotice`. Processes that sort into the same ``root`` wait for each other.
 
     Returns how many files were in place already, hard links, symbolic links and copies. Raises UserError when the disk
-    is full, when ``root`` cannot be written, and when a link makes one of ``root`` and ``source`` part of the other.
+    is full and when ``root`` cannot be written. Raises it before anything is changed when a link makes one of ``root``
+    and ``source`` part of the other, or stands in the place of a split or class folder.
     """
     total = _size(plan)
     with counting(f"sorting {source}", total, "files") as advance, writing(root):
-        base, real = root.resolve(), source.resolve()
-        if base == real or base in real.parents or real in base.parents:
-            raise UserError(
-                f"{root} and {source} lead into each other: remove the link between them"
-            )
+        raise_problems(str(root), _link_problems(source, root, plan))
         if not root.is_dir():
             root.mkdir(parents=True, exist_ok=True)
         with _alone_in(root):
-            _remove_temporary(root, plan)  # what a killed process left
+            _remove_temporary(source, root, plan)  # what a killed process left
             missing = {s: c for s, c in plan.items() if not _is_sorted(source, root / s, c)}
             kept = total - _size(missing)
             advance(kept)
@@ -58,12 +57,25 @@ def arrange(source: Path, root: Path, plan: Plan) -> Counter[str]:
                 if missing:
                     _replace(root, list(missing))
             finally:
-                _remove_temporary(root, plan)
+                _remove_temporary(source, root, plan)
     return placed
 
 
 def _size(plan: Plan) -> int:
     return sum(len(names) for classes in plan.values() for names in classes.values())
+
+
+def _link_problems(source: Path, root: Path, plan: Plan) -> list[str]:
+    """Return what is wrong with links: they lead into the originals, or would be removed as old splits."""
+    base, real = root.resolve(), source.resolve()
+    if base == real or base in real.parents or real in base.parents:
+        return [f"{root} and {source} lead into each other: remove the link between them"]
+    splits = [root / split for split in plan]
+    inner = [p for s in splits if s.is_dir() and not s.is_symlink() for p in sorted(s.iterdir())]
+    # A link that leads nowhere may lead to a disk that is not mounted.
+    links = [str(p) for p in (*splits, *inner) if p.is_symlink() and not p.is_file()]
+    way_out = f"remove the links; to sort onto another disk, let {root} be a link to a folder there"
+    return [f"links in the place of folders, {listed(links)}: {way_out}"] if links else []
 
 
 @contextmanager
@@ -88,12 +100,10 @@ def _alone_in(root: Path) -> Iterator[None]:
 
 def _is_sorted(source: Path, folder: Path, classes: Classes) -> bool:
     """Return whether the class folders in ``folder`` hold just these images."""
-    if folder.is_symlink() or not folder.is_dir():
+    if not folder.is_dir():
         return False
     found = {}
     for inner in filter(Path.is_dir, folder.iterdir()):
-        if inner.is_symlink():  # perhaps to the originals
-            return False
         if names := {entry.name for entry in os.scandir(inner) if _is_image_file(entry)}:
             found[inner.name] = names
     return found == {label: set(names) for label, names in classes.items()} and all(
@@ -167,7 +177,7 @@ def _unless_refused(source: str) -> Iterator[None]:
 
 def _replace(root: Path, splits: list[str]) -> None:
     """Put the new splits in the places of the old ones, of which none is left when the first new one comes."""
-    (root / OLD).mkdir()
+    (root / OLD).mkdir(exist_ok=True)  # may hold splits that are not in the plan
     for split in splits:
         if os.path.lexists(root / split):
             (root / split).rename(root / OLD / split)
@@ -175,30 +185,65 @@ def _replace(root: Path, splits: list[str]) -> None:
         (root / NEW / split).rename(root / split)
 
 
-def _remove_temporary(root: Path, plan: Plan) -> None:
-    """Remove new splits that are not whole, and old ones except the user's own files: these move to `SET_ASIDE`."""
+def _remove_temporary(source: Path, root: Path, plan: Plan) -> None:
+    """Remove new splits that are not whole, and the plan's old ones except the user's own files.
+
+    These move to `SET_ASIDE`. Old splits that are not in the plan stay until they are sorted, when the
+    names of their images are known.
+    """
     if (root / NEW).exists():
         shutil.rmtree(root / NEW)
     if not (root / OLD).exists():
         return
     moved = []
-    for path in _only_copies(root / OLD, plan):
+    for path in _only_copies(source, root / OLD, plan):
         target = free_name(root / SET_ASIDE / path.relative_to(root / OLD))
         target.parent.mkdir(parents=True, exist_ok=True)
         path.rename(target)
         moved.append(path.relative_to(root / OLD).as_posix())
-    shutil.rmtree(root / OLD)
+    for path in [root / OLD / split for split in plan]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:  # a file with links elsewhere, or a link to one
+            path.unlink(missing_ok=True)
+    with suppress(OSError):  # not empty
+        (root / OLD).rmdir()
     if moved:
-        text = f"moved to {root / SET_ASIDE}, as no original is called so: {listed(sorted(moved))}"
+        text = (
+            f"moved to {root / SET_ASIDE}, as they may be the only copies: {listed(sorted(moved))}"
+        )
         warnings.warn(UserNotice(text), stacklevel=4)
 
 
-def _only_copies(old: Path, plan: Plan) -> list[Path]:
-    """Return the files that no original has the name of and that are no links: one path for each content."""
-    known = {name for classes in plan.values() for names in classes.values() for name in names}
-    found: dict[int, list[Path]] = {}
+def _only_copies(source: Path, old: Path, plan: Plan) -> list[Path]:
+    """Return the files of the plan's old splits that may be the user's only copies: one path for each content.
+
+    Leaves out links, files with a hard link outside these splits, files with the bytes of the original of that name,
+    and files where sorting puts images: at ``<split>/<class>/<name>`` with the class and name of an image in the plan.
+    """
+    sorted_here = {
+        (label, name)
+        for classes in plan.values()
+        for label, names in classes.items()
+        for name in names
+    }
+    links: Counter[int] = Counter()  # of each inode, in these splits
+    others: dict[int, Path] = {}
     for path in old.rglob("*"):
-        if path.name not in known and not path.is_symlink() and path.is_file():
-            found.setdefault(path.stat().st_ino, []).append(path)
-    # Hard links from elsewhere count too.
-    return [paths[0] for paths in found.values() if paths[0].stat().st_nlink <= len(paths)]
+        split, *inner = path.relative_to(old).parts
+        if split in plan and stat.S_ISREG((status := path.lstat()).st_mode):
+            links[status.st_ino] += 1
+            if tuple(inner) not in sorted_here:
+                others.setdefault(status.st_ino, path)
+    return [
+        path
+        for inode, path in others.items()
+        if path.lstat().st_nlink <= links[inode] and not _equal(source / path.name, path)
+    ]
+
+
+def _equal(original: Path, path: Path) -> bool:
+    """Return whether ``original`` is there and has the same bytes."""
+    with suppress(OSError):
+        return filecmp.cmp(original, path, shallow=False)
+    return False

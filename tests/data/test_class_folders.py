@@ -14,7 +14,7 @@ from PIL import Image
 from small_competition import CLASSES, LABELS, ids, make_competition, refused, tree, write_csv
 
 from common.datasets import class_folders
-from common.datasets.kaggle import load_split, reorg_cifar10_data
+from common.datasets.kaggle import load_split, reorg_cifar10_data, reorg_test
 from common.errors import UserNotice
 
 
@@ -37,7 +37,7 @@ def test_images_of_the_user_among_the_sorted_ones_are_set_aside_and_never_lost(d
         placed = reorg_cifar10_data(data, 0.4).placed
     assert placed == "32 in place already, 25 hard links", "train/ and valid/ are sorted anew"
     assert [str(warning.message) for warning in said] == [
-        f"moved to {sorted_files / 'set_aside'}, as no original is called so: "
+        f"moved to {sorted_files / 'set_aside'}, as they may be the only copies: "
         "train/cat/._1.png, train/cat/mine.png, valid/fox/mine.jpg (3 in all)"
     ]
     aside = {f"set_aside/train/cat/{name}": b"mine" for name in ("mine.png", "._1.png")}
@@ -68,6 +68,42 @@ def test_of_an_original_that_was_removed_the_last_copy_is_kept(data: Path):
     assert tree(data)["set_aside/train/cat/25.png"] == content
 
 
+@pytest.mark.parametrize("name", ["train/cat/masks/14.png", "train/fox/1.png", "valid/14.png"])
+def test_an_original_s_name_alone_makes_no_file_ours(data: Path, name: str):
+    reorg_cifar10_data(data, 0.4)
+    path = data / "train_valid_test" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"mine")
+    path.with_suffix(".txt").hardlink_to(path)  # both would go
+    with pytest.warns(UserNotice, match=r"moved to .* \(1 in all\)"):
+        reorg_cifar10_data(data, 0.7)
+    aside = [path for path in tree(data) if path.startswith("set_aside/")]
+    assert [tree(data)[path] for path in aside] == [b"mine"]
+    assert len(tree(data)) == 58
+
+
+def test_a_file_of_the_user_in_the_place_of_an_image_too_is_set_aside(data: Path):
+    """The bytes of an original that another one replaced, under a second name."""
+    reorg_cifar10_data(data, 0.4)
+    folder = data / "train_valid_test/train/cat"
+    (folder / "kept.png").hardlink_to(folder / "7.png")
+    (data / "train/7.png").unlink()
+    (data / "train/7.png").write_bytes(b"another image")
+    with pytest.warns(UserNotice, match=r"train/cat/kept.png \(1 in all\)"):
+        reorg_cifar10_data(data, 0.7)
+    assert tree(data)["set_aside/train/cat/kept.png"] == b"train 7"
+
+
+def test_copies_of_an_image_whose_label_changed_are_not_set_aside(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    refuse_with(monkeypatch, errno.EPERM, "link", "symlink")
+    reorg_cifar10_data(data, 0.4)
+    write_csv(data, {name: label.replace("eel", "fox") for name, label in LABELS.items()})
+    reorg_cifar10_data(data, 0.4)
+    assert {name.split("/")[1] for name in tree(data)} == {"cat", "dog", "fox", "unknown"}
+
+
 def test_links_to_images_elsewhere_are_removed_and_what_they_lead_to_is_kept(data: Path):
     (data / "mine.png").write_bytes(b"mine")
     folder = data / "train_valid_test/train/cat"
@@ -96,14 +132,20 @@ def test_files_that_are_no_images_stay_while_a_split_does_and_are_set_aside_with
 
 
 @pytest.mark.parametrize("split", ["train_valid", "train/cat", "valid/fox", "test/unknown"])
-def test_a_link_in_the_place_of_a_folder_goes_and_what_it_leads_to_stays(data: Path, split: str):
+@pytest.mark.parametrize("target", ["train", "nowhere"])
+def test_links_in_the_place_of_folders_are_refused_as_they_may_lead_to_the_originals(
+    data: Path, split: str, target: str
+):
+    """A link to nowhere may lead to a disk that is not mounted."""
     link = data / "train_valid_test" / split
     link.parent.mkdir(parents=True)
-    link.symlink_to(data / "train")
-    reorg_cifar10_data(data, 0.4)
-    assert not link.is_symlink()
-    assert len(tree(data)) == 57
+    link.symlink_to(data / target)
+    sort = reorg_test if split.startswith("test") else reorg_cifar10_data
+    arguments = [data] if sort is reorg_test else [data, 0.4]
+    said = refused(sort, *arguments)
+    assert f"in the place of folders, {link} (1 in all): remove the links" in said
     assert len(list((data / "train").iterdir())) == 25
+    assert list(link.parent.rglob("*")) == [link]
 
 
 @pytest.mark.parametrize("target", [".", "train", "train/deep"])

@@ -198,6 +198,25 @@ def test_what_a_killed_process_left_is_removed_but_no_file_of_the_user(data: Pat
     assert tree(data) == wanted | {"set_aside/train/cat/mine.png": b"half"}
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_old_copies_of_test_images_that_a_killed_process_left_are_not_set_aside(
+    data: Path, together: bool
+):
+    """Test images have names of their own: only sorting them can tell whose their copies are."""
+    for path in (data / "test").iterdir():
+        path.rename(path.with_name(f"t{path.name}"))
+    reorg_cifar10_data(data, 0.4)
+    wanted = tree(data)
+    shutil.copytree(data / "test", data / "train_valid_test/.old/test/unknown")
+    if together:
+        reorg_cifar10_data(data, 0.4)
+    else:
+        reorg_train_valid(data, LABELS, 0.1)
+        reorg_train_valid(data, LABELS, 0.4)
+        reorg_test(data)
+    assert tree(data) == wanted
+
+
 def test_damaged_copies_are_replaced(data: Path):
     reorg_train_valid(data, LABELS, 0.4)
     wanted = tree(data)
