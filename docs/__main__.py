@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from backends import FRAMEWORKS
-from common.errors import UserError
-from docs.differences import measure, tables
+from common.system.processes import exit_code
+from docs.differences import measure
 from docs.figures import CHAPTERS, PAGES, ROOT, make, make_cells
 
 SITE, NOTEBOOKS = ROOT / "build" / "site", ROOT / "build" / "notebooks"
@@ -24,7 +24,11 @@ def build(source: Path, output: Path) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Do what is asked, and return the exit code."""
+    """Run one command and return the exit code: 0 if it worked, 2 for an error of the user, 130 after Ctrl-C."""
+    return exit_code(_run, arguments)
+
+
+def _run(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m docs", description=__doc__)
     commands = parser.add_subparsers(dest="what", required=True)
     html = commands.add_parser("html", help="the site")
@@ -63,7 +67,6 @@ def main(arguments: list[str]) -> int:
         action="append",
         default=[],
         metavar="NAME",
-        choices=tables.names(tables.load()),
         help="only this difference; may be given again",
     )
     differences.add_argument(
@@ -76,11 +79,7 @@ def main(arguments: list[str]) -> int:
     )
     chosen = parser.parse_args(arguments)
     if chosen.what == "differences":
-        try:
-            measure.run(chosen.only, chosen.backend)
-        except UserError as error:
-            parser.error(str(error))
-        return 0
+        return measure.run(chosen.only, chosen.backend)
     if chosen.what == "html":
         return build(ROOT / "docs", chosen.output)
     if chosen.what == "notebooks":

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from conftest import load_or_skip, needs, python
 from numpy_backend import numpy_backend
 
 import backends
+from common.errors import UserNotice
 from common.reference import (
     ALIGNED,
     KNOWN_DIFFERENCES,
@@ -23,8 +25,9 @@ from common.reference import (
     transforms,
 )
 from common.weights.canonical import initial_weights
+from docs import __main__ as command
 from docs.__main__ import main
-from docs.differences import effects, native, notes, tables, workers
+from docs.differences import effects, measure, native, notes, tables, workers
 from docs.differences.initialization import START_NAMES, gluon_start, pytorch_start
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -190,13 +193,81 @@ def test_an_image_misread_has_the_values_of_a_pixel_side_by_side():
 # --- The command -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("option", ["--only paddings", "--backend jax"])
-def test_an_unknown_name_is_refused_with_the_names_that_there_are(option, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["differences", *option.split()])
-    assert stopped.value.code == 2
+def test_an_unknown_difference_is_refused_in_one_line_with_the_names_that_there_are(capsys):
+    assert main(["differences", "--only", "padding", "--only", "paddings"]) == 2
+    names = ", ".join(effects.NAMES)
     said = capsys.readouterr().err
-    assert "'padding', " in said or "'pytorch', " in said
+    assert said == f"error: unknown difference 'paddings': choose from {names}\n"
+
+
+def test_an_unknown_backend_is_refused_with_the_names_that_there_are(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["differences", "--backend", "jax"])
+    assert stopped.value.code == 2
+    assert "'pytorch', " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_a_difference_is_measured_without_the_file_of_an_earlier_measurement(
+    content, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(tables, "FILE", tmp_path / "differences.json")
+    monkeypatch.setattr(effects, "effects", partial(effects.effects, steps=1, held_out=2))
+    if content:
+        tables.FILE.write_text(content)
+    assert main(["differences", "--only", "padding"]) == 0
+    assert "## padding\n\n| on the reference |" in capsys.readouterr().out
+
+
+def test_the_other_commands_do_not_read_the_measurements(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "FILE", tmp_path / "missing.json")
+    monkeypatch.setattr(command, "build", lambda source, output: 0)
+    assert main(["html"]) == 0
+
+
+def test_ctrl_c_ends_with_130_and_one_line(monkeypatch, capsys):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measure, "call_in_process", interrupted)
+    monkeypatch.setattr(backends, "require", lambda names: None)
+    assert main(["differences", "--backend", "pytorch"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize(("code", "ends_with"), [(1, 1), (-9, 137)])
+def test_a_process_that_dies_is_named_in_one_line(code, ends_with, monkeypatch, capsys):
+    monkeypatch.setattr(measure, "call_in_process", lambda *arguments: code)
+    monkeypatch.setattr(backends, "require", lambda names: None)
+    assert main(["differences", "--backend", "mxnet", "--backend", "pytorch"]) == ends_with
+    said = capsys.readouterr().err
+    assert said == f"error: mxnet: its process ended with exit code {code}\n"
+
+
+def test_a_backend_without_its_file_is_left_out_with_a_notice(tmp_path, monkeypatch, capsys):
+    def measured(function, name, only, output):
+        output.write_text(json.dumps({"backend": name}))
+        return 0
+
+    monkeypatch.setitem(backends.FRAMEWORKS, "numpy", numpy_backend().framework)
+    monkeypatch.setattr(backends, "require", lambda names: None)
+    monkeypatch.setattr(measure, "call_in_process", measured)
+    monkeypatch.setattr(effects, "effects", lambda only: [])
+    monkeypatch.setattr(tables, "FILE", tmp_path / "differences.json")
+    with pytest.warns(UserNotice, match=r"^backend numpy is left out, .*/numpy\.py$"):
+        assert main(["differences"]) == 0
+    found = json.loads(tables.FILE.read_text())["natives"]
+    assert [native["backend"] for native in found] == ["pytorch", "mxnet", "tensorflow"]
+
+
+def test_a_backend_without_its_file_is_refused_when_it_is_named(monkeypatch, capsys):
+    monkeypatch.setitem(backends.FRAMEWORKS, "numpy", numpy_backend().framework)
+    assert main(["differences", "--backend", "numpy"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "error: backend numpy cannot be measured: write docs/differences/numpy.py"
+    )
+    assert said.count("\n") == 1
 
 
 def test_a_part_is_measured_in_a_framework_printed_and_not_written():
