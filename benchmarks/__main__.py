@@ -24,11 +24,14 @@ MEASURES = {
 def main(arguments: list[str]) -> int:
     """Measure and return the exit code."""
     options = _parse(arguments)
-    names = options.backend or [name for name in backends.FRAMEWORKS if backends.installed(name)]
     extent = measures.QUICK if options.quick else measures.Extent()
-    results: dict[str, Any] = {"machine": machine(), "backends": names, "extent": asdict(extent)}
     try:
-        backends.require(names)
+        names = _backends(options.backend)
+        results: dict[str, Any] = {
+            "machine": machine(),
+            "backends": names,
+            "extent": asdict(extent),
+        }
         if options.only:
             results = added_to(options.output, results)
     except UserError as error:
@@ -46,6 +49,27 @@ def main(arguments: list[str]) -> int:
         draw_growth(options.output.with_suffix(".png"), results)
     print(f"results in {options.output}")
     return 0
+
+
+def _backends(chosen: list[str] | None) -> list[str]:
+    """Return the backends to measure: the chosen ones, or all that are installed and have what it takes.
+
+    Raises UserError for a chosen one that is not installed or has no entries in `benchmarks.measures`.
+    """
+    for name in chosen or ():
+        if missing := measures.missing_entries(name):
+            raise UserError(
+                f"backend {name} cannot be measured: {', '.join(missing)} in benchmarks/measures.py have no entry for "
+                "it; see docs/add-a-backend.md"
+            )
+    if chosen:
+        backends.require(chosen)
+        return chosen
+    names = [name for name in backends.FRAMEWORKS if backends.installed(name)]
+    for name in names:
+        if missing := measures.missing_entries(name):
+            print(f"{name} is left out: no entry in {', '.join(missing)} of benchmarks/measures.py")
+    return [name for name in names if not measures.missing_entries(name)]
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

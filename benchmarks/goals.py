@@ -48,7 +48,7 @@ def _training_goals(results: Results) -> Iterable[Goal]:
     }
     for precision, least_by_backend in wanted.items():
         for b in backends:
-            if f"train {b} {precision}" in rates:
+            if b in least_by_backend and f"train {b} {precision}" in rates:
                 over = over_book(rates, b, precision).median
                 least = least_by_backend[b]
                 yield (

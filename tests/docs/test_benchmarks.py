@@ -8,7 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from numpy_backend import FRAMEWORK
 
+import backends
+from benchmarks import __main__ as command
 from benchmarks import measures
 from benchmarks.goals import goals
 from benchmarks.picture import draw_growth
@@ -167,6 +170,30 @@ def test_a_loader_that_was_left_out_meets_no_goal():
     without = results()
     del without["loaders"]["rates"]["kaggle pytorch book"]
     assert unmet(without) == {"batched over the book's loader, Kaggle recipe"}
+
+
+def test_a_backend_without_entries_is_left_out_or_refused_when_it_is_named(
+    monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setitem(backends.FRAMEWORKS, "numpy", FRAMEWORK)
+    output = ["--output", str(tmp_path / "results.json")]
+    monkeypatch.setattr(command, "MEASURES", {"start": lambda names, *_: {"names": names}})
+    assert command.main([*output]) == 0
+    assert "numpy is left out: no entry in BARE, LEAST" in capsys.readouterr().out
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert found["start"]["names"] == found["backends"]
+    assert "numpy" not in found["backends"]
+    assert command.main([*output, "--backend", "numpy"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: backend numpy cannot be measured: BARE, LEAST in")
+    assert said.count("\n") == 1
+
+
+def test_a_backend_without_a_goal_over_the_book_has_the_other_goals():
+    found = json.loads(json.dumps(results()).replace("pytorch", "fourth"))
+    measured = {what for what, *_ in goals(found)}
+    assert "train over step, fp32" in measured
+    assert not any("over the book, fourth" in what for what in measured)
 
 
 def test_a_measure_taken_anew_joins_the_others_of_its_file(tmp_path):
