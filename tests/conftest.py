@@ -231,6 +231,22 @@ def write_folder(root: Path, data: Data) -> Path:
     return root
 
 
+def write_competition(root: Path, num_train: int = 80, num_test: int = 21) -> Path:
+    """Write images of two classes, ids with gaps, the answers beside them."""
+    train, test = bright_dataset(num_train, 0), bright_dataset(num_test, 1)
+    for split, dataset, csv_name, step in (
+        ("train", train, "trainLabels.csv", 3),
+        ("test", test, "testLabels.csv", 7),
+    ):
+        (root / split).mkdir(parents=True)
+        rows = ["id,label"]
+        for i, (image, label) in enumerate(zip(dataset.images, dataset.labels, strict=True), 1):
+            Image.fromarray(image).save(root / split / f"{step * i}.png")
+            rows.append(f"{step * i},{dataset.classes[label]}")
+        (root / csv_name).write_text("\n".join(rows) + "\n")
+    return root
+
+
 @pytest.fixture(scope="session")
 def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 8 x 8 images in two classes, 40 to train on and 20 to test."""

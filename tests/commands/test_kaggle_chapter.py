@@ -11,7 +11,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from conftest import bright_dataset, load_or_skip
+from conftest import load_or_skip, write_competition
 from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load_file
@@ -28,22 +28,6 @@ from common.weights.canonical import initial_weights
 
 SMALL = {"--epochs": 4, "--batch-size": 8, "--lr": 0.005, "--image-size": 8, "--device": "cpu"}
 SETTINGS = [word for option, value in SMALL.items() for word in (option, str(value))]
-
-
-def write_competition(root: Path, num_train: int = 80, num_test: int = 21) -> Path:
-    """Write images of two classes, ids with gaps, the answers beside them."""
-    train, test = bright_dataset(num_train, 0), bright_dataset(num_test, 1)
-    for split, dataset, csv_name, step in (
-        ("train", train, "trainLabels.csv", 3),
-        ("test", test, "testLabels.csv", 7),
-    ):
-        (root / split).mkdir(parents=True)
-        rows = ["id,label"]
-        for i, (image, label) in enumerate(zip(dataset.images, dataset.labels, strict=True), 1):
-            Image.fromarray(image).save(root / split / f"{step * i}.png")
-            rows.append(f"{step * i},{dataset.classes[label]}")
-        (root / csv_name).write_text("\n".join(rows) + "\n")
-    return root
 
 
 @pytest.fixture(scope="module")

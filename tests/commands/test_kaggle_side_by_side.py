@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import write_competition
 from PIL import Image
 from rich.console import Console
 from test_all_backends import everything, finish, start  # noqa: F401 - a fixture
-from test_kaggle_chapter import SETTINGS, write_competition
+from test_kaggle_chapter import SETTINGS
 
 import backends
 from common import cli

@@ -13,20 +13,23 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from conftest import Recorder, bright_dataset, load_or_skip, random_dataset, write_folder
+from conftest import (
+    Recorder,
+    bright_dataset,
+    load_or_skip,
+    random_dataset,
+    write_competition,
+    write_folder,
+)
+from contract_sources import FILES, contract, departures, first_lines, functions, source
 from mistakes import data, model, model_in_float32, steps
 from numpy_backend import FRAMEWORK, PAGE, ROOT, TAB
 from PIL import Image
 
-sys.path.append(str(Path(__file__).parents[1] / "commands"))
-from test_kaggle_chapter import write_competition
-
-sys.path.append(str(Path(__file__).parents[1] / "contract"))
-from test_interface import FILES, contract, departures, first_lines, functions, source
-
 import backends
 from common.augmentation.decisions import decide
 from common.augmentation.operations import gallery, kaggle_train_augs
+from common.cli import COMMANDS
 from common.commands.parity import check_backend
 from common.config import ParityConfig
 from common.datasets import Data
@@ -149,9 +152,9 @@ def test_the_tab_shares_no_more_with_the_reference_than_the_page_says():
 
 @pytest.mark.parametrize("checks", [data, model, model_in_float32, steps])
 def test_the_numpy_tab_passes_the_parity_checks(checks):
-    outcomes = list(checks(BACKEND))
-    assert [outcome.sentence() for outcome in outcomes if not outcome.passed] == []
-    assert len(outcomes) >= 6
+    results = list(checks(BACKEND))
+    assert [result.sentence() for result in results if not result.passed] == []
+    assert len(results) >= 6
 
 
 @pytest.mark.parametrize("recipe", ["flip, jitter and crop", "Kaggle"])
@@ -284,25 +287,28 @@ def test_every_command_works_with_a_registered_backend(checkout, tmp_path):
     few = ["--batch-size", "8", "--epochs", "1", "--image-size", "8"]
     out = {name: str(tmp_path / name) for name in ("train", "augment", "evaluate", "kaggle")}
     weights, own = str(tmp_path / "train" / "weights.safetensors"), str(tmp_path / "net.npz")
-    with_numpy = ["--backend", "numpy"]
+    with_numpy, submission = ["--backend", "numpy"], str(tmp_path / "kaggle" / "submission.csv")
+    again = str(tmp_path / "again.safetensors")
     commands = [
         ["train", *with_numpy, *data, *few[:4], "--output", out["train"]],
         ["augment", *with_numpy, *data, "--output", out["augment"]],
         ["evaluate", *with_numpy, *data, "--weights", weights, "--output", out["evaluate"]],
         ["kaggle", *with_numpy, "--data-dir", competition, *few, "--output", out["kaggle"]],
+        ["check-submission", submission, "--data-dir", competition],
         ["predict", *with_numpy, "--weights", weights, image],
         ["convert", weights, own],
-        ["convert", own, str(tmp_path / "again.safetensors")],
+        ["convert", own, again],
         ["evaluate", *with_numpy, *data, "--weights", own, "--output", f"{out['evaluate']}-own"],
     ]
+    assert {name for name, *_ in commands} | {"parity"} == set(COMMANDS)  # parity: the next test
     done = run(checkout, "-c", DRIVER, json.dumps(commands))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "examples/sec on ['cpu']" in done.stdout
     assert done.stdout.count("numpy (numpy") >= 5
-    assert (tmp_path / "kaggle" / "submission.csv").is_file()
+    assert f"{submission} would be accepted" in done.stdout
     assert f"{image} " in done.stdout
-    first, again = (load_weights(Path(path))[0] for path in (weights, commands[6][2]))
-    assert all(first[name].tobytes() == again[name].tobytes() for name in first)
+    first, last = (load_weights(Path(path))[0] for path in (weights, again))
+    assert all(first[name].tobytes() == last[name].tobytes() for name in first)
     accuracies = [
         json.loads((Path(folder) / "summary.json").read_text())["test_acc"]
         for folder in (out["train"], out["evaluate"], f"{out['evaluate']}-own")
@@ -332,6 +338,13 @@ def test_a_registered_backend_runs_beside_another_in_its_own_colour(checkout, tm
     picture = np.asarray(Image.open(tmp_path / "out" / "backends.png").convert("RGB")).astype(int)
     colour = [int(FRAMEWORK.style["color"][i : i + 2], 16) for i in (1, 3, 5)]
     assert (abs(picture - colour).max(-1) < 8).sum() > 20
+    weights = ["--weights", str(tmp_path / "out" / "numpy" / "weights.safetensors")]
+    both = ["--backend", "numpy,pytorch", "--output", str(tmp_path / "evaluated")]
+    done = run(checkout, "run.py", "evaluate", *both, *data, *weights)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "evaluated" / "comparison.json").read_text())["backends"]
+    assert list(found) == ["numpy", "pytorch"]
+    assert found["numpy"]["test_acc"] == record["numpy"]["test_acc"]
 
 
 def test_a_registered_backend_is_a_choice_of_the_command_line(checkout):
@@ -359,7 +372,7 @@ def test_what_numpy_cannot_do_is_refused_in_one_line(checkout, option, words):
 
 @pytest.mark.slow
 def test_mypy_names_what_an_unfinished_backend_lacks(checkout):
-    """The record is built in `__init__.py`: that is where a module is held against its Protocol."""
+    """The record is built in `__init__.py`: that is where a module is compared with its Protocol."""
     pytest.importorskip("mypy")
     path = checkout / "backends" / "numpy" / "probes.py"
     whole = path.read_text()

@@ -112,7 +112,7 @@ def test_a_fast_configuration_is_checked_in_its_processes_and_named(folder):
     assert re.search(r"logits, training +bfloat16 ", process.stdout)
     content = json.loads((folder / "fast" / "right" / "outcomes.json").read_text())
     assert content["configuration"] == {"precision": "bf16"}
-    assert {outcome["kind"] for outcome in content["outcomes"]} == {"bfloat16"}
+    assert {result["kind"] for result in content["outcomes"]} == {"bfloat16"}
     report = (folder / "fast" / "report.html").read_text()
     assert "Parity of bf16, compiled: each backend against the reference" in report
     assert "Checked: precision bf16." in report
@@ -148,7 +148,7 @@ def test_the_report_is_one_file_that_asks_no_other_host(folder, mixed):
 
 def test_what_a_backend_leaves_is_read_back_as_it_was(folder, mixed):
     content = json.loads((folder / "mixed" / "right" / "outcomes.json").read_text())
-    assert all(outcome["passed"] for outcome in content["outcomes"])
+    assert all(result["passed"] for result in content["outcomes"])
     results = load_results(folder / "mixed" / "right")
     assert results.backend == "right"
     assert len(results.checks) == 57
