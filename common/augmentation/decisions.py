@@ -8,6 +8,7 @@ pseudorandom number generators"), chained over the counters.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -81,7 +82,10 @@ class FlipsLeftRight:
     flips: NDArray[np.bool_]
 
     def caption(self, i: int) -> list[str]:
-        """Return what was drawn for image ``i``, in lines: as every decision does."""
+        """Return what was drawn for image ``i``, in lines, as every decision does.
+
+        A line that begins with "not " says that nothing changed; short captions end before " at ".
+        """
         return ["mirrored" if self.flips[i] else "not mirrored"]
 
 
@@ -197,6 +201,8 @@ def decide(
                 image_size = size
             case Normalize(mean, std):
                 decisions.append(Normalizes(np.array(mean, np.float32), np.array(std, np.float32)))
+            case _:
+                assert_never(augmentation)
     return decisions
 
 

@@ -1,6 +1,7 @@
 """Parity of what comes before the network: every transform, and the batches of both loaders."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -305,12 +306,15 @@ def _photograph() -> tuple[Array, dict[str, list[Decision]]]:
 
     cat = skimage.data.chelsea()[:300:3, 60:360:3]  # type: ignore[no-untyped-call]
     image = np.moveaxis(np.ascontiguousarray(cat), -1, 0)[None]
-    some = np.array([2])  # an example whose draws change every operation visibly
-    operations = _operations((80, 80))
-    flips: dict[str, list[Decision]] = {
-        "left-right flip": [FlipsLeftRight(np.array([True]))],
-        "top-bottom flip": [FlipsTopBottom(np.array([True]))],
-    }
-    drawn = {name: decide(augs, some, 0, 0, (100, 100)) for name, augs in operations.items()}
-    resize = {"resize": decide([Resize((80, 80))], some, 0, 0, (100, 100))}
-    return image, drawn | flips | resize
+    operations = {**_operations((80, 80)), "resize": [Resize((80, 80))]}
+    return image, {name: _visible(image, augs) for name, augs in operations.items()}
+
+
+def _visible(image: Array, augs: Sequence[Augmentation]) -> list[Decision]:
+    """Return decisions of the first example, from number 2, whose draws change the image."""
+    for number in count(2):
+        decisions = decide(augs, np.array([number]), 0, 0, (100, 100))
+        changed = transforms.augment(image / 255, decisions)
+        if changed.shape != image.shape or np.abs(changed - image / 255).max() > 0.1:
+            return decisions
+    raise AssertionError  # count() has no end

@@ -5,7 +5,7 @@ backends but the decisions: the matrices of a crop are made here again, from its
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,8 @@ def augment(X: Array, decisions: Sequence[Decision], conventions: Conventions = 
                 X = color_jitter(X, factors, order, conventions)
             case Normalizes(mean, std):
                 X = normalize(X, mean, std)
+            case _:
+                assert_never(decision)
     return X
 
 

@@ -1,6 +1,7 @@
 """Every backend's augmentations against Pillow, the standard library's colour formulas and plain NumPy."""
 
 import colorsys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,10 +86,14 @@ def levels_apart(a: np.ndarray, b: np.ndarray) -> int:
     return int(np.abs(a.astype(int) - b.astype(int)).max())
 
 
-@pytest.mark.parametrize("name", gallery((12, 10)))
+RECIPES = {name: [operation(name, (12, 10))] for name in OPERATIONS}
+RECIPES["flip,jitter,crop"] = gallery((12, 10))["flip, jitter and crop"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
 def test_the_operations_are_the_reference_s(backend, batch, images, name):
-    """Each augmentation of the chapter twice: in the reference, and in the tab."""
-    augs = gallery((12, 10))[name]
+    """Each operation of --augment twice: in the reference, and in the tab."""
+    augs = RECIPES[name]
     decisions = decide(augs, np.arange(len(images)), 0, 0, images.shape[1:3])
 
     X = np.moveaxis(images / 255, -1, 1)  # (n, 3, height, width)
@@ -333,6 +338,21 @@ def native_images(backend: Backend, image: np.ndarray, *augs, times: int = 1) ->
     draws = np.stack([backend.devices.to_numpy(transform(image)) for _ in range(times)])
     draws = np.moveaxis(draws, 1, -1) if backend.devices.image_layout == "NCHW" else draws
     return np.rint(draws * 255).astype(int)
+
+
+CERTAIN = [
+    replace(operation(name, (21, 18)), p=1.0)
+    for name in OPERATIONS
+    if hasattr(operation(name, (21, 18)), "p")
+]
+
+
+@pytest.mark.parametrize("certain", CERTAIN, ids=str)
+def test_native_operations_that_are_certain_do_what_the_reference_does(backend, images, certain):
+    decisions = decide([certain], np.arange(1), 0, 0, (21, 18))
+    X = np.moveaxis(images[:1] / 255, -1, 1)
+    wanted = np.moveaxis(reference.augment(X, decisions), 1, -1)[0] * 255
+    np.testing.assert_array_equal(native_images(backend, images[0], certain)[0], np.rint(wanted))
 
 
 @pytest.mark.parametrize(("flip", "axis"), [(RandomFlipLeftRight, 1), (RandomFlipTopBottom, 0)])
