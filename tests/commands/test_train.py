@@ -84,7 +84,7 @@ def session(backend: Backend, tmp_path: Path) -> Session:
 def test_every_option_of_a_training_reaches_the_backend(session, backend):
     trained = command.train(session, session.config)
     backend.devices.set_seed.assert_called_once_with(7)
-    backend.resnet.resnet18.assert_called_once_with(10)
+    backend.resnet.resnet18.assert_called_once_with(10, 3, 64)
     net = backend.resnet.resnet18.return_value
     backend.trainer.prepare.assert_called_once_with(net, ["cpu"], "bf16", True)
     prepared = backend.trainer.prepare.return_value
