@@ -20,7 +20,7 @@ def _run(arguments: list[str]) -> int:
     names = cli.backend_names(chosen, list(backends.FRAMEWORKS)) if chosen else []
     backends.require(names)
     # Only now: commands import packages that `require` has found to be there.
-    if len(names) > 1 and name != "parity":
+    if len(names) > 1 and not cli.COMMANDS[name].starts_processes:
         from common.commands import side_by_side
 
         script = Path(__file__).resolve()

@@ -51,6 +51,7 @@ class Command:
     required: tuple[str, ...] = ("backend",)
     only: tuple[str, ...] = ()
     presets: Mapping[str, RunConfig] | None = None
+    starts_processes: bool = False  # the command starts one for each backend itself
 
 
 # The options of train that augment and evaluate share.
@@ -133,6 +134,7 @@ COMMANDS = {
         "--precision bf16 or --compile, the network and its training are checked as they compute then.",
         "python run.py parity --backend mxnet,pytorch --quick",
         required=(),
+        starts_processes=True,
     ),
 }
 

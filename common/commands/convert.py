@@ -85,9 +85,8 @@ def convert(source: Path, target: Path, backends: Backends) -> None:
         f"{source}: {len(stored.weights)} arrays, {sum(w.size for w in stored.weights.values()):,} values, "
         f"{stored.num_classes} classes, {stored.in_channels} channels"
     )
-    with written_whole(
-        target.resolve()
-    ) as temporary:  # a link stays: the file that it leads to is replaced
+    # A link stays: the file that it leads to is replaced.
+    with written_whole(target.resolve()) as temporary:
         kept = write_weights(temporary, stored.weights, stored.metadata, backends)
         lines = _prove(stored, temporary, kept, backends)
     for line in lines:

@@ -64,9 +64,9 @@ def run(
 ) -> int:
     """Run ``script`` with ``arguments`` once for each backend, compare the results, and return the exit code.
 
-    The first backend that fails ends it all, with its exit code, unless the command leaves nothing to compare: then all
-    run, and the largest exit code counts. Raises UserError for an output that cannot be written.
-    Ctrl-C stops the running backend and passes on as a KeyboardInterrupt that says what was kept.
+    The first backend that fails ends it all, with its exit code. A command without a run folder leaves nothing to
+    compare: then all backends run, and the largest exit code is returned. Raises UserError for an output that cannot be
+    written. Ctrl-C stops the running backend and passes on as a KeyboardInterrupt that says what was kept.
     """
     console, finished, worst = make_console(), list[str](), 0
     with _folder_for(command, config) as folder:
@@ -77,12 +77,13 @@ def run(
                 own = ["--backend", name]
                 own += ["--output", str(folder.path / name)] if folder else []
                 code = run_process([sys.executable, str(script), *with_options(arguments, own)])
-                if code and folder is None:  # such as an image that cannot be read
-                    worst = max(worst, code if code > 0 else 128 - code)
-                elif code:
+                if code and folder:
                     kept = f"{name} {_failure(code)}; {_kept(finished, folder)}"
                     print(f"error: {kept}", file=sys.stderr)
-                    return code if code > 0 else 128 - code
+                    return _positive(code)
+                if code:  # such as 2, of an image that cannot be read
+                    print(f"error: {name} {_failure(code)}", file=sys.stderr)
+                worst = max(worst, _positive(code))
                 finished.append(name)
             if folder:
                 frameworks = {name: registry.FRAMEWORKS[name] for name in names}
@@ -117,6 +118,11 @@ def _folder_for(command: str, config: Any) -> Iterator[RunFolder | None]:
     finally:
         if made and not any(folder.path.iterdir()):
             folder.path.rmdir()
+
+
+def _positive(code: int) -> int:
+    """Return an exit code, that of a signal as a shell has it."""
+    return code if code >= 0 else 128 - code
 
 
 def _failure(code: int) -> str:
