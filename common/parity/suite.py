@@ -23,10 +23,17 @@ class Extent:
     # More steps hardly change BatchNorm's statistics, and differences are measured relative to the change.
     bfloat16_steps: int = 4
     num_channels: int = NUM_CHANNELS
+    quick: bool = False  # inputs from a small fixed set, not all pairs
 
 
 QUICK = Extent(
-    model_size=8, step_size=8, locked_steps=4, free_steps=4, float32_steps=2, bfloat16_steps=2
+    model_size=8,
+    step_size=8,
+    locked_steps=4,
+    free_steps=4,
+    float32_steps=2,
+    bfloat16_steps=2,
+    quick=True,
 )
 # In bfloat16, statistics over few positions are mostly rounding: with 8 pixels a side, the last stage has one position.
 LEAST_SIZE = 16
