@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.interface import Backend, Net, Tensor, Trainer
+from common.interface import Backend, Loss, Net, Tensor, Trainer
 from common.parity.comparison import Arrays, CheckResult, Distance, largest_relative
 from common.parity.tolerances import tolerance
 from common.reference import KNOWN_DIFFERENCES, Conventions, State
@@ -30,8 +30,8 @@ class Batch:
 class Adapter:
     """A backend that computes in ``kind``, "float32", "float64" or "bfloat16", on one device, compiled or not.
 
-    ``num_channels`` are those of the network's first stage. Weights and images are float32 for "bfloat16".
-    ``logits_types`` collects the types of the logits that training steps have passed to ``loss``.
+    ``num_channels`` are those of the network's first stage. Weights and images are float32 for "bfloat16". ``loss`` is
+    the backend's cross-entropy, and ``logits_types`` collects the types of the logits that training steps have passed to ``loss``.
     """
 
     def __init__(
@@ -49,10 +49,12 @@ class Adapter:
         self.devices = [backend.devices.cpu()]
         self.logits_types: set[str] = set()
         self._cross_entropy = backend.trainer.cross_entropy()
+        # One object: TensorFlow traces a step again for each new one, and `self._loss` is new each time.
+        self.loss: Loss = self._loss
         self._net: Net | None = None
         self._suspects = [d for d in KNOWN_DIFFERENCES if not d.holds(self.conventions)]
 
-    def loss(self, *arguments: Tensor) -> Tensor:
+    def _loss(self, *arguments: Tensor) -> Tensor:
         """Return the backend's cross-entropy of each example, and note the type of the logits.
 
         The arguments are logits and labels, in the order that the framework's losses take.
