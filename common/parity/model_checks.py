@@ -201,8 +201,8 @@ def evaluation_accuracy(adapter: Adapter, seed: int) -> CheckResult:
     drawn = 4 * 21 if adapter.mixed else 21
     images = rng.integers(0, 256, (drawn, 8, 8, 3), dtype=np.uint8)
     X = np.moveaxis(images / 255, -1, 1)
-    weights = all_classes_predicted(adapter.weights(seed), X)
-    logits = reference.logits(weights, X)
+    weights = all_classes_predicted(adapter.weights(seed), X, adapter.conventions)
+    logits = reference.logits(weights, X, adapter.conventions)
     if adapter.mixed:
         least, most = np.sort(logits)[:, -2:].T
         images = images[clear := np.argsort(least - most)[:21]]
@@ -229,9 +229,9 @@ def evaluation_accuracy(adapter: Adapter, seed: int) -> CheckResult:
     return adapter.compare("evaluation accuracy", got, wanted, parts=())
 
 
-def all_classes_predicted(weights: Weights, X: Array) -> Weights:
+def all_classes_predicted(weights: Weights, X: Array, conventions: Conventions) -> Weights:
     """Return the weights with another last bias, such that every class has the same mean logit."""
-    centre = reference.logits(weights, X).mean(axis=0)
+    centre = reference.logits(weights, X, conventions).mean(axis=0)
     return weights | {
         "fc.bias": (weights["fc.bias"] - centre).astype(np.float32).astype(np.float64)
     }

@@ -71,9 +71,9 @@ def forward(
     )
 
 
-def logits(weights: Arrays, X: Array) -> Array:
+def logits(weights: Arrays, X: Array, conventions: Conventions = ALIGNED) -> Array:
     """Return the logits (n, classes) of images (n, channels, height, width), in evaluation mode."""
-    return forward(weights, X).logits
+    return forward(weights, X, conventions=conventions).logits
 
 
 def _chain(back: list[Back]) -> Back:
