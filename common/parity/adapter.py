@@ -17,6 +17,8 @@ from common.weights.canonical import Weights, initial_weights, is_buffer
 Array = NDArray[Any]
 BATCH_NORM_BIAS = ("bn.bias", "bn1.bias", "bn2.bias")
 NUM_CHANNELS = 64  # of the network's first stage, in both chapters
+# Kinds in which operands are rounded while weights, images and logits stay float32.
+MIXED = ("bfloat16",)
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,12 @@ class Batch:
 
 
 class Adapter:
-    """A backend that computes in ``kind``, "float32", "float64" or "bfloat16", on one device, compiled or not.
+    """A backend that computes in ``kind`` on one device, compiled or not.
 
-    ``num_channels`` are those of the network's first stage. Weights and images are float32 for "bfloat16". ``loss`` is
-    the backend's cross-entropy, and ``logits_types`` collects the types of the logits that training steps have passed to ``loss``.
+    ``kind`` is "float32", "float64", or one of `MIXED`, where weights and images are float32; with "uint8" there is no
+    network. ``num_channels`` are those of the network's first stage. ``device`` is named as in --device; of several,
+    the first computes. ``loss`` is the backend's cross-entropy. ``logits_types`` collects the types of the logits that
+    training steps have passed to it. Raises UserError if there is no such device.
     """
 
     def __init__(
@@ -40,13 +44,14 @@ class Adapter:
         kind: str,
         compile: bool = False,
         num_channels: int = NUM_CHANNELS,
+        device: str = "cpu",
     ) -> None:
         self.backend, self.kind, self.compile = backend, kind, compile
         self.num_channels = num_channels
-        self.mixed = kind == "bfloat16"
+        self.mixed = kind in MIXED
         self.dtype = "float32" if self.mixed else kind
         self.conventions: Conventions = backend.probes.CONVENTIONS
-        self.devices = [backend.devices.cpu()]
+        self.devices = backend.devices.get_devices(device)[:1]
         self.logits_types: set[str] = set()
         self._cross_entropy = backend.trainer.cross_entropy()
         # One object: TensorFlow traces a step again for each new one, and `self._loss` is new each time.
@@ -95,7 +100,7 @@ class Adapter:
             net = self.new_network()
             if self.kind == "float64":
                 net = self.backend.probes.in_float64(net)
-            precision = "bf16" if self.mixed else "fp32"
+            precision = "bf16" if self.kind == "bfloat16" else "fp32"
             self._net = self.backend.trainer.prepare(net, self.devices, precision, self.compile)
         self.backend.weights.set_weights(self._net, self.cast(weights))
         return self._net

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from common.interface import Backend
 from common.parity import training_checks as training
@@ -40,21 +41,27 @@ LEAST_SIZE = 16
 
 
 def run_checks(
-    backend: Backend, extent: Extent, seed: int = 0, precision: str = "fp32", compile: bool = False
+    backend: Backend,
+    extent: Extent,
+    seed: int = 0,
+    precision: str = "fp32",
+    compile: bool = False,
+    device: str = "cpu",
 ) -> Iterator[CheckResult]:
     """Yield the result of every check except that of free-running training, which needs an envelope.
 
-    Transforms and loaders are checked only in fp32 and not compiled, as neither option changes them.
+    ``device`` is named as in --device. Transforms and loaders are checked only in fp32 and not compiled, as neither
+    option changes them.
     """
-    width = extent.num_channels
+    on_device = partial(Adapter, backend, device=device)
+    network = partial(on_device, compile=compile, num_channels=extent.num_channels)
     if precision == "bf16":
-        yield from _in_bfloat16(Adapter(backend, "bfloat16", compile, width), extent, seed)
+        yield from _in_bfloat16(network("bfloat16"), extent, seed)
         return
-    single = Adapter(backend, "float32", compile, width)
-    double = Adapter(backend, "float64", compile, width)
+    single, double = network("float32"), network("float64")
     if not compile:
         yield from transform_checks(single, seed)
-        yield from level_checks(Adapter(backend, "uint8"), seed)
+        yield from level_checks(on_device("uint8"), seed)
         yield from loader_checks(single, seed)
     for adapter in (double, single):
         yield from model_checks(adapter, extent.model_size, seed)
