@@ -3,6 +3,8 @@
 Training never asks for these. Names are those of common.weights.
 """
 
+from contextlib import nullcontext
+
 from mxnet import autograd, np
 
 from common.reference import Conventions, State
@@ -24,6 +26,15 @@ def in_float64(net):
     """Return the network in float64, to compute in that precision."""
     net.cast("float64")
     return net
+
+
+def without_tracing():
+    """Return a context in which functions run op by op, untraced.
+
+    For networks and shapes that are used once. MXNet's static graphs are made
+    in milliseconds, so they stay on.
+    """
+    return nullcontext()
 
 
 def activations(net, X, training=False):

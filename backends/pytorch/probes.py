@@ -3,6 +3,8 @@
 Training never asks for these. Names are those of common.weights.
 """
 
+from contextlib import nullcontext
+
 import torch
 
 from common.reference import ALIGNED, State
@@ -25,6 +27,15 @@ labels_first = False  # in the framework's losses, before the logits
 def in_float64(net):
     """Return the network in float64, to compute in that precision."""
     return net.double()
+
+
+def without_tracing():
+    """Return a context in which functions run op by op, untraced.
+
+    For networks and shapes that are used once. PyTorch traces nothing unless
+    it compiles.
+    """
+    return nullcontext()
 
 
 def activations(net, X, training=False):

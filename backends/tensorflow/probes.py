@@ -3,6 +3,8 @@
 Training never asks for these. Names are those of common.weights.
 """
 
+from contextlib import contextmanager
+
 import keras
 import tensorflow as tf
 
@@ -36,6 +38,22 @@ def in_float64(net):
         keras.config.set_dtype_policy(policy)
     set_weights(copy, weights)
     return copy
+
+
+@contextmanager
+def without_tracing():
+    """Return a context in which functions run op by op, untraced.
+
+    For networks and shapes that are used once. Differs: TensorFlow takes
+    seconds to trace a training step of each new network and shape, and a
+    tenth of a second to run it op by op.
+    """
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
 
 
 def activations(net, X, training=False):

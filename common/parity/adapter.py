@@ -19,6 +19,7 @@ BATCH_NORM_BIAS = ("bn.bias", "bn1.bias", "bn2.bias")
 NUM_CHANNELS = 64  # of the network's first stage, in both chapters
 # Kinds in which operands are rounded while weights, images and logits stay float32.
 MIXED = ("bfloat16",)
+NUM_CLASSES, IN_CHANNELS = 10, 3  # of the chapters' data sets
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,9 @@ class Adapter:
     """A backend that computes in ``kind`` on one device, compiled or not.
 
     ``kind`` is "float32", "float64", or one of `MIXED`, where weights and images are float32; with "uint8" there is no
-    network. ``num_channels`` are those of the network's first stage. ``device`` is named as in --device; of several,
-    the first computes. ``loss`` is the backend's cross-entropy. ``logits_types`` collects the types of the logits that
-    training steps have passed to it. Raises UserError if there is no such device.
+    network. ``num_channels`` are those of the network's first stage, ``in_channels`` those of its images. ``device`` is
+    named as in --device; of several, the first computes. ``loss`` is the backend's cross-entropy. ``logits_types``
+    collects the types of the logits that training steps have passed to it. Raises UserError if there is no such device.
     """
 
     def __init__(
@@ -45,9 +46,12 @@ class Adapter:
         compile: bool = False,
         num_channels: int = NUM_CHANNELS,
         device: str = "cpu",
+        num_classes: int = NUM_CLASSES,
+        in_channels: int = IN_CHANNELS,
     ) -> None:
         self.backend, self.kind, self.compile = backend, kind, compile
         self.num_channels = num_channels
+        self.sizes = num_classes, in_channels, num_channels  # the arguments of resnet18
         self.mixed = kind in MIXED
         self.dtype = "float32" if self.mixed else kind
         self.conventions: Conventions = backend.probes.CONVENTIONS
@@ -88,8 +92,8 @@ class Adapter:
         return self.backend.devices.from_numpy(y, self.devices[0])
 
     def new_network(self) -> Net:
-        """Return a new network of the backend for 10 classes."""
-        return self.backend.resnet.resnet18(10, num_channels=self.num_channels)
+        """Return a new network of the backend."""
+        return self.backend.resnet.resnet18(*self.sizes)
 
     def network(self, weights: Weights) -> Net:
         """Return the backend's network with these weights, prepared as a run prepares it.
@@ -107,7 +111,7 @@ class Adapter:
 
     def weights(self, seed: int) -> Weights:
         """Return the weights that checks start from, drawn from that seed; they are read-only."""
-        return drawn_weights(seed, self.mixed, self.num_channels)
+        return drawn_weights(seed, self.mixed, *self.sizes)
 
     def compare(
         self,
@@ -163,7 +167,13 @@ def in_float32(types: Collection[str]) -> bool:
 
 
 @lru_cache(maxsize=2)
-def drawn_weights(seed: int = 0, clear: bool = False, num_channels: int = NUM_CHANNELS) -> Weights:
+def drawn_weights(
+    seed: int = 0,
+    clear: bool = False,
+    num_classes: int = NUM_CLASSES,
+    in_channels: int = IN_CHANNELS,
+    num_channels: int = NUM_CHANNELS,
+) -> Weights:
     """Return weights of which none is 0 or 1, with variances so small that BatchNorm's epsilon counts.
 
     With ``clear``, each BatchNorm shifts four channels of five above 0 and the fifth below, by twice their deviation,
@@ -174,7 +184,7 @@ def drawn_weights(seed: int = 0, clear: bool = False, num_channels: int = NUM_CH
     """
     rng = np.random.default_rng(seed)
     weights: Weights = {}
-    for name, weight in initial_weights(10, num_channels=num_channels, seed=seed).items():
+    for name, weight in initial_weights(num_classes, in_channels, num_channels, seed).items():
         if name.endswith("running_var"):
             drawn = rng.uniform(0.02, 0.1, weight.shape)
         elif is_buffer(name) or name.endswith("bias"):
@@ -192,8 +202,15 @@ def drawn_weights(seed: int = 0, clear: bool = False, num_channels: int = NUM_CH
     return weights
 
 
-def random_batch(n: int, size: int, seed: int = 0) -> Batch:
-    """Return n images of noise and their labels, exact in float32."""
+def random_batch(
+    n: int,
+    size: int | tuple[int, int],
+    seed: int = 0,
+    num_classes: int = NUM_CLASSES,
+    in_channels: int = IN_CHANNELS,
+) -> Batch:
+    """Return n images of noise and their labels, exact in float32; ``size`` is (height, width), or both in one."""
     rng = np.random.default_rng(seed)
-    X = rng.integers(0, 256, (n, 3, size, size)).astype(np.float32) / np.float32(255)
-    return Batch(X.astype(np.float64), rng.integers(0, 10, n))
+    height, width = (size, size) if isinstance(size, int) else size
+    X = rng.integers(0, 256, (n, in_channels, height, width)).astype(np.float32) / np.float32(255)
+    return Batch(X.astype(np.float64), rng.integers(0, num_classes, n))

@@ -122,7 +122,7 @@ def free_running(
     """
     num_steps = len(around.losses)
     backend, device = adapter.backend, adapter.devices[0]
-    net = adapter.network(initial_weights(10, num_channels=adapter.num_channels, seed=seed))
+    net = adapter.network(initial_weights(*adapter.sizes, seed=seed))
     trainer = backend.trainer.adam(net, LR)
     batches = backend.loaders.load_batched(
         _dataset(num_steps), AUGMENTATIONS, BATCH, True, seed, device

@@ -58,7 +58,7 @@ def model_checks(adapter: Adapter, size: int, seed: int = 0) -> Iterator[CheckRe
 def names_and_shapes(adapter: Adapter) -> CheckResult:
     """Check that every weight and buffer has its canonical name and shape: 11,176,970 parameters at full width."""
     weights = adapter.backend.weights.get_weights(adapter.new_network())
-    shapes = weight_shapes(10, num_channels=adapter.num_channels)
+    shapes = weight_shapes(*adapter.sizes)
     size = sum(math.prod(shape) for name, shape in shapes.items() if not is_buffer(name))
     got = {name: np.array(weight.shape) for name, weight in weights.items()}
 

@@ -3,6 +3,8 @@
 Training never asks for these. Names are those of common.weights.canonical.
 """
 
+from contextlib import nullcontext
+
 import numpy as np
 
 from common.reference import ALIGNED
@@ -22,6 +24,14 @@ def in_float64(net):
         for kind in kept:
             kept[kind] = kept[kind].astype(np.float64)
     return net
+
+
+def without_tracing():
+    """Return a context in which functions run op by op, untraced.
+
+    For networks and shapes that are used once. NumPy traces nothing.
+    """
+    return nullcontext()
 
 
 def activations(net, X, training=False):
