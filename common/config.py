@@ -252,9 +252,7 @@ class TrainConfig(WithWeights, RunConfig):
             return
         if self.augment == "none":
             raise UserError("--compare-augmentation compares none with --augment: give it a list")
-        count = self.seeds or NUM_COMPARED_SEEDS
-        if self.seed + count - 1 > MAX_SEED:
-            raise UserError(f"--seed {self.seed} leaves no room for {count} seeds")
+        _require_room(self.seed, self.seeds or NUM_COMPARED_SEEDS)
 
     @property
     def all_seeds(self) -> list[int]:
@@ -368,12 +366,47 @@ class ConvertConfig(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParityConfig(WithOutput, Seeded, Computing, OnBackends):
-    """Which backends to compare with the reference, and on how much."""
+class ParityConfig(WithOutput, Seeded, Computing, OnDevice, OnBackends):
+    """Which backends to compare with the reference, on how much, and where they compute."""
 
+    # The tolerances were measured on the CPU, so a GPU is checked only where it is asked for.
+    device: str = option(
+        "cpu", "cpu, gpu, or a number as gpu:1; of several, the first", SPEED, metavar="NAME"
+    )
+    precision: str = option(
+        "fp32",
+        "bf16 is for convolutions and matrix products; tf32: fp32 with TF32 on, which fp32 switches off",
+        SPEED,
+        choices=(*PRECISIONS, "tf32"),
+    )
+    seeds: int = option(
+        1, "how many seeds to check with, one after another from --seed on", TRAINING, AT_LEAST_1
+    )
     quick: bool = option(
         False, "small images and few steps: less than a minute for a backend", SPEED
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.precision == "tf32" and self.device == "cpu":
+            raise UserError("--precision tf32 is NVIDIA GPUs': add --device gpu")
+        _require_room(self.seed, self.seeds)
+
+    @property
+    def all_seeds(self) -> list[int]:
+        """The seeds that are checked with, one after another."""
+        return [self.seed + i for i in range(self.seeds)]
+
+    @property
+    def prepared_for(self) -> str:
+        """The precision that a network is prepared for: TF32 is how a GPU computes fp32 unless it is told not to."""
+        return "bf16" if self.precision == "bf16" else "fp32"
+
+
+def _require_room(seed: int, count: int) -> None:
+    """Raise UserError if ``count`` seeds from ``seed`` on go beyond the largest."""
+    if seed + count - 1 > MAX_SEED:
+        raise UserError(f"--seed {seed} leaves no room for {count} seeds")
 
 
 def plain(config: Any) -> Any:

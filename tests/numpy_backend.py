@@ -147,14 +147,25 @@ def changed(backend: Backend, file: str, **functions: Any) -> Backend:
     return replace(backend, **{file: SimpleNamespace(**(names | functions))})
 
 
-# --- bfloat16 --------------------------------------------------------------------------------------------------------
+# --- bfloat16 and TF32 -----------------------------------------------------------------------------------------------
 
 
 def to_bfloat16(X: np.ndarray) -> np.ndarray:
-    """Round float32 to the nearest bfloat16, of two as near to the even one: that is its upper 16 bits."""
+    """Round float32 to the nearest bfloat16: its upper 16 bits."""
+    return without_bits(X, 16)
+
+
+def to_tf32(X: np.ndarray) -> np.ndarray:
+    """Round float32 to the nearest TF32: 10 of its 23 bits after the point."""
+    return without_bits(X, 13)
+
+
+def without_bits(X: np.ndarray, count: int) -> np.ndarray:
+    """Round float32 so that its last bits are 0; of two that are as near, to the even one."""
     bits = np.ascontiguousarray(X, np.float32).view(np.uint32)
-    odd = (bits >> 16) & 1
-    return ((bits + 0x7FFF + odd) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+    odd, half = (bits >> count) & 1, (1 << count - 1) - 1
+    kept = 0xFFFFFFFF << count & 0xFFFFFFFF
+    return ((bits + half + odd) & kept).astype(np.uint32).view(np.float32)
 
 
 def with_bfloat16(backend: Backend) -> Backend:
@@ -171,6 +182,30 @@ def with_bfloat16(backend: Backend) -> Backend:
 
     backend = changed(backend, "devices", describe=describe)
     return changed(backend, "trainer", prepare=prepare)
+
+
+def with_tf32(backend: Backend, rounded: Callable[[Any], Any] = to_tf32) -> Backend:
+    """Return the backend with a `prepare` as on a GPU with TF32: products round their operands, and nothing else."""
+
+    def prepare(net, devices, precision="fp32", compile=False):
+        for layer in layers_of(net).values():
+            if "weight" in layer.weights and "running_mean" not in layer.weights:
+                round_operands(layer, rounded)
+        return net
+
+    return changed(backend, "trainer", prepare=prepare)
+
+
+def round_operands(layer: Any, rounded: Callable[[Any], Any]) -> None:
+    """Have a layer round the operands of its products, forward and backward."""
+    right = layer.compute
+
+    def compute(X):
+        Y, backward = right(rounded(X))
+        return Y, lambda dY: backward(rounded(dY))
+
+    layer.compute = compute
+    compute_with(layer, lambda weights: weights | {"weight": rounded(weights["weight"])})
 
 
 def layers_of(net: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import shutil
 import torch
 
 from common.errors import UserError
-from common.system.environment import gpu_indices, processor
+from common.system.environment import gpu_indices, processor, tf32_is_off
 
 image_layout = "NCHW"
 
@@ -64,7 +64,8 @@ def describe(devices, precision="fp32", compile=False):
             for device, name in zip(devices, names, strict=True)
         )
         settings["cuda"] = torch.version.cuda
-        if torch.backends.cudnn.allow_tf32 and precision == "fp32":
+        tf32 = torch.backends.cudnn.allow_tf32 and not tf32_is_off()
+        if tf32 and precision == "fp32":
             settings["precision"] = "fp32, TF32 in convolutions"
     if compile:
         on_gpu = "inductor, in CUDA graphs"

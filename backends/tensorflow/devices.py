@@ -4,7 +4,12 @@ import keras
 import tensorflow as tf
 
 from common.errors import UserError
-from common.system.environment import cores, gpu_indices, processor
+from common.system.environment import (
+    cores,
+    gpu_indices,
+    processor,
+    tf32_is_off,
+)
 
 # Differs: channels come last, as TensorFlow's own layers have them; in PyTorch
 # and MXNet they come second.
@@ -65,7 +70,7 @@ def describe(devices, precision="fp32", compile=False):
             for device in devices
         )
         tf32 = tf.config.experimental.tensor_float_32_execution_enabled()
-        if tf32 and precision == "fp32":
+        if tf32 and precision == "fp32" and not tf32_is_off():
             settings["precision"] = "fp32, TF32 in products and convolutions"
     if compile:
         settings["compile"] = "XLA"

@@ -45,14 +45,15 @@ class CheckResult:
     """One check of one backend.
 
     ``cause`` names the known difference that explains a failure, '' if no known difference does. It is None if no cause
-    was searched for: the check passed, or cannot tell causes apart.
+    was searched for: the check passed, or cannot tell causes apart. ``seed`` is what the inputs were drawn from.
     """
 
     check: str
-    kind: str  # float32, float64, bfloat16 or uint8
+    kind: str  # float32, float64, bfloat16, tf32 or uint8
     differences: tuple[Difference, ...]
     tolerance: Tolerance
     cause: str | None = None
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if not self.differences:

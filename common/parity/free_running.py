@@ -20,7 +20,7 @@ from common.datasets import Dataset
 from common.datasets.shapes import draw_shapes
 from common.parity.adapter import NUM_CHANNELS, Adapter, Batch
 from common.parity.comparison import Array, Arrays, CheckResult, Difference, by_place, largest
-from common.parity.tolerances import UNIT_ROUNDOFF
+from common.parity.tolerances import UNIT_ROUNDOFFS
 from common.reference import ALIGNED, Adam, Conventions, train_step, transforms
 from common.weights.canonical import Weights, initial_weights
 
@@ -28,8 +28,8 @@ BATCH, LR = 8, 3e-4
 RUNS = 6  # perturbed ones
 AUGMENTATIONS = gallery((16, 16))["flip, jitter and crop"]
 # Relative to a weight: one rounding. Relative to the loss: the least width of the envelope.
-UNITS = {"float32": 2.0**-24, "bfloat16": UNIT_ROUNDOFF}
-FLOORS = {"float32": 1e-6, "bfloat16": UNIT_ROUNDOFF}
+UNITS = {"float32": 2.0**-24, **UNIT_ROUNDOFFS}
+FLOORS = {"float32": 1e-6, **UNIT_ROUNDOFFS}
 
 
 @dataclass(frozen=True)

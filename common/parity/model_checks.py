@@ -22,7 +22,7 @@ from common.parity.comparison import (
     relative,
     size_in,
 )
-from common.parity.tolerances import UNIT_ROUNDOFF, tolerance
+from common.parity.tolerances import UNIT_ROUNDOFFS, tolerance
 from common.reference import Conventions, layers
 from common.reference.resnet import before_batch_norm
 from common.weights.canonical import Weights, is_buffer, num_parameters, weight_shapes
@@ -117,12 +117,13 @@ def logits_type(adapter: Adapter, batch: Batch, seed: int) -> CheckResult:
 
 
 def precision_in_force(results: Sequence[CheckResult]) -> CheckResult:
-    """Check that the backend computed in bfloat16: a result closer to the reference than 0.4 of a rounding did not.
+    """Check that the backend rounded to this kind: a result closer to the reference than 0.4 of a rounding was not.
 
-    Each difference is one rounding of bfloat16, divided by how far the backend is from the reference.
+    Each difference is one rounding, divided by how far the backend is from the reference.
     """
-    found = [Difference(r.check, UNIT_ROUNDOFF / max(r.largest.value, TINY)) for r in results]
     kind = results[0].kind
+    unit = UNIT_ROUNDOFFS[kind]
+    found = [Difference(r.check, unit / max(r.largest.value, TINY)) for r in results]
     limit = tolerance("precision in force", kind)
     return CheckResult("precision in force", kind, tuple(found), limit)
 

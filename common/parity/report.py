@@ -141,10 +141,9 @@ def _growth(
 ) -> str:
     """Draw a check place by place, for the backends that have had it."""
     found = {
-        result.backend: each
+        result.backend: result.worst[check, kind]
         for result in results
-        for each in result.checks
-        if (each.check, each.kind) == (check, kind)
+        if (check, kind) in result.worst
     }
     if not found:
         return ""
@@ -156,7 +155,7 @@ def _growth(
 
 def _by_layer(results: Sequence[BackendResults], styles: Styles) -> list[str]:
     """Draw how the error grows through the network, in every precision that was checked."""
-    check, kinds = "activations, training", ("float64", "float32", "bfloat16")
+    check, kinds = "activations, training", ("float64", "float32", "bfloat16", "tf32")
     return [_growth(results, styles, check, kind, "layer", True) for kind in kinds]
 
 
@@ -177,7 +176,8 @@ def _by_step(
     ]
     for check in checks:
         parts += [
-            _growth(results, styles, check, kind, "step", False) for kind in ("float64", "bfloat16")
+            _growth(results, styles, check, kind, "step", False)
+            for kind in ("float64", "bfloat16", "tf32")
         ]
     return parts
 

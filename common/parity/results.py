@@ -2,21 +2,25 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from common.parity.comparison import Array, CheckResult, Difference, Tolerance
-from common.system.files import write_text, written_whole
+from common.system.files import write_text, writing, written_whole
 
 Pictures = dict[str, Array]  # by operation: floats 0..1, (3, height, width)
+SO_FAR = "so-far.jsonl"  # one line for each check that was made
 
 
 @dataclass(frozen=True)
 class BackendResults:
-    """One backend's checks, the losses of its free-running training, and pictures of its operations."""
+    """One backend's checks, the losses of its free-running training, and pictures of its operations.
+
+    The checks are those of every seed, one seed after another; the losses and pictures are those of the first seed.
+    """
 
     backend: str
     versions: Mapping[str, str]
@@ -25,7 +29,8 @@ class BackendResults:
     checks: tuple[CheckResult, ...]
     losses: tuple[float, ...] = ()
     pictures: Pictures = field(default_factory=dict)
-    error: str = ""  # the exception or exit code that ended the checks early
+    error: str = ""  # what ended the checks early: an exception, or how the process ended
+    last_seed: int = 0  # the seed of the last checks, also of those that ended early
 
     @property
     def passed(self) -> bool:
@@ -36,6 +41,21 @@ class BackendResults:
     def failures(self) -> list[CheckResult]:
         """Return the checks that failed."""
         return [check for check in self.checks if not check.passed]
+
+    @property
+    def failing_seeds(self) -> list[int]:
+        """Return the seeds with which a check failed or the checks ended early."""
+        found = {check.seed for check in self.failures}
+        return sorted(found | ({self.last_seed} if self.error else set()))
+
+    @property
+    def worst(self) -> dict[tuple[str, str], CheckResult]:
+        """Return each check by name and kind: of all seeds, the result with the largest difference."""
+        found: dict[tuple[str, str], CheckResult] = {}
+        for check in self.checks:
+            key = check.check, check.kind
+            found[key] = max(found.get(key, check), check, key=_size)
+        return found
 
     def diagnosis(self) -> list[str]:
         """Return the failures by cause: how many checks each explains, and the first of them."""
@@ -54,11 +74,18 @@ class BackendResults:
         return lines
 
 
+def _size(check: CheckResult) -> float:
+    return np.inf if np.isnan(check.largest.value) else check.largest.value
+
+
 def by_check(
     results: Sequence[BackendResults],
 ) -> list[tuple[CheckResult, list[CheckResult | None]]]:
-    """Return a row for each check: a result that describes it, and each backend's result, None if it has none."""
-    found = [{(c.check, c.kind): c for c in result.checks} for result in results]
+    """Return a row for each check: a result that describes it, and each backend's, None if it has none.
+
+    A backend's result is the one of the seed with the largest difference.
+    """
+    found = [result.worst for result in results]
     keys = dict.fromkeys(key for checks in found for key in checks)
     rows = [[checks.get(key) for checks in found] for key in keys]
     return [(next(c for c in row if c is not None), row) for row in rows]
@@ -70,19 +97,20 @@ def number(value: float) -> str:
 
 
 def save_results(folder: Path, results: BackendResults) -> None:
-    """Write ``outcomes.json`` and ``pictures.npz`` into ``folder``."""
-    content = asdict(results)
-    del content["pictures"]
-    content["outcomes"] = content.pop("checks")
-    for plain, check in zip(content["outcomes"], results.checks, strict=True):
-        plain |= {"passed": check.passed, "limit": check.tolerance.limit}
-        for difference in plain["differences"]:
-            if not np.isfinite(difference["value"]):  # JSON has no nan and no inf
-                difference["value"] = str(difference["value"])
+    """Write ``outcomes.json`` and ``pictures.npz`` into ``folder``, and remove what `add_check` wrote."""
+    content = asdict(replace(results, checks=(), pictures={}))
+    del content["pictures"], content["checks"]
+    content["outcomes"] = [_plain(check) for check in results.checks]
     text = json.dumps(content, indent=1, allow_nan=False)
-    write_text(folder / "outcomes.json", text + "\n")
     with written_whole(folder / "pictures.npz") as temporary:
         np.savez_compressed(temporary, **results.pictures)
+    write_text(folder / "outcomes.json", text + "\n")
+    (folder / SO_FAR).unlink(missing_ok=True)
+
+
+def are_saved(folder: Path) -> bool:
+    """Return whether `save_results` has written to ``folder``: the checks came to their end."""
+    return (folder / "outcomes.json").is_file()
 
 
 def load_results(folder: Path) -> BackendResults:
@@ -99,7 +127,53 @@ def load_results(folder: Path) -> BackendResults:
         tuple(content["losses"]),
         pictures,
         content["error"],
+        content["last_seed"],
     )
+
+
+# --- What is known of checks whose process has ended -----------------------------------------------------------------
+
+
+def begin_seed(folder: Path, seed: int) -> None:
+    """Note in ``folder`` that the checks of a seed begin."""
+    _append(folder, {"seed": seed})
+
+
+def add_check(folder: Path, check: CheckResult) -> None:
+    """Note a check in ``folder``: all that is known if the process ends before `save_results`."""
+    _append(folder, {"outcome": _plain(check)})
+
+
+def load_so_far(folder: Path) -> tuple[tuple[CheckResult, ...], int]:
+    """Return the checks that were noted in ``folder``, and the seed of the last ones; none if it does not exist."""
+    checks: list[CheckResult] = []
+    seed = 0
+    path = folder / SO_FAR
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            content = json.loads(line)
+        except ValueError:  # the process ended within the last line
+            break
+        seed = content.get("seed", seed)
+        if "outcome" in content:
+            checks.append(_check_result(content["outcome"]))
+    return tuple(checks), seed
+
+
+def _append(folder: Path, content: Mapping[str, Any]) -> None:
+    # Not written whole, as all other files are: each line stands by itself, and the file is for a process that ends
+    # at any moment.
+    with writing(folder), (folder / SO_FAR).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(content, allow_nan=False) + "\n")
+
+
+def _plain(check: CheckResult) -> dict[str, Any]:
+    """Return a check as JSON can hold it."""
+    plain = asdict(check) | {"passed": check.passed, "limit": check.tolerance.limit}
+    for difference in plain["differences"]:
+        if not np.isfinite(difference["value"]):  # JSON has no nan and no inf
+            difference["value"] = str(difference["value"])
+    return plain
 
 
 def _check_result(plain: Mapping[str, Any]) -> CheckResult:
@@ -109,4 +183,5 @@ def _check_result(plain: Mapping[str, Any]) -> CheckResult:
         tuple(Difference(d["place"], float(d["value"])) for d in plain["differences"]),
         Tolerance(**plain["tolerance"]),
         plain["cause"],
+        plain["seed"],
     )

@@ -6,7 +6,7 @@ from functools import partial
 
 from common.interface import Backend
 from common.parity import training_checks as training
-from common.parity.adapter import NUM_CHANNELS, Adapter
+from common.parity.adapter import KINDS, NUM_CHANNELS, Adapter
 from common.parity.comparison import CheckResult
 from common.parity.data_checks import level_checks, loader_checks, transform_checks
 from common.parity.model_checks import model_checks
@@ -55,8 +55,8 @@ def run_checks(
     """
     on_device = partial(Adapter, backend, device=device)
     network = partial(on_device, compile=compile, num_channels=extent.num_channels)
-    if precision == "bf16":
-        yield from _in_bfloat16(network("bfloat16"), extent, seed)
+    if precision != "fp32":
+        yield from _rounded(network(KINDS[precision]), extent, seed)
         return
     single, double = network("float32"), network("float64")
     if not compile:
@@ -71,7 +71,7 @@ def run_checks(
     yield from _locked(single, extent.step_size, extent.float32_steps, seed)
 
 
-def _in_bfloat16(adapter: Adapter, extent: Extent, seed: int) -> Iterator[CheckResult]:
+def _rounded(adapter: Adapter, extent: Extent, seed: int) -> Iterator[CheckResult]:
     yield from model_checks(adapter, max(extent.model_size, LEAST_SIZE), seed)
     yield from _locked(adapter, max(extent.step_size, LEAST_SIZE), extent.bfloat16_steps, seed)
 

@@ -21,6 +21,9 @@ IN_FLOAT32 = "weights and optimizers stay in float32: one rounding of a weight t
 
 # The largest relative error of one rounding to bfloat16, which has 8 bits of mantissa.
 UNIT_ROUNDOFF = 2.0**-9
+# TF32 has three bits more, and its roundings an eighth of the size; a GPU may cut bits off, which doubles that.
+TF32_SHARE = 2.0**-2
+UNIT_ROUNDOFFS = {"bfloat16": UNIT_ROUNDOFF, "tf32": UNIT_ROUNDOFF * TF32_SHARE}
 
 EXACT = Tolerance(0.0, 1.0, "nothing is computed that could be rounded")
 TOLERANCES = {
@@ -148,6 +151,25 @@ TOLERANCES = {
 }
 
 
+def _of_tf32(rounded: Tolerance) -> Tolerance:
+    """Return the tolerance of a check in TF32, derived from that in bfloat16: none is measured on a GPU.
+
+    What comes of roundings is smaller as they are. Signs that rounding turns stay: a single one of 64 counts a quarter.
+    The rest is computed in float32.
+    """
+    if not rounded.reason.startswith(GRAIN):
+        return rounded
+    reason = f"derived from bfloat16's, not measured: {rounded.reason}"
+    return Tolerance(rounded.measured * TF32_SHARE, rounded.margin, reason)
+
+
+TOLERANCES |= {
+    (check, "tf32"): _of_tf32(found)
+    for (check, kind), found in TOLERANCES.items()
+    if kind == "bfloat16"
+}
+
+
 def tolerance(check: str, kind: str) -> Tolerance:
-    """Return the tolerance of a check in a kind: "uint8", "float32", "float64" or "bfloat16"."""
+    """Return the tolerance of a check in a kind: "uint8", "float32", "float64", "bfloat16" or "tf32"."""
     return TOLERANCES[check, kind]

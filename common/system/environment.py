@@ -48,6 +48,22 @@ def prepare(framework: Framework, precision: str = "fp32") -> None:
     _keep_freed_memory()
 
 
+TF32_VARIABLE = "NVIDIA_TF32_OVERRIDE"
+
+
+def switch_tf32_off() -> None:
+    """Have NVIDIA's libraries compute fp32 products in full, whatever the framework asks of them; before its import.
+
+    Does nothing if the user has set the variable.
+    """
+    os.environ.setdefault(TF32_VARIABLE, "0")
+
+
+def tf32_is_off() -> bool:
+    """Return whether `switch_tf32_off`, or the user, has switched TF32 off."""
+    return os.environ.get(TF32_VARIABLE) == "0"
+
+
 def _keep_freed_memory() -> None:
     """Let glibc keep freed blocks: activations come and go with every batch, and returning them costs page faults."""
     if platform.libc_ver()[0] != "glibc" or _allocator_chosen():

@@ -3,6 +3,7 @@
 import io
 import multiprocessing
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from common.system.interrupts import no_ctrl_c_is_lost
 # On a terminal, Ctrl-C reaches the child too. A child that has not ended after so long is sent the signal.
 SECONDS_TO_END = 3.0
 INTERRUPTED = 130  # what run.py ends with after Ctrl-C
+CLOSED_PIPE = 141  # as a shell reports a program that ended of SIGPIPE
 
 
 def run_process(words: Sequence[str]) -> int:
@@ -43,6 +45,16 @@ def call_in_process(function: Callable[..., int], *arguments: Any) -> int:
         return process
 
     return _exit_code_of(start)
+
+
+def how_it_ended(code: int) -> str:
+    """Return in words how a process with such an exit code ended; -N is signal N."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:  # a signal without a name, such as a real-time one
+        return f"was killed by signal {-code}"
 
 
 def _exit_code_of(start: "Callable[[], subprocess.Popen[bytes] | BaseProcess]") -> int:
@@ -91,20 +103,45 @@ def use_default_start_method() -> None:
 def exit_code(function: Callable[..., int], *arguments: Any) -> int:
     """Call ``function`` as a program runs it, and return the exit code that it returns.
 
-    It is 2 after a UserError, which is printed as one line, and 130 after Ctrl-C. Notices are one line each.
+    It is 2 after a UserError, which is printed as one line, 130 after Ctrl-C, and 141 if whoever reads the output has
+    closed it, as `head` does. Notices are one line each.
     """
     warnings.formatwarning = _format
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file may be anything
     try:
-        with no_ctrl_c_is_lost():
+        with no_ctrl_c_is_lost(), _all_printed():
             return function(*arguments)
+    except BrokenPipeError:
+        if not _closed_by_reader():  # another pipe broke, such as one to a worker
+            raise
+        return CLOSED_PIPE
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
         print(str(interrupt) or "interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+@contextmanager
+def _all_printed() -> Iterator[None]:
+    """Print at the end of the block what is still to be printed: an error at Python's own end cannot be handled."""
+    try:
+        yield
+    finally:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+
+
+def _closed_by_reader() -> bool:
+    """Return whether the reader of standard output has closed it; if so, what is left to print goes nowhere."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)  # errors are told without being asked for
+    if not poll.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 _format_warning = warnings.formatwarning

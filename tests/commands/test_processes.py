@@ -1,4 +1,4 @@
-"""A function called in a new process: its exit code, and that it ends with the process that called it."""
+"""A function called in a new process: its exit code, and its end; and output that nobody reads any more."""
 
 import multiprocessing
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from common.system.processes import call_in_process
+from common.system.processes import call_in_process, how_it_ended
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,6 +29,19 @@ def ends(code: int, number: int = 0) -> int:
 )
 def test_the_exit_code_is_returned_and_a_signal_is_negative(arguments, code):
     assert call_in_process(ends, *arguments) == code
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (0, "ended with exit code 0"),
+        (3, "ended with exit code 3"),
+        (-signal.SIGKILL, "was killed by SIGKILL"),
+        (-50, "was killed by signal 50"),
+    ],
+)
+def test_how_a_process_ended_is_said_with_the_name_of_its_signal(code, words):
+    assert how_it_ended(code) == words
 
 
 def starts_others_by(method: str) -> int:
@@ -49,7 +62,7 @@ CALLER = f"""
 import sys, time
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
-from common.system.processes import call_in_process
+from common.system.processes import call_in_process, how_it_ended
 
 def wait(path, deaf):
     import os, signal
@@ -135,3 +148,66 @@ def test_sigterm_ends_the_function_too(caller):
     caller.process.terminate()
     assert caller.process.wait(30) == 128 + signal.SIGTERM
     assert not alive(child)
+
+
+# --- Output whose reader has gone ------------------------------------------------------------------------------------
+
+PRINTING = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from common.commands.training import make_console
+from common.system.processes import exit_code
+
+def prints(how):
+    if how == "another pipe":
+        raise BrokenPipeError("a worker has gone")
+    write = make_console().print if how == "rich" else print
+    for line in range(1 if how == "a line" else 100_000):
+        write("line", line)
+    return 0
+
+sys.exit(exit_code(prints, sys.argv[1]))
+"""
+
+
+def into_closed_pipe(*words: str) -> tuple[int, str]:
+    """Run Python with a standard output that nobody reads; return the exit code and standard error."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        process = subprocess.run(
+            [sys.executable, *words],
+            cwd=ROOT,
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    return process.returncode, process.stderr
+
+
+@pytest.mark.parametrize("how", ["a line", "many lines"])
+def test_output_that_nobody_reads_any_more_ends_the_program_without_a_traceback(how):
+    assert into_closed_pipe("-c", PRINTING, how) == (141, "")
+
+
+def test_rich_ends_the_program_without_a_traceback_too():
+    code, errors = into_closed_pipe("-c", PRINTING, "rich")
+    assert (code != 0, errors) == (True, "")
+
+
+def test_the_help_ends_without_a_traceback():
+    assert into_closed_pipe("run.py", "--help") == (141, "")
+
+
+def test_another_pipe_that_breaks_is_an_error_and_is_shown():
+    process = subprocess.run(
+        [sys.executable, "-c", PRINTING, "another pipe"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 1
+    assert "BrokenPipeError: a worker has gone" in process.stderr

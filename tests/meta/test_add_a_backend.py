@@ -30,7 +30,7 @@ import backends
 from common.augmentation.decisions import decide
 from common.augmentation.operations import gallery, kaggle_train_augs
 from common.cli import COMMANDS
-from common.commands.parity import check_backend
+from common.commands.parity_backend import check_backend
 from common.config import ParityConfig
 from common.datasets import Data
 from common.interface import Backend

@@ -4,7 +4,7 @@ import pytest
 from mistakes import KNOWN, NUM_CHANNELS
 from numpy_backend import changed, numpy_backend
 
-from common.commands.parity import declared
+from common.commands.parity_backend import declared
 from common.interface import Backend
 from common.parity.adapter import Adapter
 from common.parity.model_checks import evaluation_accuracy

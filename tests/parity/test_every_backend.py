@@ -15,7 +15,7 @@ from conftest import without_tracing
 from numpy_backend import numpy_backend
 
 import backends
-from common.commands.parity import FREE_STEPS, declared
+from common.commands.parity_backend import FREE_STEPS, declared
 from common.interface import Backend
 from common.parity.adapter import Adapter
 from common.parity.data_checks import operation_pictures, true_pictures

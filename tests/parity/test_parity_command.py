@@ -13,37 +13,58 @@ from conftest import load_or_skip
 from numpy_backend import changed, numpy_backend
 
 import backends
-from common.commands import parity
+from common.commands.parity_backend import check_backend
 from common.config import ParityConfig
 from common.parity.adapter import Adapter
 from common.parity.comparison import CheckResult, Difference, Tolerance
 from common.parity.free_running import Envelope, envelope, free_running
 from common.parity.model_checks import model_checks
 from common.parity.report import write_report
-from common.parity.results import BackendResults, load_results, save_results
+from common.parity.results import (
+    BackendResults,
+    add_check,
+    begin_seed,
+    load_results,
+    load_so_far,
+    save_results,
+)
 from common.reference import Conventions
 
 ROOT = Path(__file__).parents[2]
 NUM_CHANNELS = 16  # of the network, where the chapter's has 64
 
-# Stands in for run.py. Its backends are the NumPy one, right or wrong; one that breaks; and one that has been checked
+# Stands in for run.py. Its backends are the NumPy one, right or wrong; one that breaks; some whose process ends where
+# the first batches are loaded, or after the last check; one that is wrong with one seed; and one that has been checked
 # before, whose results are copied.
 SCRIPT = f"""
-import sys
+import os, signal, sys
 from dataclasses import replace
 from pathlib import Path
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
-from numpy_backend import numpy_backend
+from numpy_backend import changed, numpy_backend
 from common import cli
 from common.commands import parity
+from common.commands.parity_backend import check_backend
 from common.interface import Framework
 from common.parity.results import load_results, save_results
 from common.parity.suite import QUICK
 from common.reference import Conventions
 
-FRAMEWORKS = {{
-    name: Framework(name, name, ("numpy",)) for name in ("right", "wrong", "broken", "copied")
+ENDS = {{
+    "leaves": lambda *arguments: sys.exit(0),
+    "stops": lambda *arguments: os._exit(0),
+    "killed": lambda *arguments: os.kill(os.getpid(), signal.SIGKILL),
 }}
+NAMES = ("right", "wrong", "broken", "copied", "late", "unlucky", *ENDS)
+FRAMEWORKS = {{name: Framework(name, name, ("numpy",)) for name in NAMES}}
+
+def unlucky(backend):
+    # Without the last batch where the seed is 8.
+    load = backend.loaders.load_batched
+    def load_batched(dataset, augs, batch_size, is_train, seed=0, device=None):
+        batches = load(dataset, augs, batch_size, is_train, seed, device)
+        return list(batches)[:-1] if seed == 8 else batches
+    return changed(backend, "loaders", load_batched=load_batched)
 
 def check(name, config, folder):
     if name == "broken":
@@ -55,8 +76,14 @@ def check(name, config, folder):
     else:
         conventions = Conventions(bn_epsilon=1e-3) if name == "wrong" else Conventions()
         backend = replace(numpy_backend(conventions), framework=FRAMEWORKS[name])
+        if name in ENDS:
+            backend = changed(backend, "loaders", load_batched=ENDS[name])
+        if name == "unlucky":
+            backend = unlucky(backend)
         narrow = replace(QUICK, num_channels={NUM_CHANNELS})
-        parity.check_backend(backend, config, folder, narrow)
+        check_backend(backend, config, folder, narrow)
+        if name == "late":
+            os.kill(os.getpid(), signal.SIGTERM)
     return 0
 
 if __name__ == "__main__":
@@ -93,13 +120,21 @@ def test_backends_that_agree_end_with_0(folder, mixed):
     assert process.returncode == 0, process.stderr
     assert "All checks passed: copied agrees with the reference." in process.stdout
     assert "absent: not installed, left out" in process.stdout
-    assert "All 57 checks passed." in (folder / "agreed" / "report.html").read_text()
+    checks = len(load_results(folder / "mixed" / "right").checks)
+    assert f"All {checks} checks passed." in (folder / "agreed" / "report.html").read_text()
 
 
 def test_the_folder_says_what_was_checked_with_what_and_where(folder, mixed):
     record = json.loads((folder / "mixed" / "config.json").read_text())
     assert record["backends"] == ["broken", "right", "wrong"]
-    assert record["config"] == {"seed": 0, "quick": True, "precision": "fp32", "compile": False}
+    assert record["config"] == {
+        "seed": 0,
+        "seeds": 1,
+        "quick": True,
+        "precision": "fp32",
+        "compile": False,
+        "device": "cpu",
+    }
     assert record["versions"]["numpy"] == np.__version__
     assert record["hardware"]["cores"]
 
@@ -123,7 +158,7 @@ def test_a_wrong_backend_ends_with_1_and_its_layer_and_cause_are_named(folder, m
     assert "FAILED" in mixed.stdout
     (line,) = [line for line in mixed.stdout.splitlines() if "explained by" in line]
     assert re.fullmatch(
-        r"wrong: \d+ of 57 checks failed, explained by BatchNorm's epsilon \(.*\)\. The first: "
+        r"wrong: \d+ of \d+ checks failed, explained by BatchNorm's epsilon \(.*\)\. The first: "
         r"activations, evaluation, float64: first off at bn, by .* where .* is allowed",
         line,
     )
@@ -139,6 +174,80 @@ def test_a_backend_whose_process_breaks_is_a_failure_and_the_others_are_reported
     assert re.search(r"logits, evaluation +float64 +[0-9.e-]+ +- +0 ", mixed.stdout)
 
 
+@pytest.fixture(scope="module")
+def ended(folder: Path) -> subprocess.CompletedProcess[str]:
+    """What the command says of backends whose process ends early, and of one before them that is right."""
+    return run(folder, "right,leaves,stops,killed,late", "ended")
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("leaves", "3 checks: its process ended with exit code 0"),
+        ("stops", "3 checks: its process ended with exit code 0"),
+        ("killed", "3 checks: its process was killed by SIGKILL"),
+        ("late", r"\d+ checks: its process was killed by SIGTERM after its last check"),
+    ],
+)
+def test_a_process_that_ends_early_is_one_line_with_how_it_ended_and_after_how_many_checks(
+    ended, name, how
+):
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr + ended.stdout
+    (line,) = [line for line in ended.stdout.splitlines() if line.startswith(f"{name}: broke")]
+    assert re.fullmatch(f"{name}: broke off after {how}", line)
+
+
+def test_a_process_that_ends_early_leaves_its_checks_and_those_of_the_others(folder, ended):
+    killed = load_results(folder / "ended" / "killed")
+    assert [check.passed for check in killed.checks] == [True] * 3
+    assert killed.error == "its process was killed by SIGKILL"
+    assert load_results(folder / "ended" / "right").passed
+    assert load_results(folder / "ended" / "late").passed  # what it wrote; its end is not in it
+    assert "killed: broke off after 3 checks" in (folder / "ended" / "report.html").read_text()
+
+
+def test_a_line_that_is_cut_off_is_not_a_check(tmp_path):
+    check = CheckResult(
+        "logits", "float64", (Difference("", 0.5),), Tolerance(1.0, 1.0, ""), seed=3
+    )
+    assert load_so_far(tmp_path / "none") == ((), 0)
+    begin_seed(tmp_path, 3)
+    add_check(tmp_path, check)
+    whole = (tmp_path / "so-far.jsonl").read_text()
+    (tmp_path / "so-far.jsonl").write_text(whole + whole.splitlines()[1][:30])
+    assert load_so_far(tmp_path) == ((check,), 3)
+
+
+def test_a_search_names_the_seed_that_fails_and_the_command_that_repeats_it(folder):
+    process = run(folder, "unlucky", "search", "--seed", "7", "--seeds", "2")
+    assert process.returncode == 1
+    lines = process.stdout.splitlines()
+    assert "quick, seeds 7 to 8:" in lines[0]
+    assert any(re.match(r"unlucky, seed 7: \d+ checks, all passed", line) for line in lines)
+    assert any(re.match(r"unlucky, seed 8: \d+ checks, \d failed", line) for line in lines)
+    (repeat,) = [line for line in lines if "fails with seed" in line]
+    assert repeat == (
+        "unlucky fails with seed 8: python run.py parity --backend unlucky --quick --seed 8"
+    )
+    assert "checked: fp32, the worst of seeds 7 to 8" in [line.rstrip() for line in lines]
+    results = load_results(folder / "search" / "unlucky")
+    assert results.failing_seeds == [8]
+    assert len(results.checks) == 2 * len(results.worst)
+    batches, logits = (
+        results.worst[key]
+        for key in (("batches, test", "float32"), ("logits, training", "float64"))
+    )
+    assert (batches.seed, batches.passed) == (8, False)
+    each = [
+        c.largest.value
+        for c in results.checks
+        if (c.check, c.kind) == ("logits, training", "float64")
+    ]
+    assert logits.largest.value == max(each)
+    assert len(set(each)) == 2  # the seeds draw other inputs
+
+
 def test_the_report_is_one_file_that_asks_no_other_host(folder, mixed):
     report = (folder / "mixed" / "report.html").read_text()
     assert "broken: broke off" in report
@@ -151,7 +260,7 @@ def test_what_a_backend_leaves_is_read_back_as_it_was(folder, mixed):
     assert all(result["passed"] for result in content["outcomes"])
     results = load_results(folder / "mixed" / "right")
     assert results.backend == "right"
-    assert len(results.checks) == 57
+    assert len(results.checks) >= 57
     assert results.failures == []
     assert results.pictures["hue"].shape == (3, 100, 100)
     save_results(folder / "again", results)
@@ -168,7 +277,7 @@ def test_what_a_backend_raises_is_a_failure_and_keeps_the_checks_before_it(tmp_p
         augment=None,
     )
     right_transforms = changed(backend, "weights", get_weights=lambda net: without_bias(get(net)))
-    parity.check_backend(wrong, ParityConfig(quick=True), tmp_path / "raises")
+    check_backend(wrong, ParityConfig(quick=True), tmp_path / "raises")
     results = load_results(tmp_path / "raises")
     assert results.error.startswith("TypeError: ")
     assert not results.passed

@@ -1,0 +1,149 @@
+"""All checks of one backend in this process, seed after seed; their results are files."""
+
+import json
+import logging
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from common.commands.training import make_console
+from common.config import ParityConfig
+from common.errors import UserError
+from common.interface import Backend
+from common.parity.adapter import KINDS, Adapter
+from common.parity.comparison import CheckResult
+from common.parity.data_checks import operation_pictures
+from common.parity.free_running import Envelope, envelope, free_running
+from common.parity.results import BackendResults, Pictures, add_check, begin_seed, save_results
+from common.parity.suite import QUICK, Extent, run_checks
+from common.reference import ALIGNED, KNOWN_DIFFERENCES
+from common.system import environment
+from common.system.files import write_text
+
+FREE_STEPS = 30
+
+
+def check_backend(
+    backend: Backend, config: ParityConfig, folder: Path, extent: Extent | None = None
+) -> None:
+    """Run the checks on one backend in this process, and write their results into ``folder``.
+
+    An exception ends the checks; the results before it are kept, also if the process ends. ``extent`` is that of
+    ``config`` unless given. Raises UserError for settings that cannot work here.
+    """
+    # Frameworks that compile warn about batches of many shapes, which the checks use on purpose.
+    logging.getLogger(backend.packages[0]).setLevel(logging.ERROR)
+    configuration = describe(backend, config)
+    folder.mkdir(parents=True, exist_ok=True)
+    results = BackendResults(
+        backend.name,
+        environment.versions(backend.packages),
+        configuration,
+        declared(backend),
+        (),
+    )
+    console = make_console()
+    for seed in config.all_seeds:
+        begin_seed(folder, seed)
+        found = _check_seed(console, backend, config, folder, seed, extent)
+        results = replace(
+            results,
+            checks=(*results.checks, *found.checks),
+            losses=results.losses or found.losses,
+            pictures=results.pictures or found.pictures,
+            error=found.error,
+            last_seed=seed,
+        )
+        if found.error:
+            break
+    save_results(folder, results)
+
+
+def describe(backend: Backend, config: ParityConfig) -> Mapping[str, str]:
+    """Return what computes. Raises UserError for settings that cannot work here, such as a GPU that is not there."""
+    devices = backend.devices.get_devices(config.device)[:1]
+    if config.precision == "tf32" and devices == [backend.devices.cpu()]:
+        raise UserError("--precision tf32 is NVIDIA GPUs', and the framework finds none")
+    return backend.devices.describe(devices, config.prepared_for, config.compile)
+
+
+def declared(backend: Backend) -> tuple[str, ...]:
+    """Return the known differences that a backend declares; the reference follows them when it is compared with it."""
+    return tuple(
+        f"{known.name}: {known.meaning}"
+        for known in KNOWN_DIFFERENCES
+        if known.holds(backend.probes.CONVENTIONS) and not known.holds(ALIGNED)
+    )
+
+
+def _check_seed(
+    console: Console,
+    backend: Backend,
+    config: ParityConfig,
+    folder: Path,
+    seed: int,
+    extent: Extent | None,
+) -> BackendResults:
+    """Run the checks with one seed, note each in ``folder``, and say how many there were."""
+    began = time.perf_counter()
+    checks: list[CheckResult] = []
+    losses: list[float] = []
+    pictures: Pictures = {}
+    error = ""
+    name = backend.name if config.seeds == 1 else f"{backend.name}, seed {seed}"
+    try:
+        with console.status(f"{name}: checking") as status:
+            for result in _checks(backend, config, folder, seed, extent, losses):
+                checks.append(replace(result, seed=seed))
+                add_check(folder, checks[-1])
+                status.update(f"{name}: {len(checks)} checks, now after {result.check}")
+            if seed == config.seed and config.precision == "fp32" and not config.compile:
+                pictures = operation_pictures(Adapter(backend, "float32", device=config.device))
+    except Exception as raised:  # a wrong backend may raise anything
+        traceback.print_exc()
+        error = f"{type(raised).__name__}: {raised}"
+    results = BackendResults(
+        backend.name, {}, {}, (), tuple(checks), tuple(losses), pictures, error
+    )
+    found = f"{len(results.failures)} failed" if results.failures else "all passed"
+    found += ", then it broke off" if error else ""
+    seconds = time.perf_counter() - began
+    console.print(f"{name}: {len(checks)} checks, {found} ({seconds:.0f} s)")
+    return results
+
+
+def _checks(
+    backend: Backend,
+    config: ParityConfig,
+    folder: Path,
+    seed: int,
+    extent: Extent | None,
+    losses: list[float],
+) -> Iterator[CheckResult]:
+    """Yield every check with one seed; leave the losses of free-running training in ``losses``."""
+    extent = extent or (QUICK if config.quick else Extent())
+    yield from run_checks(backend, extent, seed, config.precision, config.compile, config.device)
+    if config.quick:
+        return
+    around = read_envelope(folder.parent, seed)
+    adapter = Adapter(backend, around.kind, config.compile, device=config.device)
+    result, found = free_running(adapter, around, seed)
+    losses.extend(found)
+    yield result
+
+
+def write_envelopes(folder: Path, config: ParityConfig) -> None:
+    """Compute what rounding does to the reference's free training, with each seed, and write it into ``folder``."""
+    kind = KINDS[config.precision]
+    found = {seed: asdict(envelope(FREE_STEPS, seed, kind)) for seed in config.all_seeds}
+    write_text(folder / "envelopes.json", json.dumps(found, indent=1) + "\n")
+
+
+def read_envelope(folder: Path, seed: int) -> Envelope:
+    """Read what `write_envelopes` wrote for a seed."""
+    content = json.loads((folder / "envelopes.json").read_text(encoding="utf-8"))
+    return Envelope(**content[str(seed)])

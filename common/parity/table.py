@@ -1,0 +1,34 @@
+"""What the parity command prints: the table of the checks."""
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from common.parity.results import BackendResults, by_check, number
+
+
+def table(console: Console, results: Sequence[BackendResults], checked: str) -> Table:
+    """Return the table of the checks: a row each, with its tolerance and each backend's largest difference.
+
+    Its title names the configuration that was ``checked``.
+    """
+    shown = Table(
+        title=f"checked: {checked}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD if console.is_terminal else None,
+        pad_edge=False,
+    )
+    for title in ("check", "in"):
+        shown.add_column(title, overflow="fold")
+    shown.add_column("tolerance", justify="right")
+    for result in results:
+        shown.add_column(result.backend, justify="right", overflow="fold")
+    for first, checks in by_check(results):
+        numbers = [
+            "-" if c is None else number(c.largest.value) + ("" if c.passed else " FAILED")
+            for c in checks
+        ]
+        shown.add_row(first.check, first.kind, number(first.tolerance.limit), *numbers)
+    return shown

@@ -1,0 +1,164 @@
+"""`parity --device`: refused where there is no GPU, the same checks there, and TF32 off or on.
+
+No GPU is needed: the NumPy backend pretends to have two, and rounds to TF32 by hand.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from conftest import load_or_skip
+from numpy_backend import numpy_backend, to_bfloat16, to_tf32, with_tf32
+
+from common.commands import parity
+from common.commands.parity_backend import describe
+from common.config import ParityConfig
+from common.errors import UserError
+from common.interface import Backend
+from common.parity import training_checks as training
+from common.parity.adapter import Adapter
+from common.parity.comparison import CheckResult
+from common.parity.free_running import envelope, free_running
+from common.parity.model_checks import model_checks
+from common.parity.tolerances import TOLERANCES
+from common.system import environment
+
+ROOT = Path(__file__).parents[2]
+VARIABLE = environment.TF32_VARIABLE
+
+
+@pytest.mark.parametrize("name", ["pytorch"])
+def test_a_gpu_that_is_not_there_is_one_line_before_anything_is_written(name, tmp_path):
+    if load_or_skip(name).devices.num_gpus():
+        pytest.skip("there is a GPU")
+    output = tmp_path / "out"
+    words = ["parity", "--quick", "--backend", name, "--device", "gpu", "--output", str(output)]
+    process = subprocess.run(
+        [sys.executable, "run.py", *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (process.returncode, process.stdout) == (2, "")
+    assert process.stderr == (
+        f"error: backend {name}: --device gpu: the framework finds no GPU; use --device cpu or auto\n"
+    )
+    assert not output.exists()
+
+
+def test_tf32_without_a_gpu_is_refused():
+    with pytest.raises(UserError, match="add --device gpu"):
+        ParityConfig(precision="tf32")
+    with pytest.raises(UserError, match="the framework finds none"):
+        describe(numpy_backend(), ParityConfig(precision="tf32", device="auto"))
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({"device": "gpu"}, ("fp32", "0")),
+        ({"device": "gpu", "precision": "tf32"}, ("fp32", None)),
+        ({"device": "gpu", "precision": "bf16"}, ("bf16", None)),
+        ({}, ("fp32", None)),
+    ],
+)
+def test_in_fp32_on_a_gpu_tf32_is_switched_off_before_the_framework_is_imported(
+    options, wanted, monkeypatch
+):
+    package = ModuleType("registry")
+    package.load = lambda name, precision: (precision, os.environ.get(VARIABLE))
+    monkeypatch.setitem(sys.modules, "registry", package)
+    monkeypatch.setenv(VARIABLE, "a value to restore")
+    monkeypatch.delenv(VARIABLE)
+    assert parity.load("registry", "pytorch", ParityConfig(**options)) == wanted
+
+
+def test_what_the_user_has_chosen_for_tf32_stays(monkeypatch):
+    monkeypatch.setenv(VARIABLE, "1")
+    environment.switch_tf32_off()
+    assert not environment.tf32_is_off()
+
+
+@pytest.mark.parametrize("off", [False, True])
+def test_a_gpu_that_computes_without_tf32_is_not_described_as_with_it(off, monkeypatch):
+    devices = load_or_skip("pytorch").devices
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "a GPU")
+    monkeypatch.setenv(VARIABLE, "0" if off else "1")
+    wanted = "fp32" if off else "fp32, TF32 in convolutions"
+    assert devices.describe([devices.gpu()])["precision"] == wanted
+
+
+def test_tensorflow_is_told_to_take_the_memory_of_a_gpu_as_it_grows(monkeypatch):
+    """In the process that checks it, before the import: `load` of the registry prepares the environment."""
+    import backends
+
+    name = "TF_FORCE_GPU_ALLOW_GROWTH"
+    monkeypatch.setenv(name, "a value to restore")
+    monkeypatch.delenv(name)
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    monkeypatch.setattr(backends, "require", lambda names: None)
+    found = []
+    monkeypatch.setattr(
+        backends,
+        "import_module",
+        lambda name_: found.append(os.environ.get(name)) or ModuleType("BACKEND"),
+    )
+    with pytest.raises(AttributeError, match="BACKEND"):
+        parity.load("backends", "tensorflow", ParityConfig(device="gpu", precision="tf32"))
+    assert found == ["true"]
+
+
+# --- TF32, rounded by hand -------------------------------------------------------------------------------------------
+
+SIZE = 16
+NUM_CHANNELS = 32  # as the tests of bfloat16, whose tolerances these are derived from
+
+
+def in_tf32(backend: Backend) -> list[CheckResult]:
+    adapter = Adapter(backend, "tf32", num_channels=NUM_CHANNELS)
+    found = list(model_checks(adapter, SIZE))
+    for recipe in (training.sgd(1), training.adam(1)):
+        found += training.locked_steps(adapter, recipe, SIZE, 2)
+    return found
+
+
+def test_products_that_round_their_operands_to_tf32_pass():
+    assert [r.sentence() for r in in_tf32(with_tf32(numpy_backend())) if not r.passed] == []
+
+
+def test_float32_is_rejected_where_tf32_is_asked_for():
+    (failed,) = (r for r in in_tf32(numpy_backend()) if not r.passed)
+    assert failed.check == "precision in force"
+
+
+def test_bfloat16_is_rejected_where_tf32_is_asked_for():
+    rounded = with_tf32(numpy_backend(), to_bfloat16)
+    adapter = Adapter(rounded, "tf32", num_channels=NUM_CHANNELS)
+    failed = {result.check for result in model_checks(adapter, SIZE) if not result.passed}
+    assert {"logits, evaluation", "activations, evaluation"} <= failed
+
+
+def test_tf32_is_rejected_where_float32_is_asked_for():
+    adapter = Adapter(with_tf32(numpy_backend()), "float32", num_channels=16)
+    failed = {result.check for result in model_checks(adapter, 8) if not result.passed}
+    assert {"logits, evaluation", "logits, training", "activations, evaluation"} <= failed
+
+
+def test_free_training_in_tf32_stays_within_its_envelope():
+    around = envelope(4, kind="tf32", num_channels=16)
+    result, _ = free_running(Adapter(with_tf32(numpy_backend()), "tf32", num_channels=16), around)
+    assert result.passed, result.sentence()
+
+
+def test_tf32_has_a_tolerance_for_each_check_of_bfloat16_and_says_that_it_is_derived():
+    rounded = {check: t for (check, kind), t in TOLERANCES.items() if kind == "bfloat16"}
+    for check, bfloat16 in rounded.items():
+        tf32 = TOLERANCES[check, "tf32"]
+        assert tf32.limit in (bfloat16.limit, bfloat16.limit / 4)
+        assert (tf32.limit < bfloat16.limit) == tf32.reason.startswith("derived")
+    assert any(tf32.reason.startswith("derived") for tf32 in TOLERANCES.values())
+
+
+@pytest.mark.parametrize(("value", "wanted"), [(1 + 2**-10, 1 + 2**-10), (1 + 2**-12, 1.0)])
+def test_tf32_keeps_ten_bits_after_the_point(value, wanted):
+    assert to_tf32([value]) == wanted
