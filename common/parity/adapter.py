@@ -17,7 +17,7 @@ from common.weights.canonical import Weights, initial_weights, is_buffer
 Array = NDArray[Any]
 BATCH_NORM_BIAS = ("bn.bias", "bn1.bias", "bn2.bias")
 NUM_CHANNELS = 64  # of the network's first stage, in both chapters
-NUM_CLASSES, IN_CHANNELS = 10, 3  # of the chapters\' data sets
+NUM_CLASSES, IN_CHANNELS = 10, 3  # of the chapters' data sets
 KINDS = {"fp32": "float32", "bf16": "bfloat16", "tf32": "tf32"}  # by --precision
 # In these kinds products round their operands, while weights, images and logits stay float32.
 MIXED = ("bfloat16", "tf32")
