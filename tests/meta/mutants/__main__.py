@@ -1,0 +1,88 @@
+"""`python -m tests.meta.mutants`: plant mistakes in the tabs, and report which checks reject them."""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+import backends
+from common.system.processes import call_in_process
+from tests.meta.mutants.judge import EXTENTS, LIMITS, STAGES
+from tests.meta.mutants.mutant import FILES, Mutant, mutants_of, sample
+from tests.meta.mutants.results import NOT_BY_PARITY, equivalents, load, report
+from tests.meta.mutants.server import How, serve_to_file
+
+
+def main() -> int:
+    """Run the command; return 0, or 1 if parity does not reject just the mutants that are not equivalent."""
+    options = parser().parse_args()
+    chosen = {name: _chosen(name, options) for name in options.backend}
+    if options.list:
+        for mutant in (m for mutants in chosen.values() for m in mutants):
+            print(f"{mutant.id}, line {mutant.line}: {mutant.diff}")
+        return 0
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    stages = STAGES[: STAGES.index(options.until) + 1]
+    code = 0
+    for name, mutants in chosen.items():
+        known = load(options.output)
+        left = [m for m in mutants if m.id not in known]
+        print(f"{name}: {len(mutants)} mutants, {len(left)} to judge", flush=True)
+        if left:
+            how = How(name, stages, options.jobs, options.untraced, options.minutes)
+            code |= call_in_process(serve_to_file, how, left, options.output)
+    known = load(options.output)
+    verdicts = [known[m.id] for ms in chosen.values() for m in ms if m.id in known]
+    untraced = "TensorFlow untraced. " if options.untraced else ""
+    conditions = f"Stages: {', '.join(stages)}. Seed {options.seed}. {untraced}" + "; ".join(
+        f"{stage}: {EXTENTS[stage]}, at most {LIMITS[stage]:.0f} s"
+        for stage in stages
+        if stage in EXTENTS
+    )
+    options.output.with_suffix(".md").write_text(report(verdicts, equivalents(), conditions))
+    print(f"the report is {options.output.with_suffix('.md')}")
+    return code or int(any((v.by in NOT_BY_PARITY) != (v.id in equivalents()) for v in verdicts))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the options."""
+    found = argparse.ArgumentParser("python -m tests.meta.mutants", description=__doc__)
+    found.add_argument("--backend", nargs="+", choices=FILES, default=list(backends.FRAMEWORKS))
+    found.add_argument(
+        "--sample", type=int, metavar="N", help="N mutants of each backend; default: all"
+    )
+    found.add_argument("--seed", type=int, default=0, help="which mutants are drawn; default: 0")
+    found.add_argument(
+        "--until", choices=STAGES, default="tests", help="the last stage; default: tests"
+    )
+    found.add_argument("--only", metavar="TEXT", help="mutants with this text in their id")
+    found.add_argument("--jobs", type=int, default=2, help="mutants at a time; default: 2")
+    found.add_argument(
+        "--minutes",
+        type=float,
+        default=math.inf,
+        help="begin no other mutant of a backend after so long",
+    )
+    found.add_argument(
+        "--untraced",
+        action="store_true",
+        help="run TensorFlow's functions op by op, which takes a third of the time",
+    )
+    found.add_argument(
+        "--output",
+        type=Path,
+        default=Path("runs/mutants.jsonl"),
+        help="where verdicts are added and not judged again; the report is beside it",
+    )
+    found.add_argument("--list", action="store_true", help="list the mutants and judge none")
+    return found
+
+
+def _chosen(name: str, options: argparse.Namespace) -> list[Mutant]:
+    """Return the mutants that the options name."""
+    every = [m for m in mutants_of(name) if not options.only or options.only in m.id]
+    return every if options.sample is None else sample(every, options.sample, options.seed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

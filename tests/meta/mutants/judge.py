@@ -1,0 +1,161 @@
+"""What becomes of one mutant: which checks reject it, from the cheapest to the most costly."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from common.interface import Backend
+from common.parity.suite import QUICK, Extent, run_checks
+from tests.meta.mutants.mutant import ROOT, Mutant, mutated
+from tests.meta.mutants.plant import load_planted
+
+# A network of a quarter of the chapter's channels: its checks take a tenth of the time in the reference.
+NUM_CHANNELS = 16
+EXTENTS = {
+    "quick": replace(QUICK, num_channels=NUM_CHANNELS),
+    "full": replace(Extent(), num_channels=NUM_CHANNELS),
+}
+STAGES = ("quick", "full", "tests")
+# Seconds after which a stage rejects: several times what the unchanged backend takes on two busy cores.
+LIMITS = {"quick": 180.0, "full": 900.0, "tests": 1800.0}
+TESTS = ("tests/contract", "tests/data", "tests/weights")
+NOTHING = "nothing"
+# Takes a stage, and what rejected the mutant in it: "" if nothing did.
+Say = Callable[[str, str], None]
+
+
+def judge(
+    name: str, mutant: Mutant | None, stages: Sequence[str], say: Say, untraced: bool = False
+) -> None:
+    """Run the stages on a mutant in this process, up to the first that rejects it; None is the unchanged backend.
+
+    With ``untraced`` all checks run TensorFlow's functions op by op: tracing takes longer than all else.
+    """
+    try:
+        backend = load_planted(name, mutant)
+    except BaseException as error:  # a mutant may raise anything, also SystemExit
+        say(stages[0], f"its import: {_words(error)}")
+        return
+    for stage in stages:
+        reason = _tests(name, mutant) if stage == "tests" else _checks(backend, stage, untraced)
+        say(stage, reason)
+        if reason:
+            return
+
+
+def _checks(backend: Backend, stage: str, untraced: bool) -> str:
+    """Return the first check that fails, or what the checks raised; "" if all pass.
+
+    TensorFlow's quick checks run untraced first: most mutants are rejected there, and tracing takes half a minute.
+    """
+    ways = [_as_it_is]
+    if backend.name == "tensorflow":
+        ways = [_untraced] if untraced else {"quick": [_untraced, _as_it_is]}.get(stage, ways)
+    for way in ways:
+        with way():
+            if reason := _first_failure(backend, EXTENTS[stage]):
+                return reason
+    return ""
+
+
+def _first_failure(backend: Backend, extent: Extent) -> str:
+    after = "the start"
+    try:
+        for result in run_checks(backend, extent):
+            if not result.passed:
+                return f"{result.check}, {result.kind}"
+            after = f"{result.check}, {result.kind}"
+    except BaseException as error:  # also SystemExit
+        return f"{_words(error)} after {after}"
+    return ""
+
+
+@contextmanager
+def _as_it_is() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _untraced() -> Iterator[None]:
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
+def _words(error: BaseException) -> str:
+    first = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first}"[:160]
+
+
+def _tests(name: str, mutant: Mutant | None) -> str:
+    """Return the first of the project's own tests that fails in a copy of the project with the mutant; "" if none."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = copied_project(Path(folder), mutant)
+        words = [
+            "-m",
+            "pytest",
+            *TESTS,
+            "-n",
+            "0",
+            "-x",
+            "-q",
+            "-k",
+            name,
+            "-p",
+            "no:cacheprovider",
+        ]
+        run = subprocess.run(
+            [sys.executable, *words],
+            cwd=copy,
+            env=os.environ | {"PYTHONPATH": str(copy), "REQUIRE_BACKENDS": name},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if run.returncode == 0:
+        return ""
+    failed = [line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return (failed or [f"pytest ended with {run.returncode}"])[0][:200]
+
+
+def copied_project(folder: Path, mutant: Mutant | None) -> Path:
+    """Copy what tests read of the project into a folder, with the mutant in its place."""
+    for path in ROOT.iterdir():
+        if path.name.startswith(".") or path.name in ("runs", "data", "build", "dist"):
+            continue
+        if path.is_dir():
+            shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(path, folder)
+    if mutant is not None:
+        place = folder / "backends" / mutant.backend / f"{mutant.file}.py"
+        place.write_text(mutated(mutant), encoding="utf-8")
+    return folder
+
+
+def silence() -> None:
+    """Drop what this process prints: frameworks and wrong backends print much."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+
+
+def prepare(name: str) -> Any:
+    """Import a framework as its backend does, and what the checks import late; compute nothing, so that forks work."""
+    import backends
+
+    backend = backends.load(name)
+    if name == "pytorch":
+        import torchvision.transforms  # noqa: F401
+    return backend

@@ -1,0 +1,209 @@
+"""Where a source can be changed: its statements and the expressions in them, without what changes no result."""
+
+import ast
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+# Functions that compute no result: reports, speed, several devices, refusals of damaged and hostile files.
+SKIPPED_FUNCTIONS = {
+    "_check_archive",
+    "_check_tensor",
+    "_is_whole",
+    "describe",
+    "get_dataloader_workers",
+    "get_config",
+    "_mean_over_devices",
+    "evaluate_accuracy_gpus",
+}
+# Constants of a module that are messages, limits of hostile files, or Python's own.
+SKIPPED_NAMES = {
+    *("__all__", "NO_WORKERS", "SATURATION_IS_WRONG", "ADVICE", "MOST_PICKLE"),
+    *("OTHER_OBJECTS", "GLOBALS", "UNIFORM"),
+}
+# Several devices are not checked on one.
+SEVERAL_DEVICES = ("len(devices) >", "num_replicas_in_sync")
+# Calls that refuse, warn, or wait for what runs in the background.
+QUIET_CALLS = {
+    *("warnings.warn", "warnings.simplefilter", "require_fit", "npx.waitall"),
+    *("_check_archive", "_check_tensor", "check_entries"),
+}
+BLOCKS = ("body", "orelse", "finalbody")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A statement: ``body[index]``, in a function, with the names that are known there."""
+
+    function: str  # qualified, as "_Batches.__iter__"; "" outside of functions
+    body: list[ast.stmt]
+    index: int
+    attributes: frozenset[str] = frozenset()  # of self, in all of the class
+    bound: frozenset[str] = frozenset()  # before the statement
+
+    @property
+    def statement(self) -> ast.stmt:
+        return self.body[self.index]
+
+
+@dataclass
+class Edit:
+    """A change of the tree: ``owner.field``, or an element of it, becomes ``new``; a list takes a statement's place."""
+
+    owner: ast.AST
+    field: str
+    index: int | None
+    new: ast.AST | list[ast.stmt]
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Change the tree, and change it back."""
+        kept = getattr(self.owner, self.field)
+        if self.index is None:
+            setattr(self.owner, self.field, self.new)
+        else:
+            new = self.new if isinstance(self.new, list) else [self.new]
+            changed = [*kept[: self.index], *new, *kept[self.index + 1 :]]
+            setattr(self.owner, self.field, changed)
+        try:
+            yield
+        finally:
+            setattr(self.owner, self.field, kept)
+
+
+@dataclass
+class _Walk:
+    """What the walk through a tree knows where it is."""
+
+    function: str = ""
+    attributes: frozenset[str] = frozenset()
+    bound: set[str] = field(default_factory=set)
+
+
+def places(tree: ast.Module) -> Iterator[tuple[ast.AST, str, Place]]:
+    """Yield each statement that computes something, after the owner of its block and the field's name."""
+    yield from _block(tree, "body", _Walk())
+
+
+def _block(owner: ast.AST, name: str, walk: _Walk) -> Iterator[tuple[ast.AST, str, Place]]:
+    body = getattr(owner, name)
+    for index, statement in enumerate(body):
+        if _is_skipped(statement):
+            continue
+        place = Place(walk.function, body, index, walk.attributes, frozenset(walk.bound))
+        yield owner, name, place
+        yield from _inside(statement, walk)
+        walk.bound |= _stored(statement)
+
+
+def _inside(statement: ast.stmt, walk: _Walk) -> Iterator[tuple[ast.AST, str, Place]]:
+    """Yield the places within a compound statement."""
+    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+        function = f"{walk.function}.{statement.name}".lstrip(".")
+        if isinstance(statement, ast.ClassDef):
+            inner = _Walk(function, frozenset(_attributes(statement)))
+        else:
+            arguments = {node.arg for node in ast.walk(statement.args) if isinstance(node, ast.arg)}
+            inner = _Walk(function, walk.attributes, walk.bound | arguments)
+        yield from _block(statement, "body", inner)
+        return
+    if isinstance(statement, ast.Match):
+        for case in statement.cases:
+            names = (getattr(node, "name", None) for node in ast.walk(case.pattern))
+            walk.bound |= set(filter(None, names))
+            yield from _block(case, "body", walk)
+    walk.bound |= _stored(statement) if isinstance(statement, ast.For | ast.With) else set()
+    for name in BLOCKS:
+        if isinstance(getattr(statement, name, None), list):
+            yield from _block(statement, name, walk)
+
+
+def _is_skipped(statement: ast.stmt) -> bool:
+    """Tell whether a statement computes nothing: imports, docstrings, messages, refusals, several devices."""
+    match statement:
+        case ast.Import() | ast.ImportFrom() | ast.Raise() | ast.Assert() | ast.Pass():
+            return True
+        case ast.Expr(ast.Constant()):
+            return True
+        case ast.FunctionDef(name=name):
+            return name in SKIPPED_FUNCTIONS
+        case ast.Assign([ast.Name(name)]):
+            return name in SKIPPED_NAMES
+        case ast.If(test, [ast.Raise()], []):
+            return True
+        case ast.If(test):
+            return any(text in ast.unparse(test) for text in SEVERAL_DEVICES)
+        case ast.Expr(ast.Call(function)):
+            return ast.unparse(function) in QUIET_CALLS
+    return False
+
+
+def _attributes(node: ast.AST) -> set[str]:
+    """Return the attributes of self that occur in a class."""
+    return {
+        inner.attr
+        for inner in ast.walk(node)
+        if isinstance(inner, ast.Attribute) and ast.unparse(inner.value) == "self"
+    }
+
+
+def _stored(statement: ast.stmt) -> set[str]:
+    """Return the names that a statement binds."""
+    header = head(statement)
+    return {
+        node.id
+        for node in ast.walk(header)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+
+
+def head(statement: ast.stmt) -> ast.stmt:
+    """Return a statement without the statements in it."""
+    changes = {name: [ast.Pass()] for name in ("body",) if _is_block(statement, name)}
+    changes |= {name: [] for name in ("orelse", "finalbody", "handlers", "cases", "decorator_list")}
+    found = copy.copy(statement)
+    for name, value in changes.items():
+        if isinstance(getattr(statement, name, None), list):
+            setattr(found, name, value)
+    return found
+
+
+def _is_block(statement: ast.stmt, name: str) -> bool:
+    return isinstance(getattr(statement, name, None), list)
+
+
+def line(statement: ast.stmt) -> str:
+    """Return a statement as one line of source; of a compound one its first line."""
+    text = ast.unparse(ast.fix_missing_locations(head(statement)))
+    return " ".join(text.removesuffix("\n    pass").split())
+
+
+def expressions(statement: ast.stmt) -> Iterator[tuple[ast.AST, str, int | None, ast.expr]]:
+    """Yield the expressions of a statement, outer ones first, each after its owner, field and index.
+
+    Of a function these are its defaults. Messages, types, patterns and the statements inside are left out.
+    """
+    if isinstance(statement, ast.FunctionDef):
+        for name in ("defaults", "kw_defaults"):
+            for index, node in enumerate(getattr(statement.args, name)):
+                if node is not None:
+                    yield statement.args, name, index, node
+        return
+    if isinstance(statement, ast.ClassDef):
+        return
+    yield from _expressions_in(statement)
+
+
+def _expressions_in(owner: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, ast.expr]]:
+    for name, value in ast.iter_fields(owner):
+        if name in ("annotation", "returns", "decorator_list"):
+            continue
+        items = value if isinstance(value, list) else [value]
+        for index, node in enumerate(items):
+            if isinstance(node, ast.JoinedStr | ast.stmt | ast.match_case | ast.excepthandler):
+                continue
+            if isinstance(node, ast.expr):
+                yield owner, name, index if isinstance(value, list) else None, node
+            if isinstance(node, ast.AST):
+                yield from _expressions_in(node)

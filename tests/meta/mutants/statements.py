@@ -1,0 +1,93 @@
+"""Changes of a statement: dropped, ended early, a condition that always or never holds, batches left out."""
+
+import ast
+from collections.abc import Callable, Iterator
+
+from tests.meta.mutants.operators import called, changed
+from tests.meta.mutants.places import Place
+
+Statements = list[ast.stmt]
+
+
+def dropped(place: Place) -> Iterator[Statements]:
+    """Yield nothing instead of a call, a change of a variable, or an assignment to a name that has a value already."""
+    if is_droppable(place):
+        yield [ast.Pass()] if len(place.body) == 1 else []
+
+
+def is_droppable(place: Place) -> bool:
+    """Tell whether what follows a statement can run without it."""
+    match place.statement:
+        case ast.Expr(ast.Yield()):
+            return False
+        case ast.Expr(ast.Call(function)):
+            return ast.unparse(function) != "super().__init__"
+        case ast.Expr() | ast.AugAssign():
+            return True
+        case ast.Assign([ast.Subscript()]):
+            return True
+        case ast.Assign([target]):
+            names = {n.id for n in ast.walk(target) if isinstance(n, ast.Name)} - {"self"}
+            attributes = any(isinstance(n, ast.Attribute) for n in ast.walk(target))
+            return bool(names) and not attributes and names <= place.bound
+    return False
+
+
+def context(place: Place) -> Iterator[Statements]:
+    """Yield the statements of a `with`, outside of it."""
+    statement = place.statement
+    if isinstance(statement, ast.With) and not any(i.optional_vars for i in statement.items):
+        yield statement.body
+
+
+def early_return(place: Place) -> Iterator[Statements]:
+    """Yield the first argument's return at the start of a function that returns one of its kind."""
+    body, statement = place.body, place.statement
+    is_first = place.index == 0 or (place.index == 1 and isinstance(body[0], ast.Expr))
+    function = place.function.rpartition(".")[2]
+    if is_first and function and "X" in place.bound and len(body) > place.index + 1:
+        yield [ast.Return(ast.Name("X", ast.Load())), statement]
+
+
+def early_end(place: Place) -> Iterator[Statements]:
+    """Yield a loop that ends after its first round."""
+    statement = place.statement
+    if isinstance(statement, ast.For):
+        yield [changed(statement, body=[*statement.body, ast.Break()])]  # type: ignore[list-item]
+
+
+def condition(place: Place) -> Iterator[Statements]:
+    """Yield an `if` that always holds, and one that never does."""
+    statement = place.statement
+    if isinstance(statement, ast.If):
+        for value in (True, False):
+            yield [changed(statement, test=ast.Constant(value))]  # type: ignore[list-item]
+
+
+def batches(place: Place) -> Iterator[Statements]:
+    """Yield a loop over all but the last of its rounds, and all but the first."""
+    statement = place.statement
+    if not isinstance(statement, ast.For) or called_in(statement.iter) == "range":
+        return
+    for bounds in ("[:-1]", "[1:]"):
+        iterated = statement.iter
+        if isinstance(iterated, ast.Call) and called(iterated) == "batches":
+            inner = ast.parse(f"list({ast.unparse(iterated.args[0])}){bounds}", mode="eval").body
+            iterated = changed(iterated, args=[inner])  # type: ignore[assignment]
+        else:
+            iterated = ast.parse(f"list({ast.unparse(iterated)}){bounds}", mode="eval").body
+        yield [changed(statement, iter=iterated)]  # type: ignore[list-item]
+
+
+def called_in(node: ast.expr) -> str:
+    return called(node) if isinstance(node, ast.Call) else ""
+
+
+STATEMENTS: dict[str, Callable[[Place], Iterator[Statements]]] = {
+    "statement dropped": dropped,
+    "context dropped": context,
+    "early return": early_return,
+    "loop ended early": early_end,
+    "condition fixed": condition,
+    "batches left out": batches,
+}

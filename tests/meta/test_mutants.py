@@ -1,0 +1,225 @@
+"""The mutants are those that the operators promise, keep their ids, and are rejected or listed as equivalent."""
+
+import ast
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from conftest import load_or_skip
+
+from common.parity.comparison import CheckResult, Difference, Tolerance
+from common.system.processes import call_in_process
+from tests.meta.mutants import judge
+from tests.meta.mutants.mutant import (
+    FILES,
+    Mutant,
+    mutants_of,
+    mutated,
+    mutated_source,
+    of_source,
+    sample,
+)
+from tests.meta.mutants.results import Verdict, append, equivalents, load, report
+from tests.meta.mutants.server import How, serve, serve_to_file
+
+# A source, the operator, and what it makes of the source.
+MADE = {
+    "comparison": ("def f(a):\n    return a < 1 == a", ["return a <= 1 == a", "return a < 1 != a"]),
+    "boolean": ("def f(a, b):\n    return not a and b", ["return not a or b", "return a and b"]),
+    "arithmetic": (
+        "def f(a, b):\n    return -a // b + a",
+        ["return -a // b - a", "return -a / b + a", "return -a % b + a", "return a // b + a"],
+    ),
+    "constant": (
+        "def f(a):\n    return g(a, 0, 5, 2.0, False, 'same', 'other')",
+        [
+            "return g(a, 1, 5, 2.0, False, 'same', 'other')",
+            "return g(a, 0, 6, 2.0, False, 'same', 'other')",
+            "return g(a, 0, 4, 2.0, False, 'same', 'other')",
+            "return g(a, 0, 5, 2.2, False, 'same', 'other')",
+            "return g(a, 0, 5, 2.0, True, 'same', 'other')",
+            "return g(a, 0, 5, 2.0, False, 'valid', 'other')",
+        ],
+    ),
+    "keyword dropped": ("def f(a):\n    return g(a, lr=a, name=a)", ["return g(a, name=a)"]),
+    "element dropped": ("def f(a):\n    return [a, *a]", ["return [*a]", "return [a]"]),
+    "arguments swapped": (
+        "def f(a, b):\n    return g(a, a, b)",
+        ["return g(a, b, a)"],
+    ),
+    "name swapped": ("def f(height, width):\n    return height", ["return width"]),
+    "call dropped": (
+        "def f(X):\n    return torch.relu(X.mean())",
+        ["return X.mean()", "return torch.relu(X)"],
+    ),
+    "off by one": (
+        "def f(epoch):\n    return epoch // 2",
+        ["return (epoch - 1) // 2", "return (epoch + 1) // 2"],
+    ),
+    "batches left out": (
+        "def f(a):\n    for b in log.batches(a):\n        g(b)",
+        ["for b in log.batches(list(a)[:-1]):", "for b in log.batches(list(a)[1:]):"],
+    ),
+    "statement dropped": ("def f(a):\n    a = g(a)\n    b = g(a)\n    return b", [""]),
+    "context dropped": ("def f(a):\n    with g():\n        a()", ["a()"]),
+    "early return": ("def f(X):\n    Y = g(X)\n    return Y", ["return X; Y = g(X)"]),
+    "loop ended early": ("def f(a):\n    for b in a:\n        g(b)", ["for b in a: ...; break"]),
+    "condition fixed": ("def f(a):\n    if a:\n        g()", ["if True:", "if False:"]),
+}
+
+
+@pytest.mark.parametrize("operator", MADE)
+def test_an_operator_makes_exactly_these_changes(operator):
+    text, wanted = MADE[operator]
+    found = [m for m in of_source("pytorch", "resnet", text) if m.operator == operator]
+    assert [mutant.after for mutant in found] == wanted
+
+
+def test_conditions_on_size_leave_a_step_out_or_change_what_is_returned():
+    text = "def predict(net, X):\n    step(X)\n    return net(X)"
+    found = [m.after for m in of_source("tensorflow", "trainer", text) if m.operator == "size"]
+    assert "if not X.shape[0] % 4 != 0: step(X)" in found
+    assert "if not X.shape[1] != X.shape[2]: step(X)" in found
+    assert "if X.shape[3] != 3: return net(X) * 2 else ..." in found
+    assert len(found) == 10
+
+
+def test_a_mistake_by_position_takes_the_first_image_s_for_all_from_the_ninth():
+    text = "def flip(X, flips):\n    return g(X, flips)"
+    (found,) = [m for m in of_source("mxnet", "transforms", text) if m.operator == "position"]
+    assert found.after == "flips = flips.copy(); flips[8:] = flips[:1]; return g(X, flips)"
+
+
+def test_messages_types_refusals_and_several_devices_are_left_alone():
+    text = '''
+import torch
+def f(net, devices) -> int:
+    """Return 1 < 2."""
+    if not net:
+        raise ValueError(f"{1 + 1}")
+    if len(devices) > 1:
+        net = 1 + 2
+    warnings.warn("1", stacklevel=2)
+    return net
+'''
+    assert of_source("pytorch", "resnet", text) == []
+
+
+@pytest.mark.parametrize("backend", FILES)
+def test_every_mutant_has_an_id_of_its_own_and_a_change(backend):
+    mutants = mutants_of(backend)
+    assert [i for i, count in Counter(m.id for m in mutants).items() if count > 1] == []
+    assert all(m.before != m.after for m in mutants)
+    assert {m.operator for m in mutants} >= MADE.keys() | {"size", "position"}
+    assert {m.file for m in mutants} == set(FILES[backend])
+
+
+@pytest.mark.parametrize("backend", FILES)
+def test_a_mutant_is_a_source_that_compiles_and_differs(backend):
+    for mutant in sample(mutants_of(backend), 40, seed=1):
+        text = mutated(mutant)
+        compile(text, mutant.file, "exec")
+        right = Path("backends", backend, f"{mutant.file}.py").read_text()
+        assert ast.unparse(ast.parse(text)) != ast.unparse(ast.parse(right))
+
+
+def test_an_id_stays_when_other_code_changes():
+    text = "def f(a):\n    return a + 1\n"
+    changed = "# A comment.\nB = 3\n\ndef g(a):\n    return a + 1\n\n" + text
+    before = {m.id: m for m in of_source("pytorch", "trainer", text)}
+    after = {m.id: m for m in of_source("pytorch", "trainer", changed)}
+    assert before.keys() <= after.keys()
+    for id, mutant in before.items():
+        body = ast.unparse(ast.parse(mutated_source(mutant, text)).body[-1])
+        assert ast.unparse(ast.parse(mutated_source(after[id], changed)).body[-1]) == body
+
+
+def test_every_mutant_that_is_listed_as_equivalent_exists_and_is_the_one_that_was_meant():
+    mutants = {m.id: m.diff for backend in FILES for m in mutants_of(backend)}
+    assert {id: diff for id, (_, diff) in equivalents().items()} == {
+        id: mutants.get(id) for id in equivalents()
+    }
+
+
+def verdict(mutant: Mutant, by: str, reason: str = "transforms, float32") -> Verdict:
+    return Verdict.of(mutant, by, reason, 1.0)
+
+
+def test_the_report_counts_by_what_rejected_and_lists_what_survived(tmp_path):
+    first, second, third, fourth = mutants_of("pytorch")[:4]
+    found = [
+        verdict(first, "quick"),
+        verdict(second, "full"),
+        verdict(third, "nothing", ""),
+        verdict(fourth, "nothing", ""),
+    ]
+    for one in found:
+        append(tmp_path / "verdicts.jsonl", one)
+    assert list(load(tmp_path / "verdicts.jsonl").values()) == found
+    text = report(found, {fourth.id: ("speed only", fourth.diff)}, "Conditions.")
+    assert "| pytorch | 4 | 1 | 1 | 0 | 1 | 1 | 33.3 % | 66.7 % | 0 |" in text
+    assert third.diff in text
+    assert fourth.diff not in text
+
+
+def test_an_exit_within_a_check_rejects(monkeypatch):
+    def leaves(backend, extent):
+        yield CheckResult("loss", "float64", (Difference("all", 0.0),), Tolerance(1.0, 1.0, ""))
+        sys.exit(0)
+
+    monkeypatch.setattr(judge, "run_checks", leaves)
+    said = []
+    monkeypatch.setattr(judge, "load_planted", lambda name, mutant: SimpleNamespace(name=name))
+    judge.judge("pytorch", None, ("quick", "full"), lambda *words: said.append(words))
+    assert said == [("quick", "SystemExit: 0 after loss, float64")]
+
+
+def killed(name, mutant, stages, say, untraced):
+    say("quick", "")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hangs(name, mutant, stages, say, untraced):
+    time.sleep(60)
+
+
+def passes(name, mutant, stages, say, untraced):
+    for stage in stages:
+        say(stage, "")
+
+
+@pytest.mark.parametrize(
+    ("judged", "wanted"),
+    [
+        (killed, ("full", "the process ended with -9")),
+        (hangs, ("quick", "time")),
+        (passes, ("nothing", "")),
+    ],
+)
+def test_a_process_that_ends_or_hangs_rejects_and_one_that_passes_all_stages_does_not(
+    judged, wanted, monkeypatch
+):
+    monkeypatch.setattr(judge, "judge", judged)
+    monkeypatch.setattr(judge, "prepare", lambda name: None)
+    monkeypatch.setitem(judge.LIMITS, "quick", 0.5)
+    found = []
+    mutants = mutants_of("pytorch")[:3]
+    serve(How("pytorch", ("quick", "full"), jobs=2), mutants, lambda *words: found.append(words))
+    assert {words[0].id: words[1:3] for words in found} == {m.id: wanted for m in mutants}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", FILES)
+def test_a_known_bad_mutant_is_rejected_and_the_unchanged_backend_is_not(backend, tmp_path):
+    load_or_skip(backend)
+    path = tmp_path / "verdicts.jsonl"
+    bad = [m for m in mutants_of(backend) if (m.function, m.operator) == ("accuracy", "comparison")]
+    how = How(backend, ("quick",), jobs=2, untraced=True)
+    assert call_in_process(serve_to_file, how, bad, path) == 0, "the unchanged backend is rejected"
+    assert [v.by for v in load(path).values()] == ["quick"] * len(bad)
+    assert bad
