@@ -177,8 +177,10 @@ def with_bfloat16(backend: Backend) -> Backend:
                 round_layer(layer)
         return net
 
+    describe_numpy = backend.devices.describe
+
     def describe(devices, precision="fp32", compile=False):
-        return {"precision": precision}
+        return describe_numpy(devices) | {"precision": precision}
 
     backend = changed(backend, "devices", describe=describe)
     return changed(backend, "trainer", prepare=prepare)

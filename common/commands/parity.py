@@ -29,7 +29,7 @@ from common.parity.results import (
     load_so_far,
     save_results,
 )
-from common.parity.table import table
+from common.parity.table import coverage_table, table
 from common.system import environment
 from common.system.processes import call_in_process, how_it_ended
 
@@ -167,6 +167,7 @@ def _report(
     around = None if config.quick else read_envelope(folder, config.seed)
     checked = f"{computing(config)}{_seeds(config)}"
     console.print(table(console, results, checked))
+    console.print(coverage_table(console, results))
     for result in results:
         if result.declared:
             names = ", ".join(line.partition(":")[0] for line in result.declared)

@@ -16,6 +16,7 @@ from common.errors import UserError
 from common.interface import Backend
 from common.parity.adapter import KINDS, Adapter
 from common.parity.comparison import CheckResult
+from common.parity.coverage import Recorder, contract
 from common.parity.data_checks import operation_pictures
 from common.parity.free_running import Envelope, envelope, free_running
 from common.parity.results import BackendResults, Pictures, add_check, begin_seed, save_results
@@ -46,10 +47,10 @@ def check_backend(
         declared(backend),
         (),
     )
-    console = make_console()
+    console, recorder = make_console(), Recorder(backend)
     for seed in config.all_seeds:
         begin_seed(folder, seed)
-        found = _check_seed(console, backend, config, folder, seed, extent)
+        found = _check_seed(console, recorder.backend, config, folder, seed, extent)
         results = replace(
             results,
             checks=(*results.checks, *found.checks),
@@ -60,7 +61,8 @@ def check_backend(
         )
         if found.error:
             break
-    save_results(folder, results)
+    not_called = tuple(name for name in contract() if name not in recorder.called)
+    save_results(folder, replace(results, covered=recorder.covered(), not_called=not_called))
 
 
 def describe(backend: Backend, config: ParityConfig) -> Mapping[str, str]:

@@ -11,7 +11,7 @@ from common.parity.comparison import CheckResult
 from common.parity.data_checks import true_pictures
 from common.parity.figures import Styles
 from common.parity.free_running import Envelope
-from common.parity.results import BackendResults, by_check, number
+from common.parity.results import BackendResults, by_check, by_dimension, number
 from common.parity.training_checks import recipes
 from common.system import environment
 from common.system.files import write_text
@@ -57,6 +57,8 @@ def write_report(
         _conditions(results, seed),
         "<h2>Checks</h2>",
         _table(results),
+        "<h2>What was covered</h2>",
+        _covered(results),
         "<h2>By layer</h2>",
         *_by_layer(results, styles),
         "<h2>By step</h2>",
@@ -119,6 +121,22 @@ def _table(results: Sequence[BackendResults]) -> str:
         "<div class='scroll'><table><thead><tr><th>check</th><th>in</th><th class='number'>tolerance</th>"
         f"{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
         "<p><small>The largest difference of each; point at a number to see where it is.</small></p>"
+    )
+
+
+def _covered(results: Sequence[BackendResults]) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(dimension)}</td><td>{escape(values)}</td></tr>"
+        for dimension, values in by_dimension(results)
+    )
+    left = "".join(
+        f"<p>{escape(r.backend)}: no check called {escape(', '.join(r.not_called))}.</p>"
+        for r in results
+        if r.not_called
+    )
+    return (
+        "<div class='scroll'><table><thead><tr><th>dimension</th><th>values that the checks used</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>{left}"
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from common.parity.comparison import Array, CheckResult, Difference, Tolerance
+from common.parity.coverage import Covered
 from common.system.files import write_text, writing, written_whole
 
 Pictures = dict[str, Array]  # by operation: floats 0..1, (3, height, width)
@@ -31,6 +32,8 @@ class BackendResults:
     pictures: Pictures = field(default_factory=dict)
     error: str = ""  # what ended the checks early: an exception, or how the process ended
     last_seed: int = 0  # the seed of the last checks, also of those that ended early
+    covered: Covered = field(default_factory=dict)  # which values of which dimension were used
+    not_called: tuple[str, ...] = ()  # functions of the contract
 
     @property
     def passed(self) -> bool:
@@ -91,6 +94,19 @@ def by_check(
     return [(next(c for c in row if c is not None), row) for row in rows]
 
 
+def by_dimension(results: Sequence[BackendResults]) -> list[tuple[str, str]]:
+    """Return what the checks covered: dimension and values, of each backend by itself where backends differ."""
+    known = [result for result in results if result.covered]
+    rows = []
+    for dimension in dict.fromkeys(name for result in known for name in result.covered):
+        values = {r.backend: ", ".join(r.covered.get(dimension, ["none"])) for r in known}
+        if len(set(values.values())) == 1:
+            rows.append((dimension, next(iter(values.values()))))
+        else:
+            rows += [(f"{dimension} ({backend})", found) for backend, found in values.items()]
+    return rows
+
+
 def number(value: float) -> str:
     """Return a difference as it is shown."""
     return "0" if value == 0 else f"{value:.1e}"
@@ -128,6 +144,8 @@ def load_results(folder: Path) -> BackendResults:
         pictures,
         content["error"],
         content["last_seed"],
+        content["covered"],
+        tuple(content["not_called"]),
     )
 
 

@@ -9,6 +9,7 @@ from common.parity import training_checks as training
 from common.parity.adapter import KINDS, NUM_CHANNELS, Adapter
 from common.parity.comparison import CheckResult
 from common.parity.data_checks import level_checks, loader_checks, transform_checks
+from common.parity.device_checks import device_checks
 from common.parity.model_checks import model_checks
 
 
@@ -60,6 +61,7 @@ def run_checks(
         return
     single, double = network("float32"), network("float64")
     if not compile:
+        yield from device_checks(backend)
         yield from transform_checks(single, seed)
         yield from level_checks(on_device("uint8"), seed)
         yield from loader_checks(single, seed)

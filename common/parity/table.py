@@ -1,4 +1,4 @@
-"""What the parity command prints: the table of the checks."""
+"""What the parity command prints: the table of the checks, and that of what they covered."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from common.parity.results import BackendResults, by_check, number
+from common.parity.results import BackendResults, by_check, by_dimension, number
 
 
 def table(console: Console, results: Sequence[BackendResults], checked: str) -> Table:
@@ -14,12 +14,7 @@ def table(console: Console, results: Sequence[BackendResults], checked: str) -> 
 
     Its title names the configuration that was ``checked``.
     """
-    shown = Table(
-        title=f"checked: {checked}",
-        title_justify="left",
-        box=box.SIMPLE_HEAD if console.is_terminal else None,
-        pad_edge=False,
-    )
+    shown = _table(console, f"checked: {checked}")
     for title in ("check", "in"):
         shown.add_column(title, overflow="fold")
     shown.add_column("tolerance", justify="right")
@@ -32,3 +27,22 @@ def table(console: Console, results: Sequence[BackendResults], checked: str) -> 
         ]
         shown.add_row(first.check, first.kind, number(first.tolerance.limit), *numbers)
     return shown
+
+
+def coverage_table(console: Console, results: Sequence[BackendResults]) -> Table:
+    """Return the table of what the checks covered: each dimension with the values that were used."""
+    shown = _table(console, "covered by these checks")
+    for title in ("dimension", "values"):
+        shown.add_column(title, overflow="fold")
+    for row in by_dimension(results):
+        shown.add_row(*row)
+    return shown
+
+
+def _table(console: Console, title: str) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD if console.is_terminal else None,
+        pad_edge=False,
+    )

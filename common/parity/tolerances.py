@@ -34,6 +34,7 @@ TOLERANCES = {
     ("evaluation accuracy", "float32"): EXACT,
     ("evaluation accuracy", "float64"): EXACT,
     # Before the network.
+    ("devices", "float32"): EXACT,
     ("transforms", "float32"): Tolerance(
         8.7e-7, 4, "in 0..1; float32 rounds, hue multiplies by 6, and normalizing by 5"
     ),

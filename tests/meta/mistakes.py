@@ -19,6 +19,7 @@ from common.parity import training_checks as training
 from common.parity.adapter import Adapter
 from common.parity.comparison import CheckResult
 from common.parity.data_checks import level_checks, loader_checks, transform_checks
+from common.parity.device_checks import device_checks
 from common.parity.model_checks import model_checks
 from common.parity.suite import LEAST_SIZE
 from common.reference import ALIGNED, Conventions, resnet
@@ -40,6 +41,10 @@ def data(backend: Backend) -> Iterator[CheckResult]:
     yield from transform_checks(adapter(backend, "float32"))
     yield from level_checks(Adapter(backend, "uint8"))
     yield from loader_checks(adapter(backend, "float32"))
+
+
+def devices(backend: Backend) -> Iterator[CheckResult]:
+    yield from device_checks(backend)
 
 
 def model(backend: Backend) -> Iterator[CheckResult]:
@@ -427,6 +432,18 @@ OTHER_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
         with_longer_steps,
         steps_in_float32,
         {"locked SGD: update", "locked Adam: update"},
+    ),
+    "try_gpu of a GPU that is not there": (
+        lambda backend: changed(backend, "devices", try_gpu=backend.devices.gpu),
+        devices,
+        {"devices"},
+    ),
+    "the CPU where there is no GPU, though gpu is asked for": (
+        lambda backend: changed(
+            backend, "devices", get_devices=lambda name: backend.devices.try_all_gpus()
+        ),
+        devices,
+        {"devices"},
     ),
 }
 

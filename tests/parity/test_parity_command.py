@@ -146,11 +146,11 @@ def test_a_fast_configuration_is_checked_in_its_processes_and_named(folder):
     assert "checked: bf16, compiled" in process.stdout
     assert re.search(r"logits, training +bfloat16 ", process.stdout)
     content = json.loads((folder / "fast" / "right" / "outcomes.json").read_text())
-    assert content["configuration"] == {"precision": "bf16"}
+    assert content["configuration"]["precision"] == "bf16"
     assert {result["kind"] for result in content["outcomes"]} == {"bfloat16"}
     report = (folder / "fast" / "report.html").read_text()
     assert "Parity of bf16, compiled: each backend against the reference" in report
-    assert "Checked: precision bf16." in report
+    assert "Checked: precision bf16, device cpu: " in report
 
 
 def test_a_wrong_backend_ends_with_1_and_its_layer_and_cause_are_named(folder, mixed):
@@ -183,28 +183,32 @@ def ended(folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("name", "how"),
     [
-        ("leaves", "3 checks: its process ended with exit code 0"),
-        ("stops", "3 checks: its process ended with exit code 0"),
-        ("killed", "3 checks: its process was killed by SIGKILL"),
-        ("late", r"\d+ checks: its process was killed by SIGTERM after its last check"),
+        ("leaves", "ended with exit code 0"),
+        ("stops", "ended with exit code 0"),
+        ("killed", "was killed by SIGKILL"),
+        ("late", "was killed by SIGTERM after its last check"),
     ],
 )
 def test_a_process_that_ends_early_is_one_line_with_how_it_ended_and_after_how_many_checks(
-    ended, name, how
+    folder, ended, name, how
 ):
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr + ended.stdout
     (line,) = [line for line in ended.stdout.splitlines() if line.startswith(f"{name}: broke")]
-    assert re.fullmatch(f"{name}: broke off after {how}", line)
+    made = len(load_results(folder / "ended" / name).checks)
+    assert made > 1
+    assert line == f"{name}: broke off after {made} checks: its process {how}"
+    assert line in (folder / "ended" / "report.html").read_text()
 
 
 def test_a_process_that_ends_early_leaves_its_checks_and_those_of_the_others(folder, ended):
-    killed = load_results(folder / "ended" / "killed")
-    assert [check.passed for check in killed.checks] == [True] * 3
-    assert killed.error == "its process was killed by SIGKILL"
-    assert load_results(folder / "ended" / "right").passed
-    assert load_results(folder / "ended" / "late").passed  # what it wrote; its end is not in it
-    assert "killed: broke off after 3 checks" in (folder / "ended" / "report.html").read_text()
+    assert not any(line.startswith("right: broke") for line in ended.stdout.splitlines())
+    right, killed, late = (
+        load_results(folder / "ended" / name) for name in ("right", "killed", "late")
+    )
+    assert right.passed
+    assert late.checks == right.checks
+    assert killed.checks == right.checks[: len(killed.checks)]
 
 
 def test_a_line_that_is_cut_off_is_not_a_check(tmp_path):
@@ -289,6 +293,15 @@ def test_what_a_backend_raises_is_a_failure_and_keeps_the_checks_before_it(tmp_p
 
 def without_bias(weights):
     return {name: weight for name, weight in weights.items() if name != "fc.bias"}
+
+
+def test_what_the_checks_covered_is_printed_and_kept(folder, mixed):
+    assert re.search(r"pipelines +batched, native", mixed.stdout)
+    content = json.loads((folder / "mixed" / "right" / "outcomes.json").read_text())
+    assert content["covered"]["precisions"] == ["fp32", "fp64"]
+    assert "trainer.predict" not in content["not_called"]
+    report = (folder / "mixed" / "report.html").read_text()
+    assert "<td>pipelines</td><td>batched, native</td>" in report
 
 
 def test_numbers_that_json_does_not_know_are_kept(tmp_path):

@@ -1,0 +1,108 @@
+"""What the checks use of a backend is noted: functions of the contract, and values by dimension."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from conftest import random_dataset
+from numpy_backend import numpy_backend
+
+from common.augmentation.operations import gallery
+from common.commands.training import make_console
+from common.interface import Backend
+from common.parity.coverage import FILES, Recorder, contract
+from common.parity.results import BackendResults, by_dimension
+from common.parity.suite import QUICK, run_checks
+from common.parity.table import coverage_table
+from common.reference import ALIGNED
+
+NARROW = replace(QUICK, num_channels=8)
+
+
+def test_the_contract_is_every_function_of_the_eight_files():
+    assert list(FILES) == [f.name for f in fields(Backend)][1:]  # without the framework's record
+    found = set(contract())
+    assert {"devices.try_gpu", "trainer.train_ch13", "kaggle.train", "probes.get_state"} <= found
+    for file, name in (function.split(".") for function in found):
+        assert callable(getattr(getattr(numpy_backend(), file), name))
+    assert not any(name.startswith(("resnet.Residual", "probes.CONVENTIONS")) for name in found)
+
+
+def test_a_call_is_noted_with_its_values_and_changes_nothing(rng):
+    backend = numpy_backend()
+    recorder = Recorder(backend)
+    watched = recorder.backend
+    assert watched.probes.CONVENTIONS is backend.probes.CONVENTIONS
+    assert watched.trainer.predict is watched.trainer.predict
+    net = watched.resnet.resnet18(3, num_channels=8)
+    X = rng.random((5, 3, 8, 12), np.float32)
+    np.testing.assert_array_equal(
+        watched.trainer.predict(net, X, True), backend.trainer.predict(net, X, True)
+    )
+    assert recorder.called == {"resnet.resnet18", "trainer.predict"}
+    assert recorder.covered() == {
+        "batch sizes, network": ["5"],
+        "channels of images, network": ["3"],
+        "channels of the first stage": ["8"],
+        "classes": ["3"],
+        "image sizes, network": ["8 x 12"],
+        "modes": ["training"],
+    }
+
+
+def test_the_batches_of_a_loader_are_noted_as_they_come():
+    backend = numpy_backend()
+    recorder = Recorder(backend)
+    data, augs = random_dataset(20, size=9), gallery((5, 5))["flip, jitter and crop"]
+    found = recorder.backend.loaders.load_batched(data, augs, 8, True, 3)
+    true = backend.loaders.load_batched(data, augs, 8, True, 3)
+    assert len(found) == len(true)
+    for _ in range(2):
+        for got, wanted in zip(found, true, strict=True):
+            np.testing.assert_array_equal(got[0], wanted[0])
+    covered = recorder.covered()
+    assert covered["batch sizes, loaders"] == ["4", "8"]
+    assert covered["epochs of a loader"] == ["1", "2"]
+    assert covered["image sizes, loaders"] == ["9 x 9"]
+    assert covered["pipelines"] == ["batched"]
+    assert covered["augmentations"] == ["ColorJitter", "RandomFlipLeftRight", "RandomResizedCrop"]
+
+
+def test_a_call_that_the_contract_does_not_have_is_refused():
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        Recorder(numpy_backend()).backend.trainer.accuracy(1, 2, weights=3)
+
+
+TWO_GPUS = ("devices", "return 0", "return 2")  # an edit of the NumPy tab, which then says so
+
+
+@pytest.mark.parametrize(("device", "wanted"), [("gpu", "gpu(0)"), ("gpu:1", "gpu(1)")])
+def test_every_check_computes_on_the_device_that_is_asked_for(device, wanted):
+    recorder = Recorder(numpy_backend(ALIGNED, TWO_GPUS))
+    checks = run_checks(recorder.backend, NARROW, device=device)
+    assert [result.sentence() for result in checks if not result.passed] == []
+    assert recorder.covered()["devices"] == [wanted]
+
+
+def test_what_backends_cover_is_one_row_where_they_agree():
+    results = [
+        BackendResults(name, {}, {}, (), (), covered=covered)
+        for name, covered in {
+            "one": {"workers": ["0", "2"], "classes": ["1", "10"]},
+            "two": {"workers": ["0"], "classes": ["1", "10"], "modes": ["training"]},
+            "ended early": {},
+        }.items()
+    ]
+    rows = [
+        ("workers (one)", "0, 2"),
+        ("workers (two)", "0"),
+        ("classes", "1, 10"),
+        ("modes (one)", "none"),
+        ("modes (two)", "training"),
+    ]
+    assert by_dimension(results) == rows
+    console = make_console()
+    with console.capture() as captured:
+        console.print(coverage_table(console, results))
+    lines = [" ".join(line.split()) for line in captured.get().splitlines()]
+    assert lines == ["covered by these checks", "dimension values", *map(" ".join, rows)]
