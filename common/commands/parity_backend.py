@@ -50,7 +50,7 @@ def check_backend(
     console, recorder = make_console(), Recorder(backend)
     for seed in config.all_seeds:
         begin_seed(folder, seed)
-        found = _check_seed(console, recorder.backend, config, folder, seed, extent)
+        found = _check_seed(console, recorder, config, folder, seed, extent)
         results = replace(
             results,
             checks=(*results.checks, *found.checks),
@@ -84,13 +84,14 @@ def declared(backend: Backend) -> tuple[str, ...]:
 
 def _check_seed(
     console: Console,
-    backend: Backend,
+    recorder: Recorder,
     config: ParityConfig,
     folder: Path,
     seed: int,
     extent: Extent | None,
 ) -> BackendResults:
     """Run the checks with one seed, note each in ``folder``, and say how many there were."""
+    backend = recorder.backend
     began = time.perf_counter()
     checks: list[CheckResult] = []
     losses: list[float] = []
@@ -104,7 +105,9 @@ def _check_seed(
                 add_check(folder, checks[-1])
                 status.update(f"{name}: {len(checks)} checks, now after {result.check}")
             if seed == config.seed and config.precision == "fp32" and not config.compile:
-                pictures = operation_pictures(Adapter(backend, "float32", device=config.device))
+                pictures = operation_pictures(
+                    Adapter(recorder.original, "float32", device=config.device)
+                )
     except Exception as raised:  # a wrong backend may raise anything
         traceback.print_exc()
         error = f"{type(raised).__name__}: {raised}"

@@ -43,9 +43,10 @@ def _signatures(file: str) -> dict[str, Signature]:
 
 
 class Recorder:
-    """Notes which functions of a backend are called: those of ``backend``, which is the backend otherwise."""
+    """Notes which functions of a backend are called: those of ``backend``, which otherwise is the ``original``."""
 
     def __init__(self, backend: Backend) -> None:
+        self.original = backend
         self.called: set[str] = set()
         self._values: dict[str, set[str]] = {}
         self._channels_last = backend.devices.image_layout == "NHWC"
@@ -157,6 +158,12 @@ def _size(dataset: Any) -> Iterable[str]:
     return [f"{dataset.images.shape[1]} x {dataset.images.shape[2]}"]
 
 
+def _device(device: Any) -> str:
+    """Return a framework's device as --device names it: "cuda:1", "gpu(1)" and "/GPU:1" are "gpu:1"."""
+    text = str(device)
+    return "cpu" if "cpu" in text.lower() else f"gpu:{''.join(re.findall(r'[0-9]', text))}"
+
+
 # By argument of a function of the contract: the dimension, and its values in what is passed.
 BY_ARGUMENT: dict[str, tuple[tuple[str, Callable[[Any], Iterable[Any]]], ...]] = {
     "num_classes": (("classes", _itself),),
@@ -177,8 +184,8 @@ BY_ARGUMENT: dict[str, tuple[tuple[str, Callable[[Any], Iterable[Any]]], ...]] =
     "training": (("modes", lambda training: ["training" if training else "evaluation"]),),
     "precision": (("precisions", _itself),),
     "compile": (("compiled", lambda compiled: ["yes" if compiled else "no"]),),
-    "devices": (("devices", list),),
-    "device": (("devices", lambda device: [] if device is None else [device]),),
+    "devices": (("devices", lambda devices: map(_device, devices)),),
+    "device": (("devices", lambda device: [] if device is None else [_device(device)]),),
 }
 LOADERS = ("load_native", "load_batched")
 # By function: the dimension and the value.

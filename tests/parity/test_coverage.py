@@ -76,7 +76,7 @@ def test_a_call_that_the_contract_does_not_have_is_refused():
 TWO_GPUS = ("devices", "return 0", "return 2")  # an edit of the NumPy tab, which then says so
 
 
-@pytest.mark.parametrize(("device", "wanted"), [("gpu", "gpu(0)"), ("gpu:1", "gpu(1)")])
+@pytest.mark.parametrize(("device", "wanted"), [("gpu", "gpu:0"), ("gpu:1", "gpu:1")])
 def test_every_check_computes_on_the_device_that_is_asked_for(device, wanted):
     recorder = Recorder(numpy_backend(ALIGNED, TWO_GPUS))
     checks = run_checks(recorder.backend, NARROW, device=device)
