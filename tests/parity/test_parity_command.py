@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from conftest import load_or_skip
 from numpy_backend import changed, numpy_backend
 
 import backends
+from common.commands import parity_backend
 from common.commands.parity_backend import check_backend
-from common.config import ParityConfig
+from common.config import MAX_SEED, ParityConfig
+from common.errors import UserError
 from common.parity.adapter import Adapter
 from common.parity.comparison import CheckResult, Difference, Tolerance
 from common.parity.free_running import Envelope, envelope, free_running
@@ -252,6 +255,12 @@ def test_a_search_names_the_seed_that_fails_and_the_command_that_repeats_it(fold
     assert len(set(each)) == 2  # the seeds draw other inputs
 
 
+def test_seeds_that_no_framework_takes_are_refused():
+    assert ParityConfig(seed=MAX_SEED - 1, seeds=2).all_seeds == [MAX_SEED - 1, MAX_SEED]
+    with pytest.raises(UserError, match="leaves no room for 2 seeds"):
+        ParityConfig(seed=MAX_SEED, seeds=2)
+
+
 def test_the_report_is_one_file_that_asks_no_other_host(folder, mixed):
     report = (folder / "mixed" / "report.html").read_text()
     assert "broken: broke off" in report
@@ -355,6 +364,21 @@ def around() -> Envelope:
 
 def trained(backend, around: Envelope):
     return free_running(Adapter(backend, "float32", num_channels=NUM_CHANNELS), around)
+
+
+def test_each_seed_trains_freely_within_an_envelope_of_its_own(tmp_path, monkeypatch):
+    for name, narrow in (("Adapter", Adapter), ("envelope", envelope)):
+        monkeypatch.setattr(parity_backend, name, partial(narrow, num_channels=NUM_CHANNELS))
+    monkeypatch.setattr(parity_backend, "FREE_STEPS", 2)
+    monkeypatch.setattr(parity_backend, "run_checks", lambda *arguments: iter(()))
+    config = ParityConfig(seed=5, seeds=2, compile=True)  # compiled: without the report's pictures
+    parity_backend.write_envelopes(tmp_path, config)
+    losses = [parity_backend.read_envelope(tmp_path, seed).losses for seed in (5, 6)]
+    assert losses[0] != losses[1]
+    check_backend(numpy_backend(), config, tmp_path / "numpy")
+    results = load_results(tmp_path / "numpy")
+    assert [(check.seed, check.passed) for check in results.checks] == [(5, True), (6, True)]
+    np.testing.assert_allclose(results.losses, losses[0], rtol=1e-3)
 
 
 def test_a_right_backend_stays_within_the_envelope(around):
