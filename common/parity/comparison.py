@@ -1,7 +1,7 @@
 """The result of a check: differences by place, a tolerance, and the likely cause if a difference exceeds it."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,18 @@ class CheckResult:
         return f"{self.where()}; {cause}"
 
 
+def at(place: str, result: CheckResult) -> CheckResult:
+    """Return a result at a place: with its first difference that is too large, or else its largest."""
+    worst = result.first or result.largest
+    return replace(result, differences=(Difference(f"{place}: {worst.place}", worst.value),))
+
+
+def together(results: Sequence[CheckResult]) -> CheckResult:
+    """Return one result with the differences of several results of a check, and the cause of the first failure."""
+    first = next((result for result in results if not result.passed), results[0])
+    return replace(first, differences=tuple(d for result in results for d in result.differences))
+
+
 Size = Callable[[Array], float]
 
 
@@ -138,6 +150,21 @@ def relative(size: Size) -> Distance:
 
 
 largest_relative = relative(largest)
+
+
+def exactly_these(distance: Distance) -> Distance:
+    """Return the distance that also counts each place that is not wanted, as 1."""
+
+    def with_extra(got: Arrays, wanted: Arrays) -> list[Difference]:
+        extra = [Difference(f"{place}, not wanted", 1.0) for place in got if place not in wanted]
+        return distance(got, wanted) + extra
+
+    return with_extra
+
+
+# Differences as they are, or as a share; no place may be there that is not wanted.
+difference = exactly_these(absolute(largest))
+relative_difference = exactly_these(largest_relative)
 
 
 def norm_together(got: Arrays, wanted: Arrays) -> list[Difference]:

@@ -194,22 +194,10 @@ def example_images(height: int, width: int, seed: int) -> Array:
 
 
 def loader_checks(adapter: Adapter, seed: int = 0) -> Iterator[CheckResult]:
-    """Check that both pipelines yield the reference's batches: both chapters, two epochs, the last batch smaller."""
+    """Check that the framework's own loader yields the reference's batches: two epochs, the last batch smaller."""
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (21, 16, 16, 3), dtype=np.uint8)
     dataset = Dataset(images, np.arange(21) % 10, tuple("abcdefghij"))
-    recipes: dict[str, Sequence[Augmentation]] = {
-        "batches, training": gallery((12, 10))["flip, jitter and crop"],
-        "batches, test": (),
-        "Kaggle batches, training": kaggle_train_augs((16, 16)),
-        "Kaggle batches, test": kaggle_test_augs(),
-    }
-    for check, augs in recipes.items():
-        is_train = check.endswith("training")
-        batches = adapter.backend.loaders.load_batched(
-            dataset, augs, 8, is_train, seed, adapter.devices[0]
-        )
-        yield _compare_batches(adapter, check, batches, dataset, augs, is_train, seed)
     native = adapter.backend.loaders.load_native
     for workers in (0, 1, 2):
         batches = native(dataset, (), 8, True, seed, workers)

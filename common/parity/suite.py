@@ -7,10 +7,14 @@ from functools import partial
 from common.interface import Backend
 from common.parity import training_checks as training
 from common.parity.adapter import KINDS, NUM_CHANNELS, Adapter
+from common.parity.case_checks import case_checks
 from common.parity.comparison import CheckResult
 from common.parity.data_checks import level_checks, loader_checks, transform_checks
 from common.parity.device_checks import device_checks
+from common.parity.initial_checks import initial_checks
+from common.parity.loader_checks import batched_loader_checks
 from common.parity.model_checks import model_checks
+from common.parity.operation_checks import operation_checks
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,14 @@ def run_checks(
         yield from device_checks(backend)
         yield from transform_checks(single, seed)
         yield from level_checks(on_device("uint8"), seed)
+        yield from operation_checks(single, on_device("uint8"), extent.quick, seed)
+        yield from batched_loader_checks(single, extent.quick, seed)
         yield from loader_checks(single, seed)
+        yield from initial_checks(backend, extent.quick, seed)
     for adapter in (double, single):
         yield from model_checks(adapter, extent.model_size, seed)
+    if not compile:
+        yield from case_checks(backend, device, extent.quick, seed)
     yield from _locked(double, extent.step_size, extent.locked_steps, seed)
     for recipe in training.recipes(extent.free_steps):
         yield from training.free_steps(double, recipe, extent.step_size, extent.free_steps, seed)

@@ -17,10 +17,14 @@ from numpy_backend import (
 from common.interface import Backend
 from common.parity import training_checks as training
 from common.parity.adapter import Adapter
+from common.parity.case_checks import case_checks
 from common.parity.comparison import CheckResult
 from common.parity.data_checks import level_checks, loader_checks, transform_checks
 from common.parity.device_checks import device_checks
+from common.parity.initial_checks import initial_checks
+from common.parity.loader_checks import batched_loader_checks
 from common.parity.model_checks import model_checks
+from common.parity.operation_checks import operation_checks
 from common.parity.suite import LEAST_SIZE
 from common.reference import ALIGNED, Conventions, resnet
 from common.weights.canonical import network_sizes
@@ -40,11 +44,21 @@ def adapter(backend: Backend, kind: str) -> Adapter:
 def data(backend: Backend) -> Iterator[CheckResult]:
     yield from transform_checks(adapter(backend, "float32"))
     yield from level_checks(Adapter(backend, "uint8"))
+    yield from operation_checks(adapter(backend, "float32"), Adapter(backend, "uint8"), quick=True)
+    yield from batched_loader_checks(adapter(backend, "float32"), quick=True)
     yield from loader_checks(adapter(backend, "float32"))
 
 
 def devices(backend: Backend) -> Iterator[CheckResult]:
     yield from device_checks(backend)
+
+
+def cases(backend: Backend) -> Iterator[CheckResult]:
+    yield from case_checks(backend, quick=True)
+
+
+def initial(backend: Backend) -> Iterator[CheckResult]:
+    yield from initial_checks(backend, quick=True)
 
 
 def model(backend: Backend) -> Iterator[CheckResult]:
@@ -80,7 +94,8 @@ FORWARD = {
     f"{what}, {mode}" for what in ("logits", "activations") for mode in ("evaluation", "training")
 }
 LEVELS = {"transforms of levels, largest", "transforms of levels, mean"}
-TRANSFORMS = {"transforms", *LEVELS, "batches, training"}
+ON_LEVELS = {"operations on levels, largest", "operations on levels, mean"}
+TRANSFORMS = {"transforms", *LEVELS, "operations", *ON_LEVELS, "batches, augmented"}
 KAGGLE_CROPS = {"transforms", "Kaggle batches, training"}
 KAGGLE_NATIVE = "native Kaggle batches, test"
 NORMALIZED = {*KAGGLE_CROPS, "Kaggle batches, test", KAGGLE_NATIVE}
@@ -105,8 +120,11 @@ KNOWN: dict[str, tuple[Checks, set[str]]] = {
     "saturation of HSV": (data, TRANSFORMS),
     "saturation with wrong grey": (data, TRANSFORMS),
     "hue in 8 bits": (data, TRANSFORMS),
-    "no antialiasing": (data, TRANSFORMS | KAGGLE_CROPS),
-    "levels rounded down": (data, {"transforms of levels, mean"}),
+    "no antialiasing": (data, {"transforms", *LEVELS, "batches, augmented", *KAGGLE_CROPS}),
+    "levels rounded down": (
+        data,
+        {"transforms of levels, mean", "operations on levels, mean", "conversions"},
+    ),
 }
 
 
@@ -405,26 +423,26 @@ OTHER_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
         data,
         NATIVE_ORDER | {"native order, test", KAGGLE_NATIVE},
     ),
-    "the mean is not subtracted": (normalizing("X / std"), data, NORMALIZED),
+    "the mean is not subtracted": (normalizing("X / std"), data, NORMALIZED | {"operations"}),
     "mean and deviation swapped": (
         normalizing("(X - std) / mean"),
         data,
-        NORMALIZED,
+        NORMALIZED | {"operations"},
     ),
     "means and deviations from blue to red": (
         normalizing("(X - mean[::-1]) / std[::-1]"),
         data,
-        NORMALIZED,
+        NORMALIZED | {"operations"},
     ),
     "divided by the variance": (
         normalizing("(X - mean) / std**2"),
         data,
-        NORMALIZED,
+        NORMALIZED | {"operations"},
     ),
     "levels 0..255 normalized": (
         normalizing("(255 * X - mean) / std"),
         data,
-        NORMALIZED,
+        NORMALIZED | {"operations"},
     ),
     "normalized and made levels again": (with_normalized_levels, data, {"transforms"}),
     "no antialiasing in the Kaggle recipe alone": (with_aliased_kaggle_crops, data, KAGGLE_CROPS),
@@ -480,14 +498,14 @@ MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]] = {
     "another order": (
         with_wrong_order,
         data,
-        {"batches, training", "Kaggle batches, training"},
+        {"batches, augmented", "Kaggle batches, training"},
     ),
     "no last batch": (
         without_last_batch,
         data,
         {
-            "batches, training",
-            "batches, test",
+            "batches, plain",
+            "batches, augmented",
             "Kaggle batches, training",
             "Kaggle batches, test",
         },

@@ -1,0 +1,184 @@
+"""Parity of a short training on inputs that vary: two epochs of `train_ch13`, and then `predict_labels`.
+
+What the training reports and leaves is compared with the reference's own run.
+"""
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from common.interface import Tensor
+from common.metrics import Epoch, Listener
+from common.parity.adapter import Adapter
+from common.parity.cases import BATCH_SIZES, NetworkCase
+from common.parity.comparison import Array, Arrays, CheckResult, difference, relative_difference
+from common.parity.model_checks import all_classes_predicted
+from common.parity.training_checks import PARTS, change_since, sgd
+from common.reference import Conventions, Optimizer, logits, train_step
+from common.reference.resnet import correct
+from common.reference.training import Labels
+from common.weights.canonical import Weights, is_buffer
+
+NUM_EPOCHS = 2
+Batches = list[tuple[Array, Labels]]
+
+
+class Epochs(Listener):
+    """The epochs that a training reports."""
+
+    def __init__(self) -> None:
+        self.found: list[Epoch] = []
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        """Keep the figures of an epoch."""
+        self.found.append(epoch)
+
+
+def training_checks(adapter: Adapter, case: NetworkCase, seed: int) -> Iterator[CheckResult]:
+    """Check two epochs of `train_ch13` with SGD, what they report and leave, and then `predict_labels`."""
+    backend = adapter.backend
+    train = [
+        (batch.X, batch.y) for batch in case.batches((case.batch_size, case.last_size), seed + 1)
+    ]
+    weights, test = _held_out(adapter, case, seed)
+    recipe = sgd(drop=NUM_EPOCHS * len(train))
+
+    @cache
+    def run(conventions: Conventions) -> list[TrainedEpoch]:
+        optimizer = recipe.optimizer(conventions)
+        return _reference_run(weights, train, test, optimizer, conventions)
+
+    net, epochs = adapter.network(weights), Epochs()
+    train_iter, test_iter = (
+        [_tensors(adapter, *pair) for pair in pairs] for pairs in (train, test)
+    )
+    with contextlib.redirect_stdout(io.StringIO()):  # the closing lines
+        summary = backend.trainer.train_ch13(
+            net,
+            train_iter,
+            test_iter,
+            adapter.loss,
+            recipe.trainer(adapter, net),
+            NUM_EPOCHS,
+            adapter.devices,
+            epochs,
+        )
+    after = backend.weights.get_weights(net)
+    labels = backend.kaggle.predict_labels(net, test_iter)
+    losses = [*(epoch.train_loss for epoch in epochs.found), summary.loss]
+    counts = [_counts(e.train_acc, e.held_out_acc, e.images) for e in epochs.found]
+    counts.append(_counts(summary.train_acc, summary.test_acc, summary.examples))
+    is_int64 = isinstance(labels, np.ndarray) and labels.dtype == np.int64
+    counts.append({"labels": labels, "labels are int64": np.array(float(is_int64))})
+
+    def wanted_losses(conventions: Conventions) -> Arrays:
+        found = [epoch.loss for epoch in run(conventions)]
+        return _numbered([{"loss": np.array(loss)} for loss in (*found, found[-1])])
+
+    def wanted_counts(conventions: Conventions) -> Arrays:
+        found = [_counts(e.train_acc, e.test_acc, e.images) for e in run(conventions)]
+        found.append(found[-1] | {"images": NUM_EPOCHS * found[-1]["images"]})
+        true = predicted(after, test, conventions)
+        found.append({"labels": true, "labels are int64": np.array(1.0)})
+        return _numbered(found)
+
+    def changed(is_part: Callable[[str], bool]) -> Callable[[Conventions], Arrays]:
+        return lambda conventions: _chosen(run(conventions)[-1].weights, is_part)
+
+    got = _numbered([{"loss": np.array(loss)} for loss in losses])
+    yield adapter.compare(
+        "cases: losses of a training", got, wanted_losses, relative_difference, PARTS
+    )
+    yield adapter.compare(
+        "cases: reports of a training", _numbered(counts), wanted_counts, difference, PARTS
+    )
+    distance = change_since(weights, adapter.kind)
+    for part, is_part in (("weights", lambda name: not is_buffer(name)), ("buffers", is_buffer)):
+        yield adapter.compare(
+            f"cases: {part} after a training",
+            _chosen(after, is_part),
+            changed(is_part),
+            distance,
+            PARTS,
+        )
+
+
+@dataclass(frozen=True)
+class TrainedEpoch:
+    """What the reference has after an epoch: means over its images, and over the test images."""
+
+    loss: float
+    train_acc: float
+    test_acc: float
+    images: int
+    weights: Arrays
+
+
+def _reference_run(
+    weights: Arrays, train: Batches, test: Batches, optimizer: Optimizer, conventions: Conventions
+) -> list[TrainedEpoch]:
+    """Train the reference as `train_ch13` does."""
+    found = []
+    n, num_test = (sum(len(y) for _, y in batches) for batches in (train, test))
+    for _ in range(NUM_EPOCHS):
+        loss, right = 0.0, 0
+        for X, y in train:
+            step = train_step(weights, X, y, optimizer, conventions)
+            weights, loss, right = step.weights, loss + step.loss, right + step.correct
+        right_test = sum(correct(logits(weights, X, conventions), y) for X, y in test)
+        found.append(TrainedEpoch(loss / n, right / n, right_test / num_test, n, weights))
+    return found
+
+
+def predicted(weights: Arrays, batches: Batches, conventions: Conventions) -> Labels:
+    """Return the labels that the reference predicts."""
+    found = [logits(weights, X, conventions).argmax(axis=1) for X, _ in batches]
+    return np.concatenate(found)
+
+
+def _held_out(adapter: Adapter, case: NetworkCase, seed: int) -> tuple[Weights, Batches]:
+    """Return weights that predict several classes, and test batches of which they recognise about a half.
+
+    The batches have other sizes than those that are trained on.
+    """
+    others = [n for n in BATCH_SIZES if n not in (case.batch_size, case.last_size)]
+    sizes = others[case.num_classes % len(others)], others[case.last_size % len(others)]
+    batches = case.batches(sizes, seed + 2)
+    X = np.concatenate([batch.X for batch in batches])
+    weights = all_classes_predicted(adapter.weights(seed), X, adapter.conventions)
+    found = []
+    for batch in batches:
+        y = batch.y.copy()
+        y[::2] = predicted(weights, [(batch.X, batch.y)], adapter.conventions)[::2]
+        found.append((batch.X, y))
+    return weights, found
+
+
+def _tensors(adapter: Adapter, X: Array, y: Labels) -> tuple[Tensor, Tensor]:
+    return adapter.tensor(X), adapter.labels(y)
+
+
+def _counts(train_acc: float, test_acc: float | None, images: int) -> dict[str, Array]:
+    test = np.array(np.nan if test_acc is None else test_acc)
+    return {
+        "training accuracy": np.array(train_acc),
+        "test accuracy": test,
+        "images": np.array(images),
+    }
+
+
+def _numbered(epochs: list[dict[str, Array]]) -> Arrays:
+    """Return the figures of each epoch; what follows the last epoch is the summary, and the labels predicted."""
+    return {
+        f"epoch {i}: {place}" if i <= NUM_EPOCHS else f"at the end: {place}": array
+        for i, figures in enumerate(epochs, start=1)
+        for place, array in figures.items()
+    }
+
+
+def _chosen(weights: Arrays, is_part: Callable[[str], bool]) -> Arrays:
+    return {name: array for name, array in weights.items() if is_part(name)}

@@ -1,0 +1,53 @@
+"""Parity of weights files: what a backend writes, it reads again, and so does a reader that is not its own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from common.parity.adapter import Adapter
+from common.parity.cases import NetworkCase
+from common.parity.comparison import Arrays, CheckResult, difference
+from common.reference import Conventions, forward
+from common.weights.canonical import Weights
+from common.weights.files import READERS
+
+
+def file_checks(adapter: Adapter, case: NetworkCase, seed: int) -> Iterator[CheckResult]:
+    """Check that a file holds the weights bit for bit, and that `load_net` computes with them.
+
+    Where NumPy or h5py reads the framework's files too, that reader is asked as well. It finds a mistake that saving
+    and loading both make.
+    """
+    backend, drawn = adapter.backend, adapter.weights(seed)
+    weights = {name: weight.astype(np.float32) for name, weight in drawn.items()}
+    suffix = backend.framework.suffixes[0]
+    (batch,) = case.batches([case.last_size], seed + 3)
+    with TemporaryDirectory() as folder:
+        path = Path(folder, f"net{suffix}")
+        backend.weights.save_file(path, weights)
+        net = backend.weights.load_net(path)
+        found = {
+            "load_file": backend.weights.load_file(path),
+            "load_net": backend.weights.get_weights(net),
+        }
+        if suffix in READERS:
+            found["another reader"] = READERS[suffix](path)[0]
+    got = {place: array for by, read in found.items() for place, array in _placed(by, read).items()}
+    wanted = {place: array for by in found for place, array in _placed(by, weights).items()}
+    yield adapter.compare("cases: files", got, lambda _: wanted, difference, parts=())
+    net = backend.trainer.prepare(net, adapter.devices)
+    y_hat = adapter.array(backend.trainer.predict(net, adapter.tensor(batch.X)))
+
+    def logits(conventions: Conventions) -> Arrays:
+        return {"logits": forward(drawn, batch.X, False, conventions).logits}
+
+    yield adapter.compare("cases: logits of a file", {"logits": y_hat}, logits)
+
+
+def _placed(reader: str, weights: Weights) -> Arrays:
+    """Return weights, and whether they are float32, by who has read them."""
+    found = {f"{reader}: {name}": weight for name, weight in weights.items()}
+    single = all(weight.dtype == np.float32 for weight in weights.values())
+    return {**found, f"{reader}: all float32": np.array(float(single))}

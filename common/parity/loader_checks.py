@@ -1,0 +1,108 @@
+"""Parity of the batched loader: pixels, labels and order, in data sets and batches of many sizes."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from common.augmentation.decisions import decide, epoch_batches
+from common.datasets import Dataset
+from common.interface import DataIter
+from common.parity.adapter import Adapter
+from common.parity.cases import LoaderCase, loader_cases
+from common.parity.comparison import Array, Arrays, CheckResult, at, difference, together
+from common.reference import Conventions, transforms
+
+PARTS = ("transforms",)
+FEW_IMAGES = 60  # up to so many, five epochs are read, otherwise three
+Visit = tuple[
+    int, int | None
+]  # an epoch, from 0, and after how many batches it is left; None reads all
+
+
+def batched_loader_checks(
+    adapter: Adapter, quick: bool = False, seed: int = 0
+) -> Iterator[CheckResult]:
+    """Check `load_batched` in every case; with ``quick`` in few. A check stops at the first case that fails."""
+    found: dict[str, list[CheckResult]] = {}
+    for number, case in enumerate(loader_cases(seed, quick)):
+        check = _check(case)
+        results = found.setdefault(check, [])
+        if not results or results[-1].passed:
+            results.append(at(str(case), _case(adapter, check, case, seed + number)))
+    for results in found.values():
+        yield together(results)
+
+
+def _check(case: LoaderCase) -> str:
+    """Return the name of a case's check: each has a tolerance of its own."""
+    if case.recipe == "Kaggle":
+        return f"Kaggle batches, {case.split}"
+    return "batches, plain" if case.recipe == "none" else "batches, augmented"
+
+
+def _case(adapter: Adapter, check: str, case: LoaderCase, seed: int) -> CheckResult:
+    dataset, device = case.dataset(seed), adapter.devices[0]
+    before = dataset.images.copy()
+    batches = adapter.backend.loaders.load_batched(
+        dataset, case.augs, case.batch_size, case.is_train, seed, device
+    )
+    number = -(-case.num_examples // case.batch_size)
+    got = {"number of batches": np.array(len(batches)), **_read(adapter, batches, case)}
+    got["images of the data set"] = dataset.images
+
+    def wanted(conventions: Conventions) -> Arrays:
+        found = {"number of batches": np.array(number)}
+        for epoch, most in _visits(case):
+            order = list(epoch_batches(len(dataset), case.batch_size, seed, epoch, case.is_train))
+            for i, indices in enumerate(order[:most]):
+                X = _augmented(case, dataset, indices, seed, epoch, conventions)
+                found |= _placed(epoch, i, X, dataset.labels[indices], np.array(1.0))
+        return found | {"images of the data set": before}
+
+    return adapter.compare(check, got, wanted, difference, PARTS)
+
+
+def _visits(case: LoaderCase) -> list[Visit]:
+    """Return the epochs that are read: the second is left after a batch, the last two are read side by side."""
+    return [(0, None), (1, 1), (2, None)] + [(3, None), (4, None)] * (
+        case.num_examples <= FEW_IMAGES
+    )
+
+
+def _read(adapter: Adapter, batches: DataIter, case: LoaderCase) -> dict[str, Array]:
+    """Return what the loader yields: each iteration is the next epoch, also after one that was left."""
+    found: dict[str, Array] = {}
+
+    def keep(epoch: int, i: int, X: Array, y: Array) -> None:
+        types = "float32" in str(X.dtype) and "int64" in str(y.dtype)
+        found.update(_placed(epoch, i, adapter.array(X), adapter.array(y), np.array(float(types))))
+
+    alone, side_by_side = _visits(case)[:3], _visits(case)[3:]
+    for epoch, most in alone:
+        for i, batch in enumerate(batches):
+            keep(epoch, i, *batch)
+            if i + 1 == most:
+                break
+    iterators = [iter(batches) for _ in side_by_side]
+    for i, several in enumerate(zip(*iterators, strict=True)):
+        for (epoch, _), batch in zip(side_by_side, several, strict=True):
+            keep(epoch, i, *batch)
+    return found
+
+
+def _placed(epoch: int, i: int, X: Array, y: Array, types: Array) -> dict[str, Array]:
+    place = f"epoch {epoch + 1}, batch {i + 1}"
+    return {f"{place}: float32 and int64": types, f"{place}: labels": y, f"{place}: images": X}
+
+
+def _augmented(
+    case: LoaderCase,
+    dataset: Dataset,
+    indices: Array,
+    seed: int,
+    epoch: int,
+    conventions: Conventions,
+) -> Array:
+    decisions = decide(case.augs, indices, seed, epoch, case.size)
+    X = np.moveaxis(dataset.images[indices] / 255, -1, 1)
+    return transforms.augment(X, decisions, conventions)

@@ -1,0 +1,192 @@
+"""Parity of every operation on batches, called by itself: batches and images of many sizes, floats and uint8."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from common.augmentation.decisions import crops
+from common.augmentation.operations import CIFAR10_NORMALIZE
+from common.interface import Tensor, Transforms
+from common.parity.adapter import Adapter
+from common.parity.cases import BATCH_SIZES, SHAPES, draw_size
+from common.parity.comparison import Array, Arrays, CheckResult, absolute, difference, mean
+from common.reference import Conventions
+from common.reference import transforms as reference
+
+# An operation: what the backend computes, and what the reference computes from floats 0..1.
+Operation = tuple[Callable[[Tensor], Tensor], Callable[[Array, Conventions], Array]]
+# What an operation is called by, and levels (n, 3, height, width) that it changes.
+Calls = dict[str, tuple[Operation, Array]]
+
+
+def operation_checks(
+    single: Adapter, levels: Adapter, quick: bool = False, seed: int = 0
+) -> Iterator[CheckResult]:
+    """Check every function of the `Transforms` protocol but `native`; ``levels`` is the adapter of uint8.
+
+    No cause is searched for: a convention may be followed by one function and not by another.
+    """
+    calls = _calls(single.backend.transforms, quick, seed)
+    yield _floats(single, calls, seed)
+    yield _conversions(single, calls, seed)
+    own = {place: call for place, call in calls.items() if "normalize" not in place}
+    yield from _levels(levels, own)
+
+
+def _calls(transforms: Transforms, quick: bool, seed: int) -> Calls:
+    """Return the operations on batches of all sizes, whose images have all shapes."""
+    rng = np.random.default_rng(seed)
+    found: Calls = {}
+    for i, n in enumerate(BATCH_SIZES[::3] if quick else BATCH_SIZES):
+        height, width = draw_size(SHAPES[i % len(SHAPES)], 5, rng)
+        images = rng.integers(0, 256, (n, 3, height, width), dtype=np.uint8)
+        images[0, :, 0, 0], images[-1, :, -1, -1] = 0, 255
+        for name, operation in _operations(transforms, n, (height, width), rng).items():
+            found[f"{name}, {n} of {height} x {width}"] = operation, images
+    return found
+
+
+def _operations(
+    transforms: Transforms, n: int, size: tuple[int, int], rng: np.random.Generator
+) -> dict[str, Operation]:
+    """Return each operation with parameters drawn for n images, the extreme ones for the first and the last."""
+    height, width = size
+    factors = rng.uniform(0, 2, (n, 4)).astype(np.float32)
+    factors[:, 3] = rng.uniform(-0.5, 0.5, n)
+    factors[0], factors[-1] = (0, 0, 0, -0.5), (2, 2, 2, 0.5)
+    order = rng.permuted(np.tile(np.arange(4), (n, 1)), axis=1)
+    flips = rng.random(n) < 0.5
+    flips[-1] = True
+    tops, lefts = rng.integers(0, height, n), rng.integers(0, width, n)
+    heights, widths = rng.integers(1, height - tops + 1), rng.integers(1, width - lefts + 1)
+    box = crops(np.stack([tops, lefts, heights, widths], axis=1), size, (width, height + 2))
+    norm_mean, std = (np.array(values, np.float32) for values in vars(CIFAR10_NORMALIZE).values())
+    found: dict[str, Operation] = {
+        "crop_resize": (
+            lambda X: transforms.crop_resize(X, box.rows, box.columns),
+            lambda X, c: reference.crop_resize(X, box.boxes, (width, height + 2), c),
+        ),
+        "color_jitter": (
+            lambda X: transforms.color_jitter(X, factors, order),
+            lambda X, c: reference.color_jitter(X, factors, order, c),
+        ),
+        "normalize": (
+            lambda X: transforms.normalize(X, norm_mean, std),
+            lambda X, _: reference.normalize(X, norm_mean, std),
+        ),
+    }
+    for name in ("flip_left_right", "flip_top_bottom"):
+        found[name] = _named(name, transforms, flips)
+    for k, name in enumerate(("brightness", "contrast", "saturation", "hue")):
+        found[f"adjust_{name}"] = _named(f"adjust_{name}", transforms, factors[:, k])
+    return found
+
+
+def _named(name: str, transforms: Transforms, parameters: Array) -> Operation:
+    """Return an operation with one parameter for each image."""
+    own, true = getattr(transforms, name), getattr(reference, name)
+    takes_conventions = name.startswith("adjust")
+    return (
+        lambda X: own(X, parameters),
+        lambda X, c: true(X, parameters, *([c] if takes_conventions else [])),
+    )
+
+
+def _floats(adapter: Adapter, calls: Calls, seed: int) -> CheckResult:
+    """Check operations on floats, and normalizing uint8 too."""
+    rng = np.random.default_rng(seed)
+    # Between two levels as well, as earlier operations leave them.
+    floats = {
+        place: ((images + rng.uniform(-0.4, 0.4, images.shape)) / 255).clip(0, 1).astype(np.float32)
+        for place, (_, images) in calls.items()
+    }
+    got = {
+        place: adapter.array(own(adapter.tensor(floats[place])))
+        for place, ((own, _), _) in calls.items()
+    }
+    normalized = {f"{p}, of uint8": call for p, call in calls.items() if p.startswith("normalize")}
+    for place, ((own, _), images) in normalized.items():
+        got[place] = adapter.array(own(adapter.tensor(images, "uint8")))
+
+    def wanted(conventions: Conventions) -> Arrays:
+        found = {
+            place: true(floats[place].astype(np.float64), conventions)
+            for place, ((_, true), _) in calls.items()
+        }
+        return found | {
+            place: true(images / 255, conventions)
+            for place, ((_, true), images) in normalized.items()
+        }
+
+    return adapter.compare("operations", got, wanted, difference, parts=())
+
+
+def _conversions(adapter: Adapter, calls: Calls, seed: int) -> CheckResult:
+    """Check `from_images`, `to_images` and `to_float`, and that operations return the kind that they are given."""
+    transforms, rng = adapter.backend.transforms, np.random.default_rng(seed)
+    got: dict[str, Array] = {}
+    found: dict[str, Array] = {}
+    for place, ((own, _), levels) in calls.items():
+        for kind in ("uint8", "float32"):
+            Y = own(adapter.tensor(levels if kind == "uint8" else levels / 255, kind))
+            is_float = kind == "float32" or place.startswith("normalize")
+            wanted_kind = "float32" if is_float else "uint8"
+            got[f"{place}, {kind}: type"] = np.array(float(wanted_kind in str(Y.dtype)))
+            found[f"{place}, {kind}: type"] = np.array(1.0)
+    for place, (_, levels) in calls.items():
+        if not place.startswith("normalize"):
+            continue
+        images, size = np.moveaxis(levels, 1, -1), place.partition(",")[2]
+        # What rounds to these levels.
+        floats = ((levels + rng.uniform(-0.4, 0.4, levels.shape)) / 255).clip(0, 1)
+        X = transforms.from_images(np.ascontiguousarray(images), adapter.devices[0])
+        pairs: dict[str, tuple[Any, Array]] = {
+            "from_images": (adapter.array(X), levels),
+            "to_images": (transforms.to_images(X), images),
+            "to_images, of floats": (transforms.to_images(adapter.tensor(floats)), images),
+            "to_float": (adapter.array(transforms.to_float(X)), levels / np.float32(255)),
+            "to_float, of floats": (
+                adapter.array(transforms.to_float(adapter.tensor(floats))),
+                floats.astype(np.float32),
+            ),
+        }
+        for name, (own_result, true_result) in pairs.items():
+            got[f"{name},{size}"], found[f"{name},{size}"] = own_result, true_result
+            got[f"{name},{size}: type"] = np.array(float(own_result.dtype == true_result.dtype))
+            found[f"{name},{size}: type"] = np.array(1.0)
+    return adapter.compare("conversions", got, lambda _: found, difference, parts=())
+
+
+def _levels(adapter: Adapter, calls: Calls) -> Iterator[CheckResult]:
+    """Check operations from uint8 to uint8: no value differs by more than 1, and few do."""
+    got = {
+        place: adapter.array(own(adapter.tensor(images, "uint8")))
+        for place, ((own, _), images) in calls.items()
+    }
+
+    def wanted(conventions: Conventions) -> Arrays:
+        return {
+            place: reference.to_levels(true(images / 255, conventions), conventions)
+            for place, ((_, true), images) in calls.items()
+        }
+
+    yield adapter.compare("operations on levels, largest", got, wanted, difference, parts=())
+    yield adapter.compare(
+        "operations on levels, mean",
+        _joined(got),
+        lambda conventions: _joined(wanted(conventions)),
+        absolute(mean),
+        parts=(),
+    )
+
+
+def _joined(found: Arrays) -> Arrays:
+    """Return the values of each operation on all batches in one array: of few values, one would decide the mean."""
+    names = dict.fromkeys(place.partition(",")[0] for place in found)
+    return {
+        name: np.concatenate(
+            [array.ravel() for place, array in found.items() if place.startswith(f"{name},")]
+        )
+        for name in names
+    }
