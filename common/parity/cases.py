@@ -221,7 +221,8 @@ def draw_size(shape: str, least: int, rng: np.random.Generator) -> tuple[int, in
     if shape == "square":
         return short, short
     if shape == "odd":
-        return 2 * (short // 2) + 1, 2 * ((short + more) // 2) + 1
+        sides = 2 * (short // 2) + 1, 2 * (short // 2 + (more + 1) // 2) + 1
+        return sides if rng.random() < 0.5 else sides[::-1]
     return (short, short + more) if shape == "wide" else (short + more, short)
 
 
