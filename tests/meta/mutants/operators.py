@@ -90,10 +90,11 @@ SPEED = {
     *("persistent_workers", "num_parallel_calls", "reduce_retracing", "autograph", "jit_compile"),
     *("strict", "name", "stacklevel", "count", "xla"),
 }
-# Calls whose first operand is the result, but for its place or layout in memory.
+# Calls whose first operand is the result, but for its place, type or layout in memory, or a check.
 PLACEMENT = {
     *("to", "cpu", "detach", "contiguous", "numpy", "asnumpy", "as_in_ctx", "device", "identity"),
     *("as_nd_ndarray", "as_np_ndarray", "convert_to_tensor", "as_tensor", "ascontiguousarray"),
+    *("array", "catch_warnings", "check_weights"),
     *("tolist", "items", "values", "keys", "split", "append", "constant", "from_numpy"),
 }
 NOT_SWAPPED = {"isinstance", "getattr", "hasattr", "zip", "max", "min", "maximum", "minimum", "add"}

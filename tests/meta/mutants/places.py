@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-# Functions that compute no result: reports, speed, several devices, refusals of damaged and hostile files.
+# Functions and classes that compute no result in float32 on one device: reports, speed, bfloat16 (which `parity
+# --precision bf16` checks), several devices, refusals of damaged and hostile files.
 SKIPPED_FUNCTIONS = {
     "_check_archive",
     "_check_tensor",
@@ -16,14 +17,16 @@ SKIPPED_FUNCTIONS = {
     "get_config",
     "_mean_over_devices",
     "evaluate_accuracy_gpus",
+    "MixedPrecision",
+    "in_float32",
 }
 # Constants of a module that are messages, limits of hostile files, or Python's own.
 SKIPPED_NAMES = {
     *("__all__", "NO_WORKERS", "SATURATION_IS_WRONG", "ADVICE", "MOST_PICKLE"),
     *("OTHER_OBJECTS", "GLOBALS", "UNIFORM"),
 }
-# Several devices are not checked on one.
-SEVERAL_DEVICES = ("len(devices) >", "num_replicas_in_sync")
+# In conditions: what is not computed in float32 on one device.
+ELSEWHERE = ("len(devices) >", "num_replicas_in_sync", "'bf16'", "mixed")
 # Calls that refuse, warn, or wait for what runs in the background.
 QUIET_CALLS = {
     *("warnings.warn", "warnings.simplefilter", "require_fit", "npx.waitall"),
@@ -126,17 +129,22 @@ def _is_skipped(statement: ast.stmt) -> bool:
             return True
         case ast.Expr(ast.Constant()):
             return True
-        case ast.FunctionDef(name=name):
+        case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
             return name in SKIPPED_FUNCTIONS
         case ast.Assign([ast.Name(name)]):
             return name in SKIPPED_NAMES
         case ast.If(test, [ast.Raise()], []):
             return True
         case ast.If(test):
-            return any(text in ast.unparse(test) for text in SEVERAL_DEVICES)
+            return _is_elsewhere(test)
         case ast.Expr(ast.Call(function)):
             return ast.unparse(function) in QUIET_CALLS
     return False
+
+
+def _is_elsewhere(test: ast.expr) -> bool:
+    """Tell whether a condition is about several devices or bfloat16."""
+    return any(text in ast.unparse(test) for text in ELSEWHERE)
 
 
 def _attributes(node: ast.AST) -> set[str]:
@@ -202,6 +210,8 @@ def _expressions_in(owner: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, 
         items = value if isinstance(value, list) else [value]
         for index, node in enumerate(items):
             if isinstance(node, ast.JoinedStr | ast.stmt | ast.match_case | ast.excepthandler):
+                continue
+            if isinstance(node, ast.IfExp) and _is_elsewhere(node.test):
                 continue
             if isinstance(node, ast.expr):
                 yield owner, name, index if isinstance(value, list) else None, node
