@@ -25,7 +25,13 @@ EXTENTS = {
 STAGES = ("quick", "full", "tests")
 # Seconds after which a stage rejects: several times what the unchanged backend takes on two busy cores.
 LIMITS = {"quick": 180.0, "full": 900.0, "tests": 1800.0}
-TESTS = ("tests/contract", "tests/data", "tests/weights")
+# The tests of a backend: what pytest's -k chooses of these folders.
+TESTS = ("tests/contract", "tests/weights")
+CHOSEN = {
+    "pytorch": "pytorch or state_dicts",
+    "mxnet": "mxnet or gluon or params",
+    "tensorflow": "tensorflow or keras",
+}
 NOTHING = "nothing"
 # Takes a stage, and what rejected the mutant in it: "" if nothing did.
 Say = Callable[[str, str], None]
@@ -116,7 +122,7 @@ def _tests(name: str, mutant: Mutant | None) -> str:
             "no:cacheprovider",
         ]
         run = subprocess.run(
-            [sys.executable, *words],
+            [sys.executable, *words, "-p", "no:cacheprovider"],
             cwd=copy,
             env=os.environ | {"PYTHONPATH": str(copy), "REQUIRE_BACKENDS": name},
             capture_output=True,

@@ -11,7 +11,7 @@ Statements = list[ast.stmt]
 
 def dropped(place: Place) -> Iterator[Statements]:
     """Yield nothing instead of a call, a change of a variable, or an assignment to a name that has a value already."""
-    if is_droppable(place):
+    if is_droppable(place) and not _only_places(place.statement):
         yield [ast.Pass()] if len(place.body) == 1 else []
 
 
@@ -31,6 +31,18 @@ def is_droppable(place: Place) -> bool:
             attributes = any(isinstance(n, ast.Attribute) for n in ast.walk(target))
             return bool(names) and not attributes and names <= place.bound
     return False
+
+
+def _only_places(statement: ast.stmt) -> bool:
+    """Tell whether a statement only moves tensors to a device, on which they are already if it is the CPU."""
+    if not isinstance(statement, ast.Assign):
+        return False
+    values = statement.value.elts if isinstance(statement.value, ast.Tuple) else [statement.value]
+    return all(
+        called_in(value) in ("identity", "as_in_ctx")
+        or (called_in(value) == "to" and "device" in ast.unparse(value))
+        for value in values
+    )
 
 
 def context(place: Place) -> Iterator[Statements]:
