@@ -100,8 +100,9 @@ def _untraced() -> Iterator[None]:
 
 
 def _words(error: BaseException) -> str:
-    first = (str(error).splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first}"[:160]
+    lines = str(error).split("\n") or [""]
+    telling = lines[-1] if lines[0].startswith("Traceback") else lines[0]  # MXNet adds one of C++
+    return f"{type(error).__name__}: {telling}"[:160]
 
 
 def _tests(name: str, mutant: Mutant | None) -> str:
