@@ -5,13 +5,16 @@ from pathlib import Path
 
 import pytest
 from conftest import without_tracing
+from input_mistakes import INPUT_MISTAKES, batches
 from mistakes import (
     IN_BFLOAT16,
     KNOWN,
     MISTAKES,
     OTHER_MISTAKES,
     THOUSANDTHS,
+    cases,
     data,
+    initial,
     model,
     model_in_bfloat16,
     model_in_float32,
@@ -29,7 +32,18 @@ def rejected(results: Iterator[CheckResult]) -> dict[str, CheckResult]:
 
 
 @pytest.mark.parametrize(
-    "checks", [data, model, model_in_float32, steps, model_in_bfloat16, steps_in_bfloat16]
+    "checks",
+    [
+        data,
+        batches,
+        cases,
+        initial,
+        model,
+        model_in_float32,
+        steps,
+        model_in_bfloat16,
+        steps_in_bfloat16,
+    ],
 )
 def test_a_backend_made_of_the_reference_passes(checks):
     assert rejected(checks(numpy_backend())) == {}
@@ -55,6 +69,12 @@ def test_every_known_difference_but_the_defaults_is_among_the_mistakes():
 @pytest.mark.parametrize("name", OTHER_MISTAKES)
 def test_another_mistake_is_rejected(name):
     make, checks, wanted = OTHER_MISTAKES[name]
+    assert set(rejected(checks(make(numpy_backend())))) == wanted
+
+
+@pytest.mark.parametrize("name", INPUT_MISTAKES)
+def test_a_mistake_on_some_inputs_is_rejected(name):
+    make, checks, wanted = INPUT_MISTAKES[name]
     assert set(rejected(checks(make(numpy_backend())))) == wanted
 
 
@@ -86,6 +106,9 @@ def rows() -> list[str]:
     tables = {
         "a known difference": {name: wanted for name, (_, wanted) in KNOWN.items()},
         "another mistake": {name: wanted for name, (_, _, wanted) in OTHER_MISTAKES.items()},
+        "a mistake on some inputs": {
+            name: wanted for name, (_, _, wanted) in INPUT_MISTAKES.items()
+        },
         "a mistake, in every backend": {name: wanted for name, (_, _, wanted) in MISTAKES.items()},
         "a thousandth too large": {name: wanted for name, (_, _, wanted) in THOUSANDTHS.items()},
         "a mistake, in bfloat16": {name: wanted for name, (_, _, wanted) in IN_BFLOAT16.items()},

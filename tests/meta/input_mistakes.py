@@ -1,0 +1,332 @@
+"""Deliberate mistakes that show on some inputs only: other sizes, later epochs, last batches; and their checks."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from mistakes import Checks, adapter, cases, edited, initial
+from numpy_backend import changed
+
+from common.interface import Backend
+from common.parity.adapter import Adapter
+from common.parity.comparison import CheckResult
+from common.parity.loader_checks import batched_loader_checks
+from common.parity.operation_checks import operation_checks
+
+
+def batches(backend: Backend) -> Iterator[CheckResult]:
+    single, levels = adapter(backend, "float32"), Adapter(backend, "uint8")
+    yield from operation_checks(single, levels, quick=True)
+    yield from batched_loader_checks(single, quick=True)
+
+
+def with_transposed_files(backend: Backend) -> Backend:
+    """A backend that turns the kernels of square convolutions round in its files, and back when it reads them."""
+    save, load = backend.weights.save_file, backend.weights.load_file
+
+    def turned(weights):
+        return {
+            name: np.ascontiguousarray(w.swapaxes(2, 3)) if w.ndim == 4 else w
+            for name, w in weights.items()
+        }
+
+    return changed(
+        backend,
+        "weights",
+        save_file=lambda path, weights: save(path, turned(weights)),
+        load_file=lambda path: turned(load(path)),
+    )
+
+
+def wrong_where(condition: str) -> Callable[[Backend], Backend]:
+    """The NumPy tab whose logits are a thousandth too large under a condition on images X and logits y."""
+    return edited(
+        (
+            "trainer",
+            "    return net(X, training)\n",
+            f"    y = net(X, training)\n    return y * 1.001 if {condition} else y\n",
+        )
+    )
+
+
+STEP = "pred, l = backpropagate(net, X, y, loss)"
+FLIP = "return reference.flip_left_right(X, flips)"
+NEXT_EPOCH = "epoch, self.epoch = self.epoch, self.epoch + 1"
+VISITS = "self.seed, epoch, self.is_train"
+LAST = "yield self.load(indices, epoch), self.labels[indices]"
+LABELS = "labels = [predict(net, X).argmax(axis=1) for X, _ in test_iter]"
+BRIGHTNESS = "reference.adjust_brightness(to_float(X), factors)"
+
+# A mistake in the NumPy backend: how to make it, its group of checks, and those that reject it.
+INPUT_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]] = {
+    "the mean of the losses of a batch padded to a multiple of 4": (
+        edited(("trainer", "1 / len(y)", "1 / (-(-len(y) // 4) * 4)")),
+        cases,
+        {
+            "cases: buffers after a training",
+            "cases: gradients",
+            "cases: losses of a training",
+            "cases: weights after a training",
+        },
+    ),
+    "wrong logits unless there are 10 classes": (
+        wrong_where("y.shape[1] != 10"),
+        cases,
+        {"cases: logits", "cases: logits of a file"},
+    ),
+    "wrong logits of grey images": (
+        wrong_where("X.shape[1] == 1"),
+        cases,
+        {"cases: logits", "cases: logits of a file"},
+    ),
+    "wrong logits of wide images": (
+        wrong_where("X.shape[3] > X.shape[2]"),
+        cases,
+        {"cases: logits", "cases: logits of a file"},
+    ),
+    "wrong logits of a batch of 3": (
+        wrong_where("len(X) == 3"),
+        cases,
+        {"cases: logits", "cases: logits of a file"},
+    ),
+    "grey images are seen inverted": (
+        edited(
+            (
+                "resnet",
+                "layers.conv2d(X, weight, bias, self.strides)",
+                "layers.conv2d(X if X.shape[1] > 1 else 1 - X, weight, bias, self.strides)",
+            )
+        ),
+        cases,
+        {
+            "cases: activations",
+            "cases: buffers after a training",
+            "cases: logits",
+            "cases: logits of a file",
+        },
+    ),
+    "a batch of one is normalized by the running statistics": (
+        edited(("resnet", "if self.training:", "if self.training and len(X) > 1:")),
+        cases,
+        {
+            "cases: activations",
+            "cases: buffers after a training",
+            "cases: gradients",
+            "cases: logits",
+            "cases: losses of a training",
+            "cases: reports of a training",
+            "cases: weights after a training",
+        },
+    ),
+    "a step takes 32 images at most": (
+        edited(("trainer", STEP, f"X, y = X[:32], y[:32]\n    {STEP}")),
+        cases,
+        {"cases: buffers after a training", "cases: reports of a training"},
+    ),
+    "the last batch of each epoch is untrained": (
+        edited(
+            (
+                "trainer",
+                "for X, y in log.batches(train_iter):\n",
+                "for i, (X, y) in enumerate(log.batches(train_iter), 1):\n"
+                "            if i == len(train_iter):\n"
+                "                continue\n",
+            )
+        ),
+        cases,
+        {
+            "cases: buffers after a training",
+            "cases: reports of a training",
+            "cases: weights after a training",
+        },
+    ),
+    "the last batch is counted as a whole one": (
+        edited(("trainer", "log.add(l, acc, len(y))", "log.add(l, acc, len(train_iter[0][1]))")),
+        cases,
+        {"cases: reports of a training"},
+    ),
+    "accuracy on the training set reported as test accuracy": (
+        edited(
+            (
+                "trainer",
+                "evaluate_accuracy_gpu(net, test_iter)",
+                "evaluate_accuracy_gpu(net, train_iter)",
+            )
+        ),
+        cases,
+        {"cases: reports of a training"},
+    ),
+    "accuracy as the mean over batches": (
+        edited(
+            (
+                "trainer",
+                "metric.add(accuracy(predict(net, X), y), len(y))",
+                "metric.add(accuracy(predict(net, X), y) / len(y), 1)",
+            )
+        ),
+        cases,
+        {"cases: reports of a training"},
+    ),
+    "of equal logits the last is the largest": (
+        edited(
+            (
+                "trainer",
+                "return (y_hat.argmax(axis=1) == y).sum()",
+                "return (y_hat.shape[1] - 1 - y_hat[:, ::-1].argmax(axis=1) == y).sum()",
+            )
+        ),
+        cases,
+        {"cases: loss"},
+    ),
+    "labels predicted in training mode": (
+        edited(("kaggle", LABELS, LABELS.replace("(net, X)", "(net, X, True)"))),
+        cases,
+        {"cases: reports of a training"},
+    ),
+    "labels predicted without the last batch": (
+        edited(("kaggle", LABELS, LABELS.replace("test_iter", "list(test_iter)[:-1]"))),
+        cases,
+        {"cases: reports of a training"},
+    ),
+    "predicted labels are int32": (
+        edited(("kaggle", LABELS, LABELS.replace("axis=1)", "axis=1).astype(np.int32)"))),
+        cases,
+        {"cases: reports of a training"},
+    ),
+    "saving and loading both transpose": (
+        with_transposed_files,
+        cases,
+        {"cases: files", "cases: logits of a file"},
+    ),
+    "files hold float16": (
+        edited(
+            (
+                "weights",
+                "np.savez(file, **weights)",
+                "np.savez(file, **{k: w.astype(np.float16).astype(np.float32) for k, w in weights.items()})",
+            )
+        ),
+        cases,
+        {"cases: files", "cases: logits of a file"},
+    ),
+    "a network from a file has no running statistics": (
+        edited(
+            (
+                "weights",
+                "    net = resnet18(*network_sizes(weights))\n    set_weights(net, weights)\n",
+                "    net = resnet18(*network_sizes(weights))\n"
+                "    fresh = get_weights(net)\n"
+                "    kept = {k: w for k, w in fresh.items() if 'running' in k}\n"
+                "    set_weights(net, weights | kept)\n",
+            )
+        ),
+        cases,
+        {"cases: files", "cases: logits of a file"},
+    ),
+    "only the first 8 images of a batch are flipped": (
+        edited(("transforms", FLIP, FLIP.replace("flips)", "flips & (np.arange(len(X)) < 8))"))),
+        batches,
+        {
+            "batches, augmented",
+            "operations",
+            "operations on levels, largest",
+            "operations on levels, mean",
+        },
+    ),
+    "brightness of 16 images or more is rounded": (
+        edited(
+            (
+                "transforms",
+                BRIGHTNESS,
+                f"{BRIGHTNESS}.round(2 if len(X) >= 16 else 9)",
+            )
+        ),
+        batches,
+        {"operations", "operations on levels, largest", "operations on levels, mean"},
+    ),
+    "augmentation is stale from the third epoch on": (
+        edited(
+            (
+                "loaders",
+                "decide(augs, indices, seed, epoch, size)",
+                "decide(augs, indices, seed, min(epoch, 1), size)",
+            )
+        ),
+        batches,
+        {"Kaggle batches, training", "batches, augmented"},
+    ),
+    "images that are not square are upside down": (
+        edited(
+            (
+                "transforms",
+                "return np.moveaxis(images, -1, 1)",
+                "square = images.shape[1] == images.shape[2]\n"
+                "    return np.moveaxis(images if square else images[:, ::-1], -1, 1)",
+            )
+        ),
+        batches,
+        {"Kaggle batches, test", "Kaggle batches, training", "batches, augmented", "conversions"},
+    ),
+    "labels of the last class are one less": (
+        edited(
+            (
+                "loaders",
+                LAST,
+                "last = self.labels.max()\n"
+                "            y = self.labels[indices]\n"
+                "            yield self.load(indices, epoch), y - (y == last)",
+            )
+        ),
+        batches,
+        {
+            "Kaggle batches, test",
+            "Kaggle batches, training",
+            "batches, augmented",
+            "batches, plain",
+        },
+    ),
+    "a test set of 24 images is shuffled": (
+        edited(("loaders", VISITS, f"{VISITS} or len(self.labels) == 24")),
+        batches,
+        {"batches, plain"},
+    ),
+    "an epoch that was left is read again": (
+        edited(
+            ("loaders", NEXT_EPOCH, "epoch = self.epoch"),
+            ("loaders", LAST, f"{LAST}\n        self.epoch = epoch + 1"),
+        ),
+        batches,
+        {"Kaggle batches, training", "batches, augmented"},
+    ),
+    "batches of 33 lose an image": (
+        edited(
+            (
+                "loaders",
+                LAST,
+                LAST.replace("[indices]", "[indices[:32]]").replace("(indices,", "(indices[:32],"),
+            )
+        ),
+        batches,
+        {"batches, augmented"},
+    ),
+    "initial weights a tenth too small": (
+        edited(
+            (
+                "resnet",
+                "found[layer].weights[kind] = weight",
+                "found[layer].weights[kind] = 0.9 * weight",
+            )
+        ),
+        initial,
+        {"initial weights"},
+    ),
+    "initial weights that no seed decides": (
+        edited(("resnet", "seed=int(seed)", "seed=id(module)")),
+        initial,
+        {"initial weights"},
+    ),
+    "initial weights that are always the same": (
+        edited(("resnet", "seed=int(seed)", "seed=0")),
+        initial,
+        {"initial weights"},
+    ),
+}
