@@ -157,7 +157,7 @@ class Adapter:
     ) -> None:
         """Set a network's weights and buffers and its optimizer's state."""
         self.backend.weights.set_weights(net, self.cast(weights))
-        if state.steps:
+        if state.slots:
             slots = {slot: self.cast(arrays) for slot, arrays in state.slots.items()}
             self.backend.probes.set_state(net, trainer, replace(state, slots=slots))
 

@@ -1,7 +1,7 @@
-"""Parity of training: steps of SGD and of Adam, BatchNorm's buffers; step-locked and free.
+"""Parity of training steps: SGD, Adam and BatchNorm's buffers, step-locked.
 
-Training is chaotic: rounding grows until two correct runs have little in common. So the sharp checks are step-locked:
-each step starts from the reference's weights, buffers and optimizer state. Hyperparameters are sums of few powers of
+Training is chaotic: rounding grows until two correct runs have little in common. So each step starts from the
+reference's weights, buffers and optimizer state. Hyperparameters are sums of few powers of
 two, which float32 holds exactly, as MXNet's and Keras' optimizers round theirs to it.
 """
 
@@ -14,7 +14,6 @@ import numpy as np
 from common.interface import Net, Trainer
 from common.parity.adapter import Adapter, Batch, in_float32, random_batch
 from common.parity.comparison import (
-    Array,
     Arrays,
     CheckResult,
     Difference,
@@ -25,13 +24,15 @@ from common.parity.comparison import (
     size_in,
 )
 from common.parity.tolerances import tolerance
-from common.reference import SGD, Adam, Conventions, Optimizer, train_step
+from common.reference import SGD, Adam, Conventions, Optimizer, State, train_step
 from common.reference.resnet import before_batch_norm
 from common.reference.training import Step
 from common.weights.canonical import is_buffer
 
 PARTS = ("network", "training")
-BATCH = 8
+# Every second batch is smaller, as the last of an epoch is. Sizes are powers of two, as MXNet divides gradients by them
+# in 32-bit floats.
+BATCH, LAST_BATCH = 8, 4
 
 
 @dataclass(frozen=True)
@@ -85,22 +86,33 @@ def recipes(num_steps: int) -> list[Recipe]:
 
 
 def locked_steps(
-    adapter: Adapter, recipe: Recipe, size: int, num_steps: int, seed: int = 0
+    adapter: Adapter,
+    recipe: Recipe,
+    size: int,
+    num_steps: int,
+    seed: int = 0,
+    trainer: Trainer | None = None,
 ) -> Iterator[CheckResult]:
     """Take each step from the reference's state; yield the results for loss, weights, buffers and optimizer state.
 
-    Each result has the largest difference of every step, up to the first step that fails.
+    Each result has the largest difference of every step, up to the first step that fails. ``trainer`` is an optimizer
+    of the recipe that has been used for the adapter's network before; by default it is a new one.
     """
     weights = adapter.weights(seed)
     net = adapter.network(weights)
-    trainer = recipe.trainer(adapter, net)
+    if trainer is None:
+        trainer = recipe.trainer(adapter, net)
+    else:
+        adapter.restore(
+            net, trainer, weights, fresh(adapter.backend.probes.get_state(net, trainer))
+        )
     optimizer = recipe.optimizer(adapter.conventions)
     found: dict[str, list[CheckResult]] = {}
     for step in range(num_steps):
-        # Every second batch is smaller, as the last of an epoch is.
-        batch = random_batch(BATCH if step % 2 == 0 else BATCH // 2, size, 1000 * seed + step)
+        n = BATCH if step % 2 == 0 else LAST_BATCH
+        batch = random_batch(n, size, 1000 * seed + step)
         adapter.restore(net, trainer, weights, optimizer.state)
-        if step == recipe.drop:
+        if step in (0, recipe.drop):
             adapter.backend.trainer.set_learning_rate(trainer, recipe.lr_at(step))
         got = _taken(adapter, net, trainer, batch)
         take = _reference_step(weights, batch, replace(optimizer, lr=recipe.lr_at(step)))
@@ -153,12 +165,13 @@ def _compare_parts(
         return {"loss": np.array(step.loss)} | ({} if adapter.mixed else number_right)
 
     changed, kind = change_since(before, adapter.kind), adapter.kind
-    for part, chosen, distance in (
+    parts: list[tuple[str, Callable[[Step], Arrays], Distance]] = [
         ("loss", losses, largest_relative),
-        ("weights", _weights, changed),
-        ("buffers", _buffers, changed),
-        ("state", _slots, relative(size_in(kind))),
-    ):
+        ("weights", lambda step: parameters_of(step.weights), changed),
+        ("buffers", lambda step: buffers_of(step.weights), changed),
+        ("state", lambda step: slots_of(step.state), relative(size_in(kind))),
+    ]
+    for part, chosen, distance in parts:
         yield _compare(adapter, f"locked {recipe.name}: {part}", got, take, chosen, distance)
 
     def update(conventions: Conventions) -> Arrays:
@@ -182,20 +195,34 @@ def _compare_parts(
     yield adapter.compare(f"locked {recipe.name}: update", weights, update, largest_change, PARTS)
 
 
-def _weights(step: Step) -> Arrays:
-    """Return the parameters after a step, without those whose changes are rounding noise: see `before_batch_norm`."""
+def fresh(state: State) -> State:
+    """Return the state of the same optimizer before its first step."""
+    slots = {
+        slot: {name: np.zeros_like(array) for name, array in arrays.items()}
+        for slot, arrays in state.slots.items()
+    }
+    return State(0, slots)
+
+
+def parameters_of(weights: Arrays) -> Arrays:
+    """Return the parameters, without those whose changes are rounding noise: see `before_batch_norm`."""
     return {
         name: weight
-        for name, weight in step.weights.items()
+        for name, weight in weights.items()
         if not is_buffer(name) and not before_batch_norm(name)
     }
 
 
-def _slots(step: Step) -> Arrays:
-    """Return the optimizer's state after a step, of the same parameters."""
+def buffers_of(weights: Arrays) -> Arrays:
+    """Return BatchNorm's running statistics."""
+    return {name: weight for name, weight in weights.items() if is_buffer(name)}
+
+
+def slots_of(state: State) -> Arrays:
+    """Return an optimizer's state, of the same parameters as `parameters_of`."""
     return {
         f"{slot} of {name}": array
-        for slot, arrays in step.state.slots.items()
+        for slot, arrays in state.slots.items()
         for name, array in arrays.items()
         if not before_batch_norm(name)
     }
@@ -215,10 +242,6 @@ def _compare(
     return adapter.compare(check, chosen(got), wanted, distance, PARTS)
 
 
-def _buffers(step: Step) -> Arrays:
-    return {name: weight for name, weight in step.weights.items() if is_buffer(name)}
-
-
 def change_since(before: Arrays, kind: str) -> Distance:
     """Return the distance relative to the change that training makes in each tensor."""
     size = size_in(kind)
@@ -235,50 +258,3 @@ def _by_step(results: list[CheckResult]) -> CheckResult:
     worst = [result.first or result.largest for result in results]
     found = [Difference(f"step {i}: {d.place}", d.value) for i, d in enumerate(worst, start=1)]
     return replace(results[-1], differences=tuple(found))
-
-
-def free_steps(
-    adapter: Adapter, recipe: Recipe, size: int, num_steps: int, seed: int = 0
-) -> Iterator[CheckResult]:
-    """Take steps one after the other; yield the results for losses, last weights and last buffers."""
-    start = adapter.weights(seed)
-    batches = [random_batch(BATCH, size, 1000 * seed + step) for step in range(num_steps)]
-    net = adapter.network(start)
-    trainer = recipe.trainer(adapter, net)
-    steps = []
-    for i, batch in enumerate(batches):
-        if i == recipe.drop:
-            adapter.backend.trainer.set_learning_rate(trainer, recipe.lr_at(i))
-        steps.append(_taken(adapter, net, trainer, batch))
-
-    @cache
-    def run(conventions: Conventions) -> list[Step]:
-        return reference_run(recipe, start, batches, conventions)
-
-    def last(conventions: Conventions) -> Step:
-        return run(conventions)[-1]
-
-    check = f"free {recipe.name}"
-    got = {f"step {i}: loss": np.array(step.loss) for i, step in enumerate(steps, start=1)}
-
-    def wanted(conventions: Conventions) -> Arrays:
-        return dict(zip(got, (np.array(step.loss) for step in run(conventions)), strict=True))
-
-    yield adapter.compare(f"{check}: loss", got, wanted, parts=PARTS)
-    for part, chosen in (("weights", _weights), ("buffers", _buffers)):
-        yield _compare(
-            adapter, f"{check}: {part}", steps[-1], last, chosen, change_since(start, adapter.kind)
-        )
-
-
-def reference_run(
-    recipe: Recipe, start: dict[str, Array], batches: list[Batch], conventions: Conventions
-) -> list[Step]:
-    """Return the reference's steps through ``batches``; only the last keeps its weights."""
-    optimizer, weights, steps = recipe.optimizer(conventions), start, []
-    for i, batch in enumerate(batches):
-        optimizer.lr = recipe.lr_at(i)
-        step = train_step(weights, batch.X, batch.y, optimizer, conventions)
-        weights = step.weights
-        steps.append(step if i == len(batches) - 1 else replace(step, weights={}))
-    return steps

@@ -1,0 +1,220 @@
+"""Parity of whole runs: what a run of `chapter_runs` read, reported and left, compared with the reference.
+
+Losses and rates are compared with those of the reference's own run on the same batches. A reported accuracy must be the
+one that the reference computes from the weights that the backend had then.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from common.metrics import KaggleSummary
+from common.parity.chapter_runs import RecordedBatches, Run, images_to_predict
+from common.parity.comparison import (
+    Array,
+    Arrays,
+    CheckResult,
+    Distance,
+    absolute,
+    exactly_these,
+    largest,
+    largest_relative,
+)
+from common.parity.training_checks import (
+    PARTS,
+    buffers_of,
+    change_since,
+    parameters_of,
+    slots_of,
+)
+from common.reference import Conventions, State, chapters
+from common.reference.chapters import TrainedEpoch
+
+Places = dict[str, Array]
+Chosen = Callable[[Arrays, State], Arrays]  # of weights and the optimizer's state, what is compared
+difference = exactly_these(absolute(largest))
+relative_difference = exactly_these(largest_relative)
+
+
+def chapter_checks(run: Run) -> Iterator[CheckResult]:
+    """Compare a run's batches, reports, weights, buffers, optimizer's state and summary with the reference's."""
+    adapter, name = run.adapter, run.name
+    read, wanted_read = _read(run), _wanted_read(run)
+    yield adapter.compare(f"{name}: batches", read, wanted_read, difference, ("transforms",))
+    losses, counts = _reported(run)
+    for part, got, wanted in (
+        ("losses", losses, _by_epoch(run, _losses)),
+        ("reports", counts, _by_epoch(run, _counts)),
+    ):
+        yield adapter.compare(f"{name}: {part}", got, wanted, relative_difference, PARTS)
+    yield from _left(run)
+    yield _summary(run)
+
+
+# --- Batches ---------------------------------------------------------------------------------------------------------
+
+
+def _splits(run: Run) -> dict[str, RecordedBatches]:
+    held_out = {"held out": run.held_out_iter} if run.held_out_iter else {}
+    return {"train": run.train_iter} | held_out
+
+
+def _read(run: Run) -> Places:
+    """Return the images and labels that the run has read."""
+    found: Places = {}
+    for split, batches in _splits(run).items():
+        for e, epoch in enumerate(batches.epochs, start=1):
+            for i, (X, y) in enumerate(epoch, start=1):
+                place = f"{split}, epoch {e}, batch {i}"
+                found[f"{place}: labels"], found[f"{place}: images"] = y, X
+    return found
+
+
+def _wanted_read(run: Run) -> Callable[[Conventions], Places]:
+    """Return a function that makes the batches of every epoch in the reference."""
+
+    def wanted(conventions: Conventions) -> Places:
+        found: Places = {}
+        for split, batches in _splits(run).items():
+            for e in range(1, run.num_epochs + 1):
+                pairs = batches.pipeline.batches(e - 1, conventions)
+                for i, (X, y) in enumerate(pairs, start=1):
+                    place = f"{split}, epoch {e}, batch {i}"
+                    found[f"{place}: labels"], found[f"{place}: images"] = y, X
+        return found
+
+    return wanted
+
+
+# --- Reports ---------------------------------------------------------------------------------------------------------
+
+
+def _reported(run: Run) -> tuple[Places, Places]:
+    """Return the losses that the run reported, and what it counted: accuracies, images, learning rates."""
+    losses: Places = {}
+    counts: Places = {}
+    for report in run.recorder.reports:
+        place = f"epoch {report.epoch}, {report.images} images"
+        losses[place] = np.array(report.loss)
+        counts[f"{place}: accuracy"] = np.array(report.acc)
+    for epoch in run.recorder.epochs:
+        place = f"epoch {epoch.epoch}"
+        losses[place] = np.array(epoch.train_loss)
+        counts[f"{place}: training accuracy"] = np.array(epoch.train_acc)
+        counts[f"{place}: images"] = np.array(epoch.images)
+        if epoch.held_out_acc is not None:
+            counts[f"{place}: accuracy held out"] = np.array(epoch.held_out_acc)
+        if epoch.learning_rate is not None:
+            counts[f"{place}: learning rate"] = np.array(epoch.learning_rate)
+    return losses, counts
+
+
+def _by_epoch(
+    run: Run, of_epoch: Callable[[Run, int, TrainedEpoch, Conventions], Places]
+) -> Callable[[Conventions], Places]:
+    """Return a function that collects what ``of_epoch`` returns for each epoch of the reference, counted from 1."""
+
+    def wanted(conventions: Conventions) -> Places:
+        found: Places = {}
+        for e, epoch in enumerate(run.reference(conventions), start=1):
+            found |= of_epoch(run, e, epoch, conventions)
+        return found
+
+    return wanted
+
+
+def _losses(run: Run, e: int, epoch: TrainedEpoch, conventions: Conventions) -> Places:  # noqa: ARG001
+    found = {
+        f"epoch {e}, {images} images": np.array(loss)
+        for images, loss in zip(epoch.images, epoch.losses, strict=True)
+    }
+    return found | {f"epoch {e}": np.array(epoch.losses[-1])}
+
+
+def _counts(run: Run, e: int, epoch: TrainedEpoch, conventions: Conventions) -> Places:
+    found = {
+        f"epoch {e}, {images} images: accuracy": np.array(accuracy)
+        for images, accuracy in zip(epoch.images, epoch.accuracies, strict=True)
+    }
+    found[f"epoch {e}: training accuracy"] = np.array(epoch.accuracies[-1])
+    found[f"epoch {e}: images"] = np.array(epoch.images[-1])
+    if run.held_out_iter:
+        weights = run.recorder.weights[e - 1] if e <= len(run.recorder.weights) else epoch.weights
+        held_out = run.held_out_iter.epochs[0]
+        accuracy = chapters.evaluate_accuracy(weights, held_out, conventions)
+        found[f"epoch {e}: accuracy held out"] = np.array(accuracy)
+    if isinstance(run.summary, KaggleSummary):
+        found[f"epoch {e}: learning rate"] = np.array(epoch.learning_rate)
+    return found
+
+
+def _summary(run: Run) -> CheckResult:
+    """Check that the summary has the figures of the last epoch, and counts all images."""
+    last, summary = run.recorder.epochs[-1], run.summary
+    kaggle = isinstance(summary, KaggleSummary)
+    held_out = summary.valid_acc if kaggle else summary.test_acc  # type: ignore[union-attr]
+    pairs = {
+        "loss": (summary.loss, last.train_loss),
+        "training accuracy": (summary.train_acc, last.train_acc),
+        "accuracy held out": (held_out, last.held_out_acc),
+        "images": (summary.examples, run.num_epochs * len(run.train_iter.pipeline.dataset)),
+    }
+    got, wanted = (
+        {place: np.array(-1.0 if pair[k] is None else pair[k]) for place, pair in pairs.items()}
+        for k in (0, 1)
+    )
+    return run.adapter.compare(f"{run.name}: summary", got, lambda _: wanted, difference, parts=())
+
+
+# --- What is left ----------------------------------------------------------------------------------------------------
+
+
+def _left(run: Run) -> Iterator[CheckResult]:
+    """Compare weights, buffers and, if the run was given an optimizer, its state after each epoch."""
+    recorder = run.recorder
+    changed = change_since(_of_epochs([run.start] * run.num_epochs), run.adapter.kind)
+    parts: list[tuple[str, Chosen, Distance]] = [
+        ("weights", lambda weights, _: parameters_of(weights), changed),
+        ("buffers", lambda weights, _: buffers_of(weights), changed),
+    ]
+    if recorder.states:
+        parts.append(("state", lambda _, state: slots_of(state), largest_relative))
+    for part, chosen, distance in parts:
+        yield _compare_left(run, part, chosen, distance)
+
+
+def _compare_left(run: Run, part: str, chosen: Chosen, distance: Distance) -> CheckResult:
+    recorder = run.recorder
+    states = recorder.states or [State()] * len(recorder.weights)
+    got = _of_epochs([chosen(*left) for left in zip(recorder.weights, states, strict=True)])
+
+    def wanted(conventions: Conventions) -> Places:
+        return _of_epochs([chosen(e.weights, e.state) for e in run.reference(conventions)])
+
+    return run.adapter.compare(f"{run.name}: {part}", got, wanted, distance, PARTS)
+
+
+def _of_epochs(epochs: Sequence[Arrays]) -> Places:
+    return {
+        f"epoch {e}: {name}": array
+        for e, arrays in enumerate(epochs, start=1)
+        for name, array in arrays.items()
+    }
+
+
+# --- Predictions -----------------------------------------------------------------------------------------------------
+
+
+def prediction_checks(run: Run, native: bool, seed: int) -> Iterator[CheckResult]:
+    """Check the labels that `predict_labels` gives to images of a pipeline, with the weights that the run has left."""
+    batches = RecordedBatches(images_to_predict(native, seed), run.adapter)
+    labels = run.adapter.backend.kaggle.predict_labels(run.net, batches)
+    weights = run.adapter.backend.weights.get_weights(run.net)
+    is_right_type = isinstance(labels, np.ndarray) and labels.dtype == np.int64
+    got = {"labels": labels, "not int64 in NumPy": np.array(float(not is_right_type))}
+
+    def wanted(conventions: Conventions) -> Places:
+        true = chapters.predict_labels(weights, batches.epochs[0], conventions)
+        return {"labels": true, "not int64 in NumPy": np.array(0.0)}
+
+    yield run.adapter.compare(f"{run.name}: predictions", got, wanted, difference, parts=())

@@ -1,0 +1,246 @@
+"""Whole runs of a backend as the chapters make them, and what they read, reported and left.
+
+The backend trains in float64, on images that its own loaders yield. Hyperparameters are sums of few powers of two,
+which float32 holds exactly, so a correct backend stays with the reference over a whole run.
+"""
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.augmentation.decisions import decide, epoch_batches
+from common.augmentation.operations import (
+    CIFAR10_NORMALIZE,
+    Augmentation,
+    RandomFlipLeftRight,
+    gallery,
+    kaggle_test_augs,
+    kaggle_train_augs,
+)
+from common.datasets import Dataset
+from common.datasets.shapes import Split, draw_shapes
+from common.interface import DataIter, Net, Tensor, Trainer
+from common.metrics import Epoch, KaggleSummary, Listener, Report, TrainingSummary
+from common.parity.adapter import Adapter
+from common.parity.comparison import Array
+from common.parity.training_checks import Recipe
+from common.reference import Conventions, State, chapters, forward, logits, transforms
+from common.reference.chapters import TrainedEpoch
+from common.weights.canonical import Weights, initial_weights
+
+SIZE, BATCH = 16, 8
+# The last batch has four images in the exact runs, as MXNet divides gradients by the batch size in 32-bit floats; else
+# five.
+NUM_EXACT, NUM_TRAIN, NUM_HELD_OUT = 20, 21, 29
+EPOCHS, KAGGLE_EPOCHS = 4, 5
+LR, WD, LR_PERIOD, LR_DECAY = 2.0**-9, 2.0**-11, 2, 0.5
+# Nothing is drawn, so the framework's own transforms have one right answer too.
+CERTAIN: Sequence[Augmentation] = (RandomFlipLeftRight(p=1.0), CIFAR10_NORMALIZE)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A data set as a run reads it: through one of the two pipelines, augmented."""
+
+    dataset: Dataset
+    augs: Sequence[Augmentation]
+    is_train: bool
+    native: bool
+    seed: int
+
+    def load(self, adapter: Adapter) -> DataIter:
+        """Return the batches of the backend's loader."""
+        loaders, shared = adapter.backend.loaders, (BATCH, self.is_train, self.seed)
+        if self.native:
+            return loaders.load_native(self.dataset, self.augs, *shared, num_workers=2)
+        return loaders.load_batched(self.dataset, self.augs, *shared, adapter.devices[0])
+
+    def batches(
+        self, epoch: int, conventions: Conventions
+    ) -> Iterator[tuple[Array, NDArray[np.int64]]]:
+        """Yield the reference's batches of an epoch, counted from 0."""
+        images, labels, size = self.dataset.images, self.dataset.labels, (SIZE, SIZE)
+        for indices in epoch_batches(len(labels), BATCH, self.seed, epoch, self.is_train):
+            decisions = decide(self.augs, indices, self.seed, epoch, size)
+            X = np.moveaxis(images[indices] / 255, -1, 1)
+            yield transforms.augment(X, decisions, conventions), labels[indices]
+
+
+class RecordedBatches:
+    """The batches of a pipeline as a backend loads them, with images in the adapter's type.
+
+    ``epochs`` keeps each epoch's batches as arrays: images (n, channels, height, width) in float64, labels (n,).
+    """
+
+    def __init__(self, pipeline: Pipeline, adapter: Adapter) -> None:
+        self.pipeline, self.adapter = pipeline, adapter
+        self.loader = pipeline.load(adapter)
+        self.epochs: list[list[tuple[Array, NDArray[np.int64]]]] = []
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        self.epochs.append([])
+        kept = self.epochs[-1]
+        for X, y in self.loader:
+            images = self.adapter.array(X).astype(np.float64)
+            kept.append((images, self.adapter.array(y)))
+            yield self.adapter.tensor(images), y
+
+
+@dataclass
+class Recorder(Listener):
+    """What a training reports, and the weights and the optimizer's state after each epoch."""
+
+    adapter: Adapter
+    net: Net
+    trainer: Trainer | None  # None if the training makes its own
+    reports: list[Report] = field(default_factory=list)
+    epochs: list[Epoch] = field(default_factory=list)
+    weights: list[Weights] = field(default_factory=list)
+    states: list[State] = field(default_factory=list)
+
+    def on_report(self, report: Report) -> None:
+        """Keep the means so far."""
+        self.reports.append(report)
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        """Keep the epoch, and what it has left."""
+        backend = self.adapter.backend
+        self.epochs.append(epoch)
+        self.weights.append(backend.weights.get_weights(self.net))
+        if self.trainer is not None:
+            self.states.append(backend.probes.get_state(self.net, self.trainer))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: what it read, what it reported and what it returned.
+
+    ``reference`` trains the reference on the batches that the backend has read, under given conventions.
+    """
+
+    name: str
+    adapter: Adapter
+    net: Net
+    num_epochs: int
+    train_iter: RecordedBatches
+    held_out_iter: RecordedBatches | None
+    recorder: Recorder
+    summary: TrainingSummary | KaggleSummary
+    start: Weights
+    reference: Callable[[Conventions], list[TrainedEpoch]]
+
+
+def train_ch13(
+    adapter: Adapter, recipe: Recipe, net: Net, trainer: Trainer, native: bool, seed: int
+) -> Run:
+    """Run `train_ch13` with a new optimizer of this network, through one of the pipelines."""
+    augs = CERTAIN if native else gallery((SIZE, SIZE))["flip, jitter and crop"]
+    train = Pipeline(small_shapes(NUM_EXACT, seed), augs, True, native, seed)
+    test = Pipeline(small_shapes(NUM_HELD_OUT, seed, "test"), CERTAIN[1:], False, native, seed)
+    train_iter, test_iter = RecordedBatches(train, adapter), RecordedBatches(test, adapter)
+    start = start_weights(adapter, train, seed)
+    adapter.backend.weights.set_weights(net, adapter.cast(start))
+    recorder, devices = Recorder(adapter, net, trainer), adapter.devices
+    with contextlib.redirect_stdout(io.StringIO()):  # the closing lines
+        summary = adapter.backend.trainer.train_ch13(
+            net, train_iter, test_iter, adapter.loss, trainer, EPOCHS, devices, recorder
+        )
+
+    @cache
+    def reference(conventions: Conventions) -> list[TrainedEpoch]:
+        optimizer = recipe.optimizer(conventions)
+        held_out = test_iter.epochs[0]
+        return chapters.train_ch13(start, train_iter.epochs, held_out, optimizer, conventions)
+
+    return Run(
+        f"train_ch13, {recipe.name}",
+        adapter,
+        net,
+        EPOCHS,
+        train_iter,
+        test_iter,
+        recorder,
+        summary,
+        start,
+        reference,
+    )
+
+
+def kaggle_train(adapter: Adapter, validate: bool, seed: int) -> Run:
+    """Run the Kaggle chapter's `train`: batched with a validation set, or native on all images."""
+    augs = kaggle_train_augs((SIZE, SIZE)) if validate else CERTAIN
+    train = Pipeline(small_shapes(NUM_TRAIN, seed), augs, True, not validate, seed)
+    train_iter = RecordedBatches(train, adapter)
+    valid_iter = RecordedBatches(images_to_predict(False, seed), adapter) if validate else None
+    start = start_weights(adapter, train, seed)
+    net = adapter.network(start)
+    recorder, devices = Recorder(adapter, net, None), adapter.devices
+    with contextlib.redirect_stdout(io.StringIO()):
+        summary = adapter.backend.kaggle.train(
+            net,
+            train_iter,
+            valid_iter,
+            KAGGLE_EPOCHS,
+            LR,
+            WD,
+            devices,
+            LR_PERIOD,
+            LR_DECAY,
+            recorder,
+        )
+
+    @cache
+    def reference(conventions: Conventions) -> list[TrainedEpoch]:
+        held_out = valid_iter.epochs[0] if valid_iter else None
+        schedule = LR, WD, LR_PERIOD, LR_DECAY
+        return chapters.train(start, train_iter.epochs, held_out, *schedule, conventions)
+
+    return Run(
+        f"kaggle.train, {'validated' if validate else 'all images'}",
+        adapter,
+        net,
+        KAGGLE_EPOCHS,
+        train_iter,
+        valid_iter,
+        recorder,
+        summary,
+        start,
+        reference,
+    )
+
+
+def images_to_predict(native: bool, seed: int) -> Pipeline:
+    """Return the images that the Kaggle chapter validates on or predicts."""
+    dataset = small_shapes(NUM_HELD_OUT, seed, "test")
+    return Pipeline(dataset, kaggle_test_augs(), False, native, seed)
+
+
+def small_shapes(n: int, seed: int, split: Split = "train") -> Dataset:
+    """Return n embedded pictures with every second pixel of each axis: 16 x 16."""
+    dataset = draw_shapes(n, seed, split)
+    return Dataset(dataset.images[:, ::2, ::2].copy(), dataset.labels, dataset.classes)
+
+
+def start_weights(adapter: Adapter, pipeline: Pipeline, seed: int) -> Weights:
+    """Return the weights that the chapters start from, with running statistics of the images of ``pipeline``.
+
+    After the few steps of these runs, statistics that began with 0 and 1 would give all images the same class.
+    """
+    drawn = initial_weights(10, num_channels=adapter.num_channels, seed=seed)
+    weights = {name: weight.astype(np.float64) for name, weight in drawn.items()}
+    X = np.concatenate([X for X, _ in pipeline.batches(0, adapter.conventions)])
+    passed = forward(weights, X, training=True)
+    for name, (mean, variance, _) in passed.statistics.items():
+        weights |= {f"{name}.running_mean": mean, f"{name}.running_var": variance}
+    # Every class has the same mean logit.
+    weights["fc.bias"] = weights["fc.bias"] - logits(weights, X).mean(axis=0)
+    # Numbers that float32 holds exactly, as files and networks do.
+    return {name: w.astype(np.float32).astype(np.float64) for name, w in weights.items()}
