@@ -15,10 +15,9 @@ from common.parity.comparison import (
     Arrays,
     CheckResult,
     Distance,
-    absolute,
-    exactly_these,
-    largest,
+    difference,
     largest_relative,
+    relative_difference,
 )
 from common.parity.training_checks import (
     PARTS,
@@ -32,8 +31,6 @@ from common.reference.chapters import TrainedEpoch
 
 Places = dict[str, Array]
 Chosen = Callable[[Arrays, State], Arrays]  # of weights and the optimizer's state, what is compared
-difference = exactly_these(absolute(largest))
-relative_difference = exactly_these(largest_relative)
 
 
 def chapter_checks(run: Run) -> Iterator[CheckResult]:
@@ -140,7 +137,7 @@ def _counts(run: Run, e: int, epoch: TrainedEpoch, conventions: Conventions) -> 
     found[f"epoch {e}: images"] = np.array(epoch.images[-1])
     if run.held_out_iter:
         weights = run.recorder.weights[e - 1] if e <= len(run.recorder.weights) else epoch.weights
-        held_out = run.held_out_iter.epochs[0]
+        held_out = run.held_out_iter.first_epoch(conventions)
         accuracy = chapters.evaluate_accuracy(weights, held_out, conventions)
         found[f"epoch {e}: accuracy held out"] = np.array(accuracy)
     if isinstance(run.summary, KaggleSummary):
@@ -214,7 +211,7 @@ def prediction_checks(run: Run, native: bool, seed: int) -> Iterator[CheckResult
     got = {"labels": labels, "not int64 in NumPy": np.array(float(not is_right_type))}
 
     def wanted(conventions: Conventions) -> Places:
-        true = chapters.predict_labels(weights, batches.epochs[0], conventions)
+        true = chapters.predict_labels(weights, batches.first_epoch(conventions), conventions)
         return {"labels": true, "not int64 in NumPy": np.array(0.0)}
 
     yield run.adapter.compare(f"{run.name}: predictions", got, wanted, difference, parts=())

@@ -93,6 +93,13 @@ class RecordedBatches:
             kept.append((images, self.adapter.array(y)))
             yield self.adapter.tensor(images), y
 
+    def first_epoch(self, conventions: Conventions) -> list[tuple[Array, NDArray[np.int64]]]:
+        """Return the batches of the first epoch; the reference's if the backend has not read all of them."""
+        num_read = sum(len(y) for _, y in self.epochs[0]) if self.epochs else 0
+        if num_read == len(self.pipeline.dataset):
+            return self.epochs[0]
+        return list(self.pipeline.batches(0, conventions))
+
 
 @dataclass
 class Recorder(Listener):
@@ -157,7 +164,7 @@ def train_ch13(
     @cache
     def reference(conventions: Conventions) -> list[TrainedEpoch]:
         optimizer = recipe.optimizer(conventions)
-        held_out = test_iter.epochs[0]
+        held_out = test_iter.first_epoch(conventions)
         return chapters.train_ch13(start, train_iter.epochs, held_out, optimizer, conventions)
 
     return Run(
@@ -199,7 +206,7 @@ def kaggle_train(adapter: Adapter, validate: bool, seed: int) -> Run:
 
     @cache
     def reference(conventions: Conventions) -> list[TrainedEpoch]:
-        held_out = valid_iter.epochs[0] if valid_iter else None
+        held_out = valid_iter.first_epoch(conventions) if valid_iter else None
         schedule = LR, WD, LR_PERIOD, LR_DECAY
         return chapters.train(start, train_iter.epochs, held_out, *schedule, conventions)
 

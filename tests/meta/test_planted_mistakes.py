@@ -22,7 +22,9 @@ from mistakes import (
     steps_in_bfloat16,
 )
 from numpy_backend import numpy_backend
+from run_mistakes import IN_RUNS, runs
 
+from common.parity import adapter
 from common.parity.comparison import CheckResult
 from common.reference import ALIGNED, KNOWN_DIFFERENCES
 
@@ -41,6 +43,7 @@ def rejected(results: Iterator[CheckResult]) -> dict[str, CheckResult]:
         model,
         model_in_float32,
         steps,
+        runs,
         model_in_bfloat16,
         steps_in_bfloat16,
     ],
@@ -85,6 +88,15 @@ def test_a_mistake_in_any_backend_is_rejected(backend, name):
         assert set(rejected(checks(make(backend)))) == wanted
 
 
+@pytest.mark.slow  # each trains four times
+@pytest.mark.parametrize("name", IN_RUNS)
+def test_a_mistake_in_a_whole_run_is_rejected(name, monkeypatch):
+    # No cause is searched for: the reference would train once more for each known difference.
+    monkeypatch.setattr(adapter, "KNOWN_DIFFERENCES", ())
+    edits, wanted = IN_RUNS[name]
+    assert wanted - set(rejected(runs(numpy_backend(ALIGNED, *edits)))) == set()
+
+
 @pytest.mark.slow  # rounding in NumPy: a mistake in float32 takes a fifth of the time
 @pytest.mark.parametrize("name", IN_BFLOAT16)
 def test_a_mistake_in_bfloat16_is_rejected(name):
@@ -110,6 +122,7 @@ def rows() -> list[str]:
             name: wanted for name, (_, _, wanted) in INPUT_MISTAKES.items()
         },
         "a mistake, in every backend": {name: wanted for name, (_, _, wanted) in MISTAKES.items()},
+        "a mistake, in a whole run": {name: wanted for name, (_, wanted) in IN_RUNS.items()},
         "a thousandth too large": {name: wanted for name, (_, _, wanted) in THOUSANDTHS.items()},
         "a mistake, in bfloat16": {name: wanted for name, (_, _, wanted) in IN_BFLOAT16.items()},
     }

@@ -1,0 +1,144 @@
+"""Deliberate mistakes in whole runs, as edits of the NumPy tab, and the checks that must reject each of them."""
+
+from collections.abc import Iterator
+
+from numpy_backend import Edit
+
+from common.interface import Backend
+from common.parity.adapter import Adapter
+from common.parity.comparison import CheckResult
+from common.parity.suite import Extent, whole_runs
+
+SGD_RUN, ADAM_RUN = "train_ch13, SGD", "train_ch13, Adam"
+VALIDATED, ALL_IMAGES = "kaggle.train, validated", "kaggle.train, all images"
+CH13, KAGGLE = (SGD_RUN, ADAM_RUN), (VALIDATED, ALL_IMAGES)
+TRAINED = "losses", "weights", "buffers"
+
+
+def runs(backend: Backend) -> Iterator[CheckResult]:
+    """The whole runs of the parity suite, on a narrow network."""
+    adapter = Adapter(backend, "float64", num_channels=16)
+    for result in whole_runs(adapter, Extent(locked_steps=2), seed=0):
+        if not result.check.startswith("locked"):
+            yield result
+
+
+def of(runs: tuple[str, ...], *parts: str) -> set[str]:
+    return {f"{run}: {part}" for run in runs for part in parts}
+
+
+# Lines of the two trainings, as they are in the tab.
+EPOCH = "        for X, y in log.batches(train_iter):\n"
+STEP = "            l, acc = train_batch_ch13(net, X, y, loss, trainer, devices)\n"
+ADD = "            log.add(l, acc, len(y))\n"
+TEST = "log.end_epoch(evaluate_accuracy_gpu(net, test_iter))"
+RATE = "set_learning_rate(trainer, lr * lr_decay ** (epoch // lr_period))"
+REPORTED = "log.end_epoch(valid_acc, trainer.lr)"
+SGD = "trainer = sgd(net, lr, momentum=0.9, weight_decay=wd)\n"
+PREDICT = "labels = [predict(net, X).argmax(axis=1) for X, _ in test_iter]"
+LABELS = "return np.concatenate(labels)"
+BEGUN = "epoch, self.epoch = self.epoch, self.epoch + 1"
+
+# Mistake: how it is made, and checks that reject it; others may too.
+IN_RUNS: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
+    "run: the last batch of an epoch is not trained": (
+        (("trainer", STEP + ADD, "            if len(y) == 8:\n    " + STEP + "    " + ADD),),
+        of(CH13, *TRAINED, "state", "reports"),
+    ),
+    "run: the last batch is not counted": (
+        (("trainer", ADD, "            if len(y) == 8:\n    " + ADD),),
+        of(CH13, "losses", "reports"),
+    ),
+    "run: training accuracy reported as test accuracy": (
+        (("trainer", TEST, "log.end_epoch(log.acc)"),),
+        of(CH13, "batches", "reports"),
+    ),
+    "run: tested before it trains": (
+        (
+            ("trainer", EPOCH, "        acc0 = evaluate_accuracy_gpu(net, test_iter)\n" + EPOCH),
+            ("trainer", TEST, "log.end_epoch(acc0)"),
+        ),
+        of((ADAM_RUN,), "reports"),
+    ),
+    "run: the first batch of the test set alone is tested": (
+        (
+            (
+                "trainer",
+                "    return metric[0] / metric[1]",
+                "        break\n    return metric[0] / metric[1]",
+            ),
+        ),
+        of((*CH13, VALIDATED), "batches", "reports"),
+    ),
+    "run: an epoch too few": (
+        (("trainer", "for _ in range(num_epochs):", "for _ in range(num_epochs - 1):"),),
+        of(CH13, "batches", "summary"),
+    ),
+    "run: the same augmentation from the third epoch on": (
+        (("loaders", BEGUN, "epoch, self.epoch = min(self.epoch, 2), self.epoch + 1"),),
+        {"train_ch13, SGD: batches", "kaggle.train, validated: batches"},
+    ),
+    "run: the loss of a batch of other than 8 images is its mean": (
+        (
+            (
+                "trainer",
+                "return l.sum(), accuracy(pred, y)",
+                "return l.sum() / len(y) ** (len(y) != 8), accuracy(pred, y)",
+            ),
+        ),
+        of((*CH13, *KAGGLE), "losses"),
+    ),
+    "run: the rate falls an epoch early": (
+        (("kaggle", RATE, RATE.replace("epoch //", "(epoch + 1) //")),),
+        of(KAGGLE, "losses", "reports", "weights"),
+    ),
+    "run: the rate never falls, and is reported to fall": (
+        (
+            ("kaggle", RATE, "rate = lr * lr_decay ** (epoch // lr_period)"),
+            ("kaggle", REPORTED, "log.end_epoch(valid_acc, rate)"),
+        ),
+        of(KAGGLE, "losses", "weights"),
+    ),
+    "run: the rate falls, and is reported not to": (
+        (("kaggle", REPORTED, "log.end_epoch(valid_acc, lr)"),),
+        of(KAGGLE, "reports"),
+    ),
+    "run: no weight decay": (
+        (("kaggle", SGD, SGD.replace(", weight_decay=wd", "")),),
+        of(KAGGLE, "weights"),
+    ),
+    "run: momentum 0.95": (
+        (("kaggle", SGD, SGD.replace("0.9", "0.95")),),
+        of(KAGGLE, *TRAINED),
+    ),
+    "run: the momentum is lost with each epoch": (
+        (("kaggle", f"        {RATE}\n", f"        {SGD}        {RATE}\n"),),
+        of(KAGGLE, *TRAINED),
+    ),
+    "run: validated on the training images": (
+        (
+            (
+                "kaggle",
+                "evaluate_accuracy_gpu(net, valid_iter)",
+                "evaluate_accuracy_gpu(net, train_iter)",
+            ),
+        ),
+        of((VALIDATED,), "batches", "reports"),
+    ),
+    "run: predicted in training mode": (
+        (("kaggle", PREDICT, PREDICT.replace("(net, X)", "(net, X, True)")),),
+        of(KAGGLE, "predictions"),
+    ),
+    "run: the last batch is not predicted": (
+        (("kaggle", LABELS, "return np.concatenate(labels[:-1])"),),
+        of(KAGGLE, "predictions"),
+    ),
+    "run: predicted labels are int32": (
+        (("kaggle", LABELS, "return np.concatenate(labels).astype(np.int32)"),),
+        of(KAGGLE, "predictions"),
+    ),
+    "run: the predictions of the batches in reverse": (
+        (("kaggle", LABELS, "return np.concatenate(labels[::-1])"),),
+        of(KAGGLE, "predictions"),
+    ),
+}
