@@ -53,6 +53,13 @@ def _reference_resizes(conventions: str = "") -> tuple[Edit, Edit]:
     return resizes, ("loaders", "merged(decisions))", "decisions)")
 
 
+# The changes of colour, and what their functions take.
+ADJUSTED = {
+    "brightness": "factors",
+    "contrast": "factors",
+    "saturation": "factors",
+    "hue": "shifts",
+}
 # How each field of `Conventions` is written in the tab: where, and what stands there instead of the aligned meaning.
 CONVENTIONS: dict[str, tuple[Edit, ...]] = {
     "padding": (
@@ -79,8 +86,13 @@ CONVENTIONS: dict[str, tuple[Edit, ...]] = {
                 "factors, order))",
                 f"factors, order, Conventions({field}={{value!r}})))",
             ),
+            (
+                "transforms",
+                f"reference.adjust_{field}(to_float(X), {given})",
+                f"reference.adjust_{field}(to_float(X), {given}, Conventions({field}={{value!r}}))",
+            ),
         )
-        for field in ("brightness", "contrast", "saturation", "hue")
+        for field, given in ADJUSTED.items()
     },
     "antialias": _reference_resizes("antialias={value}"),
     # In float64, whole levels stay whole.
@@ -91,6 +103,14 @@ CONVENTIONS: dict[str, tuple[Edit, ...]] = {
             "Y = augment_to_float(X / 255 if X.dtype == np.uint8 else X, decisions)",
         ),
         *_reference_resizes(),
+        *(
+            (
+                "transforms",
+                f"reference.adjust_{field}(to_float(X), ",
+                f"reference.adjust_{field}(X / 255 if X.dtype == np.uint8 else X, ",
+            )
+            for field in ADJUSTED
+        ),
         (
             "transforms",
             "reference.to_levels(Y)",

@@ -108,6 +108,11 @@ def test_tensorflow_is_told_to_take_the_memory_of_a_gpu_as_it_grows(monkeypatch)
     assert found == ["true"]
 
 
+def test_tensorflow_puts_an_operation_that_gpus_do_not_have_on_the_cpu(tensorflow):
+    """Such as some of uint8. The tab leaves TensorFlow's own choice, which is to place softly."""
+    assert tensorflow.config.get_soft_device_placement()
+
+
 # --- TF32, rounded by hand -------------------------------------------------------------------------------------------
 
 SIZE = 16
