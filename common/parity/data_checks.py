@@ -47,21 +47,35 @@ largest_difference, mean_difference = absolute(largest), absolute(mean)
 
 
 def transform_checks(adapter: Adapter, seed: int = 0) -> Iterator[CheckResult]:
-    """Check each operation on floats, and those that normalize on uint8 images too; random and extreme parameters."""
+    """Check each operation on floats, from uint8 images to floats, and normalizing; random and extreme parameters.
+
+    And what the native transforms do where nothing is drawn: an image of the test set, normalized.
+    """
     found = cases(seed)
-    got = {
-        name: _augmented(adapter, images, decisions) for name, (images, decisions) in found.items()
-    }
+    got: dict[str, Array] = {}
+    for name, (images, decisions) in found.items():
+        X = adapter.tensor(images, "uint8")
+        got[name] = _augmented(adapter, images, decisions)
+        Y = adapter.backend.transforms.augment_to_float(X, decisions)
+        got[f"{name}, to floats"] = adapter.array(Y)
     normalized = [name for name, (_, decisions) in found.items() if is_normalized(decisions)]
     for name in normalized:
         got[f"{name}, from levels"] = _augmented(adapter, *found[name], levels=True)
+    image = example_images(16, 16, seed)[:1]
+    got["native, normalized"] = _native(adapter, np.moveaxis(image[0], 0, -1))
 
     def wanted(conventions: Conventions) -> Arrays:
         floats = {
             name: transforms.augment(images / 255, decisions, conventions)
             for name, (images, decisions) in found.items()
         }
-        return floats | {f"{name}, from levels": floats[name] for name in normalized}
+        steps = decide(kaggle_test_augs(), np.array([0]), seed, 0, (16, 16))
+        return (
+            floats
+            | {f"{name}, to floats": result for name, result in floats.items()}
+            | {f"{name}, from levels": floats[name] for name in normalized}
+            | {"native, normalized": transforms.augment(image / 255, steps, conventions)[0]}
+        )
 
     yield adapter.compare("transforms", got, wanted, largest_difference, PARTS)
 
@@ -98,6 +112,13 @@ def _augmented(
     augment, to_float = adapter.backend.transforms.augment, adapter.backend.transforms.to_float
     X = adapter.tensor(images, "uint8")
     return adapter.array(augment(X if levels else to_float(X), decisions))
+
+
+def _native(adapter: Adapter, image: Array) -> Array:
+    """Apply the backend's own transforms of the Kaggle test set to an uint8 image (height, width, 3)."""
+    X = adapter.backend.transforms.native(kaggle_test_augs())(image)
+    array = adapter.backend.devices.to_numpy(X)
+    return np.moveaxis(array, -1, 0) if adapter.backend.devices.image_layout == "NHWC" else array
 
 
 def cases(seed: int) -> dict[str, Case]:

@@ -786,6 +786,6 @@ THOUSANDTHS: dict[str, tuple[Callable[[], Backend], Checks, set[str]]] = {
     "floats of images": (
         thousandth("transforms", "to_float"),
         data,
-        {"transforms"},
+        {"transforms", "conversions"},
     ),
 }
