@@ -60,7 +60,7 @@ def _checks(
         for result in batch_checks(adapter, batch, seed):
             yield f": batch of {len(batch.y)}", result
     yield "", loss(adapter, case, seed)
-    for result in training_checks(adapter, case, seed):
+    for result in training_checks(adapter, case, number, seed):
         yield "", result
 
 

@@ -38,13 +38,15 @@ class Epochs(Listener):
         self.found.append(epoch)
 
 
-def training_checks(adapter: Adapter, case: NetworkCase, seed: int) -> Iterator[CheckResult]:
+def training_checks(
+    adapter: Adapter, case: NetworkCase, number: int, seed: int
+) -> Iterator[CheckResult]:
     """Check two epochs of `train_ch13` with SGD, what they report and leave, and then `predict_labels`."""
     backend = adapter.backend
     train = [
         (batch.X, batch.y) for batch in case.batches((case.batch_size, case.last_size), seed + 1)
     ]
-    weights, test = _held_out(adapter, case, seed)
+    weights, test = _held_out(adapter, case, number, seed)
     recipe = sgd(drop=NUM_EPOCHS * len(train))
 
     @cache
@@ -144,14 +146,15 @@ def predicted(weights: Arrays, batches: Batches, conventions: Conventions) -> La
     return np.concatenate(found)
 
 
-def _held_out(adapter: Adapter, case: NetworkCase, seed: int) -> tuple[Weights, Batches]:
+def _held_out(
+    adapter: Adapter, case: NetworkCase, number: int, seed: int
+) -> tuple[Weights, Batches]:
     """Return weights that predict several classes, and test batches of which they recognise about a half.
 
-    The batches have other sizes than those that are trained on.
+    The cases take turns at the sizes of test batches.
     """
-    others = [n for n in BATCH_SIZES if n not in (case.batch_size, case.last_size)]
-    sizes = others[case.num_classes % len(others)], others[case.last_size % len(others)]
-    batches = case.batches(sizes, seed + 2)
+    first, last = BATCH_SIZES[2 * number % len(BATCH_SIZES) :][:2]
+    batches = case.batches((first, last) if number % 2 else (last, first), seed + 2)
     X = np.concatenate([batch.X for batch in batches])
     weights = all_classes_predicted(adapter.weights(seed), X, adapter.conventions)
     found = []
