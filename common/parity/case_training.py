@@ -6,7 +6,6 @@ What the training reports and leaves is compared with the reference's own run.
 import contextlib
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -18,8 +17,8 @@ from common.parity.cases import BATCH_SIZES, NetworkCase
 from common.parity.comparison import Array, Arrays, CheckResult, difference, relative_difference
 from common.parity.model_checks import all_classes_predicted
 from common.parity.training_checks import PARTS, change_since, sgd
-from common.reference import Conventions, Optimizer, logits, train_step
-from common.reference.resnet import correct
+from common.reference import Conventions, chapters
+from common.reference.chapters import TrainedEpoch
 from common.reference.training import Labels
 from common.weights.canonical import Weights, is_buffer
 
@@ -52,7 +51,7 @@ def training_checks(
     @cache
     def run(conventions: Conventions) -> list[TrainedEpoch]:
         optimizer = recipe.optimizer(conventions)
-        return _reference_run(weights, train, test, optimizer, conventions)
+        return chapters.train_ch13(weights, [train] * NUM_EPOCHS, test, optimizer, conventions)
 
     net, epochs = adapter.network(weights), Epochs()
     train_iter, test_iter = (
@@ -82,13 +81,13 @@ def training_checks(
     counts.append({"labels": labels, "labels are int64": np.array(float(is_int64))})
 
     def wanted_losses(conventions: Conventions) -> Arrays:
-        found = [epoch.loss for epoch in run(conventions)]
+        found = [epoch.losses[-1] for epoch in run(conventions)]
         return _numbered([{"loss": np.array(loss)} for loss in (*found, found[-1])])
 
     def wanted_counts(conventions: Conventions) -> Arrays:
-        found = [_counts(e.train_acc, e.test_acc, e.images) for e in run(conventions)]
+        found = [_counts(e.accuracies[-1], e.held_out_acc, e.images[-1]) for e in run(conventions)]
         found.append(found[-1] | {"images": NUM_EPOCHS * found[-1]["images"]})
-        true = predicted(spread, test, conventions)
+        true = chapters.predict_labels(spread, test, conventions)
         found.append({"labels": true, "labels are int64": np.array(1.0)})
         return _numbered(found)
 
@@ -113,39 +112,6 @@ def training_checks(
         )
 
 
-@dataclass(frozen=True)
-class TrainedEpoch:
-    """What the reference has after an epoch: means over its images, and over the test images."""
-
-    loss: float
-    train_acc: float
-    test_acc: float
-    images: int
-    weights: Arrays
-
-
-def _reference_run(
-    weights: Arrays, train: Batches, test: Batches, optimizer: Optimizer, conventions: Conventions
-) -> list[TrainedEpoch]:
-    """Train the reference as `train_ch13` does."""
-    found = []
-    n, num_test = (sum(len(y) for _, y in batches) for batches in (train, test))
-    for _ in range(NUM_EPOCHS):
-        loss, right = 0.0, 0
-        for X, y in train:
-            step = train_step(weights, X, y, optimizer, conventions)
-            weights, loss, right = step.weights, loss + step.loss, right + step.correct
-        right_test = sum(correct(logits(weights, X, conventions), y) for X, y in test)
-        found.append(TrainedEpoch(loss / n, right / n, right_test / num_test, n, weights))
-    return found
-
-
-def predicted(weights: Arrays, batches: Batches, conventions: Conventions) -> Labels:
-    """Return the labels that the reference predicts."""
-    found = [logits(weights, X, conventions).argmax(axis=1) for X, _ in batches]
-    return np.concatenate(found)
-
-
 def _held_out(
     adapter: Adapter, case: NetworkCase, number: int, seed: int
 ) -> tuple[Weights, Batches]:
@@ -160,7 +126,7 @@ def _held_out(
     found = []
     for batch in batches:
         y = batch.y.copy()
-        y[::2] = predicted(weights, [(batch.X, batch.y)], adapter.conventions)[::2]
+        y[::2] = chapters.predict_labels(weights, [(batch.X, batch.y)], adapter.conventions)[::2]
         found.append((batch.X, y))
     return weights, found
 
