@@ -200,6 +200,8 @@ class Probes(Protocol):
 
     # Those of the reference, except where this backend declares a difference.
     CONVENTIONS: Conventions
+    # Those of `Transforms.native`, which the framework's own transforms follow.
+    NATIVE: Conventions
     labels_first: bool  # whether the framework's losses take (labels, logits)
 
     def in_float64(self, net: Net) -> Net: ...

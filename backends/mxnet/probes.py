@@ -4,6 +4,7 @@ Training never asks for these. Names are those of common.weights.
 """
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 from mxnet import autograd, np
 
@@ -16,6 +17,8 @@ from .weights import parameters_by_name
 # Differs: the running variance is biased, and Adam adds epsilon inside the
 # bias correction.
 CONVENTIONS = Conventions(bn_variance="biased", adam_epsilon_place="inside")
+# Of transforms.native: see _native.py.
+NATIVE = replace(CONVENTIONS, saturation="blue", rounding="down")
 # Gluon has no public way to look into a network or into the state of an
 # optimizer: the names with an underscore below are its own.
 NAMES = {position: name for name, position in LAYERS.items()}

@@ -4,6 +4,7 @@ Training never asks for these. Names are those of common.weights.
 """
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 
@@ -15,6 +16,8 @@ from .trainer import predict
 # Differs: the running variance is unbiased, and Adam adds epsilon outside the
 # bias correction; these are the reference's defaults too.
 CONVENTIONS = ALIGNED
+# Of transforms.native: Pillow turns hues in 8 bits, and cuts fractions off.
+NATIVE = replace(CONVENTIONS, hue="8-bit", rounding="down")
 # Name of a slot in common.reference: PyTorch's.
 SLOTS = {
     "momentum": "momentum_buffer",

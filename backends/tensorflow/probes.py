@@ -4,6 +4,7 @@ Training never asks for these. Names are those of common.weights.
 """
 
 from contextlib import contextmanager
+from dataclasses import replace
 
 import keras
 import tensorflow as tf
@@ -18,6 +19,14 @@ from .weights import get_weights, set_weights, variables_by_name
 
 # Differs: Adam adds epsilon inside the bias correction.
 CONVENTIONS = Conventions(adam_epsilon_place="inside")
+# Of transforms.native: see _native.py.
+NATIVE = replace(
+    CONVENTIONS,
+    brightness="add",
+    contrast="channel",
+    saturation="hsv",
+    crop_box="height",
+)
 labels_first = True  # in the framework's losses, before the logits
 
 

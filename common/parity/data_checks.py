@@ -1,8 +1,7 @@
-"""Parity of what comes before the network: every transform, and the batches of both loaders."""
+"""Parity of what comes before the network: every transform on batches, and the batches of `load_batched`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,6 @@ from common.augmentation.decisions import (
     Normalizes,
     crops,
     decide,
-    epoch_batches,
 )
 from common.augmentation.operations import (
     CIFAR10_NORMALIZE,
@@ -27,13 +25,11 @@ from common.augmentation.operations import (
     kaggle_train_augs,
     operation,
 )
-from common.datasets import Dataset
 from common.parity.adapter import Adapter
 from common.parity.comparison import (
     Array,
     Arrays,
     CheckResult,
-    Difference,
     absolute,
     largest,
     mean,
@@ -212,84 +208,6 @@ def example_images(height: int, width: int, seed: int) -> Array:
     images[6] = corners  # pure colours, black and white: equal channels all over
     images[7, 1] = images[7, 0]  # red and green equal
     return images
-
-
-def loader_checks(adapter: Adapter, seed: int = 0) -> Iterator[CheckResult]:
-    """Check that the framework's own loader yields the reference's batches: two epochs, the last batch smaller."""
-    rng = np.random.default_rng(seed)
-    images = rng.integers(0, 256, (21, 16, 16, 3), dtype=np.uint8)
-    dataset = Dataset(images, np.arange(21) % 10, tuple("abcdefghij"))
-    native = adapter.backend.loaders.load_native
-    for workers in (0, 1, 2):
-        batches = native(dataset, (), 8, True, seed, workers)
-        check = f"native order, {workers} workers"
-        yield _compare_batches(adapter, check, batches, dataset, (), True, seed)
-    batches = native(dataset, (), 8, False, seed, 0)
-    yield _compare_batches(adapter, "native order, test", batches, dataset, (), False, seed)
-    augs = kaggle_test_augs()
-    batches = native(dataset, augs, 8, False, seed, 0)
-    yield _compare_batches(
-        adapter, "native Kaggle batches, test", batches, dataset, augs, False, seed
-    )
-    yield _native_flips(adapter, dataset, seed)
-
-
-def _native_flips(adapter: Adapter, dataset: Dataset, seed: int) -> CheckResult:
-    """Check that the native pipeline flips some images and not others."""
-    flip = gallery()["left-right flip"]
-    batches = adapter.backend.loaders.load_native(dataset, flip, 8, True, seed, 0)
-    found = np.concatenate([adapter.array(X) for X, _ in batches])
-    order = np.concatenate(list(epoch_batches(len(dataset), 8, seed, 0, True)))
-    plain = np.moveaxis(dataset.images[order] / 255, -1, 1)
-    ways = (plain, plain[..., ::-1])
-    apart = (
-        [np.abs(found - way).max(axis=(1, 2, 3)) for way in ways]
-        if len(found) == len(plain)
-        else []
-    )
-    got = {"nearest of both": np.min(apart, axis=0)} if apart else {}
-    flipped = float(np.argmin(apart, axis=0).mean()) if apart else 0.0
-    got["some of either"] = np.array(float(not 0 < flipped < 1))
-
-    def wanted(_: Conventions) -> Arrays:
-        return {"nearest of both": np.zeros(len(plain)), "some of either": np.array(0.0)}
-
-    return adapter.compare("native flips", got, wanted, largest_difference, parts=())
-
-
-def _compare_batches(
-    adapter: Adapter,
-    check: str,
-    batches: Any,
-    dataset: Dataset,
-    augs: Any,
-    is_train: bool,
-    seed: int,
-) -> CheckResult:
-    """Compare images and labels of two epochs."""
-    got: dict[str, Array] = {"number of batches": np.array(len(batches))}
-    for epoch in range(2):
-        for i, (X, y) in enumerate(batches):
-            place = f"epoch {epoch}, batch {i}"
-            got[f"{place}, y"], got[f"{place}, X"] = adapter.array(y), adapter.array(X)
-
-    def wanted(conventions: Conventions) -> Arrays:
-        found: dict[str, Array] = {"number of batches": np.array(3)}
-        for epoch in range(2):
-            order = epoch_batches(len(dataset), 8, seed, epoch, is_train)
-            for i, indices in enumerate(order):
-                decisions = decide(augs, indices, seed, epoch, (16, 16))
-                X = np.moveaxis(dataset.images[indices] / 255, -1, 1)
-                place = f"epoch {epoch}, batch {i}"
-                found[f"{place}, y"] = dataset.labels[indices]
-                found[f"{place}, X"] = transforms.augment(X, decisions, conventions)
-        return found
-
-    def distance(got: Arrays, wanted: Arrays) -> list[Difference]:
-        extra = [Difference(f"{place}, one too many", 1.0) for place in got.keys() - wanted.keys()]
-        return largest_difference(got, wanted) + extra
-
-    return adapter.compare(check, got, wanted, distance, PARTS)
 
 
 def operation_pictures(adapter: Adapter) -> dict[str, Array]:

@@ -11,11 +11,12 @@ from common.parity.adapter import KINDS, NUM_CHANNELS, Adapter
 from common.parity.case_checks import case_checks
 from common.parity.chapter_checks import chapter_checks, prediction_checks
 from common.parity.comparison import CheckResult
-from common.parity.data_checks import level_checks, loader_checks, transform_checks
+from common.parity.data_checks import level_checks, transform_checks
 from common.parity.device_checks import device_checks
 from common.parity.initial_checks import initial_checks
 from common.parity.loader_checks import batched_loader_checks
 from common.parity.model_checks import model_checks
+from common.parity.native_checks import native_checks
 from common.parity.operation_checks import operation_checks
 
 
@@ -74,7 +75,7 @@ def run_checks(
         yield from level_checks(on_device("uint8"), seed)
         yield from operation_checks(single, on_device("uint8"), extent.quick, seed)
         yield from batched_loader_checks(single, extent.quick, seed)
-        yield from loader_checks(single, seed)
+        yield from native_checks(single, extent.quick, seed)
         yield from initial_checks(backend, extent.quick, seed)
     for adapter in (double, single):
         yield from model_checks(adapter, extent.model_size, seed)

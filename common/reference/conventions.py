@@ -41,6 +41,8 @@ class Conventions:
     hue: str = "exact"  # or in Pillow's "8-bit" HSV
     antialias: bool = True  # when a crop is resized to fewer pixels
     rounding: str = "nearest"  # of uint8 values, or "down"
+    # The box of a random crop has a uniform area and a log-uniform ratio, or a uniform ratio and "height".
+    crop_box: str = "area"
 
 
 ALIGNED = Conventions()
@@ -55,7 +57,15 @@ PARTS = {
         "momentum_rate",
         "weight_decay",
     ),
-    "transforms": ("brightness", "contrast", "saturation", "hue", "antialias", "rounding"),
+    "transforms": (
+        "brightness",
+        "contrast",
+        "saturation",
+        "hue",
+        "antialias",
+        "rounding",
+        "crop_box",
+    ),
 }
 
 

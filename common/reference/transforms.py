@@ -11,10 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.augmentation.decisions import (
-    BRIGHTNESS,
-    CONTRAST,
-    HUE,
-    SATURATION,
     Crops,
     Decision,
     FlipsLeftRight,
@@ -123,21 +119,19 @@ def adjust_hue(X: Array, shifts: Array, conventions: Conventions = ALIGNED) -> A
     return from_hsv((hue + shift) % 1, saturation, value)
 
 
+# In the order of `common.augmentation.decisions.PROPERTIES`.
+ADJUST = adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue
+
+
 def color_jitter(
     X: Array, factors: Array, order: Array, conventions: Conventions = ALIGNED
 ) -> Array:
     """Change brightness, contrast, saturation and hue of each image by ``factors`` (n, 4) in its ``order`` (n, k)."""
-    adjustments = {
-        BRIGHTNESS: adjust_brightness,
-        CONTRAST: adjust_contrast,
-        SATURATION: adjust_saturation,
-        HUE: adjust_hue,
-    }
     images = []
     for i, kinds in enumerate(order):
         x = X[i : i + 1]
         for kind in kinds:
-            x = adjustments[kind](x, factors[i : i + 1, kind], conventions)
+            x = ADJUST[kind](x, factors[i : i + 1, kind], conventions)
         images.append(x)
     return np.concatenate(images)
 

@@ -19,7 +19,7 @@ from common.parity import training_checks as training
 from common.parity.adapter import Adapter
 from common.parity.case_checks import case_checks
 from common.parity.comparison import CheckResult
-from common.parity.data_checks import level_checks, loader_checks, transform_checks
+from common.parity.data_checks import level_checks, transform_checks
 from common.parity.device_checks import device_checks
 from common.parity.initial_checks import initial_checks
 from common.parity.loader_checks import batched_loader_checks
@@ -46,7 +46,6 @@ def data(backend: Backend) -> Iterator[CheckResult]:
     yield from level_checks(Adapter(backend, "uint8"))
     yield from operation_checks(adapter(backend, "float32"), Adapter(backend, "uint8"), quick=True)
     yield from batched_loader_checks(adapter(backend, "float32"), quick=True)
-    yield from loader_checks(adapter(backend, "float32"))
 
 
 def devices(backend: Backend) -> Iterator[CheckResult]:
@@ -97,8 +96,7 @@ LEVELS = {"transforms of levels, largest", "transforms of levels, mean"}
 ON_LEVELS = {"operations on levels, largest", "operations on levels, mean"}
 TRANSFORMS = {"transforms", *LEVELS, "operations", *ON_LEVELS, "batches, augmented"}
 KAGGLE_CROPS = {"transforms", "Kaggle batches, training"}
-KAGGLE_NATIVE = "native Kaggle batches, test"
-NORMALIZED = {*KAGGLE_CROPS, "Kaggle batches, test", KAGGLE_NATIVE}
+NORMALIZED = {*KAGGLE_CROPS, "Kaggle batches, test"}
 
 # Known difference: the checks that reject a backend that has it and does not say so.
 KNOWN: dict[str, tuple[Checks, set[str]]] = {
@@ -314,36 +312,6 @@ def evaluating(accuracy: Callable[[Any, Any], float]) -> Callable[[Backend], Bac
     return make
 
 
-def loading(**wrong: bool) -> Callable[[Backend], Backend]:
-    """What makes a native loader wrong: it ignores augmentations, shuffles always, or misstates its length."""
-
-    def make(backend: Backend) -> Backend:
-        right = backend.loaders.load_native
-
-        def load_native(dataset, augs, batch_size, is_train, seed=0, num_workers=0):
-            if wrong.get("plain"):
-                augs = ()
-            batches = right(dataset, augs, batch_size, is_train or "shuffles" in wrong, seed)
-            return Short(batches) if "short" in wrong else batches
-
-        return changed(backend, "loaders", load_native=load_native)
-
-    return make
-
-
-class Short:
-    """Batches that say that there is one."""
-
-    def __init__(self, batches):
-        self.batches = batches
-
-    def __len__(self):
-        return 1
-
-    def __iter__(self):
-        return iter(self.batches)
-
-
 def normalizing(wrong: str) -> Callable[[Backend], Backend]:
     """The NumPy tab that normalizes otherwise: an expression of images, means and deviations (3, 1, 1)."""
     arguments = "to_float(X), mean[:, None, None], std[:, None, None]"
@@ -387,7 +355,6 @@ def with_longer_steps(backend: Backend, factor: float = 1.01) -> Backend:
     )
 
 
-NATIVE_ORDER = {f"native order, {workers} workers" for workers in range(3)}
 # A mistake in the NumPy backend: how to make it, and the checks that reject it.
 OTHER_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]] = {
     "losses divided by 8, of 4 images too": (
@@ -411,17 +378,6 @@ OTHER_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
         evaluating(lambda y_hat, y: (y_hat[:, :2].argmax(axis=1) == y).sum()),
         model,
         {"evaluation accuracy"},
-    ),
-    "native: no augmentation": (loading(plain=True), data, {"native flips", KAGGLE_NATIVE}),
-    "native: a shuffled test set": (
-        loading(shuffles=True),
-        data,
-        {"native order, test", KAGGLE_NATIVE},
-    ),
-    "native: a wrong number of batches": (
-        loading(short=True),
-        data,
-        NATIVE_ORDER | {"native order, test", KAGGLE_NATIVE},
     ),
     "the mean is not subtracted": (normalizing("X / std"), data, NORMALIZED | {"operations"}),
     "mean and deviation swapped": (

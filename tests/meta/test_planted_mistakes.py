@@ -21,6 +21,7 @@ from mistakes import (
     steps,
     steps_in_bfloat16,
 )
+from native_mistakes import NATIVE_MISTAKES, native
 from numpy_backend import numpy_backend
 from run_mistakes import IN_RUNS, runs
 
@@ -40,6 +41,7 @@ def rejected(results: Iterator[CheckResult]) -> dict[str, CheckResult]:
         batches,
         cases,
         initial,
+        native,
         model,
         model_in_float32,
         steps,
@@ -79,6 +81,12 @@ def test_another_mistake_is_rejected(name):
 def test_a_mistake_on_some_inputs_is_rejected(name):
     make, checks, wanted = INPUT_MISTAKES[name]
     assert set(rejected(checks(make(numpy_backend())))) == wanted
+
+
+@pytest.mark.parametrize("name", NATIVE_MISTAKES)
+def test_a_mistake_in_the_native_pipeline_is_rejected(name):
+    edits, wanted = NATIVE_MISTAKES[name]
+    assert set(rejected(native(numpy_backend(ALIGNED, *edits)))) == wanted
 
 
 @pytest.mark.parametrize("name", MISTAKES)
@@ -121,6 +129,7 @@ def rows() -> list[str]:
         "a mistake on some inputs": {
             name: wanted for name, (_, _, wanted) in INPUT_MISTAKES.items()
         },
+        "a mistake in the native pipeline": {n: w for n, (_, w) in NATIVE_MISTAKES.items()},
         "a mistake, in every backend": {name: wanted for name, (_, _, wanted) in MISTAKES.items()},
         "a mistake, in a whole run": {name: wanted for name, (_, wanted) in IN_RUNS.items()},
         "a thousandth too large": {name: wanted for name, (_, _, wanted) in THOUSANDTHS.items()},

@@ -14,6 +14,7 @@ from .trainer import backpropagate, predict
 from .weights import arrays_by_name
 
 CONVENTIONS = ALIGNED  # nothing differs: it is made of the reference
+NATIVE = CONVENTIONS  # of transforms.native
 labels_first = False  # in the framework's losses, before the logits
 
 

@@ -1,0 +1,235 @@
+"""Parity of the native pipeline: `load_native` and `transforms.native`.
+
+The order of the examples is ours, and operations that draw nothing are certain: both are compared with the reference.
+The framework draws the rest. Its draws must repeat with their seed, differ where they should, and follow their
+distribution (`native_draws`, `native_crops`, `native_colours`).
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from common.augmentation.decisions import decide, epoch_batches
+from common.augmentation.operations import (
+    CIFAR10_NORMALIZE,
+    Augmentation,
+    RandomFlipLeftRight,
+    RandomFlipTopBottom,
+    Resize,
+    gallery,
+    kaggle_test_augs,
+)
+from common.datasets import Dataset
+from common.errors import UserNotice
+from common.parity import known_pictures as known
+from common.parity.adapter import Adapter
+from common.parity.comparison import Array, CheckResult, Difference
+from common.parity.native_colours import colour_draws
+from common.parity.native_crops import crop_draws
+from common.parity.native_draws import flip_draws
+from common.parity.tolerances import tolerance
+from common.parity.visits import Amount, Plan, dataset_of, visit
+from common.reference import transforms
+
+# Four epochs show draws that are stale from the third on; the last batches of 32 images are enough to be judged.
+QUICK_AMOUNT = Amount(230, 230, 100, (Plan(4, 33), Plan(4, 16, workers=2)), in_turns=True)
+FULL_AMOUNT = Amount(428, 1715, 300, (Plan(5, 33), Plan(4, 16, workers=3)))
+# Number of images, and how they are visited: every number of workers, batches of one image and of all of them.
+QUICK_ORDERS = ((603, Plan(4, 33)), (603, Plan(4, 16, workers=2)), (5, Plan(4, 8, workers=1)))
+FULL_ORDERS = (
+    *QUICK_ORDERS,
+    (37, Plan(4, 1)),
+    (605, Plan(5, 64, workers=1)),
+    (602, Plan(5, 7, workers=3)),
+    (601, Plan(5, 100, workers=4)),
+    (1, Plan(4, 2)),
+)
+# Even and odd; wide and high.
+QUICK_SIZES = (6, 8), (7, 5)
+FULL_SIZES = (*QUICK_SIZES, (3, 16), (17, 2))
+RECIPE = gallery((12, 10))["flip, jitter and crop"]
+
+
+def native_checks(adapter: Adapter, quick: bool = False, seed: int = 0) -> Iterator[CheckResult]:
+    """Check the native pipeline's order, certain operations, repetition and draws, less of each if ``quick``."""
+    amount = QUICK_AMOUNT if quick else FULL_AMOUNT
+    yield order_check(adapter, QUICK_ORDERS if quick else FULL_ORDERS, seed)
+    yield from certain_checks(adapter, QUICK_SIZES if quick else FULL_SIZES, seed)
+    yield repeats_check(adapter, amount, seed)
+    yield flip_draws(adapter, amount, seed)
+    yield crop_draws(adapter, amount, seed)
+    yield colour_draws(adapter, amount, seed)
+
+
+# --- Order ---------------------------------------------------------------------------------------------------------
+
+
+def order_check(adapter: Adapter, orders: Sequence[tuple[int, Plan]], seed: int = 0) -> CheckResult:
+    """Check which images and labels each batch of each epoch has, and their types; test sets are not shuffled.
+
+    The third epoch is left after its first batch.
+    """
+    found = []
+    for count, plan in orders:
+        images = known.noise(count, (4, 6), seed)
+        for is_train in (True, False):
+            kind = "training" if is_train else "test"
+            batches = _load(adapter, dataset_of(images), (), plan, is_train, seed)
+            place = f"{count} images, {kind}, batches of {plan.batch_size}, {plan}"
+            number = -(-count // plan.batch_size)
+            found.append(Difference(f"{place}: number of batches", abs(len(batches) - number)))
+            for epoch in range(plan.epochs):
+                order = list(epoch_batches(count, plan.batch_size, seed, epoch, is_train))
+                stop = 1 if epoch == 2 else None
+                value = _epoch_apart(adapter, batches, images, order, stop)
+                found.append(Difference(f"{place}, epoch {epoch}", value))
+    return CheckResult(
+        "native order", "float32", tuple(found), tolerance("native order", "float32")
+    )
+
+
+def _epoch_apart(
+    adapter: Adapter, batches: Any, images: Array, order: list[Array], stop: int | None
+) -> float:
+    """Return the largest difference of an epoch's batches from these images; inf if a label or a shape is wrong."""
+    largest = 0.0
+    number = 0
+    for number, (X, y) in enumerate(batches, start=1):
+        if number > len(order):
+            return np.inf
+        indices = order[number - 1]
+        x, labels = adapter.array(X), adapter.array(y)
+        wanted = known.as_batch(images[indices])
+        if x.shape != wanted.shape or x.dtype != np.float32 or labels.dtype != np.int64:
+            return np.inf
+        if not np.array_equal(labels, indices):
+            return np.inf
+        largest = max(largest, float(np.abs(x - wanted).max()))
+        if number == stop:
+            return largest
+    return largest if number == len(order) else np.inf
+
+
+def _load(
+    adapter: Adapter,
+    dataset: Dataset,
+    augs: Sequence[Augmentation],
+    plan: Plan,
+    is_train: bool,
+    seed: int,
+) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserNotice)
+        return adapter.backend.loaders.load_native(
+            dataset, augs, plan.batch_size, is_train, seed, plan.workers
+        )
+
+
+# --- Operations that draw nothing --------------------------------------------------------------------------------
+
+
+def certain_checks(
+    adapter: Adapter, sizes: Sequence[tuple[int, int]], seed: int = 0
+) -> Iterator[CheckResult]:
+    """Check native operations that draw nothing, pixel by pixel, on images of several sizes (height, width)."""
+    exact: Mapping[str, Sequence[Augmentation]] = {
+        "nothing": (),
+        "left-right flip of all": [RandomFlipLeftRight(1.0)],
+        "top-bottom flip of all": [RandomFlipTopBottom(1.0)],
+        "both flips of all": [RandomFlipTopBottom(1.0), RandomFlipLeftRight(1.0)],
+        "flip of none": [RandomFlipLeftRight(0.0), RandomFlipTopBottom(0.0)],
+        "normalize": [CIFAR10_NORMALIZE],
+        "flip and normalize": [RandomFlipLeftRight(1.0), CIFAR10_NORMALIZE],
+        "Kaggle test recipe": kaggle_test_augs(),
+    }
+    yield _certain(adapter, "native operations", exact, sizes, 1.0, seed)
+    resizes = {f"resize to {size}": [Resize(size)] for size in ((12, 17), (3, 4), (5, 19), (11, 2))}
+    yield _certain(adapter, "native resizes", resizes, sizes, 255.0, seed)
+
+
+def _certain(
+    adapter: Adapter,
+    check: str,
+    recipes: Mapping[str, Sequence[Augmentation]],
+    sizes: Sequence[tuple[int, int]],
+    unit: float,
+    seed: int,
+) -> CheckResult:
+    """Compare recipes with the reference; ``unit`` is what a difference of 1 counts."""
+    found = []
+    for size in sizes:
+        images = known.noise(5, size, seed)
+        for name, augs in recipes.items():
+            batches = _load(adapter, dataset_of(images), augs, Plan(1, 3), False, seed)
+            got = np.concatenate([adapter.array(X) for X, _ in batches])
+            decisions = decide(augs, np.arange(len(images)), seed, 0, size)
+            wanted = transforms.augment(
+                known.as_batch(images), decisions, adapter.backend.probes.NATIVE
+            )
+            value = np.abs(got - wanted).max() if got.shape == wanted.shape else np.inf
+            found.append(Difference(f"{name}, {size[0]} × {size[1]}", float(unit * value)))
+    return CheckResult(check, "float32", tuple(found), tolerance(check, "float32"))
+
+
+# --- Repetition ----------------------------------------------------------------------------------------------------
+
+
+def repeats_check(adapter: Adapter, amount: Amount, seed: int = 0) -> CheckResult:
+    """Check that draws repeat with their seed, with any number of workers, and else differ.
+
+    All images are the same picture, so what is drawn is all that differs. The framework's own generators are seeded
+    differently each time, and must not matter. Images that are to differ may agree one time in a hundred: by chance
+    less than one in a million does.
+    """
+    picture = known.noise(1, (16, 16), seed)
+    images = np.repeat(picture, amount.count // 2, axis=0)
+    slow = max(amount.plans, key=lambda plan: plan.workers)
+    plans = [Plan(slow.epochs, slow.batch_size, workers) for workers in (0, 0, slow.workers)]
+    first, *others = (
+        _by_example(adapter, images, plan, seed, number) for number, plan in enumerate(plans)
+    )
+    found = [
+        Difference(
+            f"same seed, {plan}, epoch {epoch}: differ", 1 - _same(first, other, epoch, epoch)
+        )
+        for plan, other in zip(plans[1:], others, strict=True)
+        for epoch in range(plan.epochs)
+    ]
+    reseeded = _by_example(adapter, images, plans[0], seed + 1, 0)
+    shared = {
+        f"another seed, epoch {epoch}": _same(first, reseeded, epoch, epoch)
+        for epoch in range(slow.epochs)
+    }
+    for plan, X in zip((plans[0], plans[2]), (first, others[1]), strict=True):
+        for one, two in combinations(range(plan.epochs), 2):
+            shared[f"epochs {one} and {two}, {plan}"] = _same(X, X, one, two)
+        for epoch in range(plan.epochs):
+            different = len({x.tobytes() for x in X[epoch]})
+            shared[f"images of epoch {epoch}, {plan}"] = 1 - different / len(X[epoch])
+    found += [
+        Difference(f"{place}: agree", value if value > 0.01 else 0.0)
+        for place, value in shared.items()
+    ]
+    return CheckResult(
+        "native repeats", "float32", tuple(found), tolerance("native repeats", "float32")
+    )
+
+
+def _by_example(adapter: Adapter, images: Array, plan: Plan, seed: int, own: int) -> Array:
+    """Return each epoch's version of each image, (epochs, n, ...).
+
+    ``own`` is the seed of the framework's own generators.
+    """
+    adapter.backend.devices.set_seed(own)
+    visits = visit(adapter, images, RECIPE, plan, seed)
+    found = np.zeros((plan.epochs, len(images), *visits.X.shape[1:]), np.float32)
+    found[visits.epoch, visits.index] = visits.X
+    return found
+
+
+def _same(first: Array, second: Array, epoch: int, other: int) -> float:
+    """Return the share of images that are equal in an epoch of the first and another of the second."""
+    return float((first[epoch] == second[other]).all(axis=(1, 2, 3)).mean())

@@ -1,0 +1,231 @@
+"""Deliberate mistakes in the native pipeline of the NumPy tab, and the checks that must reject each of them."""
+
+from collections.abc import Iterator
+
+from numpy_backend import Edit, by
+
+from common.interface import Backend
+from common.parity.adapter import Adapter
+from common.parity.comparison import CheckResult
+from common.parity.native_checks import native_checks
+from common.reference import Conventions
+
+
+def native(backend: Backend) -> Iterator[CheckResult]:
+    yield from native_checks(Adapter(backend, "float32"), quick=True)
+
+
+def drawing_by(counters: str) -> Edit:
+    """The tab's native loader with other counters for what it draws for each example."""
+    return (
+        "loaders",
+        "bits = random_bits(seed, NATIVE, epoch, indices)",
+        f"bits = random_bits({counters}) + 0 * indices.astype(np.uint64)",
+    )
+
+
+def changing(kind: str, wrong: str) -> Edit:
+    """The tab's native transforms with augmentations ``aug`` of a kind replaced by an expression."""
+    return (
+        "transforms",
+        "decisions = decide(augs, ",
+        f"decisions = decide([{wrong} if type(aug).__name__ == '{kind}' else aug for aug in augs], ",
+    )
+
+
+def deciding(wrong: str) -> Edit:
+    """The tab's native transforms with each decision ``d`` of its ``decisions`` replaced by an expression."""
+    return (
+        "transforms",
+        "X = augment(from_images(image[None], cpu()), decisions)",
+        f"X = augment(from_images(image[None], cpu()), [{wrong} for d in decisions])",
+    )
+
+
+def still_where(condition: str) -> Edit:
+    """The tab's native loader without flips and colour changes where this holds, of ``place`` in the batch for one."""
+    still = (
+        "type(aug)(**dict.fromkeys(vars(aug), 0.0)) "
+        "if hasattr(aug, 'p') or hasattr(aug, 'hue') else aug"
+    )
+    return (
+        "loaders",
+        "[transform(*pair) for pair in zip(images, bits, strict=True)]",
+        f"[(transforms.native([{still} for aug in augs]) if {condition} else transform)(*pair)\n"
+        "             for place, pair in enumerate(zip(images, bits, strict=True))]",
+    )
+
+
+LEFT_RIGHT = (
+    "__import__('common.augmentation.operations', fromlist=['_']).RandomFlipLeftRight(aug.p)"
+)
+FLIPS, CROPS, COLOURS = (f"native draws: {draws}" for draws in ("flips", "crops", "colours"))
+ORDER, OPERATIONS, RESIZES, REPEATS = (
+    f"native {what}" for what in ("order", "operations", "resizes", "repeats")
+)
+ALL = {FLIPS, CROPS, COLOURS}
+# A mistake in the native pipeline: the edits that make it, and the checks that reject it.
+NATIVE_MISTAKES: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
+    "native: stale from the third epoch on": (
+        (drawing_by("seed, NATIVE, min(epoch, 2), indices"),),
+        ALL | {REPEATS},
+    ),
+    "native: every second epoch repeats": (
+        (drawing_by("seed, NATIVE, epoch % 2, indices"),),
+        ALL | {REPEATS},
+    ),
+    "native: one draw for all images": ((drawing_by("seed, NATIVE, epoch, 0"),), ALL | {REPEATS}),
+    "native: one draw for each place in a batch": (
+        (drawing_by("seed, NATIVE, epoch, np.arange(len(indices))"),),
+        ALL | {REPEATS},
+    ),
+    "native: the seed is ignored": ((drawing_by("0, NATIVE, epoch, indices"),), {REPEATS}),
+    "native: draws of the framework's own seed": (
+        (drawing_by("np.random.randint(2**31), NATIVE, epoch, indices"),),
+        {REPEATS},
+    ),
+    "native: draws depend on the workers": (
+        (drawing_by("seed + num_workers, NATIVE, epoch, indices"),),
+        {REPEATS},
+    ),
+    "native: only the first 8 of a batch change": (
+        (still_where("place >= 8"),),
+        ALL,
+    ),
+    "native: the last batch does not change": (
+        (still_where("len(indices) < batch_size"),),
+        ALL | {OPERATIONS},
+    ),
+    "native: the first epoch does not change": (
+        (still_where("epoch == 0"),),
+        ALL | {OPERATIONS, REPEATS},
+    ),
+    "native: every second image does not change": (
+        (still_where("indices[place] % 2"),),
+        ALL | {OPERATIONS},
+    ),
+    "native: the order of the first epoch always": (
+        (
+            (
+                "loaders",
+                "self.batch_size, self.seed, epoch, self.is_train",
+                "self.batch_size, self.seed, 0, self.is_train",
+            ),
+        ),
+        {ORDER},
+    ),
+    "native: no last batch": (
+        (
+            (
+                "loaders",
+                "            yield self.load",
+                "            if len(indices) < min(self.batch_size, len(self.labels)):\n"
+                "                continue\n"
+                "            yield self.load",
+            ),
+        ),
+        {ORDER, OPERATIONS, RESIZES, REPEATS},
+    ),
+    "native: no augmentation": (
+        (("loaders", "transforms.native(augs)", "transforms.native(())"),),
+        ALL | {OPERATIONS, RESIZES, REPEATS},
+    ),
+    "native: a shuffled test set": (
+        (
+            (
+                "loaders",
+                "self.batch_size, self.seed, epoch, self.is_train",
+                "self.batch_size, self.seed, epoch, True",
+            ),
+        ),
+        {ORDER, OPERATIONS, RESIZES},
+    ),
+    "native: a wrong number of batches": (
+        (("loaders", "return -(-len(self.labels) // self.batch_size)", "return 1"),),
+        {ORDER},
+    ),
+    "native: labels of the neighbour": (
+        (("loaders", "self.labels[indices]\n", "np.roll(self.labels[indices], 1)\n"),),
+        {ORDER, FLIPS},
+    ),
+    "native: flips of p = 0.35": (
+        (changing("RandomFlipLeftRight", "type(aug)(0.35 if aug.p == 0.5 else aug.p)"),),
+        {FLIPS, CROPS},
+    ),
+    "native: flips one time in two, whatever p is": (
+        (changing("RandomFlipTopBottom", "type(aug)(0.5)"),),
+        {FLIPS, OPERATIONS},
+    ),
+    "native: left-right for top-bottom": (
+        (changing("RandomFlipTopBottom", LEFT_RIGHT),),
+        {FLIPS, OPERATIONS},
+    ),
+    "native: both flips or none": (
+        (
+            deciding(
+                "type(d)(decisions[0].flips) if hasattr(d, 'flips') "
+                "and hasattr(decisions[0], 'flips') else d"
+            ),
+        ),
+        {FLIPS},
+    ),
+    "native: square crops": (
+        (changing("RandomResizedCrop", "type(aug)(aug.size, aug.scale, (1.0, 1.0))"),),
+        {CROPS},
+    ),
+    "native: crops of the default areas": (
+        (changing("RandomResizedCrop", "type(aug)(aug.size, ratio=aug.ratio)"),),
+        {CROPS},
+    ),
+    "native: crops a tenth too large at least": (
+        (
+            changing(
+                "RandomResizedCrop", "type(aug)(aug.size, (aug.scale[0] + 0.1, 1.0), aug.ratio)"
+            ),
+        ),
+        {CROPS},
+    ),
+    "native: crops never reach the right edge": (
+        (
+            (
+                "transforms",
+                "image = as_rgb(image)",
+                "image = as_rgb(image)[:, : -1 if any(hasattr(a, 'scale') for a in augs) else None]",
+            ),
+        ),
+        {CROPS},
+    ),
+    "native: no antialiasing": (tuple(by(Conventions(antialias=False))), {CROPS, RESIZES}),
+    "native: jitter without hue": (
+        (changing("ColorJitter", "type(aug)(aug.brightness, aug.contrast, aug.saturation)"),),
+        {COLOURS},
+    ),
+    "native: factors of 0.4 for 0.5": (
+        (changing("ColorJitter", "type(aug)(*(0.8 * x for x in vars(aug).values()))"),),
+        {COLOURS},
+    ),
+    "native: brightness and contrast swapped": (
+        (
+            changing(
+                "ColorJitter",
+                "type(aug)(aug.contrast, aug.brightness, aug.saturation, aug.hue)",
+            ),
+        ),
+        {COLOURS},
+    ),
+    "native: one factor for brightness and contrast": (
+        (
+            deciding(
+                "type(d)(d.factors[:, [0, 0, 2, 3]], d.order) "
+                "if hasattr(d, 'order') and d.order.shape[1] == 4 else d"
+            ),
+        ),
+        {COLOURS},
+    ),
+    "native: hue turns one way": (
+        (deciding("type(d)(abs(d.factors), d.order) if hasattr(d, 'factors') else d"),),
+        {COLOURS},
+    ),
+    "native: contrast by channel": (tuple(by(Conventions(contrast="channel"))), {COLOURS}),
+    "native: saturation of HSV": (tuple(by(Conventions(saturation="hsv"))), {COLOURS}),
+}

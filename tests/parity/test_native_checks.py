@@ -1,0 +1,170 @@
+"""The native pipeline's draws are found again in known pictures, and compared by bounds that chance does not exceed."""
+
+import numpy as np
+import pytest
+from numpy_backend import changed, numpy_backend
+
+from common.augmentation.decisions import HUE, decide
+from common.augmentation.operations import RandomResizedCrop
+from common.parity import chance
+from common.parity import known_pictures as known
+from common.parity.adapter import Adapter
+from common.parity.native_checks import FULL_AMOUNT, QUICK_AMOUNT, native_checks
+from common.parity.native_colours import FACTOR_ERROR, colour_draws, factors_of
+from common.parity.native_crops import CROPS
+from common.parity.visits import Plan, visit
+from common.reference import ALIGNED, Conventions, transforms
+from common.reference.boxes import draw_boxes
+
+
+@pytest.mark.parametrize("size", [(6, 8), (7, 5)])
+def test_flips_are_found_again(size, rng):
+    images = known.noise(40, size, 0)
+    plain = known.as_batch(images)
+    left_right, top_bottom = rng.random((2, 40)) < 0.5
+    X = transforms.flip_top_bottom(transforms.flip_left_right(plain, left_right), top_bottom)
+    found = known.flips_of(X, plain)
+    np.testing.assert_array_equal(found[0], left_right)
+    np.testing.assert_array_equal(found[1], top_bottom)
+    assert found[2].max() == 0
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("name", CROPS)
+def test_boxes_are_found_again_from_rounded_pixels(name, mirrored, rng):
+    recipe = CROPS[name]
+    boxes = draw_boxes(recipe.crop, 300, recipe.cut_from, rng)
+    image = known.as_batch(known.ramps(recipe.size, 0)[None])
+    image = transforms.crop_resize(image, np.array([[0, 0, *recipe.size]]), recipe.cut_from)
+    X = transforms.crop_resize(np.repeat(image, 300, axis=0), boxes, recipe.crop.size)
+    X = transforms.to_levels(X[..., ::-1] if mirrored else X) / 255
+    found, flipped = known.boxes_of(X, recipe.size, recipe.cut_from)
+    np.testing.assert_array_equal(found, boxes)
+    assert (flipped == mirrored).all()
+
+
+@pytest.mark.parametrize("conventions", [ALIGNED, Conventions(brightness="add")])
+@pytest.mark.parametrize("kind", range(4))
+@pytest.mark.parametrize("rounding", ["nearest", "down"])
+def test_factors_are_found_again_from_rounded_pixels(kind, conventions, rounding, rng):
+    factors = rng.uniform(-0.5, 0.5, 300) + (kind != HUE)
+    plain = np.repeat(known.as_batch(known.PALETTE[None]), 300, axis=0)
+    X = transforms.ADJUST[kind](plain, factors, conventions)
+    X = transforms.to_levels(X, Conventions(rounding=rounding)) / 255
+    assert np.abs(factors_of(X, kind, conventions) - factors).max() < FACTOR_ERROR
+
+
+def test_the_wheel_s_measures_do_not_depend_on_the_order_of_the_changes(rng):
+    factors = rng.uniform([0.7, 0.7, 0.7, -0.5], [1.3, 1.3, 1.3, 0.5], (60, 4))
+    plain = np.repeat(known.as_batch(known.WHEEL[None]), 60, axis=0)
+    orders = np.tile(np.arange(4), (60, 1))
+    X = transforms.color_jitter(plain, factors, orders)
+    Y = transforms.color_jitter(plain, factors, rng.permuted(orders, axis=1))
+    for measure in (known.level, known.spread, known.chroma):
+        np.testing.assert_allclose(measure(X), measure(Y), rtol=1e-2)
+    np.testing.assert_allclose(known.turn(X, known.WHEEL), known.turn(Y, known.WHEEL), atol=1e-9)
+    np.testing.assert_allclose(known.turn(X, known.WHEEL), factors[:, HUE], atol=1e-9)
+
+
+@pytest.mark.parametrize("name", CROPS)
+def test_the_reference_s_boxes_are_those_of_the_batched_pipeline(name, rng):
+    recipe = CROPS[name]
+    boxes = draw_boxes(recipe.crop, 20_000, recipe.cut_from, rng)
+    (found,) = decide([recipe.crop], np.arange(20_000), 0, 0, recipe.cut_from)
+    for column in range(4):
+        assert chance.same_distribution(found.boxes[:, column], np.sort(boxes[:, column])) < 1
+
+
+def test_boxes_that_fit_in_no_attempt_are_the_central_ones_of_the_batched_pipeline(rng):
+    crop = RandomResizedCrop((4, 4), (1.0, 1.0), (0.5, 0.6))
+    boxes = draw_boxes(crop, 5, (30, 30), rng)
+    (found,) = decide([crop], np.arange(5), 0, 0, (30, 30))
+    np.testing.assert_array_equal(found.boxes, boxes)
+
+
+def test_bounds_hold_for_draws_that_are_right(rng):
+    for n in (80, 500, 3000):
+        for _ in range(20):
+            values = rng.random(n)
+            assert chance.uniform(values) < 1
+            assert chance.ends(values) < 1
+            assert chance.share(values < 0.3, 0.3) < 1
+            assert chance.same_share(values < 0.3, rng.random(9000) < 0.3) < 1
+            assert chance.same_distribution(values, np.sort(rng.random(9000))) < 1
+            assert chance.never(values < 0.01, np.full(n, 0.01)) < 1
+
+
+def test_bounds_reject_draws_that_are_wrong(rng):
+    values = rng.random(3000)
+    assert chance.uniform(values**1.5) > 1
+    assert chance.ends(0.98 * values) > 1
+    assert chance.ends(1.01 * values) > 1
+    assert chance.share(values < 0.35, 0.5) > 1
+    assert chance.same_share(values < 0.35, rng.random(50_000) < 0.5) > 1
+    assert chance.same_distribution(values**1.5, np.sort(rng.random(50_000))) > 1
+    assert chance.never(values < 0, np.full(3000, 0.02)) > 1
+
+
+def test_a_distance_of_one_is_the_probability_of_a_false_alarm():
+    n = 1000
+    assert 2 * np.exp(-2 * n * chance.bound(n) ** 2) == pytest.approx(chance.FALSE_ALARM)
+    reach = 1 - np.linspace(0, 1, n).max() + chance.FALSE_ALARM ** (1 / n)
+    assert chance.ends(np.array([1 - reach] * n), 0.0) > 0.9
+
+
+def test_distances_of_samples_are_those_of_their_cumulative_distributions(rng):
+    values, wanted = rng.integers(0, 9, 50), np.sort(rng.integers(0, 12, 70))
+    apart = max(abs((values <= x).mean() - (wanted <= x).mean()) for x in range(12))
+    bounds = chance.bound(50) + chance.bound(70)
+    assert chance.same_distribution(values, wanted) * bounds == pytest.approx(apart)
+
+
+@pytest.mark.parametrize("amount", [QUICK_AMOUNT, FULL_AMOUNT])
+def test_last_batches_have_enough_images_to_be_judged(amount):
+    for plan in amount.plans[:1]:
+        assert plan.epochs >= 4
+        for count in (amount.count, amount.flips):
+            assert plan.epochs * (count % plan.batch_size) >= 80
+
+
+@pytest.mark.slow
+def test_a_run_makes_fewer_comparisons_than_its_false_alarms_allow():
+    results = list(native_checks(Adapter(numpy_backend(), "float32")))
+    assert [result.sentence() for result in results if not result.passed] == []
+    assert sum(len(result.differences) for result in results) * chance.FALSE_ALARM < 1e-9
+
+
+@pytest.mark.parametrize(
+    "conventions",
+    [
+        Conventions(brightness="add"),
+        Conventions(contrast="channel"),
+        Conventions(saturation="hsv"),
+        Conventions(saturation="blue"),
+    ],
+)
+def test_a_native_difference_that_is_declared_is_no_false_alarm(conventions):
+    wrong = numpy_backend(conventions)
+    declared = changed(wrong, "probes", NATIVE=conventions)
+    assert colour_draws(Adapter(declared, "float32"), QUICK_AMOUNT, 0).passed
+    assert not colour_draws(Adapter(wrong, "float32"), QUICK_AMOUNT, 0).passed
+
+
+def test_a_box_drawn_by_its_height_is_rejected_where_it_is_not_declared(rng):
+    recipe = CROPS["crop"]
+    by_area, by_height = (
+        draw_boxes(recipe.crop, 3000, recipe.cut_from, rng, Conventions(crop_box=box))
+        for box in ("area", "height")
+    )
+    areas = [boxes[:, 2] * boxes[:, 3] for boxes in (by_height, by_area)]
+    assert chance.same_distribution(areas[0], np.sort(areas[1])) > 1
+
+
+def test_visits_know_their_epoch_batch_and_place():
+    images = known.noise(7, (2, 2), 0)
+    visits = visit(Adapter(numpy_backend(), "float32"), images, [], Plan(2, 3), 0)
+    assert visits.epoch.tolist() == [0] * 7 + [1] * 7
+    assert visits.batch.tolist() == [0, 0, 0, 1, 1, 1, 2] * 2
+    assert visits.place.tolist() == [0, 1, 2, 0, 1, 2, 0] * 2
+    np.testing.assert_allclose(visits.X, known.as_batch(images)[visits.index], atol=1e-6)
+    assert visits.groups(1)["last batches"].sum() == 2
