@@ -13,7 +13,15 @@ from common.interface import Backend
 from common.parity.adapter import Adapter, Batch
 from common.parity.case_training import training_checks
 from common.parity.cases import NUM_CHANNELS, NetworkCase, network_cases
-from common.parity.comparison import Array, Arrays, CheckResult, at, difference, together
+from common.parity.comparison import (
+    Array,
+    Arrays,
+    CheckResult,
+    at,
+    difference,
+    logits_difference,
+    together,
+)
 from common.parity.file_checks import file_checks
 from common.parity.model_checks import gradient_distance
 from common.reference import Conventions, forward, gradients, layers
@@ -85,7 +93,9 @@ def single_image(
     def wanted(conventions: Conventions) -> Arrays:
         return {place: forward(weights, batch.X, False, conventions).logits}
 
-    return adapter.compare("cases: logits", {place: adapter.array(y_hat)}, wanted)
+    return adapter.compare(
+        "cases: logits", {place: adapter.array(y_hat)}, wanted, logits_difference
+    )
 
 
 def batch_checks(adapter: Adapter, batch: Batch, seed: int) -> Iterator[CheckResult]:
@@ -119,7 +129,7 @@ def batch_checks(adapter: Adapter, batch: Batch, seed: int) -> Iterator[CheckRes
         return {mode: forward.logits for mode, forward in passed(conventions)[1].items()}
 
     yield adapter.compare("cases: activations", found, activations)
-    yield adapter.compare("cases: logits", y_hat, logits)
+    yield adapter.compare("cases: logits", y_hat, logits, logits_difference)
     got = backend.probes.gradients(net, X, adapter.labels(batch.y), adapter.loss)
     distance = gradient_distance(adapter.kind)
     yield adapter.compare("cases: gradients", got, lambda c: passed(c)[0], distance)

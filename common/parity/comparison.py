@@ -167,6 +167,12 @@ difference = exactly_these(absolute(largest))
 relative_difference = exactly_these(largest_relative)
 
 
+def logits_difference(got: Arrays, wanted: Arrays) -> list[Difference]:
+    """Return the largest difference as a share of the largest logit, or of 1: one logit may be near 0 by chance."""
+    scales = {place: max(largest(array), 1.0) for place, array in wanted.items()}
+    return by_place(largest, got, wanted, scales)
+
+
 def norm_together(got: Arrays, wanted: Arrays) -> list[Difference]:
     """Return the Euclidean norm of all differences, divided by the norm of all that is wanted."""
     size = norm(np.array([norm(array) for array in wanted.values()]))

@@ -8,7 +8,7 @@ import numpy as np
 
 from common.parity.adapter import Adapter
 from common.parity.cases import NetworkCase
-from common.parity.comparison import Arrays, CheckResult, difference
+from common.parity.comparison import Arrays, CheckResult, difference, logits_difference
 from common.reference import Conventions, forward
 from common.weights.canonical import Weights
 from common.weights.files import READERS
@@ -43,7 +43,7 @@ def file_checks(adapter: Adapter, case: NetworkCase, seed: int) -> Iterator[Chec
     def logits(conventions: Conventions) -> Arrays:
         return {"logits": forward(drawn, batch.X, False, conventions).logits}
 
-    yield adapter.compare("cases: logits of a file", {"logits": y_hat}, logits)
+    yield adapter.compare("cases: logits of a file", {"logits": y_hat}, logits, logits_difference)
 
 
 def _placed(reader: str, weights: Weights) -> Arrays:
