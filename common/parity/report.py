@@ -180,7 +180,7 @@ def _by_layer(results: Sequence[BackendResults], styles: Styles) -> list[str]:
 def _by_step(
     results: Sequence[BackendResults], styles: Styles, around: Envelope | None
 ) -> list[str]:
-    """Draw the losses, and the error by step: it grows in free steps and does not in locked ones."""
+    """Draw the losses, and the error by step: it grows in whole runs and does not in locked steps."""
     parts = []
     if around is not None:
         parts += [
@@ -189,7 +189,7 @@ def _by_step(
             _picture(figures.losses(around, results, styles), "losses of free-running training"),
         ]
     names = [recipe.name for recipe in recipes(2)]
-    checks = [f"free {name}: loss" for name in names] + [
+    checks = [f"train_ch13, {name}: losses" for name in names] + [
         f"locked {name}: weights" for name in names
     ]
     for check in checks:
