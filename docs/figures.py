@@ -68,14 +68,28 @@ def _by_augmentation(run: Path) -> Rows:
 
 def _checks(run: Path) -> Rows:
     """Return the table of the parity checks: a row for each, with each backend's largest difference."""
-    from common.parity.results import by_check, load_results, number
+    from common.parity.results import by_check, number
 
-    results = [load_results(run / name) for name in _read(run / "config.json")["backends"]]
+    results = _results(run)
     rows = [["check", "tolerance", *(FRAMEWORKS[result.backend].title for result in results)]]
     for first, checks in by_check(results):
         differences = ["-" if c is None else number(c.largest.value) for c in checks]
         rows.append([f"{first.check}, {first.kind}", number(first.tolerance.limit), *differences])
     return rows
+
+
+def _coverage(run: Path) -> Rows:
+    """Return the table of what the parity checks covered: a row for each dimension."""
+    from common.parity.results import by_dimension
+
+    return [["dimension", "values"], *map(list, by_dimension(_results(run)))]
+
+
+def _results(run: Path) -> list[Any]:
+    """Return the `BackendResults` of a parity run."""
+    from common.parity.results import load_results
+
+    return [load_results(run / name) for name in _read(run / "config.json")["backends"]]
 
 
 @dataclass(frozen=True)
@@ -118,7 +132,13 @@ CHAPTERS: dict[str, dict[str, Run]] = {
     },
 }
 # The runs of each page.
-RUNS = {**CHAPTERS, "parity": {"checks": Run(("run.py", "parity"), _checks, {})}}
+RUNS = {
+    **CHAPTERS,
+    "parity": {
+        "checks": Run(("run.py", "parity"), _checks, {}),
+        "coverage": Run(("run.py", "parity"), _coverage, {}),
+    },
+}
 # The commands that measure what a whole page shows.
 MEASURED_BY: dict[str, tuple[str, ...]] = {
     "differences": ("-m", "docs", "differences"),
@@ -138,11 +158,13 @@ def make(page: str) -> None:
     """Run the commands and the cells that a page's pictures and numbers come from, and keep the results."""
     if page in CHAPTERS:
         make_cells(page, FRAMEWORKS)
-    for name, run in RUNS.get(page, {}).items():
+    runs = RUNS.get(page, {})
+    for command in dict.fromkeys(run.command for run in runs.values()):
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "run"
-            _run((*run.command, "--output", str(output)))
-            keep(page, name, output)
+            _run((*command, "--output", str(output)))
+            for name in (name for name, run in runs.items() if run.command == command):
+                keep(page, name, output)
     if page in MEASURED_BY:
         _run(MEASURED_BY[page])
     if page in PRINTED:
@@ -228,7 +250,8 @@ def shown(page: str, name: str) -> str:
         return report.figures(name)
     kept = _read(RESULTS / f"{page}-{name}.json")
     head, *rows = (f"| {' | '.join(row)} |" for row in kept["rows"])
-    line = "|---|" + "---:|" * (len(kept["rows"][0]) - 1)
+    column = "---|" if name == "coverage" else "---:|"  # words, or numbers
+    line = "|---|" + column * (len(kept["rows"][0]) - 1)
     return "\n".join([head, line, *rows, "", f"`{kept['command']}`. {kept['measured']}"])
 
 

@@ -99,6 +99,24 @@ def test_the_parity_checks_are_shown_with_the_difference_of_each_backend(tmp_pat
     ]
 
 
+def test_what_the_parity_checks_covered_is_shown_by_dimension(tmp_path, kept):
+    run = tmp_path / "run"
+    for name, workers in {"pytorch": ["0", "4"], "mxnet": ["0"]}.items():
+        (run / name).mkdir(parents=True)
+        covered = {"classes": ["1", "10"], "workers": workers}
+        save_results(run / name, BackendResults(name, {}, {}, (), (), covered=covered))
+    record = CONFIG | {"backends": ["pytorch", "mxnet"]}
+    (run / "config.json").write_text(json.dumps(record), encoding="utf-8")
+    figures.keep("parity", "coverage", run)
+    assert figures.shown("parity", "coverage").splitlines()[:5] == [
+        "| dimension | values |",
+        "|---|---|",
+        "| classes | 1, 10 |",
+        "| workers (pytorch) | 0, 4 |",
+        "| workers (mxnet) | 0 |",
+    ]
+
+
 def test_pictures_are_kept_as_they_are_or_as_webp(tmp_path, kept):
     comparison = {"backends": {"pytorch": TRAINED}}
     run = write_run(tmp_path, "image-augmentation", "training", comparison)
