@@ -123,7 +123,10 @@ QUICK_NETWORKS: list[Row] = [
 
 @dataclass(frozen=True)
 class LoaderCase:
-    """A data set and how it is read: ``whole`` full batches and then a last one, which may be full too."""
+    """A data set and how it is read: ``epochs`` times, in ``whole`` full batches and a last one, which may be full too.
+
+    The first three epochs are read one after another, and the others side by side.
+    """
 
     recipe: str
     split: str
@@ -132,12 +135,13 @@ class LoaderCase:
     last_size: int
     whole: int
     num_classes: int
+    epochs: int = 5
 
     def __str__(self) -> str:
         height, width = self.size
         return (
             f"{_number(self.num_examples, 'image', 'images')} of {height} x {width} in batches of {self.batch_size}, "
-            f"{self.split}, {self.recipe}"
+            f"{self.epochs} epochs, {self.split}, {self.recipe}"
         )
 
     @property
@@ -189,7 +193,7 @@ def loader_cases(seed: int, quick: bool = False) -> list[LoaderCase]:
         (most, last, *_), (recipe,), (split,), (shape,), (whole,) = row.values()
         size, classes = draw_size(shape, 2, rng), CLASSES[i % len(CLASSES)]
         found.append(LoaderCase(recipe, split, size, most, last, whole, classes))
-    return found if quick else [*found, MANY_IMAGES]
+    return [*found, MANY_EPOCHS] if quick else [*found, MANY_EPOCHS, MANY_IMAGES]
 
 
 def _loader(batches: Option, recipe: str, split: str, shape: str, whole: int) -> Row:
@@ -210,8 +214,11 @@ QUICK_LOADERS = [
     _loader((2, 2, FULL), "every operation", "test", "wide", 0),
     _loader((5, 3), "Kaggle", "test", "odd", 0),
 ]
+MANY_EPOCHS = LoaderCase(
+    "flip, jitter and crop", "training", (3, 4), 4, 3, whole=1, num_classes=10, epochs=12
+)
 MANY_IMAGES = LoaderCase(
-    "flip, jitter and crop", "training", (3, 4), 33, 16, whole=9, num_classes=37
+    "flip, jitter and crop", "training", (3, 4), 33, 16, whole=9, num_classes=37, epochs=3
 )
 
 
