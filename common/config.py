@@ -389,7 +389,7 @@ class ParityConfig(WithOutput, Seeded, Computing, OnDevice, OnBackends):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.precision == "tf32" and self.device == "cpu":
-            raise UserError("--precision tf32 is NVIDIA GPUs': add --device gpu")
+            raise UserError("--precision tf32 needs an NVIDIA GPU: add --device gpu")
         _require_room(self.seed, self.seeds)
 
     @property

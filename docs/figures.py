@@ -94,11 +94,15 @@ def _results(run: Path) -> list[Any]:
 
 @dataclass(frozen=True)
 class Run:
-    """A command whose results a page or the README shows: its table, and its pictures by their names in the docs."""
+    """A command whose results a page or the README shows: its table, and its pictures by their names in the docs.
+
+    The table's columns but the first are numbers, unless they ``are_words``.
+    """
 
     command: tuple[str, ...]
     rows: Callable[[Path], Rows]
     pictures: Mapping[str, str]
+    are_words: bool = False
 
 
 # The runs of each chapter's page, by the names that {figures} takes.
@@ -135,8 +139,8 @@ CHAPTERS: dict[str, dict[str, Run]] = {
 RUNS = {
     **CHAPTERS,
     "parity": {
+        "coverage": Run(("run.py", "parity"), _coverage, {}, are_words=True),
         "checks": Run(("run.py", "parity"), _checks, {}),
-        "coverage": Run(("run.py", "parity"), _coverage, {}),
     },
 }
 # The commands that measure what a whole page shows.
@@ -250,7 +254,7 @@ def shown(page: str, name: str) -> str:
         return report.figures(name)
     kept = _read(RESULTS / f"{page}-{name}.json")
     head, *rows = (f"| {' | '.join(row)} |" for row in kept["rows"])
-    column = "---|" if name == "coverage" else "---:|"  # words, or numbers
+    column = "---|" if RUNS[page][name].are_words else "---:|"
     line = "|---|" + column * (len(kept["rows"][0]) - 1)
     return "\n".join([head, line, *rows, "", f"`{kept['command']}`. {kept['measured']}"])
 

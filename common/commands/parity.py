@@ -63,7 +63,7 @@ def run(config: ParityConfig, registry: Registry) -> int:
 
 
 def find_device(package: str, name: str, config: ParityConfig) -> int:
-    """Look for the device before anything is written: only the framework knows which there are. Return 0.
+    """Fail before anything is written if the framework does not find the device. Return 0.
 
     Raises UserError if it is not there, or if the settings cannot work on it.
     """

@@ -16,7 +16,7 @@ from common.errors import UserError
 from common.interface import Backend
 from common.parity.adapter import KINDS, Adapter
 from common.parity.comparison import CheckResult
-from common.parity.coverage import Recorder, contract
+from common.parity.coverage import CallRecorder, contract
 from common.parity.data_checks import operation_pictures
 from common.parity.free_running import Envelope, envelope, free_running
 from common.parity.results import BackendResults, Pictures, add_check, begin_seed, save_results
@@ -47,7 +47,7 @@ def check_backend(
         declared(backend),
         (),
     )
-    console, recorder = make_console(), Recorder(backend)
+    console, recorder = make_console(), CallRecorder(backend)
     for seed in config.all_seeds:
         begin_seed(folder, seed)
         found = _check_seed(console, recorder, config, folder, seed, extent)
@@ -69,7 +69,7 @@ def describe(backend: Backend, config: ParityConfig) -> Mapping[str, str]:
     """Return what computes. Raises UserError for settings that cannot work here, such as a GPU that is not there."""
     devices = backend.devices.get_devices(config.device)[:1]
     if config.precision == "tf32" and devices == [backend.devices.cpu()]:
-        raise UserError("--precision tf32 is NVIDIA GPUs', and the framework finds none")
+        raise UserError("--precision tf32 needs an NVIDIA GPU, and the framework finds none")
     return backend.devices.describe(devices, config.prepared_for, config.compile)
 
 
@@ -84,7 +84,7 @@ def declared(backend: Backend) -> tuple[str, ...]:
 
 def _check_seed(
     console: Console,
-    recorder: Recorder,
+    recorder: CallRecorder,
     config: ParityConfig,
     folder: Path,
     seed: int,

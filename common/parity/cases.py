@@ -113,11 +113,11 @@ def network_cases(seed: int, quick: bool = False) -> list[NetworkCase]:
 
 
 QUICK_NETWORKS: list[Row] = [
-    {"batches": (33, 5), "classes": (1,), "channels": (1,), "shape": ("wide",)},
+    {"batches": (33, 5), "classes": (NUM_FEATURES,), "channels": (1,), "shape": ("wide",)},
     {"batches": (16, 2), "classes": (2,), "channels": (3,), "shape": ("high",)},
     {"batches": (8, 3), "classes": (10,), "channels": (1,), "shape": ("odd",)},
     {"batches": (7, 1), "classes": (37,), "channels": (3,), "shape": ("wide",)},
-    {"batches": (5, 5, FULL), "classes": (NUM_FEATURES,), "channels": (3,), "shape": ("square",)},
+    {"batches": (5, 5, FULL), "classes": (1,), "channels": (3,), "shape": ("square",)},
 ]
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from common.metrics import KaggleSummary
 from common.parity.chapter_runs import RecordedBatches, Run, images_to_predict
 from common.parity.comparison import (
     Array,
@@ -140,27 +139,30 @@ def _counts(run: Run, e: int, epoch: TrainedEpoch, conventions: Conventions) -> 
         held_out = run.held_out_iter.first_epoch(conventions)
         accuracy = chapters.evaluate_accuracy(weights, held_out, conventions)
         found[f"epoch {e}: accuracy held out"] = np.array(accuracy)
-    if isinstance(run.summary, KaggleSummary):
+    if run.is_kaggle:
         found[f"epoch {e}: learning rate"] = np.array(epoch.learning_rate)
     return found
 
 
 def _summary(run: Run) -> CheckResult:
     """Check that the summary has the figures of the last epoch, and counts all images."""
-    last, summary = run.recorder.epochs[-1], run.summary
-    kaggle = isinstance(summary, KaggleSummary)
-    held_out = summary.valid_acc if kaggle else summary.test_acc  # type: ignore[union-attr]
-    pairs = {
-        "loss": (summary.loss, last.train_loss),
-        "training accuracy": (summary.train_acc, last.train_acc),
-        "accuracy held out": (held_out, last.held_out_acc),
-        "images": (summary.examples, run.num_epochs * len(run.train_iter.pipeline.dataset)),
-    }
-    got, wanted = (
-        {place: np.array(-1.0 if pair[k] is None else pair[k]) for place, pair in pairs.items()}
-        for k in (0, 1)
-    )
+    summary, num_images = run.summary, len(run.train_iter.pipeline.dataset)
+    held_out = getattr(summary, "valid_acc" if run.is_kaggle else "test_acc", np.nan)
+    got = _figures(summary.loss, summary.train_acc, held_out, summary.examples)
+    wanted = _figures(np.nan, np.nan, np.nan, run.num_epochs * num_images)
+    for last in run.recorder.epochs[-1:]:
+        examples = run.num_epochs * num_images
+        wanted = _figures(last.train_loss, last.train_acc, last.held_out_acc, examples)
     return run.adapter.compare(f"{run.name}: summary", got, lambda _: wanted, difference, parts=())
+
+
+def _figures(loss: float, train_acc: float, held_out: float | None, images: int) -> Places:
+    return {
+        "loss": np.array(loss),
+        "training accuracy": np.array(train_acc),
+        "accuracy held out": np.array(-1.0 if held_out is None else held_out),
+        "images": np.array(images),
+    }
 
 
 # --- What is left ----------------------------------------------------------------------------------------------------

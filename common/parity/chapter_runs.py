@@ -102,7 +102,7 @@ class RecordedBatches:
 
 
 @dataclass
-class Recorder(Listener):
+class RunRecorder(Listener):
     """What a training reports, and the weights and the optimizer's state after each epoch."""
 
     adapter: Adapter
@@ -134,12 +134,13 @@ class Run:
     """
 
     name: str
+    is_kaggle: bool
     adapter: Adapter
     net: Net
     num_epochs: int
     train_iter: RecordedBatches
     held_out_iter: RecordedBatches | None
-    recorder: Recorder
+    recorder: RunRecorder
     summary: TrainingSummary | KaggleSummary
     start: Weights
     reference: Callable[[Conventions], list[TrainedEpoch]]
@@ -155,7 +156,7 @@ def train_ch13(
     train_iter, test_iter = RecordedBatches(train, adapter), RecordedBatches(test, adapter)
     start = start_weights(adapter, train, seed)
     adapter.backend.weights.set_weights(net, adapter.cast(start))
-    recorder, devices = Recorder(adapter, net, trainer), adapter.devices
+    recorder, devices = RunRecorder(adapter, net, trainer), adapter.devices
     with contextlib.redirect_stdout(io.StringIO()):  # the closing lines
         summary = adapter.backend.trainer.train_ch13(
             net, train_iter, test_iter, adapter.loss, trainer, EPOCHS, devices, recorder
@@ -165,10 +166,12 @@ def train_ch13(
     def reference(conventions: Conventions) -> list[TrainedEpoch]:
         optimizer = recipe.optimizer(conventions)
         held_out = test_iter.first_epoch(conventions)
-        return chapters.train_ch13(start, train_iter.epochs, held_out, optimizer, conventions)
+        epochs = train_iter.epochs[:EPOCHS]
+        return chapters.train_ch13(start, epochs, held_out, optimizer, conventions)
 
     return Run(
         f"train_ch13, {recipe.name}",
+        False,
         adapter,
         net,
         EPOCHS,
@@ -189,7 +192,7 @@ def kaggle_train(adapter: Adapter, validate: bool, seed: int) -> Run:
     valid_iter = RecordedBatches(images_to_predict(False, seed), adapter) if validate else None
     start = start_weights(adapter, train, seed)
     net = adapter.network(start)
-    recorder, devices = Recorder(adapter, net, None), adapter.devices
+    recorder, devices = RunRecorder(adapter, net, None), adapter.devices
     with contextlib.redirect_stdout(io.StringIO()):
         summary = adapter.backend.kaggle.train(
             net,
@@ -208,10 +211,12 @@ def kaggle_train(adapter: Adapter, validate: bool, seed: int) -> Run:
     def reference(conventions: Conventions) -> list[TrainedEpoch]:
         held_out = valid_iter.first_epoch(conventions) if valid_iter else None
         schedule = LR, WD, LR_PERIOD, LR_DECAY
-        return chapters.train(start, train_iter.epochs, held_out, *schedule, conventions)
+        epochs = train_iter.epochs[:KAGGLE_EPOCHS]
+        return chapters.train(start, epochs, held_out, *schedule, conventions)
 
     return Run(
         f"kaggle.train, {'validated' if validate else 'all images'}",
+        True,
         adapter,
         net,
         KAGGLE_EPOCHS,

@@ -1,7 +1,7 @@
-"""What the parity checks use of a backend: the functions of the contract that they call, and with which values.
+"""Which functions of a backend the parity checks call, and with which values.
 
-`Recorder` stands between the checks and a backend. What a tab's functions call of each other does not count: that is
-not what a check compares.
+`CallRecorder` stands between the checks and a backend. Calls between a tab's own functions do not count, as no check
+compares their results.
 """
 
 import re
@@ -42,7 +42,7 @@ def _signatures(file: str) -> dict[str, Signature]:
     }
 
 
-class Recorder:
+class CallRecorder:
     """Notes which functions of a backend are called: those of ``backend``, which otherwise is the ``original``."""
 
     def __init__(self, backend: Backend) -> None:

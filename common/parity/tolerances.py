@@ -179,7 +179,7 @@ TOLERANCES = {
         1.4e-3, 4, "one rounding of a weight that hardly moves"
     ),
     ("locked Adam: update", "float32"): Tolerance(
-        5.0e-4, 4, "one rounding of a weight that hardly moves"
+        6.2e-4, 4, "one rounding of a weight that hardly moves"
     ),
     # Whole runs: each step from the state of the one before.
     **{
@@ -188,7 +188,7 @@ TOLERANCES = {
         for part, limit in limits.items()
     },
     ("free training, augmented", "float32"): Tolerance(
-        1.6, 2, "in widths of the envelope of perturbed runs of the reference"
+        1.9, 2, "in widths of the envelope of perturbed runs of the reference"
     ),
     # The same in bfloat16, at 16 and 32 pixels a side, over three seeds (PyTorch and MXNet: seven). Norms over many
     # roundings hardly vary, so their margins are small; a gradient that is missing altogether would be off by 1.

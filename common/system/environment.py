@@ -54,9 +54,10 @@ TF32_VARIABLE = "NVIDIA_TF32_OVERRIDE"
 def switch_tf32_off() -> None:
     """Have NVIDIA's libraries compute fp32 products in full, whatever the framework asks of them; before its import.
 
-    Does nothing if the user has set the variable.
+    Raises UserError if the user has set the variable to something else.
     """
-    os.environ.setdefault(TF32_VARIABLE, "0")
+    if (found := os.environ.setdefault(TF32_VARIABLE, "0")) != "0":
+        raise UserError(f"{TF32_VARIABLE}={found} keeps TF32 on: unset it, or use --precision tf32")
 
 
 def tf32_is_off() -> bool:

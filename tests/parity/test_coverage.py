@@ -11,7 +11,7 @@ from common.augmentation.operations import gallery
 from common.commands.training import make_console
 from common.interface import Backend
 from common.parity.adapter import Adapter
-from common.parity.coverage import FILES, Recorder, contract
+from common.parity.coverage import FILES, CallRecorder, contract
 from common.parity.results import BackendResults, by_dimension
 from common.parity.suite import QUICK, run_checks
 from common.parity.table import coverage_table
@@ -36,9 +36,9 @@ NOT_CALLED: dict[str, str] = {}
 
 
 @pytest.fixture(scope="module")
-def noted() -> Recorder:
+def noted() -> CallRecorder:
     """What the quick checks use of the NumPy backend, which pretends to have two GPUs and computes on the second."""
-    recorder = Recorder(numpy_backend(ALIGNED, TWO_GPUS))
+    recorder = CallRecorder(numpy_backend(ALIGNED, TWO_GPUS))
     checks = run_checks(recorder.backend, NARROW, device="gpu:1")
     assert [result.sentence() for result in checks if not result.passed] == []
     return recorder
@@ -59,7 +59,7 @@ def test_of_several_devices_the_first_computes():
 
 def test_a_call_is_noted_with_its_values_and_changes_nothing(rng):
     backend = numpy_backend()
-    recorder = Recorder(backend)
+    recorder = CallRecorder(backend)
     watched = recorder.backend
     assert watched.probes.CONVENTIONS is backend.probes.CONVENTIONS
     assert watched.trainer.predict is watched.trainer.predict
@@ -81,7 +81,7 @@ def test_a_call_is_noted_with_its_values_and_changes_nothing(rng):
 
 def test_the_batches_of_a_loader_are_noted_as_they_come():
     backend = numpy_backend()
-    recorder = Recorder(backend)
+    recorder = CallRecorder(backend)
     data, augs = random_dataset(20, size=9), gallery((5, 5))["flip, jitter and crop"]
     found = recorder.backend.loaders.load_batched(data, augs, 8, True, 3)
     true = backend.loaders.load_batched(data, augs, 8, True, 3)
@@ -99,7 +99,7 @@ def test_the_batches_of_a_loader_are_noted_as_they_come():
 
 def test_a_call_that_the_contract_does_not_have_is_refused():
     with pytest.raises(TypeError, match="unexpected keyword"):
-        Recorder(numpy_backend()).backend.trainer.accuracy(1, 2, weights=3)
+        CallRecorder(numpy_backend()).backend.trainer.accuracy(1, 2, weights=3)
 
 
 def test_what_backends_cover_is_one_row_where_they_agree():

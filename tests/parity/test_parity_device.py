@@ -73,10 +73,10 @@ def test_in_fp32_on_a_gpu_tf32_is_switched_off_before_the_framework_is_imported(
     assert parity.load("registry", "pytorch", ParityConfig(**options)) == wanted
 
 
-def test_what_the_user_has_chosen_for_tf32_stays(monkeypatch):
+def test_tf32_that_the_user_keeps_on_is_refused_where_it_must_be_off(monkeypatch):
     monkeypatch.setenv(VARIABLE, "1")
-    environment.switch_tf32_off()
-    assert not environment.tf32_is_off()
+    with pytest.raises(UserError, match=r"unset it, or use --precision tf32"):
+        environment.switch_tf32_off()
 
 
 @pytest.mark.parametrize("off", [False, True])
