@@ -80,10 +80,17 @@ def names_and_shapes(adapter: Adapter) -> CheckResult:
 
 
 def weights_return(adapter: Adapter, seed: int) -> CheckResult:
-    """Check that weights and buffers set in a network are returned unchanged."""
-    weights = adapter.weights(seed)
-    got = adapter.backend.weights.get_weights(adapter.network(weights))
-    return adapter.compare("weights return", got, lambda _: weights)
+    """Check that weights and buffers set in a network are returned unchanged, and that both are copies.
+
+    What a user does to the arrays afterwards must not change the network, nor may its training change them.
+    """
+    weights, files = adapter.weights(seed), adapter.backend.weights
+    net = adapter.network(weights)
+    given = adapter.cast(weights)
+    files.set_weights(net, given)
+    for array in (*given.values(), *files.get_weights(net).values()):
+        array += 1
+    return adapter.compare("weights return", files.get_weights(net), lambda _: weights)
 
 
 def logits(adapter: Adapter, batch: Batch, training: bool, seed: int) -> CheckResult:

@@ -367,6 +367,11 @@ OTHER_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
         steps,
         {"locked SGD: update"},
     ),
+    "the weights returned are the network's own arrays": (
+        edited(("weights", "arrays[name].copy()", "arrays[name]")),
+        model,
+        {"weights return"},
+    ),
     "evaluation moves the statistics": (with_moving_evaluation, model, {"evaluation accuracy"}),
     "the loss of large logits overflows": (with_overflowing_loss, model, {"loss"}),
     "accuracy of the smallest logit": (
