@@ -32,6 +32,14 @@ def in_float64(net):
     return net.double()
 
 
+def set_mode(net, training):
+    """Leave the network in training or evaluation mode, if it has one.
+
+    Differs: in PyTorch the mode belongs to the network, and stays.
+    """
+    net.train(training)
+
+
 def without_tracing():
     """Return a context in which functions run op by op, untraced.
 

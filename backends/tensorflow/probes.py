@@ -49,6 +49,13 @@ def in_float64(net):
     return copy
 
 
+def set_mode(net, training):
+    """Leave the network in training or evaluation mode, if it has one.
+
+    Differs: in Keras the mode belongs to the call.
+    """
+
+
 @contextmanager
 def without_tracing():
     """Return a context in which functions run op by op, untraced.

@@ -99,7 +99,8 @@ class Adapter:
     def network(self, weights: Weights) -> Net:
         """Return the backend's network with these weights, prepared as a run prepares it.
 
-        It is the same network each time: building and compiling one takes longer than most checks.
+        It is the same network each time: building and compiling one takes longer than most checks. It is left in
+        evaluation mode, as after a user's `net.eval()`: training must not rely on the mode that a network begins in.
         """
         if self._net is None:
             net = self.new_network()
@@ -107,6 +108,7 @@ class Adapter:
                 net = self.backend.probes.in_float64(net)
             precision = "bf16" if self.kind == "bfloat16" else "fp32"
             self._net = self.backend.trainer.prepare(net, self.devices, precision, self.compile)
+        self.backend.probes.set_mode(self._net, training=False)
         self.backend.weights.set_weights(self._net, self.cast(weights))
         return self._net
 

@@ -27,6 +27,13 @@ def in_float64(net):
     return net
 
 
+def set_mode(net, training):
+    """Leave the network in training or evaluation mode, if it has one.
+
+    In this tab the mode belongs to the call.
+    """
+
+
 def without_tracing():
     """Return a context in which functions run op by op, untraced.
 
