@@ -1,9 +1,7 @@
 """Parity of the weights that a network starts from: Xavier-uniform by `init_cnn`, as far as draws can be compared.
 
-Each framework draws from its own generator, so the distribution is checked. For each layer, the distance of the
-empirical distribution of n weights from the uniform one exceeds sqrt(log(2 / p) / (2 n)) with a probability of at most
-p (Dvoretzky, Kiefer and Wolfowitz 1956, Massart 1990). With p = 1e-12 a correct backend fails less than once in 1e10
-runs.
+Each framework draws from its own generator, so the distribution is checked: that of each layer's weights is compared
+with the uniform one within Xavier's bound, by `chance.uniform`.
 """
 
 from collections.abc import Iterator
@@ -12,15 +10,12 @@ from itertools import combinations
 import numpy as np
 
 from common.interface import Backend, Net
+from common.parity import chance
 from common.parity.cases import CHANNELS, CLASSES, NUM_CHANNELS
 from common.parity.comparison import Array, CheckResult, Difference
 from common.parity.tolerances import tolerance
+from common.parity.visits import seed_after
 from common.weights.canonical import Weights, initial_weights
-
-FALSE_ALARM = 1e-12  # the probability for one layer
-WRONG = (
-    2.0  # a difference that is too large, as distances are shares of the largest that is allowed
-)
 
 
 def initial_checks(backend: Backend, quick: bool = False, seed: int = 0) -> Iterator[CheckResult]:
@@ -29,11 +24,11 @@ def initial_checks(backend: Backend, quick: bool = False, seed: int = 0) -> Iter
     every = [(classes, channels, NUM_CHANNELS) for classes in CLASSES for channels in CHANNELS]
     for sizes in every[3:4] if quick else every[::3]:
         place = f"{sizes[0]} classes, {sizes[1]} channels"
-        weights, again, other = (_drawn(backend, sizes, s) for s in (seed, seed, seed + 1))
+        weights, again, other = (_drawn(backend, sizes, s) for s in (seed, seed, seed_after(seed)))
         found += [Difference(f"{place}: {d.place}", d.value) for d in distribution(weights, sizes)]
         found += [
-            Difference(f"{place}: the same seed", WRONG * (not _equal(weights, again))),
-            Difference(f"{place}: another seed", WRONG * _equal(weights, other)),
+            Difference(f"{place}: the same seed", chance.certainly(_equal(weights, again))),
+            Difference(f"{place}: another seed", chance.certainly(not _equal(weights, other))),
         ]
     limit = tolerance("initial weights", "float32")
     yield CheckResult("initial weights", "float32", tuple(found), limit)
@@ -61,31 +56,28 @@ def distribution(weights: Weights, sizes: tuple[int, int, int]) -> list[Differen
     for name, first in wanted.items():
         array = weights.get(name)
         if array is None or array.shape != first.shape:
-            found.append(Difference(name, WRONG))
+            found.append(Difference(name, np.inf))
         elif array.ndim > 1:
             found.append(Difference(name, _from_uniform(array)))
         else:
-            found.append(Difference(name, WRONG * (not np.array_equal(array, first))))
+            found.append(Difference(name, chance.certainly(np.array_equal(array, first))))
     drawn = {name: array for name, array in weights.items() if array.ndim > 1}
     alike = [
         f"{one} and {other}"
         for one, other in combinations(drawn, 2)
         if drawn[one].shape == drawn[other].shape and np.array_equal(drawn[one], drawn[other])
     ]
-    return [*found, *(Difference(f"{pair}: equal", WRONG) for pair in alike)]
+    return [*found, *(Difference(f"{pair}: equal", np.inf) for pair in alike)]
 
 
 def _from_uniform(array: Array) -> float:
-    """Return the distance of weights from the uniform distribution within Xavier's bound, as a share of the largest."""
+    """Compare weights with the uniform distribution within Xavier's bound; return inf if any is beyond it."""
     outputs, inputs, area = array.shape[0], array.shape[1], int(np.prod(array.shape[2:]))
     bound = np.sqrt(6 / ((inputs + outputs) * area))
-    values = np.sort(array.astype(np.float64).ravel()) / bound
+    values = array.astype(np.float64).ravel() / bound
     if not np.abs(values).max() <= 1 + 1e-6:
-        return WRONG
-    n, share = values.size, (values + 1) / 2
-    steps = np.arange(n + 1) / n
-    apart = max(np.abs(share - steps[1:]).max(), np.abs(share - steps[:-1]).max())
-    return float(apart / np.sqrt(np.log(2 / FALSE_ALARM) / (2 * n)))
+        return np.inf
+    return chance.uniform((values + 1) / 2)
 
 
 def _equal(one: Weights, other: Weights) -> bool:

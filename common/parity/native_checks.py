@@ -32,12 +32,13 @@ from common.parity.native_colours import colour_draws
 from common.parity.native_crops import crop_draws
 from common.parity.native_draws import flip_draws
 from common.parity.tolerances import tolerance
-from common.parity.visits import Amount, Plan, dataset_of, visit
+from common.parity.visits import Amount, Plan, dataset_of, seed_after, visit
 from common.reference import transforms
 
-# Four epochs show draws that are stale from the third on; the last batches of 32 images are enough to be judged.
-QUICK_AMOUNT = Amount(230, 230, 100, (Plan(4, 33), Plan(4, 16, workers=2)), in_turns=True)
-FULL_AMOUNT = Amount(428, 1715, 300, (Plan(5, 33), Plan(4, 16, workers=3)))
+# Four epochs show draws that are stale from the third on; the last batches of 32 images are enough to be judged, and so
+# are 150 draws without a loader.
+QUICK_AMOUNT = Amount(230, 230, 150, (Plan(4, 33), Plan(4, 33, workers=2)), in_turns=True)
+FULL_AMOUNT = Amount(428, 1715, 300, (Plan(5, 33), Plan(4, 33, workers=3)))
 # Number of images, and how they are visited: every number of workers, batches of one image and of all of them.
 QUICK_ORDERS = (
     (603, Plan(4, 33)),
@@ -62,13 +63,13 @@ RECIPE = gallery((12, 10))["flip, jitter and crop"]
 def native_checks(adapter: Adapter, quick: bool = False, seed: int = 0) -> Iterator[CheckResult]:
     """Check the native pipeline's order, certain operations, repetition and draws, less of each if ``quick``."""
     amount = QUICK_AMOUNT if quick else FULL_AMOUNT
-    # Of the largest seeds, as some generators take 31 bits only.
+    # Use the largest seeds: some generators take only 31 bits.
     yield order_check(adapter, QUICK_ORDERS if quick else FULL_ORDERS, MAX_SEED - seed)
     yield from certain_checks(adapter, QUICK_SIZES if quick else FULL_SIZES, seed)
     yield repeats_check(adapter, amount, seed)
-    yield flip_draws(adapter, amount, seed)
-    yield crop_draws(adapter, amount, seed)
-    yield colour_draws(adapter, amount, seed)
+    yield from flip_draws(adapter, amount, seed)
+    yield from crop_draws(adapter, amount, seed)
+    yield from colour_draws(adapter, amount, seed)
 
 
 # --- Order ---------------------------------------------------------------------------------------------------------
@@ -84,14 +85,15 @@ def order_check(adapter: Adapter, orders: Sequence[tuple[int, Plan]], seed: int 
         images = known.noise(count, (4, 6), seed)
         for is_train in (True, False):
             kind = "training" if is_train else "test"
-            batches = _load(adapter, dataset_of(images), (), plan, is_train, seed)
+            dataset = dataset_of(images)
+            batches = _load(adapter, dataset, (), plan, is_train, seed)
             place = f"{count} images, {kind}, batches of {plan.batch_size}, {plan}"
             number = -(-count // plan.batch_size)
             found.append(Difference(f"{place}: number of batches", abs(len(batches) - number)))
             for epoch in range(plan.epochs):
                 order = list(epoch_batches(count, plan.batch_size, seed, epoch, is_train))
                 stop = 1 if epoch == 2 else None
-                value = _epoch_apart(adapter, batches, images, order, stop)
+                value = _epoch_apart(adapter, batches, dataset, order, stop)
                 found.append(Difference(f"{place}, epoch {epoch}", value))
     return CheckResult(
         "native order", "float32", tuple(found), tolerance("native order", "float32")
@@ -99,9 +101,9 @@ def order_check(adapter: Adapter, orders: Sequence[tuple[int, Plan]], seed: int 
 
 
 def _epoch_apart(
-    adapter: Adapter, batches: Any, images: Array, order: list[Array], stop: int | None
+    adapter: Adapter, batches: Any, dataset: Dataset, order: list[Array], stop: int | None
 ) -> float:
-    """Return the largest difference of an epoch's batches from these images; inf if a label or a shape is wrong."""
+    """Return the largest difference of an epoch's batches from these examples; inf if a label or a shape is wrong."""
     largest = 0.0
     number = 0
     for number, (X, y) in enumerate(batches, start=1):
@@ -109,10 +111,10 @@ def _epoch_apart(
             return np.inf
         indices = order[number - 1]
         x, labels = adapter.array(X), adapter.array(y)
-        wanted = known.as_batch(images[indices])
+        wanted = known.as_batch(dataset.images[indices])
         if x.shape != wanted.shape or x.dtype != np.float32 or labels.dtype != np.int64:
             return np.inf
-        if not np.array_equal(labels, indices):
+        if not np.array_equal(labels, dataset.labels[indices]):
             return np.inf
         largest = max(largest, float(np.abs(x - wanted).max()))
         if number == stop:
@@ -205,7 +207,7 @@ def repeats_check(adapter: Adapter, amount: Amount, seed: int = 0) -> CheckResul
         for plan, other in zip(plans[1:], others, strict=True)
         for epoch in range(plan.epochs)
     ]
-    reseeded = _by_example(adapter, images, plans[0], seed + 1, 0)
+    reseeded = _by_example(adapter, images, plans[0], seed_after(seed), 0)
     shared = {
         f"another seed, epoch {epoch}": _same(first, reseeded, epoch, epoch)
         for epoch in range(slow.epochs)

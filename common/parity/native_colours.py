@@ -1,6 +1,6 @@
 """Parity of the native pipeline's changes of colour: each factor by itself, and all four together."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations
@@ -13,18 +13,16 @@ from common.parity import chance
 from common.parity import known_pictures as known
 from common.parity.adapter import Adapter
 from common.parity.comparison import Array, CheckResult
-from common.parity.native_draws import LEAST, Found, evenly, levels_apart, named, result_of
+from common.parity.native_draws import Draws, Found, evenly, levels_apart
+from common.parity.tolerances import FACTORS
 from common.parity.visits import Amount, Visits, visited
 from common.reference import Conventions, transforms
 
-# Of a factor: what PALETTE's pixels, in levels, tell at worst. A grey of 128 and a chroma of 90 are off by one level.
-FACTOR_ERROR = 1.2e-2
-SAMPLE = 50_000  # draws of the reference that a framework's are compared with
 
-
-def colour_draws(adapter: Adapter, amount: Amount, seed: int) -> CheckResult:
+def colour_draws(adapter: Adapter, amount: Amount, seed: int) -> Iterator[CheckResult]:
     """Check the factors of each change of colour by itself, and those of all four together."""
-    found: Found = {}
+    draws = Draws("colours")
+    conventions = adapter.backend.probes.NATIVE
     palettes, wheels = (
         np.repeat(picture[None], amount.count, axis=0) for picture in (known.PALETTE, known.WHEEL)
     )
@@ -34,27 +32,23 @@ def colour_draws(adapter: Adapter, amount: Amount, seed: int) -> CheckResult:
             augs = [ColorJitter(**{name: strength})]
             for how, visits in visited(adapter, palettes, augs, by_one_plan, seed, number):
                 place = f"{name} {strength}, {how}"
-                found |= named(place, _one_change(adapter, visits, kind, strength))
+                factors = factors_of(visits.X, kind, conventions)
+                plain = np.repeat(known.as_batch(known.PALETTE[None]), len(factors), axis=0)
+                wanted = transforms.ADJUST[kind](plain, factors, conventions)
+                found = _one_change(factors, visits, kind, strength)
+                draws.add(place, visits, found, levels_apart(visits.X, wanted))
     for number, strengths in enumerate(((0.3, 0.2, 0.4, 0.1), (0.5, 0.5, 0.5, 0.5))):
         jitter = ColorJitter(*strengths)
-        sample = sample_colours(jitter, adapter.backend.probes.NATIVE)
+        sample = sample_colours(jitter, conventions)
         for how, visits in visited(adapter, wheels, [jitter], amount, seed, number):
-            found |= named(f"all four {strengths}, {how}", _four_changes(visits, sample))
-    return result_of("native draws: colours", found)
+            draws.add(f"all four {strengths}, {how}", visits, _four_changes(visits, sample))
+    yield from draws.results()
 
 
-def _one_change(adapter: Adapter, visits: Visits, kind: int, strength: float) -> Found:
-    conventions = adapter.backend.probes.NATIVE
-    factors = factors_of(visits.X, kind, conventions)
+def _one_change(factors: Array, visits: Visits, kind: int, strength: float) -> Found:
     low = -strength if kind == HUE else 1 - strength
-    values, error = (factors - low) / (2 * strength), FACTOR_ERROR / (2 * strength)
-    plain = np.repeat(known.as_batch(known.PALETTE[None]), len(factors), axis=0)
-    wanted = transforms.ADJUST[kind](plain, factors, conventions)
-    return {
-        "pixels": levels_apart(visits.X, wanted),
-        "ends": chance.ends(values, error),
-        **evenly(values, visits, error),
-    }
+    values, error = (factors - low) / (2 * strength), FACTORS.limit / (2 * strength)
+    return {"ends": chance.ends(values, error), **evenly(values, visits, error)}
 
 
 def factors_of(X: Array, kind: int, conventions: Conventions) -> Array:
@@ -76,13 +70,15 @@ def _four_changes(visits: Visits, sample: Mapping[str, Array]) -> Found:
     clear = _clear(drawn)
     found = {
         f"{what}, {group}": chance.same_distribution(drawn[what][clear & mask], np.sort(wanted))
-        for group, mask in visits.groups(LEAST).items()
+        for group, mask in visits.groups().items()
         for what, wanted in sample.items()
     }
-    middles = {what: np.median(wanted) for what, wanted in sample.items()}
+    # From one half of the sample, so that the other does not depend on them.
+    middles = {what: np.median(wanted[::2]) for what, wanted in sample.items()}
+    other = {what: wanted[1::2] for what, wanted in sample.items()}
     for first, second in combinations(sample, 2):
         agree, wanted = (
-            (m[first] < middles[first]) == (m[second] < middles[second]) for m in (drawn, sample)
+            (m[first] < middles[first]) == (m[second] < middles[second]) for m in (drawn, other)
         )
         found[f"{first} and {second}"] = chance.same_share(agree[clear], wanted)
     return found
@@ -112,9 +108,9 @@ def sample_colours(jitter: ColorJitter, conventions: Conventions) -> Mapping[str
     rng = np.random.default_rng(0)
     strengths = np.array([jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue])
     centres = np.array([1, 1, 1, 0])
-    factors = rng.uniform(centres - strengths, centres + strengths, (SAMPLE, 4))
-    orders = rng.permuted(np.tile(np.arange(4), (SAMPLE, 1)), axis=1)
-    X = np.repeat(known.as_batch(known.WHEEL[None]), SAMPLE, axis=0)
+    factors = rng.uniform(centres - strengths, centres + strengths, (chance.SAMPLE, 4))
+    orders = rng.permuted(np.tile(np.arange(4), (chance.SAMPLE, 1)), axis=1)
+    X = np.repeat(known.as_batch(known.WHEEL[None]), chance.SAMPLE, axis=0)
     for turn in orders.T:
         for kind in range(4):
             now = turn == kind

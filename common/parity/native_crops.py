@@ -1,6 +1,6 @@
 """Parity of the native pipeline's random crops: areas, ratios and places of their boxes, and their pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,20 +19,18 @@ from common.parity import known_pictures as known
 from common.parity.adapter import Adapter
 from common.parity.comparison import Array, CheckResult
 from common.parity.native_draws import (
-    LEAST,
+    Draws,
     Found,
     evenly,
     fair,
     independent,
     levels_apart,
     named,
-    result_of,
 )
 from common.parity.visits import Amount, Visits, visited
 from common.reference import Conventions, transforms
 from common.reference.boxes import draw_boxes
 
-SAMPLE = 50_000  # draws of the reference that a framework's are compared with
 OPPOSITE = {"top": "bottom", "left": "right"}
 
 
@@ -60,41 +58,48 @@ CROPS = {
 }
 
 
-def crop_draws(adapter: Adapter, amount: Amount, seed: int) -> CheckResult:
+def crop_draws(adapter: Adapter, amount: Amount, seed: int) -> Iterator[CheckResult]:
     """Check areas, ratios and places of the boxes of random crops, and the pixels that are made of each box."""
-    found: Found = {}
+    draws = Draws("crops")
+    conventions = adapter.backend.probes.NATIVE
     for number, (name, recipe) in enumerate(CROPS.items()):
         picture = known.ramps(recipe.size, seed)
         copies = np.repeat(picture[None], amount.count, axis=0)
         for how, visits in visited(adapter, copies, recipe.augs, amount, seed, number):
-            found |= named(f"{name}, {how}", _crops(adapter, recipe, picture, visits, seed))
-    return result_of("native draws: crops", found)
+            X = visits.X
+            if recipe.augs[-1] == CIFAR10_NORMALIZE:
+                X = X * _per_channel(CIFAR10_NORMALIZE.std) + _per_channel(CIFAR10_NORMALIZE.mean)
+            boxes, mirrored = known.boxes_of(X, recipe.size, recipe.cut_from)
+            X = np.where(mirrored[:, None, None, None], X[..., ::-1], X)
+            found = _crops(boxes, mirrored, recipe, visits, conventions, seed)
+            levels = _apart_from_crops(X, boxes, recipe, picture, conventions)
+            draws.add(f"{name}, {how}", visits, found, levels)
+    yield from draws.results()
 
 
 def _crops(
-    adapter: Adapter, recipe: CropRecipe, picture: Array, visits: Visits, seed: int
+    boxes: Array,
+    mirrored: Array,
+    recipe: CropRecipe,
+    visits: Visits,
+    conventions: Conventions,
+    seed: int,
 ) -> Found:
-    conventions = adapter.backend.probes.NATIVE
-    X = visits.X
-    if recipe.augs[-1] == CIFAR10_NORMALIZE:
-        X = X * _per_channel(CIFAR10_NORMALIZE.std) + _per_channel(CIFAR10_NORMALIZE.mean)
-    boxes, mirrored = known.boxes_of(X, recipe.size, recipe.cut_from)
-    X = np.where(mirrored[:, None, None, None], X[..., ::-1], X)
-    found = {"pixels": _apart_from_crops(X, boxes, recipe, picture, conventions)}
+    found: Found = {}
     if recipe.flips:
-        found |= named("flips", fair(mirrored, visits) | independent(mirrored, visits))
+        found = named("flips", fair(mirrored, visits) | independent(mirrored, visits))
     else:
-        found["mirrored"] = float(mirrored.sum())
+        found["mirrored"] = chance.certainly(not mirrored.any())
     sample = sample_boxes(recipe.crop, recipe.cut_from, conventions)
-    for group, mask in visits.groups(LEAST).items():
+    for group, mask in visits.groups().items():
         for what, of in (("area", areas), ("ratio", ratios)):
             found[f"{what}, {group}"] = chance.same_distribution(
                 of(boxes[mask]), np.sort(of(sample))
             )
-    found["ends of the area"] = ends_of_sample(areas(boxes), areas(sample))
-    found["ends of the ratio"] = ends_of_sample(ratios(boxes), ratios(sample))
-    found["boxes that are not allowed"] = (
-        2.0 * (~allowed(boxes, recipe.crop, recipe.cut_from)).sum()
+    found["ends of the area"] = chance.ends_of_sample(areas(boxes), areas(sample))
+    found["ends of the ratio"] = chance.ends_of_sample(ratios(boxes), ratios(sample))
+    found["boxes are allowed"] = chance.certainly(
+        allowed(boxes, recipe.crop, recipe.cut_from).all()
     )
     rng = np.random.default_rng(seed)
     places = {}
@@ -116,7 +121,7 @@ def _crops(
 def _apart_from_crops(
     X: Array, boxes: Array, recipe: CropRecipe, picture: Array, conventions: Conventions
 ) -> float:
-    """Return how far crops are from the reference's of these boxes, over `LEVELS`; inf if a box leaves the image."""
+    """Return how far crops are from the reference's of these boxes, in levels; inf if a box leaves the image."""
     top, left, height, width = boxes.T
     if boxes.min() < 0 or height.min() < 1 or width.min() < 1:
         return np.inf
@@ -156,19 +161,7 @@ def allowed(boxes: Array, crop: RandomResizedCrop, size: tuple[int, int]) -> Arr
 @lru_cache
 def sample_boxes(crop: RandomResizedCrop, size: tuple[int, int], conventions: Conventions) -> Array:
     """Return boxes (n, 4) as the reference draws them."""
-    return draw_boxes(crop, SAMPLE, size, np.random.default_rng(0), conventions)
-
-
-def ends_of_sample(values: Array, wanted: Array) -> float:
-    """Return whether values come as near to both ends as a sample of the reference's says.
-
-    Twice the share that n draws miss with probability `chance.FALSE_ALARM`, as the sample may be off by half of it.
-    """
-    missed = 2 * (1 - (chance.FALSE_ALARM / 2) ** (1 / len(values)))
-    if missed > 0.5:
-        return 0.0
-    low, high = np.quantile(wanted, [missed, 1 - missed])
-    return 0.0 if values.min() <= low and values.max() >= high else np.inf
+    return draw_boxes(crop, chance.SAMPLE, size, np.random.default_rng(0), conventions)
 
 
 def _per_channel(values: tuple[float, float, float]) -> Array:

@@ -5,6 +5,8 @@ A framework draws from its own generator, so its draws are no others' draws. The
 ``NATIVE`` of its probes. Bounds are those of `chance`.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from common.augmentation.operations import RandomFlipLeftRight, RandomFlipTopBottom
@@ -13,25 +15,52 @@ from common.parity import known_pictures as known
 from common.parity.adapter import Adapter
 from common.parity.comparison import Array, CheckResult, Difference
 from common.parity.tolerances import tolerance
-from common.parity.visits import Amount, Visits, visited
+from common.parity.visits import LEAST, Amount, Visits, visited
 
 Found = dict[str, float]  # by place: a distance divided by its bound
-# Fewer draws than this can be off by 0.42 by chance, which is nearly always or never for a coin.
-LEAST = 80
-# How far pixels may be from the reference's with the draws that were found, in levels.
-LEVELS = 3.0
+
+
+class Draws:
+    """What is found of the draws of one kind: "flips", "crops" or "colours".
+
+    Distances over the bounds of chance and differences of pixels have a check each: only the former depend on chance.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.found: Found = {}
+        self.levels: Found = {}  # by place: the largest difference of pixels, in levels
+
+    def add(self, place: str, visits: Visits, found: Found, levels: float | None = None) -> None:
+        """Add what was found in these visits: distances, and how far pixels are from the reference's."""
+        if levels is not None:
+            self.levels[place] = levels
+        certain: Found = {}
+        if visits.batched:
+            certain = {
+                "sizes and labels of batches": chance.certainly(visits.in_order),
+                "images of last batches suffice": chance.certainly(visits.last.sum() >= LEAST),
+            }
+        self.found |= named(place, certain | found)
+
+    def results(self) -> Iterator[CheckResult]:
+        """Yield the result of both checks."""
+        for check, found in ((self.kind, self.found), (f"pixels of {self.kind}", self.levels)):
+            name = f"native draws: {check}"
+            differences = tuple(Difference(place, float(value)) for place, value in found.items())
+            yield CheckResult(name, "float32", differences, tolerance(name, "float32"))
 
 
 def levels_apart(X: Array, wanted: Array) -> float:
-    """Return the largest difference of floats in 0..1, over the `LEVELS` that are allowed; inf for other shapes."""
-    return float(255 * np.abs(X - wanted).max() / LEVELS) if X.shape == wanted.shape else np.inf
+    """Return the largest difference of floats in 0..1, in levels; inf for other shapes."""
+    return float(255 * np.abs(X - wanted).max()) if X.shape == wanted.shape else np.inf
 
 
 def fair(drawn: Array, visits: Visits, p: float = 0.5, error: float = 0.0) -> Found:
     """Compare how often ``drawn``, bool (n,), is true: altogether, and in parts of the epochs and batches."""
     return {
         f"share, {name}": chance.share(drawn[group], p, error)
-        for name, group in visits.groups(LEAST).items()
+        for name, group in visits.groups().items()
     }
 
 
@@ -65,7 +94,7 @@ def independent(drawn: Array, visits: Visits, error: float = 0.0) -> Found:
 
 def evenly(values: Array, visits: Visits, error: float = 0.0) -> Found:
     """Compare values (n,) with the uniform distribution on 0..1, in parts of the visits, and one with another."""
-    groups = visits.groups(LEAST)
+    groups = visits.groups()
     found = {f"{name}": chance.uniform(values[group], error) for name, group in groups.items()}
     return found | independent(values < 0.5, visits, error)
 
@@ -75,32 +104,29 @@ def named(place: str, found: Found) -> Found:
     return {f"{place}: {name}": value for name, value in found.items()}
 
 
-def result_of(check: str, found: Found) -> CheckResult:
-    """Return the result of a check that found these distances."""
-    differences = tuple(Difference(place, float(value)) for place, value in found.items())
-    return CheckResult(check, "float32", differences, tolerance(check, "float32"))
-
-
 # --- Flips ---------------------------------------------------------------------------------------------------------
 
 
-def flip_draws(adapter: Adapter, amount: Amount, seed: int) -> CheckResult:
+def flip_draws(adapter: Adapter, amount: Amount, seed: int) -> Iterator[CheckResult]:
     """Check how often both flips come, at even and at odd sizes, with several probabilities."""
     recipes = {(6, 8): (0.5, 0.5), (7, 5): (0.25, 0.8)}
-    found: Found = {}
+    draws = Draws("flips")
     for number, (size, probabilities) in enumerate(recipes.items()):
         augs = RandomFlipLeftRight(probabilities[0]), RandomFlipTopBottom(probabilities[1])
         images = known.noise(amount.flips, size, seed)
         for how, visits in visited(adapter, images, augs, amount, seed, number):
             place = f"flips with p = {probabilities}, {how}"
-            found |= named(place, _flips(visits, images, probabilities))
-    return result_of("native draws: flips", found)
+            plain = known.as_batch(images[visits.index])
+            left_right, top_bottom, apart = known.flips_of(visits.X, plain)
+            found = _flips(left_right, top_bottom, visits, probabilities)
+            draws.add(place, visits, found, 255 * float(apart.max()))
+    yield from draws.results()
 
 
-def _flips(visits: Visits, images: Array, probabilities: tuple[float, float]) -> Found:
-    left_right, top_bottom, apart = known.flips_of(visits.X, known.as_batch(images[visits.index]))
-    # A level is 4e-3; floats of levels are exact to 1e-7.
-    found = {"pixels": float(apart.max() / 1e-6)}
+def _flips(
+    left_right: Array, top_bottom: Array, visits: Visits, probabilities: tuple[float, float]
+) -> Found:
+    found: Found = {}
     for name, drawn, p in zip(
         ("left-right", "top-bottom"), (left_right, top_bottom), probabilities, strict=True
     ):

@@ -6,11 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from common.augmentation.decisions import epoch_batches
 from common.augmentation.operations import Augmentation
+from common.config import MAX_SEED
 from common.datasets import Dataset
-from common.errors import UserNotice
+from common.errors import UserNotice, counted
 from common.parity.adapter import Adapter
 from common.parity.comparison import Array
+
+# Fewer draws than this can be off by 0.42 by chance, which is nearly always or never for a coin.
+LEAST = 80
+CLASSES = 10  # the chapter's
 
 
 @dataclass(frozen=True)
@@ -22,37 +28,58 @@ class Plan:
     workers: int = 0
 
     def __str__(self) -> str:
-        return f"{self.workers} workers"
+        return counted(self.workers, "worker")
 
 
 @dataclass(frozen=True)
 class Amount:
-    """How much is drawn: ``count`` images by each of the plans, for flips ``flips``, without a loader ``alone``.
+    """How much is drawn: ``count`` images by each of the plans, for flips ``flips``, without a loader ``direct``.
 
-    With ``in_turns`` each recipe takes one of the plans, in turns.
+    With ``in_turns`` each recipe takes one of the plans, in turns. Raise ValueError if the last batches of all epochs
+    have fewer images than `LEAST`, which are too few to be judged.
     """
 
     count: int
     flips: int
-    alone: int
+    direct: int
     plans: tuple[Plan, ...]
     in_turns: bool = False
+
+    def __post_init__(self) -> None:
+        for plan in self.plans:
+            for count in (self.count, self.flips):
+                last = plan.epochs * (count % plan.batch_size or plan.batch_size)
+                if last < LEAST:
+                    raise ValueError(f"{last} images in the last batches of {count}, {plan}")
 
 
 @dataclass(frozen=True)
 class Visits:
-    """Images X (n, 3, height, width), as they came, with the index of each, its epoch, batch and place in the batch."""
+    """Images X (n, 3, height, width), as they came, with the index of each, its epoch, batch and place in the batch.
+
+    ``in_order`` says whether batches have the sizes and labels of the order that ``index`` follows.
+    """
 
     X: Array
     index: Array
     epoch: Array
     batch: Array
     place: Array
+    in_order: bool = True
 
-    def groups(self, least: int) -> Mapping[str, Array]:
+    @property
+    def last(self) -> Array:
+        """Return which visits are those of the last batch of an epoch, bool (n,)."""
+        return np.asarray(self.batch == self.batch.max())
+
+    @property
+    def batched(self) -> bool:
+        """Return whether images came in batches, as they do from a loader."""
+        return bool(self.place.any())
+
+    def groups(self, least: int = LEAST) -> Mapping[str, Array]:
         """Return masks (n,) of visits that a mistake may concern alone, of those groups that have ``least`` visits."""
-        last = self.batch == self.batch.max()
-        found = {"all": np.ones(len(self.X), bool), "last batches": last}
+        found = {"all": np.ones(len(self.X), bool), "last batches": self.last}
         found |= {f"epoch {epoch}": self.epoch == epoch for epoch in np.unique(self.epoch)}
         found |= {
             f"places {first} to {first + 3}": self.place // 4 == first // 4
@@ -63,34 +90,56 @@ class Visits:
 
 
 def dataset_of(images: Array) -> Dataset:
-    """Return a data set of images (n, height, width, 3) in which the label of an image is its index."""
-    return Dataset(images, np.arange(len(images)), ("any",) * len(images))
+    """Return a data set of images (n, height, width, 3) with labels that follow no order."""
+    labels = np.random.default_rng(0).integers(CLASSES, size=len(images))
+    return Dataset(images, labels, tuple(f"class {label}" for label in range(CLASSES)))
+
+
+def seed_after(seed: int, number: int = 1) -> int:
+    """Return the seed that comes ``number`` seeds after this one; 0 comes after the largest."""
+    return (seed + number) % (MAX_SEED + 1)
 
 
 def visit(
     adapter: Adapter, images: Array, augs: Sequence[Augmentation], plan: Plan, seed: int
 ) -> Visits:
-    """Read training epochs of images (n, height, width, 3) through the backend's native loader."""
+    """Read training epochs of images (n, height, width, 3) through the backend's native loader.
+
+    The index of each image is taken from the order that the loader should follow.
+    """
+    dataset = dataset_of(images)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserNotice)  # of what is declared, or has no workers
         batches = adapter.backend.loaders.load_native(
-            dataset_of(images), augs, plan.batch_size, True, seed, plan.workers
+            dataset, augs, plan.batch_size, True, seed, plan.workers
         )
         found = [
-            (adapter.array(X), adapter.array(y), epoch, batch)
-            for epoch in range(plan.epochs)
-            for batch, (X, y) in enumerate(batches)
+            [(adapter.array(X), adapter.array(y)) for X, y in batches] for _ in range(plan.epochs)
         ]
+    wanted = [
+        list(epoch_batches(len(images), plan.batch_size, seed, epoch, True))
+        for epoch in range(plan.epochs)
+    ]
+    in_order = [[(len(X), y.tolist()) for X, y in epoch] for epoch in found] == [
+        [(len(indices), dataset.labels[indices].tolist()) for indices in epoch] for epoch in wanted
+    ]
+    visits = [
+        # A batch of a wrong size is no longer in order, and is followed as far as it goes.
+        (X[: len(indices)], indices[: len(X)], epoch, batch)
+        for epoch in range(plan.epochs)
+        for batch, ((X, _), indices) in enumerate(zip(found[epoch], wanted[epoch], strict=False))
+    ]
     return Visits(
-        np.concatenate([X for X, *_ in found]),
-        np.concatenate([y for _, y, *_ in found]),
-        np.concatenate([np.full(len(X), epoch) for X, _, epoch, _ in found]),
-        np.concatenate([np.full(len(X), batch) for X, _, _, batch in found]),
-        np.concatenate([np.arange(len(X)) for X, *_ in found]),
+        np.concatenate([X for X, *_ in visits]),
+        np.concatenate([indices for _, indices, *_ in visits]),
+        np.concatenate([np.full(len(X), epoch) for X, _, epoch, _ in visits]),
+        np.concatenate([np.full(len(X), batch) for X, _, _, batch in visits]),
+        np.concatenate([np.arange(len(X)) for X, *_ in visits]),
+        in_order,
     )
 
 
-def alone(
+def apply_directly(
     adapter: Adapter, image: Array, augs: Sequence[Augmentation], n: int, seed: int
 ) -> Visits:
     """Apply the backend's native transforms to an image (height, width, 3) n times, without a loader."""
@@ -117,5 +166,5 @@ def visited(
     """Yield visits of images by each plan, and what the transforms make of the first image without a loader."""
     plans = amount.plans[turn % len(amount.plans) :][:1] if amount.in_turns else amount.plans
     for number, plan in enumerate(plans):
-        yield str(plan), visit(adapter, images, augs, plan, seed + number)
-    yield "alone", alone(adapter, images[0], augs, amount.alone, seed)
+        yield str(plan), visit(adapter, images, augs, plan, seed_after(seed, number))
+    yield "applied directly", apply_directly(adapter, images[0], augs, amount.direct, seed)

@@ -60,6 +60,9 @@ LEFT_RIGHT = (
     "__import__('common.augmentation.operations', fromlist=['_']).RandomFlipLeftRight(aug.p)"
 )
 FLIPS, CROPS, COLOURS = (f"native draws: {draws}" for draws in ("flips", "crops", "colours"))
+FLIPS_PIXELS, CROPS_PIXELS, COLOURS_PIXELS = (
+    f"native draws: pixels of {draws}" for draws in ("flips", "crops", "colours")
+)
 ORDER, OPERATIONS, RESIZES, REPEATS = (
     f"native {what}" for what in ("order", "operations", "resizes", "repeats")
 )
@@ -90,11 +93,15 @@ NATIVE_MISTAKES: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
     ),
     "native: only the first 8 of a batch change": (
         (still_where("place >= 8"),),
-        ALL,
+        ALL | {REPEATS},
     ),
     "native: the last batch does not change": (
         (still_where("len(indices) < batch_size"),),
         ALL | {OPERATIONS},
+    ),
+    "native: the last batch does not change where there are workers": (
+        (still_where("num_workers and len(indices) < batch_size"),),
+        {FLIPS, COLOURS, REPEATS},
     ),
     "native: the first epoch does not change": (
         (still_where("epoch == 0"),),
@@ -112,7 +119,7 @@ NATIVE_MISTAKES: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
                 "self.batch_size, self.seed, 0, self.is_train",
             ),
         ),
-        {ORDER},
+        ALL | {ORDER, FLIPS_PIXELS},
     ),
     "native: no last batch": (
         (
@@ -124,11 +131,11 @@ NATIVE_MISTAKES: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
                 "            yield self.load",
             ),
         ),
-        {ORDER, OPERATIONS, RESIZES, REPEATS},
+        ALL | {ORDER, OPERATIONS, RESIZES, REPEATS},
     ),
     "native: no augmentation": (
         (("loaders", "transforms.native(augs)", "transforms.native(())"),),
-        ALL | {OPERATIONS, RESIZES, REPEATS},
+        ALL | {OPERATIONS, RESIZES, REPEATS, CROPS_PIXELS},
     ),
     "native: a shuffled test set": (
         (
@@ -146,7 +153,7 @@ NATIVE_MISTAKES: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
     ),
     "native: labels of the neighbour": (
         (("loaders", "self.labels[indices]\n", "np.roll(self.labels[indices], 1)\n"),),
-        {ORDER, FLIPS},
+        ALL | {ORDER},
     ),
     "native: flips of p = 0.35": (
         (changing("RandomFlipLeftRight", "type(aug)(0.35 if aug.p == 0.5 else aug.p)"),),
@@ -193,9 +200,9 @@ NATIVE_MISTAKES: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
                 "image = as_rgb(image)[:, : -1 if any(hasattr(a, 'scale') for a in augs) else None]",
             ),
         ),
-        {CROPS},
+        {CROPS, CROPS_PIXELS},
     ),
-    "native: no antialiasing": (tuple(by(Conventions(antialias=False))), {CROPS, RESIZES}),
+    "native: no antialiasing": (tuple(by(Conventions(antialias=False))), {CROPS_PIXELS, RESIZES}),
     "native: jitter without hue": (
         (changing("ColorJitter", "type(aug)(aug.brightness, aug.contrast, aug.saturation)"),),
         {COLOURS},
@@ -211,7 +218,7 @@ NATIVE_MISTAKES: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
                 "type(aug)(aug.contrast, aug.brightness, aug.saturation, aug.hue)",
             ),
         ),
-        {COLOURS},
+        {COLOURS, COLOURS_PIXELS},
     ),
     "native: one factor for brightness and contrast": (
         (
@@ -226,6 +233,6 @@ NATIVE_MISTAKES: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
         (deciding("type(d)(abs(d.factors), d.order) if hasattr(d, 'factors') else d"),),
         {COLOURS},
     ),
-    "native: contrast by channel": (tuple(by(Conventions(contrast="channel"))), {COLOURS}),
-    "native: saturation of HSV": (tuple(by(Conventions(saturation="hsv"))), {COLOURS}),
+    "native: contrast by channel": (tuple(by(Conventions(contrast="channel"))), {COLOURS_PIXELS}),
+    "native: saturation of HSV": (tuple(by(Conventions(saturation="hsv"))), {COLOURS_PIXELS}),
 }

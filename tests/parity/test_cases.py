@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy_backend import numpy_backend
 
+from common.parity import chance
 from common.parity.cases import (
     BATCH_SIZES,
     CHANNELS,
@@ -26,7 +27,7 @@ from common.parity.cases import (
     network_cases,
     pairs_of,
 )
-from common.parity.initial_checks import FALSE_ALARM, distribution, initial_checks
+from common.parity.initial_checks import distribution, initial_checks
 from common.weights.canonical import initial_weights
 
 SEEDS = range(5)
@@ -196,5 +197,5 @@ def test_biases_statistics_and_equal_layers_are_rejected():
 
 def test_a_false_alarm_is_less_likely_than_one_in_a_thousand_million():
     (result,) = initial_checks(numpy_backend())
-    assert len(result.differences) * FALSE_ALARM < 1e-9
+    assert len(result.differences) * chance.FALSE_ALARM < 1e-9
     assert result.passed
