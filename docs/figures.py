@@ -254,7 +254,8 @@ def shown(page: str, name: str) -> str:
         return report.figures(name)
     kept = _read(RESULTS / f"{page}-{name}.json")
     head, *rows = (f"| {' | '.join(row)} |" for row in kept["rows"])
-    column = "---|" if RUNS[page][name].are_words else "---:|"
+    run = RUNS.get(page, {}).get(name)
+    column = "---|" if run and run.are_words else "---:|"
     line = "|---|" + column * (len(kept["rows"][0]) - 1)
     return "\n".join([head, line, *rows, "", f"`{kept['command']}`. {kept['measured']}"])
 
