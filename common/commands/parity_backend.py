@@ -15,10 +15,10 @@ from common.config import ParityConfig
 from common.errors import UserError
 from common.interface import Backend
 from common.parity.adapter import KINDS, Adapter
+from common.parity.checks.free_running import Envelope, envelope, free_running
+from common.parity.checks.transforms import operation_pictures
 from common.parity.comparison import CheckResult
 from common.parity.coverage import CallRecorder, contract
-from common.parity.data_checks import operation_pictures
-from common.parity.free_running import Envelope, envelope, free_running
 from common.parity.results import BackendResults, Pictures, add_check, begin_seed, save_results
 from common.parity.suite import QUICK, Extent, run_checks
 from common.reference import ALIGNED, KNOWN_DIFFERENCES

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from common.parity.checks.free_running import Envelope
 from common.parity.comparison import Array, Difference
-from common.parity.free_running import Envelope
 from common.parity.results import BackendResults, Pictures
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.parity import figures
+from common.parity.checks.free_running import Envelope
+from common.parity.checks.steps import recipes
+from common.parity.checks.transforms import true_pictures
 from common.parity.comparison import CheckResult
-from common.parity.data_checks import true_pictures
 from common.parity.figures import Styles
-from common.parity.free_running import Envelope
 from common.parity.results import BackendResults, by_check, by_dimension, number
-from common.parity.training_checks import recipes
 from common.system import environment
 from common.system.files import write_text
 

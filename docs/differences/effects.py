@@ -14,9 +14,9 @@ import numpy as np
 from common.augmentation.decisions import FlipsLeftRight, decide
 from common.augmentation.operations import ColorJitter, RandomFlipLeftRight, RandomResizedCrop
 from common.parity.adapter import Batch, drawn_weights, random_batch
+from common.parity.checks.free_running import AUGMENTATIONS, BATCH, images_and_labels, perturbed
+from common.parity.checks.transforms import example_images
 from common.parity.comparison import largest, norm
-from common.parity.data_checks import example_images
-from common.parity.free_running import AUGMENTATIONS, BATCH, images_and_labels, perturbed
 from common.reference import (
     ALIGNED,
     KNOWN_DIFFERENCES,

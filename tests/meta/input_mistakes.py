@@ -8,9 +8,9 @@ from numpy_backend import changed
 
 from common.interface import Backend
 from common.parity.adapter import Adapter
+from common.parity.checks.loaders import batched_loader_checks
+from common.parity.checks.operations import operation_checks
 from common.parity.comparison import CheckResult
-from common.parity.loader_checks import batched_loader_checks
-from common.parity.operation_checks import operation_checks
 
 
 def batches(backend: Backend) -> Iterator[CheckResult]:

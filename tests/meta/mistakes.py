@@ -15,16 +15,16 @@ from numpy_backend import (
 )
 
 from common.interface import Backend
-from common.parity import training_checks as training
 from common.parity.adapter import Adapter
-from common.parity.case_checks import case_checks
+from common.parity.checks import steps as training
+from common.parity.checks.devices import device_checks
+from common.parity.checks.initial_weights import initial_checks
+from common.parity.checks.loaders import batched_loader_checks
+from common.parity.checks.network import model_checks
+from common.parity.checks.operations import operation_checks
+from common.parity.checks.transforms import level_checks, transform_checks
+from common.parity.checks.varied import case_checks
 from common.parity.comparison import CheckResult
-from common.parity.data_checks import level_checks, transform_checks
-from common.parity.device_checks import device_checks
-from common.parity.initial_checks import initial_checks
-from common.parity.loader_checks import batched_loader_checks
-from common.parity.model_checks import model_checks
-from common.parity.operation_checks import operation_checks
 from common.parity.suite import LEAST_SIZE
 from common.reference import ALIGNED, Conventions, resnet
 from common.weights.canonical import network_sizes

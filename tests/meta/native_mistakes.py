@@ -7,7 +7,7 @@ from numpy_backend import Edit, by
 from common.interface import Backend
 from common.parity.adapter import Adapter
 from common.parity.comparison import CheckResult
-from common.parity.native_checks import native_checks
+from common.parity.native.checks import native_checks
 from common.reference import Conventions
 
 

@@ -7,7 +7,7 @@ from numpy_backend import changed, numpy_backend
 from common.commands.parity_backend import declared
 from common.interface import Backend
 from common.parity.adapter import Adapter
-from common.parity.model_checks import evaluation_accuracy
+from common.parity.checks.network import evaluation_accuracy
 from common.reference import ALIGNED, KNOWN_DIFFERENCES, Conventions
 
 # A hue in 8 bits turns the last bit of a float into a whole step, so that two float32 computations of it differ where

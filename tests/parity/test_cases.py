@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy_backend import numpy_backend
 
 from common.parity import chance
-from common.parity.cases import (
+from common.parity.checks.cases import (
     BATCH_SIZES,
     CHANNELS,
     CLASSES,
@@ -27,7 +27,7 @@ from common.parity.cases import (
     network_cases,
     pairs_of,
 )
-from common.parity.initial_checks import distribution, initial_checks
+from common.parity.checks.initial_weights import distribution, initial_checks
 from common.weights.canonical import initial_weights
 
 SEEDS = range(5)

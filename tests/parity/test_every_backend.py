@@ -18,8 +18,8 @@ import backends
 from common.commands.parity_backend import FREE_STEPS, declared
 from common.interface import Backend
 from common.parity.adapter import Adapter
-from common.parity.data_checks import operation_pictures, true_pictures
-from common.parity.free_running import envelope, free_running
+from common.parity.checks.free_running import envelope, free_running
+from common.parity.checks.transforms import operation_pictures, true_pictures
 from common.parity.suite import QUICK, Extent, run_checks
 from common.system.processes import call_in_process
 

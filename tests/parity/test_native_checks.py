@@ -10,15 +10,15 @@ from common.augmentation.decisions import HUE, decide
 from common.augmentation.operations import RandomFlipLeftRight, RandomResizedCrop
 from common.config import MAX_SEED
 from common.parity import chance
-from common.parity import known_pictures as known
 from common.parity.adapter import Adapter
-from common.parity.initial_checks import initial_checks
-from common.parity.native_checks import FULL_AMOUNT, QUICK_AMOUNT, native_checks, repeats_check
-from common.parity.native_colours import colour_draws, factors_of
-from common.parity.native_crops import CROPS, crop_draws
-from common.parity.native_draws import flip_draws
+from common.parity.checks.initial_weights import initial_checks
+from common.parity.native import pictures as known
+from common.parity.native.checks import FULL_AMOUNT, QUICK_AMOUNT, native_checks, repeats_check
+from common.parity.native.colours import colour_draws, factors_of
+from common.parity.native.crops import CROPS, crop_draws
+from common.parity.native.draws import flip_draws
+from common.parity.native.visits import LEAST, Amount, Plan, dataset_of, seed_after, visit, visited
 from common.parity.tolerances import FACTORS
-from common.parity.visits import LEAST, Amount, Plan, dataset_of, seed_after, visit, visited
 from common.reference import ALIGNED, Conventions, transforms
 from common.reference.boxes import draw_boxes
 

@@ -19,9 +19,9 @@ from common.commands.parity_backend import check_backend
 from common.config import MAX_SEED, ParityConfig
 from common.errors import UserError
 from common.parity.adapter import Adapter
+from common.parity.checks.free_running import Envelope, envelope, free_running
+from common.parity.checks.network import model_checks
 from common.parity.comparison import CheckResult, Difference, Tolerance
-from common.parity.free_running import Envelope, envelope, free_running
-from common.parity.model_checks import model_checks
 from common.parity.report import write_report
 from common.parity.results import (
     BackendResults,

@@ -18,11 +18,11 @@ from common.commands.parity_backend import describe
 from common.config import ParityConfig
 from common.errors import UserError
 from common.interface import Backend
-from common.parity import training_checks as training
 from common.parity.adapter import Adapter
+from common.parity.checks import steps as training
+from common.parity.checks.free_running import envelope, free_running
+from common.parity.checks.network import model_checks
 from common.parity.comparison import CheckResult
-from common.parity.free_running import envelope, free_running
-from common.parity.model_checks import model_checks
 from common.parity.tolerances import TOLERANCES
 from common.system import environment
 

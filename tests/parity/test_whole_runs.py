@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy_backend import numpy_backend
 
-from common.parity import chapter_runs
 from common.parity.adapter import Adapter, drawn_weights, random_batch
+from common.parity.checks import chapter_runs
 from common.reference import ALIGNED, SGD, chapters, forward, train_step
 
 SIZES = (8, 8, 3)  # of the batches of an epoch

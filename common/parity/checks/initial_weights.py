@@ -11,10 +11,10 @@ import numpy as np
 
 from common.interface import Backend, Net
 from common.parity import chance
-from common.parity.cases import CHANNELS, CLASSES, NUM_CHANNELS
+from common.parity.checks.cases import CHANNELS, CLASSES, NUM_CHANNELS
 from common.parity.comparison import Array, CheckResult, Difference
+from common.parity.native.visits import seed_after
 from common.parity.tolerances import tolerance
-from common.parity.visits import seed_after
 from common.weights.canonical import Weights, initial_weights
 
 

@@ -8,7 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from common.parity.chapter_runs import RecordedBatches, Run, images_to_predict
+from common.parity.checks.chapter_runs import RecordedBatches, Run, images_to_predict
+from common.parity.checks.steps import (
+    PARTS,
+    buffers_of,
+    change_since,
+    parameters_of,
+    slots_of,
+)
 from common.parity.comparison import (
     Array,
     Arrays,
@@ -17,13 +24,6 @@ from common.parity.comparison import (
     difference,
     largest_relative,
     relative_difference,
-)
-from common.parity.training_checks import (
-    PARTS,
-    buffers_of,
-    change_since,
-    parameters_of,
-    slots_of,
 )
 from common.reference import Conventions, State, chapters
 from common.reference.chapters import TrainedEpoch

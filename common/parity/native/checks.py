@@ -2,7 +2,7 @@
 
 The order of the examples is ours, and operations that draw nothing are certain: both are compared with the reference.
 The framework draws the rest. Its draws must repeat with their seed, differ where they should, and follow their
-distribution (`native_draws`, `native_crops`, `native_colours`).
+distribution (`draws`, `crops`, `colours`).
 """
 
 import warnings
@@ -25,14 +25,14 @@ from common.augmentation.operations import (
 from common.config import MAX_SEED
 from common.datasets import Dataset
 from common.errors import UserNotice
-from common.parity import known_pictures as known
 from common.parity.adapter import Adapter
 from common.parity.comparison import Array, CheckResult, Difference
-from common.parity.native_colours import colour_draws
-from common.parity.native_crops import crop_draws
-from common.parity.native_draws import flip_draws
+from common.parity.native import pictures as known
+from common.parity.native.colours import colour_draws
+from common.parity.native.crops import crop_draws
+from common.parity.native.draws import flip_draws
+from common.parity.native.visits import Amount, Plan, dataset_of, seed_after, visit
 from common.parity.tolerances import tolerance
-from common.parity.visits import Amount, Plan, dataset_of, seed_after, visit
 from common.reference import transforms
 
 # Four epochs show draws that are stale from the third on; the last batches of 32 images are enough to be judged, and so

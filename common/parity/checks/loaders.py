@@ -9,7 +9,7 @@ from common.config import MAX_SEED
 from common.datasets import Dataset
 from common.interface import DataIter
 from common.parity.adapter import Adapter
-from common.parity.cases import MANY_EPOCHS, LoaderCase, loader_cases
+from common.parity.checks.cases import MANY_EPOCHS, LoaderCase, loader_cases
 from common.parity.comparison import Array, Arrays, CheckResult, at, difference, together
 from common.reference import Conventions, transforms
 

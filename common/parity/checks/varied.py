@@ -11,8 +11,10 @@ import numpy as np
 
 from common.interface import Backend
 from common.parity.adapter import Adapter, Batch
-from common.parity.case_training import training_checks
-from common.parity.cases import NUM_CHANNELS, NetworkCase, network_cases
+from common.parity.checks.case_training import training_checks
+from common.parity.checks.cases import NUM_CHANNELS, NetworkCase, network_cases
+from common.parity.checks.files import file_checks
+from common.parity.checks.network import gradient_distance
 from common.parity.comparison import (
     Array,
     Arrays,
@@ -22,8 +24,6 @@ from common.parity.comparison import (
     logits_difference,
     together,
 )
-from common.parity.file_checks import file_checks
-from common.parity.model_checks import gradient_distance
 from common.reference import Conventions, forward, gradients, layers
 from common.reference.resnet import Forward
 

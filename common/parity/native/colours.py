@@ -10,12 +10,12 @@ import numpy as np
 from common.augmentation.decisions import BRIGHTNESS, CONTRAST, HUE, PROPERTIES, SATURATION
 from common.augmentation.operations import ColorJitter
 from common.parity import chance
-from common.parity import known_pictures as known
 from common.parity.adapter import Adapter
 from common.parity.comparison import Array, CheckResult
-from common.parity.native_draws import Draws, Found, evenly, levels_apart
+from common.parity.native import pictures as known
+from common.parity.native.draws import Draws, Found, evenly, levels_apart
+from common.parity.native.visits import Amount, Visits, visited
 from common.parity.tolerances import FACTORS
-from common.parity.visits import Amount, Visits, visited
 from common.reference import Conventions, transforms
 
 

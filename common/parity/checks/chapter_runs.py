@@ -27,8 +27,8 @@ from common.datasets.shapes import Split, draw_shapes
 from common.interface import DataIter, Net, Tensor, Trainer
 from common.metrics import Epoch, KaggleSummary, Listener, Report, TrainingSummary
 from common.parity.adapter import Adapter
+from common.parity.checks.steps import Recipe
 from common.parity.comparison import Array
-from common.parity.training_checks import Recipe
 from common.reference import Conventions, State, chapters, forward, logits, transforms
 from common.reference.chapters import TrainedEpoch
 from common.weights.canonical import Weights, initial_weights

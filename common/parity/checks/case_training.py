@@ -13,10 +13,10 @@ import numpy as np
 from common.interface import Tensor
 from common.metrics import Epoch, Listener
 from common.parity.adapter import Adapter
-from common.parity.cases import BATCH_SIZES, NetworkCase
+from common.parity.checks.cases import BATCH_SIZES, NetworkCase
+from common.parity.checks.network import all_classes_predicted
+from common.parity.checks.steps import PARTS, change_since, sgd
 from common.parity.comparison import Array, Arrays, CheckResult, difference, relative_difference
-from common.parity.model_checks import all_classes_predicted
-from common.parity.training_checks import PARTS, change_since, sgd
 from common.reference import Conventions, chapters
 from common.reference.chapters import TrainedEpoch
 from common.reference.training import Labels

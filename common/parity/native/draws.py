@@ -1,7 +1,7 @@
 """Parity of the native pipeline's draws: what flips, crops and colours share, and flips.
 
 A framework draws from its own generator, so its draws are no others' draws. They are found again in the pixels of
-`known_pictures` and compared with the book's ranges and distributions, or with those that the backend declares in
+`pictures` and compared with the book's ranges and distributions, or with those that the backend declares in
 ``NATIVE`` of its probes. Bounds are those of `chance`.
 """
 
@@ -11,11 +11,11 @@ import numpy as np
 
 from common.augmentation.operations import RandomFlipLeftRight, RandomFlipTopBottom
 from common.parity import chance
-from common.parity import known_pictures as known
 from common.parity.adapter import Adapter
 from common.parity.comparison import Array, CheckResult, Difference
+from common.parity.native import pictures as known
+from common.parity.native.visits import LEAST, Amount, Visits, visited
 from common.parity.tolerances import tolerance
-from common.parity.visits import LEAST, Amount, Visits, visited
 
 Found = dict[str, float]  # by place: a distance divided by its bound
 

@@ -15,10 +15,10 @@ from common.augmentation.operations import (
     operation,
 )
 from common.parity import chance
-from common.parity import known_pictures as known
 from common.parity.adapter import Adapter
 from common.parity.comparison import Array, CheckResult
-from common.parity.native_draws import (
+from common.parity.native import pictures as known
+from common.parity.native.draws import (
     Draws,
     Found,
     evenly,
@@ -27,7 +27,7 @@ from common.parity.native_draws import (
     levels_apart,
     named,
 )
-from common.parity.visits import Amount, Visits, visited
+from common.parity.native.visits import Amount, Visits, visited
 from common.reference import Conventions, transforms
 from common.reference.boxes import draw_boxes
 

@@ -9,7 +9,7 @@ from common.augmentation.decisions import crops
 from common.augmentation.operations import CIFAR10_NORMALIZE
 from common.interface import Tensor, Transforms
 from common.parity.adapter import Adapter
-from common.parity.cases import BATCH_SIZES, SHAPES, draw_size
+from common.parity.checks.cases import BATCH_SIZES, SHAPES, draw_size
 from common.parity.comparison import Array, Arrays, CheckResult, absolute, difference, mean
 from common.reference import Conventions
 from common.reference import transforms as reference

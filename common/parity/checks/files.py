@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from common.parity.adapter import Adapter
-from common.parity.cases import NetworkCase
+from common.parity.checks.cases import NetworkCase
 from common.parity.comparison import Arrays, CheckResult, difference, logits_difference
 from common.reference import Conventions, forward
 from common.weights.canonical import Weights

@@ -1,0 +1,1 @@
+"""The checks, a file for each part of a backend that they compare with the reference."""
