@@ -1,20 +1,26 @@
 """The mutants are those that the operators promise, keep their ids, and are rejected or listed as equivalent."""
 
 import ast
+import inspect
+import json
 import os
 import signal
 import sys
 import time
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from conftest import load_or_skip
 
+from common.parity import adapter
 from common.parity.comparison import CheckResult, Difference, Tolerance
+from common.reference import KNOWN_DIFFERENCES
 from common.system.processes import call_in_process
 from tests.meta.mutants import judge
+from tests.meta.mutants.judge import Judgement
 from tests.meta.mutants.mutant import (
     FILES,
     Mutant,
@@ -24,11 +30,14 @@ from tests.meta.mutants.mutant import (
     of_source,
     sample,
 )
+from tests.meta.mutants.plant import load_planted
 from tests.meta.mutants.results import Verdict, append, equivalents, load, report
 from tests.meta.mutants.server import How, serve, serve_to_file
 
-# Of each backend. TensorFlow's quick checks take too long for a sample: its known bad mutant is rejected early.
-SAMPLE = {"pytorch": 10, "mxnet": 10, "tensorflow": 0}
+# Of each backend. TensorFlow's quick checks take 40 s of processor time, also untraced.
+SAMPLE = {"pytorch": 10, "mxnet": 10, "tensorflow": 3}
+# Always the same, as a change must not fail for a mutant that was there before it. The nightly run judges all.
+SAMPLE_SEED = 0
 # A source, the operator, and what it makes of the source.
 MADE = {
     "comparison": ("def f(a):\n    return a < 1 == a", ["return a <= 1 == a", "return a < 1 != a"]),
@@ -148,25 +157,49 @@ def test_every_mutant_that_is_listed_as_equivalent_exists_and_is_the_one_that_wa
     }
 
 
-def verdict(mutant: Mutant, by: str, reason: str = "transforms, float32") -> Verdict:
-    return Verdict.of(mutant, by, reason, 1.0)
+def verdict(mutant: Mutant, *found: object, until: str = "full") -> Verdict:
+    return Verdict.of(mutant, Judgement(*found), until, 1.0)
 
 
 def test_the_report_counts_by_what_rejected_and_lists_what_survived(tmp_path):
-    first, second, third, fourth = mutants_of("pytorch")[:4]
+    first, second, third, fourth, fifth, sixth = mutants_of("pytorch")[:6]
     found = [
-        verdict(first, "quick"),
-        verdict(second, "full"),
-        verdict(third, "nothing", ""),
-        verdict(fourth, "nothing", ""),
+        verdict(first, "quick", "cases: weights after a training, float64"),
+        verdict(second, "full", "ValueError: 1 after loss, float64", True),
+        verdict(third, "nothing"),
+        verdict(fourth, "nothing"),
+        verdict(fifth, "time", "in quick"),
+        verdict(sixth, "tests", "FAILED tests/contract/test_trainer.py"),
     ]
     for one in found:
         append(tmp_path / "verdicts.jsonl", one)
     assert list(load(tmp_path / "verdicts.jsonl").values()) == found
     text = report(found, {fourth.id: ("speed only", fourth.diff)}, "Conditions.")
-    assert "| pytorch | 4 | 1 | 1 | 0 | 1 | 1 | 33.3 % | 66.7 % | 0 |" in text
+    assert "| pytorch | 6 | 1 | 1 | 1 | 1 | 1 | 1 | 20.0 % | 40.0 % | 1 |" in text
     assert third.diff in text
     assert fourth.diff not in text
+
+
+def test_what_fewer_stages_let_through_is_judged_again_and_what_is_rejected_is_not():
+    mutant = mutants_of("pytorch")[0]
+    for by, until, judged_until, holds in (
+        ("nothing", "quick", "quick", True),
+        ("nothing", "quick", "full", False),
+        ("nothing", "full", "tests", False),
+        ("nothing", "tests", "full", True),
+        ("nothing", "", "quick", False),  # from before the last stage was kept
+        ("quick", "quick", "tests", True),
+        ("time", "full", "tests", True),
+    ):
+        assert verdict(mutant, by, until=until).holds_until(judged_until) == holds
+
+
+def test_a_verdict_from_before_more_was_kept_is_read(tmp_path):
+    kept = verdict(mutants_of("pytorch")[0], "quick", "loss, float64", until="")
+    older = {k: v for k, v in asdict(kept).items() if k not in ("raised", "until")}
+    path = tmp_path / "verdicts.jsonl"
+    path.write_text(json.dumps(older) + "\n")
+    assert load(path) == {kept.id: kept}
 
 
 def test_an_exit_within_a_check_rejects(monkeypatch):
@@ -178,11 +211,12 @@ def test_an_exit_within_a_check_rejects(monkeypatch):
     said = []
     monkeypatch.setattr(judge, "load_planted", lambda name, mutant: SimpleNamespace(name=name))
     judge.judge("pytorch", None, ("quick", "full"), lambda *words: said.append(words))
-    assert said == [("quick", "SystemExit: 0 after loss, float64")]
+    assert said == [("quick", Judgement("quick", "SystemExit: 0 after loss, float64", raised=True))]
+    assert adapter.KNOWN_DIFFERENCES == KNOWN_DIFFERENCES, "later tests of this process need them"
 
 
 def killed(name, mutant, stages, say, untraced):
-    say("quick", "")
+    say("quick", None)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -192,18 +226,25 @@ def hangs(name, mutant, stages, say, untraced):
 
 def passes(name, mutant, stages, say, untraced):
     for stage in stages:
-        say(stage, "")
+        say(stage, None)
+
+
+def seeks_causes(name, mutant, stages, say, untraced):
+    for stage in stages:
+        causes = adapter.KNOWN_DIFFERENCES
+        say(stage, Judgement(stage, "causes") if causes else None)
 
 
 @pytest.mark.parametrize(
     ("judged", "wanted"),
     [
-        (killed, ("full", "the process ended with -9")),
-        (hangs, ("quick", "time")),
-        (passes, ("nothing", "")),
+        (killed, Judgement("full", "the process ended with -9", raised=True)),
+        (hangs, Judgement("time", "in quick")),
+        (passes, Judgement("nothing")),
+        (seeks_causes, Judgement("nothing")),
     ],
 )
-def test_a_process_that_ends_or_hangs_rejects_and_one_that_passes_all_stages_does_not(
+def test_a_process_that_ends_rejects_one_that_hangs_is_given_up_and_one_that_passes_all_stages_is_let_through(
     judged, wanted, monkeypatch
 ):
     monkeypatch.setattr(judge, "judge", judged)
@@ -212,25 +253,46 @@ def test_a_process_that_ends_or_hangs_rejects_and_one_that_passes_all_stages_doe
     found = []
     mutants = mutants_of("pytorch")[:3]
     serve(How("pytorch", ("quick", "full"), jobs=2), mutants, lambda *words: found.append(words))
-    assert {words[0].id: words[1:3] for words in found} == {m.id: wanted for m in mutants}
+    assert {mutant.id: what for mutant, what, _ in found} == {m.id: wanted for m in mutants}
+
+
+def test_the_tests_of_a_mutant_run_in_a_copy_that_differs_only_by_the_mutant(tmp_path):
+    mutant = mutants_of("pytorch")[0]
+    copy = judge.copied_project(tmp_path, "pytorch", mutant)
+    compared = [*Path("backends").rglob("*.py"), *Path("common").rglob("*.py"), Path("run.py")]
+    different = [path for path in compared if (copy / path).read_bytes() != path.read_bytes()]
+    assert different == [Path(f"backends/pytorch/{mutant.file}.py")]
+    assert (copy / different[0]).read_text() == mutated(mutant)
+
+
+def source_is_the_mutant_s(mutant):
+    text = inspect.getsource(load_planted(mutant.backend, mutant).trainer.accuracy)
+    return 0 if mutant.after in text else 1
+
+
+def test_what_reads_the_source_of_a_mutant_reads_the_mutant():
+    load_or_skip("pytorch")
+    mutant = next(m for m in mutants_of("pytorch") if m.function == "accuracy")
+    # As TensorFlow's AutoGraph does, which compiles what it reads.
+    assert call_in_process(source_is_the_mutant_s, mutant) == 0
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("backend", FILES)
-def test_quick_rejects_nine_of_ten_mutants_a_known_bad_one_and_not_the_unchanged_backend(
+def test_quick_rejects_nine_tenths_of_a_fixed_sample_a_known_bad_mutant_and_not_the_unchanged_backend(
     backend, tmp_path
 ):
     load_or_skip(backend)
     path = tmp_path / "verdicts.jsonl"
     mutants = [m for m in mutants_of(backend) if m.id not in equivalents()]
     (bad,) = [m for m in mutants if (m.function, m.operator) == ("accuracy", "comparison")]
-    drawn = sample(mutants, SAMPLE[backend], seed=0)
+    drawn = sample(mutants, SAMPLE[backend], SAMPLE_SEED)
     how = How(backend, ("quick",), jobs=2, untraced=True)
     code = call_in_process(serve_to_file, how, [bad, *drawn], path)
     assert code == 0, "the unchanged backend is rejected"
     found = load(path)
     assert found.keys() == {mutant.id for mutant in (bad, *drawn)}
     assert found[bad.id].by == "quick"
-    survivors = [f"{v.id}: {v.diff}" for v in found.values() if v.by == "nothing"]
-    assert len(survivors) <= 1, survivors
+    survivors = [f"{v.id}: {v.diff}" for v in found.values() if v.by != "quick"]
+    assert len(survivors) <= len(drawn) // 10, survivors

@@ -3,13 +3,14 @@
 import argparse
 import math
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import backends
 from common.system.processes import call_in_process
 from tests.meta.mutants.judge import EXTENTS, LIMITS, STAGES
 from tests.meta.mutants.mutant import FILES, Mutant, mutants_of, sample
-from tests.meta.mutants.results import NOT_BY_PARITY, equivalents, load, report
+from tests.meta.mutants.results import NOT_BY_PARITY, Verdict, equivalents, load, report
 from tests.meta.mutants.server import How, serve_to_file
 
 
@@ -25,19 +26,22 @@ def main() -> int:
     stages = STAGES[: STAGES.index(options.until) + 1]
     code = 0
     for name, mutants in chosen.items():
-        known = load(options.output)
-        left = [m for m in mutants if m.id not in known]
+        judged = _judged(options, mutants)
+        left = [m for m in mutants if m.id not in judged]
         print(f"{name}: {len(mutants)} mutants, {len(left)} to judge", flush=True)
         if left:
             how = How(name, stages, options.jobs, options.untraced, options.minutes)
             code |= call_in_process(serve_to_file, how, left, options.output)
-    known = load(options.output)
-    verdicts = [known[m.id] for ms in chosen.values() for m in ms if m.id in known]
+    verdicts = [v for mutants in chosen.values() for v in _judged(options, mutants).values()]
     untraced = "TensorFlow untraced. " if options.untraced else ""
-    conditions = f"Stages: {', '.join(stages)}. Seed {options.seed}. {untraced}" + "; ".join(
-        f"{stage}: {EXTENTS[stage]}, at most {LIMITS[stage]:.0f} s"
-        for stage in stages
-        if stage in EXTENTS
+    planted = sum(map(len, chosen.values()))
+    conditions = (
+        f"Judged: {len(verdicts)} of {planted}. Stages: {', '.join(stages)}. Seed {options.seed}. {untraced}"
+        + "; ".join(
+            f"{stage}: {EXTENTS[stage]}, at most {LIMITS[stage]:.0f} s"
+            for stage in stages
+            if stage in EXTENTS
+        )
     )
     options.output.with_suffix(".md").write_text(report(verdicts, equivalents(), conditions))
     print(f"the report is {options.output.with_suffix('.md')}")
@@ -61,7 +65,8 @@ def parser() -> argparse.ArgumentParser:
         "--minutes",
         type=float,
         default=math.inf,
-        help="begin no other mutant of a backend after so long",
+        help="begin no other mutant of a backend after so long; what has begun takes up to %.0f more"
+        % (sum(LIMITS.values()) / 60),
     )
     found.add_argument(
         "--untraced",
@@ -72,7 +77,8 @@ def parser() -> argparse.ArgumentParser:
         "--output",
         type=Path,
         default=Path("runs/mutants.jsonl"),
-        help="where verdicts are added and not judged again; the report is beside it",
+        help="where verdicts are added, and read: a mutant that the stages named here have judged is not judged again;"
+        " the report is beside it",
     )
     found.add_argument("--list", action="store_true", help="list the mutants and judge none")
     return found
@@ -82,6 +88,13 @@ def _chosen(name: str, options: argparse.Namespace) -> list[Mutant]:
     """Return the mutants that the options name."""
     every = [m for m in mutants_of(name) if not options.only or options.only in m.id]
     return every if options.sample is None else sample(every, options.sample, options.seed)
+
+
+def _judged(options: argparse.Namespace, mutants: Iterable[Mutant]) -> dict[str, Verdict]:
+    """Return the verdicts on mutants, by id, that the stages which the options name cannot change."""
+    known = load(options.output)
+    found = {m.id: known[m.id] for m in mutants if m.id in known}
+    return {id: verdict for id, verdict in found.items() if verdict.holds_until(options.until)}
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What becomes of one mutant: which checks reject it, from the cheapest to the most costly."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -7,14 +8,14 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from common.interface import Backend
 from common.parity import adapter
 from common.parity.suite import QUICK, Extent, run_checks
-from tests.meta.mutants.mutant import ROOT, Mutant, mutated
+from tests.meta.mutants.mutant import FILES, ROOT, Mutant, mutated, source
 from tests.meta.mutants.plant import load_planted
 
 # A network of a quarter of the chapter's channels: its checks take a tenth of the time in the reference.
@@ -24,7 +25,7 @@ EXTENTS = {
     "full": replace(Extent(), num_channels=NUM_CHANNELS),
 }
 STAGES = ("quick", "full", "tests")
-# Seconds after which a stage rejects: several times what the unchanged backend takes, also on a busy machine.
+# Seconds after which a stage is given up: several times what the unchanged backend takes, also on a busy machine.
 LIMITS = {"quick": 600.0, "full": 1800.0, "tests": 1800.0}
 # The tests of a backend: what pytest's -k chooses of these folders.
 TESTS = ("tests/contract", "tests/weights")
@@ -33,9 +34,23 @@ CHOSEN = {
     "mxnet": "mxnet or gluon or params",
     "tensorflow": "tensorflow or keras",
 }
-NOTHING = "nothing"
-# Takes a stage, and what rejected the mutant in it: "" if nothing did.
-Say = Callable[[str, str], None]
+NOTHING, TIME = "nothing", "time"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What rejected a mutant: a stage, or NOTHING, or TIME, and what happened there.
+
+    ``raised`` is true if that was an exception or an exit, not the comparison of a check.
+    """
+
+    by: str
+    reason: str = ""
+    raised: bool = False
+
+
+# Takes a stage, and what rejected the mutant in it: None if nothing did.
+Say = Callable[[str, Judgement | None], None]
 
 
 def judge(
@@ -48,17 +63,17 @@ def judge(
     try:
         backend = load_planted(name, mutant)
     except BaseException as error:  # a mutant may raise anything, also SystemExit
-        say(stages[0], f"its import: {_words(error)}")
+        say(stages[0], Judgement(stages[0], f"its import: {_words(error)}", raised=True))
         return
     for stage in stages:
-        reason = _tests(name, mutant) if stage == "tests" else _checks(backend, stage, untraced)
-        say(stage, reason)
-        if reason:
+        found = _tests(name, mutant) if stage == "tests" else _checks(backend, stage, untraced)
+        say(stage, found)
+        if found:
             return
 
 
-def _checks(backend: Backend, stage: str, untraced: bool) -> str:
-    """Return the first check that fails, or what the checks raised; "" if all pass.
+def _checks(backend: Backend, stage: str, untraced: bool) -> Judgement | None:
+    """Return the first check that fails, or what the checks raised; None if all pass.
 
     TensorFlow's quick checks run untraced first: most mutants are rejected there, and tracing takes half a minute.
     """
@@ -67,23 +82,26 @@ def _checks(backend: Backend, stage: str, untraced: bool) -> str:
         ways = [_untraced] if untraced else {"quick": [_untraced, _as_it_is]}.get(stage, ways)
     for way in ways:
         with way():
-            if reason := _first_failure(backend, EXTENTS[stage]):
-                return reason
-    return ""
+            if found := _first_failure(backend, stage):
+                return found
+    return None
 
 
-def _first_failure(backend: Backend, extent: Extent) -> str:
+def _first_failure(backend: Backend, stage: str) -> Judgement | None:
     after = "the start"
-    # No cause is searched for: the reference would compute once more for each known difference.
-    adapter.KNOWN_DIFFERENCES = ()
     try:
-        for result in run_checks(backend, extent):
+        for result in run_checks(backend, EXTENTS[stage]):
             if not result.passed:
-                return f"{result.check}, {result.kind}"
+                return Judgement(stage, f"{result.check}, {result.kind}")
             after = f"{result.check}, {result.kind}"
     except BaseException as error:  # also SystemExit
-        return f"{_words(error)} after {after}"
-    return ""
+        return Judgement(stage, f"{_words(error)} after {after}", raised=True)
+    return None
+
+
+def seek_no_causes() -> None:
+    """Have failed checks name no cause, in all of this process: each takes one more run of the reference."""
+    adapter.KNOWN_DIFFERENCES = ()
 
 
 @contextmanager
@@ -108,25 +126,13 @@ def _words(error: BaseException) -> str:
     return f"{type(error).__name__}: {telling}"[:160]
 
 
-def _tests(name: str, mutant: Mutant | None) -> str:
-    """Return the first of the project's own tests that fails in a copy of the project with the mutant; "" if none."""
+def _tests(name: str, mutant: Mutant | None) -> Judgement | None:
+    """Return the first of the project's own tests that fails in a copy of the project with the mutant; None if none."""
+    options = ("-n", "0", "-x", "-q", "-k", CHOSEN[name], "-p", "no:cacheprovider")
     with tempfile.TemporaryDirectory() as folder:
-        copy = copied_project(Path(folder), mutant)
-        words = [
-            "-m",
-            "pytest",
-            *TESTS,
-            "-n",
-            "0",
-            "-x",
-            "-q",
-            "-k",
-            name,
-            "-p",
-            "no:cacheprovider",
-        ]
+        copy = copied_project(Path(folder), name, mutant)
         run = subprocess.run(
-            [sys.executable, *words, "-p", "no:cacheprovider"],
+            [sys.executable, "-m", "pytest", *TESTS, *options],
             cwd=copy,
             env=os.environ | {"PYTHONPATH": str(copy), "REQUIRE_BACKENDS": name},
             capture_output=True,
@@ -134,13 +140,17 @@ def _tests(name: str, mutant: Mutant | None) -> str:
             check=False,
         )
     if run.returncode == 0:
-        return ""
+        return None
     failed = [line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return (failed or [f"pytest ended with {run.returncode}"])[0][:200]
+    words = (failed or [f"pytest ended with {run.returncode}"])[0][:200]
+    return Judgement("tests", words, raised=not failed)
 
 
-def copied_project(folder: Path, mutant: Mutant | None) -> Path:
-    """Copy what tests read of the project into a folder, with the mutant in its place."""
+def copied_project(folder: Path, name: str, mutant: Mutant | None) -> Path:
+    """Copy what tests read of the project into a folder, with the mutant in its place.
+
+    A mutant's source is made from its syntax tree. Without a mutant all of the backend's sources are, and are right.
+    """
     for path in ROOT.iterdir():
         if path.name.startswith(".") or path.name in ("runs", "data", "build", "dist"):
             continue
@@ -148,9 +158,12 @@ def copied_project(folder: Path, mutant: Mutant | None) -> Path:
             shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(path, folder)
-    if mutant is not None:
-        place = folder / "backends" / mutant.backend / f"{mutant.file}.py"
-        place.write_text(mutated(mutant), encoding="utf-8")
+    if mutant is None:
+        sources = {file: ast.unparse(ast.parse(source(name, file))) for file in FILES[name]}
+    else:
+        sources = {mutant.file: mutated(mutant)}
+    for file, text in sources.items():
+        (folder / "backends" / name / f"{file}.py").write_text(text, encoding="utf-8")
     return folder
 
 

@@ -1,5 +1,6 @@
 """A mutant in place of a module: whoever imports the backend from then on gets the mutant."""
 
+import linecache
 import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -41,7 +42,10 @@ def load_planted(name: str, mutant: Mutant | None) -> Backend:
     """
     if mutant is not None:
         path = ROOT / "backends" / name / f"{mutant.file}.py"
-        code = compile(mutated(mutant), str(path), "exec")
+        text = mutated(mutant)
+        code = compile(text, str(path), "exec")
+        # TensorFlow's AutoGraph compiles the source that it finds there. No time: it is not read again.
+        linecache.cache[str(path)] = (len(text), None, text.splitlines(keepends=True), str(path))
         sys.meta_path.insert(0, Planted(f"backends.{name}.{mutant.file}", path, code))
     for module in [m for m in sys.modules if m.startswith(f"backends.{name}")]:
         del sys.modules[module]

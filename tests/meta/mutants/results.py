@@ -8,20 +8,26 @@ from dataclasses import asdict, dataclass
 from operator import attrgetter
 from pathlib import Path
 
+from tests.meta.mutants.judge import NOTHING, STAGES, TIME, Judgement
 from tests.meta.mutants.mutant import Mutant
 
-BY = ("quick", "full", "tests", "nothing")
-NOT_BY_PARITY = BY[2:]
+BY = (*STAGES, TIME, NOTHING)
+NOT_BY_PARITY = BY[2:]  # a mutant that takes too long is not rejected: parity has no limit
 COLUMNS = (
-    *("planted", "by quick", "by full only", "by tests only", "by nothing", "equivalent"),
-    *("quick", "full", "of the rejected, raised"),
+    *("planted", "by quick", "by full only", "by tests only", "too slow", "by nothing"),
+    *("equivalent", "quick", "full", "of the rejected, raised"),
 )
+TITLES = {TIME: "Given up after the time of a stage", NOTHING: "Rejected by nothing"}
 EQUIVALENT = Path(__file__).with_name("equivalent.toml")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What rejected a mutant: a stage and the check in it, or "nothing"."""
+    """What rejected a mutant: a stage and the check in it, or "nothing", or "time" if a stage took too long.
+
+    ``raised`` tells whether an exception or an exit rejected it. ``until`` is the last stage that was to run, and ""
+    in a file from before it was kept.
+    """
 
     id: str
     backend: str
@@ -33,11 +39,19 @@ class Verdict:
     by: str
     reason: str
     seconds: float
+    raised: bool = False
+    until: str = ""
 
     @classmethod
-    def of(cls, mutant: Mutant, by: str, reason: str, seconds: float) -> "Verdict":
+    def of(cls, mutant: Mutant, found: Judgement, until: str, seconds: float) -> "Verdict":
         where = (mutant.id, mutant.backend, mutant.file, mutant.line, mutant.function)
-        return cls(*where, mutant.operator, mutant.diff, by, reason, round(seconds, 1))
+        what = (mutant.operator, mutant.diff, found.by, found.reason)
+        return cls(*where, *what, round(seconds, 1), found.raised, until)
+
+    def holds_until(self, stage: str) -> bool:
+        """Tell whether judging the mutant up to a stage would find nothing new."""
+        judged = STAGES[: STAGES.index(self.until) + 1] if self.until else ()
+        return self.by != NOTHING or stage in judged
 
 
 def append(path: Path, verdict: Verdict) -> None:
@@ -71,7 +85,7 @@ def report(
     survivors = [v for v in verdicts if v.by != "quick" and v.id not in listed]
     for by in BY[:0:-1]:
         found = [v for v in survivors if v.by == by]
-        lines += _list(f"Rejected by {by}{'' if by == 'nothing' else ' only'}", found)
+        lines += _list(TITLES.get(by, f"Rejected by {by} only"), found)
     wrong = [v for v in verdicts if v.id in listed and v.by not in NOT_BY_PARITY]
     return "\n".join([*lines, *_list("Listed as equivalent, and rejected", wrong)]) + "\n"
 
@@ -84,17 +98,11 @@ def _table(
         real = [v for v in group if v.id not in listed]
         counts = Counter(v.by for v in real)
         rejected = counts["quick"] + counts["full"]
-        raised = sum(_raised(v) for v in real)
+        raised = sum(v.raised for v in real)
         shares = [_percent(n, len(real)) for n in (counts["quick"], rejected)]
         numbers = [len(group), *(counts[by] for by in BY), len(group) - len(real)]
         lines.append(_row([name, *numbers, *shares, raised]))
     return [*lines, ""]
-
-
-def _raised(verdict: Verdict) -> bool:
-    """Tell whether a mutant was rejected by an exception, an exit or time, and by no check's comparison."""
-    words = (" after ", "its import", "the process")
-    return verdict.reason == "time" or any(word in verdict.reason for word in words)
 
 
 def _row(cells: Iterable[object]) -> str:

@@ -8,13 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import takewhile
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from tests.meta.mutants import judge
+from tests.meta.mutants.judge import Judgement
 from tests.meta.mutants.mutant import Mutant
 from tests.meta.mutants.results import Verdict, append
 
@@ -50,21 +51,21 @@ class Running:
         limit = judge.LIMITS[self.stages[self.stage]]
         return limit - (time.perf_counter() - self.stage_began)
 
-    def listen(self) -> tuple[str, str] | None:
-        """Return the stage and the reason if the mutant is rejected, ("nothing", "") if by no stage, else None."""
+    def listen(self) -> Judgement | None:
+        """Return what became of the mutant, None as long as it is being judged."""
         try:
             while self.stage < len(self.stages) and self.said.poll():
-                stage, reason = self.said.recv()
-                if reason:
-                    return stage, reason
+                if found := self.said.recv():
+                    return found
                 self.stage, self.stage_began = self.stage + 1, time.perf_counter()
         except EOFError:  # it has ended and said nothing more
             self.process.join(1)
-            return self.stages[self.stage], f"the process ended with {self.process.exitcode}"
+            words = f"the process ended with {self.process.exitcode}"
+            return Judgement(self.stages[self.stage], words, raised=True)
         if self.stage == len(self.stages):
-            return judge.NOTHING, ""
+            return Judgement(judge.NOTHING)
         if self.left <= 0:
-            return self.stages[self.stage], "time"
+            return Judgement(judge.TIME, f"in {self.stages[self.stage]}")
         return None
 
     def end(self) -> None:
@@ -88,9 +89,10 @@ def _judge(how: How, mutant: Mutant | None, there: Connection) -> None:
     os.setpgid(0, 0)  # so that what it starts can be ended with it
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     judge.silence()
+    judge.seek_no_causes()
 
-    def say(stage: str, reason: str) -> None:
-        there.send((stage, reason))
+    def say(stage: str, found: Judgement | None) -> None:
+        there.send(found)
 
     judge.judge(how.backend, mutant, how.stages, say, how.untraced)
     there.close()
@@ -107,7 +109,7 @@ def _end_with(parent: int) -> None:
 def serve(
     how: How,
     mutants: Iterable[Mutant | None],
-    done: Callable[[Mutant | None, str, str, float], None],
+    done: Callable[[Mutant | None, Judgement, float], None],
 ) -> None:
     """Judge mutants of a backend in this process's forks; tell ``done`` what became of each."""
     judge.prepare(how.backend)
@@ -118,13 +120,14 @@ def serve(
                 running.append(start(how, mutant))  # type: ignore[arg-type]
             if not running:
                 return
-            longest = max(0.0, min(one.left for one in running))
-            wait([c for one in running for c in (one.said, one.process.sentinel)], min(longest, 5))
+            next_limit = max(0.0, min(one.left for one in running))
+            ends = [c for one in running for c in (one.said, one.process.sentinel)]
+            wait(ends, min(next_limit, 5))
             for one in list(running):
                 if found := one.listen():
                     one.end()
                     running.remove(one)
-                    done(one.mutant, *found, time.perf_counter() - one.began)
+                    done(one.mutant, found, time.perf_counter() - one.began)
     finally:
         for one in running:
             one.end()
@@ -138,20 +141,19 @@ def serve_to_file(how: How, mutants: list[Mutant], path: Path) -> int:
 
     A function of a module, as `call_in_process` takes it.
     """
-    rejected = []
-
-    def done(mutant: Mutant | None, by: str, reason: str, seconds: float) -> None:
-        if mutant is None:
-            print(f"{how.backend}: unchanged, {by} {reason} ({seconds:.0f} s)", flush=True)
-            rejected.append(by != judge.NOTHING)
-            return
-        append(path, Verdict.of(mutant, by, reason, seconds))
-        print(f"{mutant.id}: {by} {reason} ({seconds:.0f} s)", flush=True)
-
-    parity = tuple(stage for stage in how.stages if stage != "tests")
-    serve(replace(how, stages=parity), [None], done)
-    if rejected != [False]:
-        return 1
     end = time.monotonic() + 60 * how.minutes
+    unchanged = []
+
+    def done(mutant: Mutant | None, found: Judgement, seconds: float) -> None:
+        name = f"{how.backend}: unchanged" if mutant is None else mutant.id
+        print(f"{name}: {found.by} {found.reason} ({seconds:.0f} s)", flush=True)
+        if mutant is None:
+            unchanged.append(found.by)
+        else:
+            append(path, Verdict.of(mutant, found, how.stages[-1], seconds))
+
+    serve(how, [None], done)
+    if unchanged != [judge.NOTHING]:
+        return 1
     serve(how, takewhile(lambda _: time.monotonic() < end, mutants), done)
     return 0
