@@ -27,12 +27,13 @@ EXTENTS = {
 STAGES = ("quick", "full", "tests")
 # Seconds after which a stage is given up: several times what the unchanged backend takes, also on a busy machine.
 LIMITS = {"quick": 600.0, "full": 1800.0, "tests": 1800.0}
-# The tests of a backend: what pytest's -k chooses of these folders.
+# Where a backend's tests are. Its words, one of which their names have; or they have none of another backend's, as those
+# of conversions do.
 TESTS = ("tests/contract", "tests/weights")
-CHOSEN = {
-    "pytorch": "pytorch or state_dicts",
-    "mxnet": "mxnet or gluon or params",
-    "tensorflow": "tensorflow or keras",
+NAMES = {
+    "pytorch": ("pytorch", "state_dicts"),
+    "mxnet": ("mxnet", "gluon", "params"),
+    "tensorflow": ("tensorflow", "keras"),
 }
 NOTHING, TIME = "nothing", "time"
 
@@ -128,7 +129,7 @@ def _words(error: BaseException) -> str:
 
 def _tests(name: str, mutant: Mutant | None) -> Judgement | None:
     """Return the first of the project's own tests that fails in a copy of the project with the mutant; None if none."""
-    options = ("-n", "0", "-x", "-q", "-k", CHOSEN[name], "-p", "no:cacheprovider")
+    options = ("-n", "0", "-x", "-q", "-k", _chosen(name), "-p", "no:cacheprovider")
     with tempfile.TemporaryDirectory() as folder:
         copy = copied_project(Path(folder), name, mutant)
         run = subprocess.run(
@@ -144,6 +145,13 @@ def _tests(name: str, mutant: Mutant | None) -> Judgement | None:
     failed = [line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     words = (failed or [f"pytest ended with {run.returncode}"])[0][:200]
     return Judgement("tests", words, raised=not failed)
+
+
+def _chosen(name: str) -> str:
+    """Return the expression for pytest's -k that chooses a backend's tests."""
+    own = " or ".join(NAMES[name])
+    others = [word for other, words in NAMES.items() if other != name for word in words]
+    return f"{own} or not ({' or '.join([*others, 'numpy'])})"
 
 
 def copied_project(folder: Path, name: str, mutant: Mutant | None) -> Path:
