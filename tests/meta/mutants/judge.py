@@ -27,8 +27,8 @@ EXTENTS = {
 STAGES = ("quick", "full", "tests")
 # Seconds after which a stage is given up: several times what the unchanged backend takes, also on a busy machine.
 LIMITS = {"quick": 600.0, "full": 1800.0, "tests": 1800.0}
-# Where a backend's tests are. Its words, one of which their names have; or they have none of another backend's, as those
-# of conversions do.
+# A backend's tests are there: those with one of its words in their names, and those with no other backend's, such as
+# conversions of files.
 TESTS = ("tests/contract", "tests/weights")
 NAMES = {
     "pytorch": ("pytorch", "state_dicts"),
@@ -151,7 +151,8 @@ def _chosen(name: str) -> str:
     """Return the expression for pytest's -k that chooses a backend's tests."""
     own = " or ".join(NAMES[name])
     others = [word for other, words in NAMES.items() if other != name for word in words]
-    return f"{own} or not ({' or '.join([*others, 'numpy'])})"
+    # The one that edits a source as text: a mutant's source comes from its syntax tree and is written otherwise.
+    return f"({own} or not ({' or '.join([*others, 'numpy'])})) and not drifted_copy"
 
 
 def copied_project(folder: Path, name: str, mutant: Mutant | None) -> Path:
