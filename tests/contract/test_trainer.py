@@ -284,14 +284,18 @@ def test_adam_takes_the_textbook_steps(backend):
     assert any(np.allclose(found, expected, atol=2e-6) for expected in bias.values())
 
 
+@pytest.mark.parametrize("images", [1, 3, 8])
 @pytest.mark.parametrize("asked", [False, True])
-def test_predictions_keep_no_graph_and_leave_a_network_in_training_mode(backend, training, asked):
-    X, _ = next(iter(training.train_iter))
-    if hasattr(training.net, "training"):  # else the mode is not the network's
-        training.net.train()
-    y_hat = backend.trainer.predict(training.net, X, asked)
-    assert not getattr(y_hat, "requires_grad", False)
-    assert getattr(training.net, "training", True)
+def test_predictions_keep_no_graph_and_leave_a_network_in_its_mode(backend, images, asked):
+    net, tab = backend.resnet.resnet18(2, num_channels=8), backend.transforms
+    data = bright_dataset(images, size=16)  # one image of 8 x 8 has one value per channel
+    X = tab.to_float(tab.from_images(data.images, backend.devices.cpu()))
+    for mode in (True, False) if hasattr(net, "training") else (None,):
+        if mode is not None:  # else the mode is not the network's
+            net.train(mode)
+        y_hat = backend.trainer.predict(net, X, asked)
+        assert not getattr(y_hat, "requires_grad", False)
+        assert getattr(net, "training", None) is mode
 
 
 def test_a_batch_is_trained_in_training_mode_whatever_came_before(backend, training):

@@ -18,13 +18,77 @@ def test_a_state_dict_of_a_compiled_network_is_read(loaded, weights, tmp_path):
         assert all((found[name] == weight).all() for name, weight in weights.items())
 
 
-def test_what_is_no_state_dict_is_refused_and_what_to_save_is_said(loaded, tmp_path):
+@pytest.mark.parametrize("odd", [["module.fc.bias"], ["net.fc.weight", "_orig_mod.fc.bias"]])
+def test_a_wrapper_s_prefix_on_some_names_only_is_refused(loaded, weights, tmp_path, odd):
     import torch
 
-    net, path = loaded["pytorch"].resnet.resnet18(3), tmp_path / "odd.pt"
+    path = tmp_path / "mixed.pt"
+    state = {name: torch.from_numpy(weight) for name, weight in weights.items()}
+    for name in odd:
+        state[name] = state.pop(name.partition(".")[2])
+    torch.save(state, path)
+    with pytest.raises(UserError, match=rf"mixed\.pt(.|\n)*{odd[-1]} is not wanted"):
+        loaded["pytorch"].weights.load_file(path)
+
+
+def test_two_names_that_stand_for_one_weight_are_refused(loaded, weights, tmp_path):
+    """Else the last would overwrite the first."""
+    import torch
+
+    path = tmp_path / "two.pt"
+    state = {f"_orig_mod.{name}": torch.from_numpy(w) for name, w in weights.items()}
+    torch.save(state | {"module.fc.bias": torch.ones(3)}, path)
+    with pytest.raises(UserError, match=r"two\.pt does not hold the weights"):
+        loaded["pytorch"].weights.load_file(path)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
+def test_a_state_dict_in_another_floating_type_is_read_as_the_rounded_weights(
+    loaded, weights, tmp_path, dtype
+):
+    import torch
+
+    tab, path, dtype = loaded["pytorch"].weights, tmp_path / "other.pt", getattr(torch, dtype)
+    net = loaded["pytorch"].resnet.resnet18(3, num_channels=8)
+    tab.set_weights(net, weights)
+    torch.save(net.to(dtype).state_dict(), path)
+    assert torch.load(path)["fc.bias"].dtype == dtype
+    for found in (tab.load_file(path), tab.get_weights(tab.load_net(path))):
+        assert list(found) == list(weights)
+        for name, weight in weights.items():
+            assert found[name].dtype == weight.dtype
+            rounded = torch.from_numpy(weight).to(dtype).float().numpy()
+            assert (found[name] == rounded).all(), name
+
+
+def test_what_is_saved_is_a_whole_state_dict_and_loads_strictly(loaded, weights, tmp_path):
+    """The names are compared too: a plain dict loads strictly without its counters of batches."""
+    import torch
+
+    tab, path = loaded["pytorch"].weights, tmp_path / "saved.pt"
+    tab.save_file(path, weights)
+    net = loaded["pytorch"].resnet.resnet18(3, num_channels=8)
+    saved, own = torch.load(path, weights_only=True), net.state_dict()
+    assert saved.keys() == own.keys()
+    for name, tensor in own.items():
+        assert (saved[name].shape, saved[name].dtype) == (tensor.shape, tensor.dtype), name
+    net.load_state_dict(saved, strict=True)
+    found = tab.get_weights(net)
+    assert all((found[name] == weight).all() for name, weight in weights.items())
+
+
+@pytest.mark.parametrize("behind", [False, True], ids=["alone", "behind_good_tensors"])
+def test_what_is_no_state_dict_is_refused_and_what_to_save_is_said(
+    loaded, weights, tmp_path, behind
+):
+    import torch
+
+    net, path = loaded["pytorch"].resnet.resnet18(3, num_channels=8), tmp_path / "odd.pt"
     ones = torch.ones(3)
+    good = {name: torch.from_numpy(weight) for name, weight in weights.items()}
     for content, why in [
         ({"fc.bias": torch.ones(1).expand(2**50)}, r"fc\.bias is no tensor of numbers"),
+        ({"fc.bias": torch.ones(1).expand(3)}, r"fc\.bias is no tensor of numbers"),
         ({"fc.bias": ones.to_sparse()}, ""),
         ({"fc.bias": ones.to(torch.complex64)}, r"torch\.ComplexFloatStorage"),
         ({"fc.bias": ones.to(torch.float8_e4m3fn)}, r"torch.*, which is no tensor of numbers"),
@@ -36,7 +100,9 @@ def test_what_is_no_state_dict_is_refused_and_what_to_save_is_said(loaded, tmp_p
         ({"state_dict": net.state_dict()}, r"save that alone, with .*checkpoint\['state_dict'\]"),
         (net, r"save net\.state_dict\(\) alone"),
     ]:
-        torch.save(content, path)
+        if behind and not isinstance(content, dict):
+            continue
+        torch.save(good | content if behind else content, path)
         with pytest.raises(UserError, match=rf"odd\.pt.*{why}") as error:
             loaded["pytorch"].weights.load_file(path)
         assert "\n" not in str(error.value)
