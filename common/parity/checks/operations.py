@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from common.augmentation.decisions import crops
+from common.augmentation.decisions import FlipsLeftRight, Jitters, Normalizes, crops
 from common.augmentation.operations import CIFAR10_NORMALIZE
 from common.interface import Tensor, Transforms
 from common.parity.adapter import Adapter
@@ -62,7 +62,16 @@ def _operations(
     heights, widths = rng.integers(1, height - tops + 1), rng.integers(1, width - lefts + 1)
     box = crops(np.stack([tops, lefts, heights, widths], axis=1), size, (width, height + 2))
     norm_mean, std = (np.array(values, np.float32) for values in vars(CIFAR10_NORMALIZE).values())
+    flipped, normalized = FlipsLeftRight(flips), Normalizes(norm_mean, std)
     found: dict[str, Operation] = {
+        "augment": (
+            lambda X: transforms.augment(X, [flipped, Jitters(factors, order)]),
+            lambda X, c: reference.augment(X, [flipped, Jitters(factors, order)], c),
+        ),
+        "normalize, by augment": (
+            lambda X: transforms.augment(X, [flipped, normalized]),
+            lambda X, c: reference.augment(X, [flipped, normalized], c),
+        ),
         "crop_resize": (
             lambda X: transforms.crop_resize(X, box.rows, box.columns),
             # The backend is given the antialiased matrices, whatever its own crops do.
