@@ -77,12 +77,14 @@ def test_another_mistake_is_rejected(name):
     assert set(rejected(checks(make(numpy_backend())))) == wanted
 
 
+@pytest.mark.slow  # each makes all checks of its group
 @pytest.mark.parametrize("name", INPUT_MISTAKES)
 def test_a_mistake_on_some_inputs_is_rejected(name):
     make, checks, wanted = INPUT_MISTAKES[name]
     assert set(rejected(checks(make(numpy_backend())))) == wanted
 
 
+@pytest.mark.slow  # each makes all checks of the native pipeline
 @pytest.mark.parametrize("name", NATIVE_MISTAKES)
 def test_a_mistake_in_the_native_pipeline_is_rejected(name):
     edits, wanted = NATIVE_MISTAKES[name]
