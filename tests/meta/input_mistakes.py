@@ -100,8 +100,12 @@ INPUT_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
         {
             "cases: activations",
             "cases: buffers after a training",
+            "cases: gradients",
             "cases: logits",
             "cases: logits of a file",
+            "cases: losses of a training",
+            "cases: reports of a training",
+            "cases: weights after a training",
         },
     ),
     "a batch of one is normalized by the running statistics": (
@@ -120,7 +124,11 @@ INPUT_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
     "a step takes 32 images at most": (
         edited(("trainer", STEP, f"X, y = X[:32], y[:32]\n    {STEP}")),
         cases,
-        {"cases: buffers after a training", "cases: reports of a training"},
+        {
+            "cases: buffers after a training",
+            "cases: losses of a training",
+            "cases: weights after a training",
+        },
     ),
     "the last batch of each epoch is untrained": (
         edited(
@@ -135,6 +143,7 @@ INPUT_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
         cases,
         {
             "cases: buffers after a training",
+            "cases: losses of a training",
             "cases: reports of a training",
             "cases: weights after a training",
         },
@@ -142,7 +151,7 @@ INPUT_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
     "the last batch is counted as a whole one": (
         edited(("trainer", "log.add(l, acc, len(y))", "log.add(l, acc, len(train_iter[0][1]))")),
         cases,
-        {"cases: reports of a training"},
+        {"cases: losses of a training", "cases: reports of a training"},
     ),
     "accuracy on the training set reported as test accuracy": (
         edited(

@@ -405,7 +405,11 @@ OTHER_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
         data,
         NORMALIZED | {"operations"},
     ),
-    "normalized and made levels again": (with_normalized_levels, data, {"transforms"}),
+    "normalized and made levels again": (
+        with_normalized_levels,
+        data,
+        {"transforms", "operations", "conversions"},
+    ),
     "no antialiasing in the Kaggle recipe alone": (with_aliased_kaggle_crops, data, KAGGLE_CROPS),
     "steps in float32 a hundredth too long": (
         with_longer_steps,

@@ -102,17 +102,18 @@ def locked_steps(
     net = adapter.network(weights)
     if trainer is None:
         trainer = recipe.trainer(adapter, net)
-    else:
+    else:  # it may have taken the lower rate. A new one has the rate that it was made with.
         adapter.restore(
             net, trainer, weights, fresh(adapter.backend.probes.get_state(net, trainer))
         )
+        adapter.backend.trainer.set_learning_rate(trainer, recipe.lr_at(0))
     optimizer = recipe.optimizer(adapter.conventions)
     found: dict[str, list[CheckResult]] = {}
     for step in range(num_steps):
         n = BATCH if step % 2 == 0 else LAST_BATCH
         batch = random_batch(n, size, 1000 * seed + step)
         adapter.restore(net, trainer, weights, optimizer.state)
-        if step in (0, recipe.drop):
+        if step == recipe.drop:
             adapter.backend.trainer.set_learning_rate(trainer, recipe.lr_at(step))
         got = _taken(adapter, net, trainer, batch)
         take = _reference_step(weights, batch, replace(optimizer, lr=recipe.lr_at(step)))

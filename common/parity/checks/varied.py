@@ -45,7 +45,7 @@ def case_checks(
             sizes = case.num_classes, case.in_channels
             new = Adapter(backend, "float64", False, NUM_CHANNELS, device, *sizes)
             adapter = networks.setdefault(sizes, new)
-            results = list(_checks(adapter, case, number, quick, seed))
+            results = list(_checks(adapter, case, number, seed))
             if adapter is new:
                 single = Adapter(backend, "float32", False, NUM_CHANNELS, device, *sizes)
                 results += [("", result) for result in file_checks(single, case, seed)]
@@ -58,14 +58,12 @@ def case_checks(
 
 
 def _checks(
-    adapter: Adapter, case: NetworkCase, number: int, quick: bool, seed: int
+    adapter: Adapter, case: NetworkCase, number: int, seed: int
 ) -> Iterator[tuple[str, CheckResult]]:
     """Yield the part of the case that a result is of, and the result."""
     yield "", weights_return(adapter, seed)
     yield "", single_image(adapter, case, SINGLE_IMAGES[number % len(SINGLE_IMAGES)], seed)
-    both = case.batch_size, case.last_size
-    sizes = both[number % 2 :][:1] if quick else both
-    for batch in case.batches(sizes, seed):
+    for batch in case.batches((case.batch_size, case.last_size), seed):
         for result in batch_checks(adapter, batch, seed):
             yield f": batch of {len(batch.y)}", result
     yield "", loss(adapter, case, seed)
