@@ -82,6 +82,8 @@ def run_checks(
     if not compile:
         yield from case_checks(backend, device, extent.quick, seed)
     if extent.step_channels != extent.num_channels:
+        # Training at the chapter's width too, in two steps: a layer may go wrong by its size.
+        yield from training.locked_steps(double, training.sgd(1), extent.step_size, 2, seed)
         narrow = partial(network, num_channels=extent.step_channels)
         single, double = narrow("float32"), narrow("float64")
     if compile:
