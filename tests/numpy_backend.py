@@ -100,7 +100,9 @@ CONVENTIONS: dict[str, tuple[Edit, ...]] = {
         (
             "transforms",
             "Y = augment_to_float(X, decisions)",
-            "Y = augment_to_float(X / 255 if X.dtype == np.uint8 else X, decisions)",
+            "Y = augment_to_float(X / 255 if X.dtype == np.uint8 else X, decisions)\n"
+            "    if any(isinstance(decision, Normalizes) for decision in decisions):\n"
+            "        return Y.astype(np.float32)",
         ),
         *_reference_resizes(),
         *(
