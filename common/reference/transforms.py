@@ -17,11 +17,32 @@ from common.augmentation.decisions import (
     FlipsTopBottom,
     Jitters,
     Normalizes,
+    decide,
 )
+from common.augmentation.operations import Augmentation
 from common.reference.conventions import ALIGNED, Conventions
 
 Array = NDArray[Any]
 LUMA = np.array([0.299, 0.587, 0.114])[:, None, None]  # ITU-R BT.601
+
+
+def from_images(images: NDArray[np.uint8]) -> Array:
+    """Return uint8 images (n, height, width, 3) as floats (n, 3, height, width) in 0..1."""
+    return np.moveaxis(images / 255, -1, 1)
+
+
+def augmented(
+    images: NDArray[np.uint8],
+    augmentations: Sequence[Augmentation],
+    indices: NDArray[np.int64],
+    seed: int,
+    epoch: int,
+    conventions: Conventions = ALIGNED,
+) -> Array:
+    """Return the images ``indices`` of a data set, uint8 (n, height, width, 3), as an epoch's batch must have them."""
+    size = images.shape[1], images.shape[2]
+    decisions = decide(augmentations, indices, seed, epoch, size)
+    return augment(from_images(images[indices]), decisions, conventions)
 
 
 def augment(X: Array, decisions: Sequence[Decision], conventions: Conventions = ALIGNED) -> Array:

@@ -78,19 +78,26 @@ def test_a_comparison_is_shown_with_the_spread_of_its_seeds(tmp_path, kept):
     assert lines[2] == "| none | 0.990 (0.980 to 1.000) | 0.750 (0.700 to 0.800) |"
 
 
+def write_parity_run(folder: Path, *results: BackendResults) -> Path:
+    """Write what `run.py parity` leaves of these results, as far as the page shows it."""
+    run = folder / "run"
+    for result in results:
+        (run / result.backend).mkdir(parents=True)
+        save_results(run / result.backend, result)
+    record = CONFIG | {"backends": [result.backend for result in results]}
+    (run / "config.json").write_text(json.dumps(record), encoding="utf-8")
+    return run
+
+
 def test_the_parity_checks_are_shown_with_the_difference_of_each_backend(tmp_path, kept):
-    run = tmp_path / "run"
     off = CheckResult(
         "logits",
         "float64",
         (Difference("", 2e-14), Difference("", 3e-14)),
         Tolerance(1e-13, 10, ""),
     )
-    for name, checks in {"pytorch": (off,), "mxnet": ()}.items():
-        (run / name).mkdir(parents=True)
-        save_results(run / name, BackendResults(name, {}, {}, (), checks))
-    record = CONFIG | {"backends": ["pytorch", "mxnet"]}
-    (run / "config.json").write_text(json.dumps(record), encoding="utf-8")
+    found = (BackendResults(n, {}, {}, (), c) for n, c in (("pytorch", (off,)), ("mxnet", ())))
+    run = write_parity_run(tmp_path, *found)
     figures.keep("parity", "checks", run)
     assert figures.shown("parity", "checks").splitlines()[:3] == [
         "| check | tolerance | PyTorch | MXNet |",
@@ -100,13 +107,12 @@ def test_the_parity_checks_are_shown_with_the_difference_of_each_backend(tmp_pat
 
 
 def test_what_the_parity_checks_covered_is_shown_by_dimension(tmp_path, kept):
-    run = tmp_path / "run"
-    for name, workers in {"pytorch": ["0", "4"], "mxnet": ["0"]}.items():
-        (run / name).mkdir(parents=True)
-        covered = {"classes": ["1", "10"], "workers": workers}
-        save_results(run / name, BackendResults(name, {}, {}, (), (), covered=covered))
-    record = CONFIG | {"backends": ["pytorch", "mxnet"]}
-    (run / "config.json").write_text(json.dumps(record), encoding="utf-8")
+    workers = {"pytorch": ["0", "4"], "mxnet": ["0"]}
+    found = (
+        BackendResults(name, {}, {}, (), (), covered={"classes": ["1", "10"], "workers": values})
+        for name, values in workers.items()
+    )
+    run = write_parity_run(tmp_path, *found)
     figures.keep("parity", "coverage", run)
     assert figures.shown("parity", "coverage").splitlines()[:5] == [
         "| dimension | values |",

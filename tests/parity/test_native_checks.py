@@ -26,7 +26,7 @@ from common.reference.boxes import draw_boxes
 @pytest.mark.parametrize("size", [(6, 8), (7, 5)])
 def test_flips_are_found_again(size, rng):
     images = known.noise(40, size, 0)
-    plain = known.as_batch(images)
+    plain = transforms.from_images(images)
     left_right, top_bottom = rng.random((2, 40)) < 0.5
     X = transforms.flip_top_bottom(transforms.flip_left_right(plain, left_right), top_bottom)
     found = known.flips_of(X, plain)
@@ -40,7 +40,7 @@ def test_flips_are_found_again(size, rng):
 def test_boxes_are_found_again_from_rounded_pixels(name, mirrored, rng):
     recipe = CROPS[name]
     boxes = draw_boxes(recipe.crop, 300, recipe.cut_from, rng)
-    image = known.as_batch(known.ramps(recipe.size, 0)[None])
+    image = transforms.from_images(known.ramps(recipe.size, 0)[None])
     image = transforms.crop_resize(image, np.array([[0, 0, *recipe.size]]), recipe.cut_from)
     X = transforms.crop_resize(np.repeat(image, 300, axis=0), boxes, recipe.crop.size)
     X = transforms.to_levels(X[..., ::-1] if mirrored else X) / 255
@@ -54,7 +54,7 @@ def test_boxes_are_found_again_from_rounded_pixels(name, mirrored, rng):
 @pytest.mark.parametrize("rounding", ["nearest", "down"])
 def test_factors_are_found_again_from_rounded_pixels(kind, conventions, rounding, rng):
     factors = rng.uniform(-0.5, 0.5, 300) + (kind != HUE)
-    plain = np.repeat(known.as_batch(known.PALETTE[None]), 300, axis=0)
+    plain = np.repeat(transforms.from_images(known.PALETTE[None]), 300, axis=0)
     X = transforms.ADJUST[kind](plain, factors, conventions)
     X = transforms.to_levels(X, Conventions(rounding=rounding)) / 255
     assert np.abs(factors_of(X, kind, conventions) - factors).max() < 1.01 * FACTORS.measured
@@ -62,7 +62,7 @@ def test_factors_are_found_again_from_rounded_pixels(kind, conventions, rounding
 
 def test_the_wheel_s_measures_do_not_depend_on_the_order_of_the_changes(rng):
     factors = rng.uniform([0.7, 0.7, 0.7, -0.5], [1.3, 1.3, 1.3, 0.5], (60, 4))
-    plain = np.repeat(known.as_batch(known.WHEEL[None]), 60, axis=0)
+    plain = np.repeat(transforms.from_images(known.WHEEL[None]), 60, axis=0)
     orders = np.tile(np.arange(4), (60, 1))
     X = transforms.color_jitter(plain, factors, orders)
     Y = transforms.color_jitter(plain, factors, rng.permuted(orders, axis=1))
@@ -292,7 +292,7 @@ def test_visits_know_their_epoch_batch_and_place():
     assert visits.epoch.tolist() == [0] * 7 + [1] * 7
     assert visits.batch.tolist() == [0, 0, 0, 1, 1, 1, 2] * 2
     assert visits.place.tolist() == [0, 1, 2, 0, 1, 2, 0] * 2
-    np.testing.assert_allclose(visits.X, known.as_batch(images)[visits.index], atol=1e-6)
+    np.testing.assert_allclose(visits.X, transforms.from_images(images)[visits.index], atol=1e-6)
     assert visits.groups(1)["last batches"].sum() == 2
     assert visits.in_order
     assert visits.batched

@@ -11,9 +11,10 @@ from functools import cache
 import numpy as np
 
 from common.interface import Tensor
-from common.metrics import Epoch, Listener
 from common.parity.adapter import Adapter
 from common.parity.checks.cases import BATCH_SIZES, NetworkCase
+from common.parity.checks.chapter_runs import RunRecorder
+from common.parity.checks.chapters import labels_and_type
 from common.parity.checks.network import all_classes_predicted
 from common.parity.checks.steps import PARTS, change_since, sgd
 from common.parity.comparison import Array, Arrays, CheckResult, difference, relative_difference
@@ -24,17 +25,6 @@ from common.weights.canonical import Weights, is_buffer
 
 NUM_EPOCHS = 2
 Batches = list[tuple[Array, Labels]]
-
-
-class Epochs(Listener):
-    """The epochs that a training reports."""
-
-    def __init__(self) -> None:
-        self.found: list[Epoch] = []
-
-    def on_epoch(self, epoch: Epoch) -> None:
-        """Keep the figures of an epoch."""
-        self.found.append(epoch)
 
 
 def training_checks(
@@ -53,7 +43,8 @@ def training_checks(
         optimizer = recipe.optimizer(conventions)
         return chapters.train_ch13(weights, [train] * NUM_EPOCHS, test, optimizer, conventions)
 
-    net, epochs = adapter.network(weights), Epochs()
+    net = adapter.network(weights)
+    recorder = RunRecorder(adapter, net, None)
     train_iter, test_iter = (
         [_tensors(adapter, *pair) for pair in pairs] for pairs in (train, test)
     )
@@ -66,7 +57,7 @@ def training_checks(
             recipe.trainer(adapter, net),
             NUM_EPOCHS,
             adapter.devices,
-            epochs,
+            recorder,
         )
     after = backend.weights.get_weights(net)
     # With the last bias that the training leaves, all images may be of one class.
@@ -74,11 +65,10 @@ def training_checks(
     spread = all_classes_predicted(after, X, adapter.conventions)
     backend.weights.set_weights(net, spread)
     labels = backend.kaggle.predict_labels(net, test_iter)
-    losses = [*(epoch.train_loss for epoch in epochs.found), summary.loss]
-    counts = [_counts(e.train_acc, e.held_out_acc, e.images) for e in epochs.found]
+    losses = [*(epoch.train_loss for epoch in recorder.epochs), summary.loss]
+    counts = [_counts(e.train_acc, e.held_out_acc, e.images) for e in recorder.epochs]
     counts.append(_counts(summary.train_acc, summary.test_acc, summary.examples))
-    is_int64 = isinstance(labels, np.ndarray) and labels.dtype == np.int64
-    counts.append({"labels": labels, "labels are int64": np.array(float(is_int64))})
+    counts.append(labels_and_type(labels))
 
     def wanted_losses(conventions: Conventions) -> Arrays:
         found = [epoch.losses[-1] for epoch in run(conventions)]
@@ -88,7 +78,7 @@ def training_checks(
         found = [_counts(e.accuracies[-1], e.held_out_acc, e.images[-1]) for e in run(conventions)]
         found.append(found[-1] | {"images": NUM_EPOCHS * found[-1]["images"]})
         true = chapters.predict_labels(spread, test, conventions)
-        found.append({"labels": true, "labels are int64": np.array(1.0)})
+        found.append(labels_and_type(true))
         return _numbered(found)
 
     def changed(is_part: Callable[[str], bool]) -> Callable[[Conventions], Arrays]:

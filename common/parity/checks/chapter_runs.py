@@ -1,7 +1,8 @@
 """Whole runs of a backend as the chapters make them, and what they read, reported and left.
 
-The backend trains in float64, on images that its own loaders yield. Hyperparameters are sums of few powers of two,
-which float32 holds exactly, so a correct backend stays with the reference over a whole run.
+The backend trains in float64, on images that its own loaders yield. Hyperparameters are sums of few powers of two, but
+for the Kaggle chapter's momentum of 0.9. Float32 holds such sums exactly, so a correct backend stays with the reference
+over a whole run.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from common.augmentation.decisions import decide, epoch_batches
+from common.augmentation.decisions import epoch_batches
 from common.augmentation.operations import (
     CIFAR10_NORMALIZE,
     Augmentation,
@@ -27,9 +28,10 @@ from common.datasets.shapes import Split, draw_shapes
 from common.interface import DataIter, Net, Tensor, Trainer
 from common.metrics import Epoch, KaggleSummary, Listener, Report, TrainingSummary
 from common.parity.adapter import Adapter
+from common.parity.checks.network import all_classes_predicted
 from common.parity.checks.steps import Recipe
 from common.parity.comparison import Array
-from common.reference import Conventions, State, chapters, forward, logits, transforms
+from common.reference import Conventions, State, chapters, forward, transforms
 from common.reference.chapters import TrainedEpoch
 from common.weights.canonical import Weights, initial_weights
 
@@ -64,11 +66,10 @@ class Pipeline:
         self, epoch: int, conventions: Conventions
     ) -> Iterator[tuple[Array, NDArray[np.int64]]]:
         """Yield the reference's batches of an epoch, counted from 0."""
-        images, labels, size = self.dataset.images, self.dataset.labels, (SIZE, SIZE)
-        for indices in epoch_batches(len(labels), BATCH, self.seed, epoch, self.is_train):
-            decisions = decide(self.augs, indices, self.seed, epoch, size)
-            X = np.moveaxis(images[indices] / 255, -1, 1)
-            yield transforms.augment(X, decisions, conventions), labels[indices]
+        images, labels, seed = self.dataset.images, self.dataset.labels, self.seed
+        for indices in epoch_batches(len(labels), BATCH, seed, epoch, self.is_train):
+            X = transforms.augmented(images, self.augs, indices, seed, epoch, conventions)
+            yield X, labels[indices]
 
 
 class RecordedBatches:
@@ -252,7 +253,6 @@ def start_weights(adapter: Adapter, pipeline: Pipeline, seed: int) -> Weights:
     passed = forward(weights, X, training=True)
     for name, (mean, variance, _) in passed.statistics.items():
         weights |= {f"{name}.running_mean": mean, f"{name}.running_var": variance}
-    # Every class has the same mean logit.
-    weights["fc.bias"] = weights["fc.bias"] - logits(weights, X).mean(axis=0)
     # Numbers that float32 holds exactly, as files and networks do.
-    return {name: w.astype(np.float32).astype(np.float64) for name, w in weights.items()}
+    weights = {name: w.astype(np.float32).astype(np.float64) for name, w in weights.items()}
+    return all_classes_predicted(weights, X, adapter.conventions)

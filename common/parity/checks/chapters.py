@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from common.metrics import Epoch
 from common.parity.checks.chapter_runs import RecordedBatches, Run, images_to_predict
 from common.parity.checks.steps import (
     PARTS,
@@ -146,13 +147,13 @@ def _counts(run: Run, e: int, epoch: TrainedEpoch, conventions: Conventions) -> 
 
 def _summary(run: Run) -> CheckResult:
     """Check that the summary has the figures of the last epoch, and counts all images."""
-    summary, num_images = run.summary, len(run.train_iter.pipeline.dataset)
+    summary, epochs = run.summary, run.recorder.epochs
     held_out = getattr(summary, "valid_acc" if run.is_kaggle else "test_acc", np.nan)
     got = _figures(summary.loss, summary.train_acc, held_out, summary.examples)
-    wanted = _figures(np.nan, np.nan, np.nan, run.num_epochs * num_images)
-    for last in run.recorder.epochs[-1:]:
-        examples = run.num_epochs * num_images
-        wanted = _figures(last.train_loss, last.train_acc, last.held_out_acc, examples)
+    # A run that has reported no epoch has no right figures.
+    last = epochs[-1] if epochs else Epoch(0, np.nan, np.nan, np.nan, None, 0, 0.0)
+    images = run.num_epochs * len(run.train_iter.pipeline.dataset)
+    wanted = _figures(last.train_loss, last.train_acc, last.held_out_acc, images)
     return run.adapter.compare(f"{run.name}: summary", got, lambda _: wanted, difference, parts=())
 
 
@@ -209,11 +210,16 @@ def prediction_checks(run: Run, native: bool, seed: int) -> Iterator[CheckResult
     batches = RecordedBatches(images_to_predict(native, seed), run.adapter)
     labels = run.adapter.backend.kaggle.predict_labels(run.net, batches)
     weights = run.adapter.backend.weights.get_weights(run.net)
-    is_right_type = isinstance(labels, np.ndarray) and labels.dtype == np.int64
-    got = {"labels": labels, "not int64 in NumPy": np.array(float(not is_right_type))}
 
     def wanted(conventions: Conventions) -> Places:
-        true = chapters.predict_labels(weights, batches.first_epoch(conventions), conventions)
-        return {"labels": true, "not int64 in NumPy": np.array(0.0)}
+        images = batches.first_epoch(conventions)
+        return labels_and_type(chapters.predict_labels(weights, images, conventions))
 
+    got = labels_and_type(labels)
     yield run.adapter.compare(f"{run.name}: predictions", got, wanted, difference, parts=())
+
+
+def labels_and_type(labels: Array) -> Places:
+    """Return predicted labels, and whether they are int64 in NumPy."""
+    is_int64 = isinstance(labels, np.ndarray) and labels.dtype == np.int64
+    return {"labels": labels, "labels are int64": np.array(float(is_int64))}

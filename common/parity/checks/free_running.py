@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from common.augmentation.decisions import decide, epoch_batches
+from common.augmentation.decisions import epoch_batches
 from common.augmentation.operations import gallery
 from common.datasets import Dataset
 from common.datasets.shapes import draw_shapes
@@ -92,7 +92,7 @@ def images_and_labels(
 ) -> tuple[Array, NDArray[np.int64]]:
     """Return embedded pictures (n, 3, height, width), floats 0..1, and labels; resized to ``size`` if given."""
     dataset = draw_shapes(int(indices.max()) + 1)
-    X = np.moveaxis(dataset.images[indices] / 255, -1, 1)
+    X = transforms.from_images(dataset.images[indices])
     if size is not None:
         whole = np.tile([0, 0, X.shape[2], X.shape[3]], (len(X), 1))
         X = transforms.crop_resize(X, whole, size)
@@ -101,11 +101,9 @@ def images_and_labels(
 
 def _batches(num_steps: int, seed: int, conventions: Conventions) -> Iterator[Batch]:
     dataset = _dataset(num_steps)
-    size = dataset.images.shape[1], dataset.images.shape[2]
     for indices in epoch_batches(len(dataset), BATCH, seed, 0):
-        decisions = decide(AUGMENTATIONS, indices, seed, 0, size)
-        X = np.moveaxis(dataset.images[indices] / 255, -1, 1)
-        yield Batch(transforms.augment(X, decisions, conventions), dataset.labels[indices])
+        X = transforms.augmented(dataset.images, AUGMENTATIONS, indices, seed, 0, conventions)
+        yield Batch(X, dataset.labels[indices])
 
 
 def _dataset(num_steps: int) -> Dataset:

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from common.augmentation.decisions import decide, epoch_batches
+from common.augmentation.decisions import epoch_batches
 from common.config import MAX_SEED
-from common.datasets import Dataset
 from common.interface import DataIter
 from common.parity.adapter import Adapter
 from common.parity.checks.cases import MANY_EPOCHS, LoaderCase, loader_cases
@@ -57,7 +56,9 @@ def _case(adapter: Adapter, check: str, case: LoaderCase, seed: int) -> CheckRes
         for epoch, most in _visits(case):
             order = list(epoch_batches(len(dataset), case.batch_size, seed, epoch, case.is_train))
             for i, indices in enumerate(order[:most]):
-                X = _augmented(case, dataset, indices, seed, epoch, conventions)
+                X = transforms.augmented(
+                    dataset.images, case.augs, indices, seed, epoch, conventions
+                )
                 found |= _placed(epoch, i, X, dataset.labels[indices], np.array(1.0))
         return found | {"images of the data set": before}
 
@@ -93,16 +94,3 @@ def _read(adapter: Adapter, batches: DataIter, case: LoaderCase) -> dict[str, Ar
 def _placed(epoch: int, i: int, X: Array, y: Array, types: Array) -> dict[str, Array]:
     place = f"epoch {epoch + 1}, batch {i + 1}"
     return {f"{place}: float32 and int64": types, f"{place}: labels": y, f"{place}: images": X}
-
-
-def _augmented(
-    case: LoaderCase,
-    dataset: Dataset,
-    indices: Array,
-    seed: int,
-    epoch: int,
-    conventions: Conventions,
-) -> Array:
-    decisions = decide(case.augs, indices, seed, epoch, case.size)
-    X = np.moveaxis(dataset.images[indices] / 255, -1, 1)
-    return transforms.augment(X, decisions, conventions)

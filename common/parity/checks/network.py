@@ -7,7 +7,6 @@ import numpy as np
 
 from common import reference
 from common.datasets import Dataset
-from common.interface import DataIter, Tensor
 from common.parity.adapter import Adapter, Batch, in_float32, random_batch
 from common.parity.comparison import (
     Array,
@@ -16,6 +15,7 @@ from common.parity.comparison import (
     Difference,
     Distance,
     by_place,
+    difference,
     largest,
     norm,
     norm_together,
@@ -25,6 +25,7 @@ from common.parity.comparison import (
 from common.parity.tolerances import UNIT_ROUNDOFFS, tolerance
 from common.reference import Conventions, layers
 from common.reference.resnet import before_batch_norm
+from common.reference.transforms import from_images
 from common.weights.canonical import Weights, is_buffer, num_parameters, weight_shapes
 
 TINY = 1e-300  # keeps a difference of 0 from being divided by
@@ -79,7 +80,7 @@ def names_and_shapes(adapter: Adapter) -> CheckResult:
     return adapter.compare("names and shapes", got, wanted, apart)
 
 
-def weights_return(adapter: Adapter, seed: int) -> CheckResult:
+def weights_return(adapter: Adapter, seed: int, check: str = "weights return") -> CheckResult:
     """Check that weights and buffers set in a network are returned unchanged, and that both are copies.
 
     What a user does to the arrays afterwards must not change the network, nor may its training change them.
@@ -90,7 +91,7 @@ def weights_return(adapter: Adapter, seed: int) -> CheckResult:
     files.set_weights(net, given)
     for array in (*given.values(), *files.get_weights(net).values()):
         array += 1
-    return adapter.compare("weights return", files.get_weights(net), lambda _: weights)
+    return adapter.compare(check, files.get_weights(net), lambda _: weights, difference, parts=())
 
 
 def logits(adapter: Adapter, batch: Batch, training: bool, seed: int) -> CheckResult:
@@ -208,7 +209,7 @@ def evaluation_accuracy(adapter: Adapter, seed: int) -> CheckResult:
     rng = np.random.default_rng(seed)
     drawn = 4 * 21 if adapter.mixed else 21
     images = rng.integers(0, 256, (drawn, 8, 8, 3), dtype=np.uint8)
-    X = np.moveaxis(images / 255, -1, 1)
+    X = from_images(images)
     weights = all_classes_predicted(adapter.weights(seed), X, adapter.conventions)
     logits = reference.logits(weights, X, adapter.conventions)
     if adapter.mixed:
@@ -221,7 +222,7 @@ def evaluation_accuracy(adapter: Adapter, seed: int) -> CheckResult:
     net = adapter.network(weights)
     before = adapter.backend.weights.get_weights(net)
     batches = adapter.backend.loaders.load_batched(dataset, (), 8, False, device=adapter.devices[0])
-    data_iter = _InKind(batches, adapter)
+    data_iter = [(adapter.tensor(adapter.array(X)), y) for X, y in batches]
     accuracy = adapter.backend.trainer.evaluate_accuracy_gpu(net, data_iter)
     after = adapter.backend.weights.get_weights(net)
     moved = max(largest(after[name] - before[name]) for name in before)
@@ -243,17 +244,3 @@ def all_classes_predicted(weights: Weights, X: Array, conventions: Conventions) 
     return weights | {
         "fc.bias": (weights["fc.bias"] - centre).astype(np.float32).astype(np.float64)
     }
-
-
-class _InKind:
-    """Batches with images in the adapter's type."""
-
-    def __init__(self, batches: DataIter, adapter: Adapter) -> None:
-        self.batches, self.adapter = batches, adapter
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for X, y in self.batches:
-            yield self.adapter.tensor(self.adapter.array(X)), y

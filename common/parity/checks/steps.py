@@ -1,8 +1,8 @@
 """Parity of training steps: SGD, Adam and BatchNorm's buffers, step-locked.
 
 Training is chaotic: rounding grows until two correct runs have little in common. So each step starts from the
-reference's weights, buffers and optimizer state. Hyperparameters are sums of few powers of
-two, which float32 holds exactly, as MXNet's and Keras' optimizers round theirs to it.
+reference's weights, buffers and optimizer state. Hyperparameters are sums of few powers of two. Float32 holds them
+exactly, and MXNet's and Keras' optimizers round theirs to it.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Parity of what comes before the network: every transform on batches, and the batches of `load_batched`."""
+"""Parity of the transforms on batches: what a backend makes of the decisions that it is given."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
@@ -21,7 +21,6 @@ from common.augmentation.operations import (
     ColorJitter,
     Resize,
     gallery,
-    kaggle_test_augs,
     kaggle_train_augs,
     operation,
 )
@@ -43,10 +42,7 @@ largest_difference, mean_difference = absolute(largest), absolute(mean)
 
 
 def transform_checks(adapter: Adapter, seed: int = 0) -> Iterator[CheckResult]:
-    """Check each operation on floats, from uint8 images to floats, and normalizing; random and extreme parameters.
-
-    And what the native transforms do where nothing is drawn: an image of the test set, normalized.
-    """
+    """Check each operation on floats, from uint8 images to floats, and normalizing; random and extreme parameters."""
     found = cases(seed)
     got: dict[str, Array] = {}
     for name, (images, decisions) in found.items():
@@ -57,20 +53,16 @@ def transform_checks(adapter: Adapter, seed: int = 0) -> Iterator[CheckResult]:
     normalized = [name for name, (_, decisions) in found.items() if is_normalized(decisions)]
     for name in normalized:
         got[f"{name}, from levels"] = _augmented(adapter, *found[name], levels=True)
-    image = example_images(16, 16, seed)[:1]
-    got["native, normalized"] = _native(adapter, np.moveaxis(image[0], 0, -1))
 
     def wanted(conventions: Conventions) -> Arrays:
         floats = {
             name: transforms.augment(images / 255, decisions, conventions)
             for name, (images, decisions) in found.items()
         }
-        steps = decide(kaggle_test_augs(), np.array([0]), seed, 0, (16, 16))
         return (
             floats
             | {f"{name}, to floats": result for name, result in floats.items()}
             | {f"{name}, from levels": floats[name] for name in normalized}
-            | {"native, normalized": transforms.augment(image / 255, steps, conventions)[0]}
         )
 
     yield adapter.compare("transforms", got, wanted, largest_difference, PARTS)
@@ -108,13 +100,6 @@ def _augmented(
     augment, to_float = adapter.backend.transforms.augment, adapter.backend.transforms.to_float
     X = adapter.tensor(images, "uint8")
     return adapter.array(augment(X if levels else to_float(X), decisions))
-
-
-def _native(adapter: Adapter, image: Array) -> Array:
-    """Apply the backend's own transforms of the Kaggle test set to an uint8 image (height, width, 3)."""
-    X = adapter.backend.transforms.native(kaggle_test_augs())(image)
-    array = adapter.backend.devices.to_numpy(X)
-    return np.moveaxis(array, -1, 0) if adapter.backend.devices.image_layout == "NHWC" else array
 
 
 def cases(seed: int) -> dict[str, Case]:

@@ -14,13 +14,12 @@ from common.parity.adapter import Adapter, Batch
 from common.parity.checks.case_training import training_checks
 from common.parity.checks.cases import NUM_CHANNELS, NetworkCase, network_cases
 from common.parity.checks.files import file_checks
-from common.parity.checks.network import gradient_distance
+from common.parity.checks.network import gradient_distance, weights_return
 from common.parity.comparison import (
     Array,
     Arrays,
     CheckResult,
     at,
-    difference,
     logits_difference,
     together,
 )
@@ -61,7 +60,7 @@ def _checks(
     adapter: Adapter, case: NetworkCase, number: int, seed: int
 ) -> Iterator[tuple[str, CheckResult]]:
     """Yield the part of the case that a result is of, and the result."""
-    yield "", weights_return(adapter, seed)
+    yield "", weights_return(adapter, seed, "cases: weights return")
     yield "", single_image(adapter, case, SINGLE_IMAGES[number % len(SINGLE_IMAGES)], seed)
     for batch in case.batches((case.batch_size, case.last_size), seed):
         for result in batch_checks(adapter, batch, seed):
@@ -72,13 +71,6 @@ def _checks(
 
 
 # --- The network -----------------------------------------------------------------------------------------------------
-
-
-def weights_return(adapter: Adapter, seed: int) -> CheckResult:
-    """Check that a network returns the weights that it is given: all names, in their shapes."""
-    weights = adapter.weights(seed)
-    got = adapter.backend.weights.get_weights(adapter.network(weights))
-    return adapter.compare("cases: weights return", got, lambda _: weights, difference, parts=())
 
 
 def single_image(

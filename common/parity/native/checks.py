@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from common.augmentation.decisions import decide, epoch_batches
+from common.augmentation.decisions import epoch_batches
 from common.augmentation.operations import (
     CIFAR10_NORMALIZE,
     Augmentation,
@@ -111,7 +111,7 @@ def _epoch_apart(
             return np.inf
         indices = order[number - 1]
         x, labels = adapter.array(X), adapter.array(y)
-        wanted = known.as_batch(dataset.images[indices])
+        wanted = transforms.from_images(dataset.images[indices])
         if x.shape != wanted.shape or x.dtype != np.float32 or labels.dtype != np.int64:
             return np.inf
         if not np.array_equal(labels, dataset.labels[indices]):
@@ -174,10 +174,9 @@ def _certain(
         for name, augs in recipes.items():
             batches = _load(adapter, dataset_of(images), augs, Plan(1, 3), False, seed)
             got = np.concatenate([adapter.array(X) for X, _ in batches])
-            decisions = decide(augs, np.arange(len(images)), seed, 0, size)
-            wanted = transforms.augment(
-                known.as_batch(images), decisions, adapter.backend.probes.NATIVE
-            )
+            conventions = adapter.backend.probes.NATIVE
+            every = np.arange(len(images))
+            wanted = transforms.augmented(images, augs, every, seed, 0, conventions)
             value = np.abs(got - wanted).max() if got.shape == wanted.shape else np.inf
             found.append(Difference(f"{name}, {size[0]} × {size[1]}", float(unit * value)))
     return CheckResult(check, "float32", tuple(found), tolerance(check, "float32"))

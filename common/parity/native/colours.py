@@ -33,7 +33,7 @@ def colour_draws(adapter: Adapter, amount: Amount, seed: int) -> Iterator[CheckR
             for how, visits in visited(adapter, palettes, augs, by_one_plan, seed, number):
                 place = f"{name} {strength}, {how}"
                 factors = factors_of(visits.X, kind, conventions)
-                plain = np.repeat(known.as_batch(known.PALETTE[None]), len(factors), axis=0)
+                plain = np.repeat(transforms.from_images(known.PALETTE[None]), len(factors), axis=0)
                 wanted = transforms.ADJUST[kind](plain, factors, conventions)
                 found = _one_change(factors, visits, kind, strength)
                 draws.add(place, visits, found, levels_apart(visits.X, wanted))
@@ -53,7 +53,7 @@ def _one_change(factors: Array, visits: Visits, kind: int, strength: float) -> F
 
 def factors_of(X: Array, kind: int, conventions: Conventions) -> Array:
     """Return the factor, or the turn of hue, that was drawn for each image (n,) that was PALETTE."""
-    plain = known.as_batch(known.PALETTE[None])
+    plain = transforms.from_images(known.PALETTE[None])
     if kind == BRIGHTNESS:
         before, after = known.middle(plain), known.middle(X)
         return after - before + 1 if conventions.brightness == "add" else after / before
@@ -110,7 +110,7 @@ def sample_colours(jitter: ColorJitter, conventions: Conventions) -> Mapping[str
     centres = np.array([1, 1, 1, 0])
     factors = rng.uniform(centres - strengths, centres + strengths, (chance.SAMPLE, 4))
     orders = rng.permuted(np.tile(np.arange(4), (chance.SAMPLE, 1)), axis=1)
-    X = np.repeat(known.as_batch(known.WHEEL[None]), chance.SAMPLE, axis=0)
+    X = np.repeat(transforms.from_images(known.WHEEL[None]), chance.SAMPLE, axis=0)
     for turn in orders.T:
         for kind in range(4):
             now = turn == kind

@@ -129,7 +129,7 @@ def _apart_from_crops(
         return np.inf
     whole = np.array([[0, 0, *recipe.size]])
     image = transforms.crop_resize(
-        known.as_batch(picture[None]), whole, recipe.cut_from, conventions
+        transforms.from_images(picture[None]), whole, recipe.cut_from, conventions
     )
     different, which = np.unique(boxes, axis=0, return_inverse=True)
     images = np.repeat(image, len(different), axis=0)

@@ -16,6 +16,7 @@ from common.parity.comparison import Array, CheckResult, Difference
 from common.parity.native import pictures as known
 from common.parity.native.visits import LEAST, Amount, Visits, visited
 from common.parity.tolerances import tolerance
+from common.reference import transforms
 
 Found = dict[str, float]  # by place: a distance divided by its bound
 
@@ -116,7 +117,7 @@ def flip_draws(adapter: Adapter, amount: Amount, seed: int) -> Iterator[CheckRes
         images = known.noise(amount.flips, size, seed)
         for how, visits in visited(adapter, images, augs, amount, seed, number):
             place = f"flips with p = {probabilities}, {how}"
-            plain = known.as_batch(images[visits.index])
+            plain = transforms.from_images(images[visits.index])
             left_right, top_bottom, apart = known.flips_of(visits.X, plain)
             found = _flips(left_right, top_bottom, visits, probabilities)
             draws.add(place, visits, found, 255 * float(apart.max()))

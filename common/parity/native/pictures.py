@@ -21,11 +21,6 @@ def noise(n: int, size: tuple[int, int], seed: int) -> Array:
     return images
 
 
-def as_batch(images: Array) -> Array:
-    """Return uint8 images (n, height, width, 3) as floats (n, 3, height, width) in 0..1."""
-    return np.moveaxis(images / 255, -1, 1)
-
-
 def flips_of(X: Array, plain: Array) -> tuple[Array, Array, Array]:
     """Return which images are mirrored left and right and which upside down, and what each then differs by.
 
@@ -135,7 +130,7 @@ def turn(X: Array, picture: Array) -> Array:
     """Return by how much the hues of ``picture`` have turned, (n,), in turns from -0.5 to 0.5."""
     hues = [
         transforms.to_hsv(_coloured(images)[..., None])[0]
-        for images in (X, as_batch(picture[None]))
+        for images in (X, transforms.from_images(picture[None]))
     ]
     turns = np.exp(2j * np.pi * (hues[0] - hues[1])).mean(axis=(1, 2))
     return np.asarray(np.angle(turns) / (2 * np.pi))
