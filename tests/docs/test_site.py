@@ -395,6 +395,7 @@ def test_code_and_its_caption_stand_out_from_the_page(browser, address, theme):
 
 def test_the_search_can_be_reached_while_three_columns_are_shown(browser, address):
     from selenium.webdriver import Keys
+    from selenium.webdriver.support.ui import WebDriverWait
 
     resize(browser, 1600)
     put_side_by_side(browser, address)
@@ -402,7 +403,9 @@ def test_the_search_can_be_reached_while_three_columns_are_shown(browser, addres
     browser.find_element("css selector", ".mobile-header .nav-overlay-icon").click()
     field = browser.find_element("css selector", ".sidebar-search")
     field.send_keys("train_ch13" + Keys.ENTER)
-    assert "search.html?q=train_ch13" in browser.current_url
+    WebDriverWait(browser, 20).until(
+        lambda driver: "search.html?q=train_ch13" in driver.current_url
+    )
 
 
 @pytest.mark.parametrize(
