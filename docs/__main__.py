@@ -77,10 +77,22 @@ def _run(arguments: list[str]) -> int:
         choices=FRAMEWORKS,
         help="only in this framework; may be given again",
     )
+    prose = commands.add_parser(
+        "prose", help="list sentences that are too long, and words that have a plainer one"
+    )
+    prose.add_argument("files", nargs="*", type=Path, metavar="FILE", help="without any, all")
     chosen = parser.parse_args(arguments)
     if chosen.what == "differences":
         return measure.run(chosen.only, chosen.backend)
+    if chosen.what == "prose":
+        from docs.prose import report
+
+        print(*report(chosen.files), sep="\n")
+        return 0
     if chosen.what == "html":
+        from docs.prose import report
+
+        print(f"English: {report()[1]} (python -m docs prose)")
         return build(ROOT / "docs", chosen.output)
     if chosen.what == "notebooks":
         from docs.notebooks import write_notebooks  # not for figures: they need no Sphinx
