@@ -27,7 +27,7 @@ def raise_problems(where: str, problems: list[str]) -> None:
     if len(problems) > 1:
         text = f"{where} has {len(problems)} problems: {text}"
     if problems:
-        raise UserError(printable(text, most=None))  # a path may have line breaks
+        raise UserError(printable(text, max_length=None))  # a path may have line breaks
 
 
 def counted(n: int, word: str, plural: str = "") -> str:
@@ -42,11 +42,11 @@ def listed(names: Iterable[str]) -> str:
     return f"{', '.join(printable(name, 300) for name in names[:5])}{more} ({len(names)} in all)"
 
 
-def printable(text: str, most: int | None = 80) -> str:
+def printable(text: str, max_length: int | None = 80) -> str:
     """Return ``text`` on one line: line breaks, control characters and bytes that are no Unicode become escapes.
 
-    A text of over ``most`` characters is cut there.
+    Longer text is cut at ``max_length`` characters; None keeps it all.
     """
-    if most is not None and len(text) > most:
-        text = f"{text[: most - 3]}..."
+    if max_length is not None and len(text) > max_length:
+        text = f"{text[: max_length - 3]}..."
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

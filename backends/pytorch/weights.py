@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common.system.files import written_whole
+from common.system.files import atomic_write
 from common.weights.canonical import Weights, network_sizes
 from common.weights.checks import (
     Entry,
@@ -62,7 +62,7 @@ def save_file(path: Path, weights: Weights) -> None:
         if name.endswith("running_var"):
             layer = name.removesuffix("running_var")
             state[layer + COUNTER] = torch.tensor(0)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         torch.save(state, temporary)
 
 

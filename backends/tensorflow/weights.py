@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from common.errors import UserError
-from common.system.files import written_whole
+from common.system.files import atomic_write
 from common.weights.canonical import Weights, network_sizes, weight_shapes
 from common.weights.checks import check_weights, require_fit
 from common.weights.keras import UNREADABLE, from_keras, load_keras, to_keras
@@ -72,7 +72,7 @@ def save_file(path: Path, weights: Weights) -> None:
     weights = check_weights(weights, "what is to be saved")
     net = resnet18(*network_sizes(weights))
     set_weights(net, weights)
-    with TemporaryDirectory() as folder, written_whole(path) as temporary:
+    with TemporaryDirectory() as folder, atomic_write(path) as temporary:
         file = Path(folder) / "net.weights.h5"  # Keras wants this ending
         net.save_weights(file)
         shutil.copyfile(file, temporary)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from common.config import ConvertConfig
 from common.errors import UserError, UserNotice, printable
 from common.interface import Framework, Registry
-from common.system.files import check_folder, written_whole
+from common.system.files import atomic_write, check_folder
 from common.weights.files import (
     Backends,
     Stored,
@@ -27,7 +27,7 @@ from common.weights.files import (
     write_weights,
     writer_of,
 )
-from common.weights.gluon import tells_layers
+from common.weights.gluon import layers_are_known
 
 NUM_IMAGES = 16
 # The largest difference between two frameworks' logits, as a share of the largest logit. Measured on the images below,
@@ -86,7 +86,7 @@ def convert(source: Path, target: Path, backends: Backends) -> None:
         f"{stored.num_classes} classes, {stored.in_channels} channels"
     )
     # A link stays: the file that it leads to is replaced.
-    with written_whole(target.resolve()) as temporary:
+    with atomic_write(target.resolve()) as temporary:
         kept = write_weights(temporary, stored.weights, stored.metadata, backends)
         lines = _prove(stored, temporary, kept, backends)
     for line in lines:
@@ -130,7 +130,7 @@ def _prove(stored: Stored, path: Path, metadata: dict[str, str], backends: Backe
         )
     lines += [f"computed {len(images)} images of {what}: {who}", measured]
     own = backend_of(stored.path, backends)
-    if own and stored.path.suffix == ".params" and not tells_layers(stored.path):
+    if own and stored.path.suffix == ".params" and not layers_are_known(stored.path):
         lines.append(
             f"not proven by {own.title}: which layer each name of {stored.path} belongs to; `export` writes the graph "
             "that would tell, NAME-symbol.json beside NAME-0000.params"

@@ -26,7 +26,7 @@ from common.datasets.kaggle import Split, load_split
 from common.datasets.submission import check_submission, write_submission
 from common.drawing import image_grid, plots
 from common.drawing.captions import described
-from common.drawing.progress import TrainingProgress, counting
+from common.drawing.progress import TrainingProgress, progress_bar
 from common.errors import UserError, counted, printable
 from common.interface import DataIter, Net, Registry
 from common.metrics import Confusion, KaggleSummary, Timer
@@ -34,7 +34,7 @@ from common.system import environment
 from common.weights.canonical import initial_weights
 from common.weights.safetensors import save_weights
 
-MOST_LINES = 20  # classes that are printed one by one; of more, the ten hardest are
+MAX_CLASSES_LISTED = 20  # classes that are printed one by one; of more, the ten hardest are
 SHEET = (4, 8)  # rows and columns of pictures
 
 
@@ -208,8 +208,8 @@ def _draw_augmentations(session: Session, dataset: Dataset) -> None:
 def _print_classes(console: Console, confusion: Confusion) -> None:
     """Print the accuracy of each class, of many classes the hardest."""
     order = np.arange(len(confusion.classes))
-    if len(order) > MOST_LINES:
-        order = np.argsort(confusion.accuracies, kind="stable")[: MOST_LINES // 2]
+    if len(order) > MAX_CLASSES_LISTED:
+        order = np.argsort(confusion.accuracies, kind="stable")[: MAX_CLASSES_LISTED // 2]
         console.print(f"the {len(order)} hardest of {len(confusion.classes)} classes:")
     names = [printable(confusion.classes[i]) for i in order]
     width = max(map(cell_len, names))
@@ -261,7 +261,7 @@ def _predict(session: Session, net: Net) -> tuple[NDArray[np.int64], NDArray[np.
     labels: list[NDArray[np.int64]] = []
     first = np.empty((0, *session.image_size, 3), np.uint8)
     chunks = test.chunks(config.image_size, chunk_size(config))
-    with counting("predicting", len(test.names), console=session.console) as advance:
+    with progress_bar("predicting", len(test.names), console=session.console) as advance:
         for _, images in chunks:
             unknown = np.zeros(len(images), np.int64)
             dataset = Dataset(images, unknown, session.files.classes)

@@ -26,13 +26,13 @@ from common.datasets.kaggle import (
 )
 from common.datasets.kaggle_shapes import write_kaggle_shapes
 from common.datasets.submission import TEST_LABELS
-from common.drawing.progress import counting
+from common.drawing.progress import progress_bar
 from common.errors import UserError, counted
 from common.interface import Backend, Device
 
 EMBEDDED = Path("data/kaggle-shapes")
-STREAMED = 1024  # test images that are decoded and predicted together, about
-STREAMED_BYTES = 2**26  # of large images it is fewer: four such chunks are in memory
+CHUNK_IMAGES = 1024  # test images that are decoded and predicted together, about
+CHUNK_BYTES = 2**26  # of large images it is fewer: four such chunks are in memory
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def _check_answers(data_dir: Path, test: Unlabelled) -> None:
 def _check_test_images(test: Unlabelled, config: KaggleConfig, console: Console) -> None:
     """Raise UserError if a test image cannot be read."""
     chunks = test.chunks(config.image_size, chunk_size(config))
-    with counting("checking test images", len(test.names), console=console) as advance:
+    with progress_bar("checking test images", len(test.names), console=console) as advance:
         for chunk, _ in chunks:
             advance(len(chunk))
 
@@ -146,5 +146,5 @@ def images_in(session: Session, split: str) -> str:
 
 def chunk_size(config: KaggleConfig) -> int:
     """Return how many test images are decoded and predicted together: whole batches, at least one."""
-    most = min(STREAMED, STREAMED_BYTES // (3 * config.image_size**2))
+    most = min(CHUNK_IMAGES, CHUNK_BYTES // (3 * config.image_size**2))
     return config.batch_size * max(most // config.batch_size, 1)

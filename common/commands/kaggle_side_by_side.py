@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from common.commands.kaggle import MOST_LINES, SHEET
+from common.commands.kaggle import MAX_CLASSES_LISTED, SHEET
 from common.commands.kaggle_session import EMBEDDED
 from common.commands.run_folder import RunFolder
 from common.commands.tables import (
@@ -31,7 +31,7 @@ from common.interface import Framework
 
 Results = dict[str, dict[str, Any]]  # of each backend
 Labels = dict[str, dict[str, str]]  # of each backend: {id: label}
-MOST_SHOWN = SHEET[0] * SHEET[1]
+MAX_SHOWN = SHEET[0] * SHEET[1]
 
 # Row of the table: where the number lies in ``summary.json``, and how it is written.
 ROWS = {
@@ -44,7 +44,7 @@ ROWS = {
     "start-up, s": (("startup_seconds",), "{:.1f}"),
     "peak memory, MiB": (("peak_memory_mib",), "{:,.0f}"),
 }
-FAIRNESS = {
+WHY_RESULTS_DIFFER = {
     "batched": "Same files, seed, initial weights and batches, and the same augmentation of each image: "
     "the submissions differ by rounding, which training multiplies, and by BatchNorm's running variance, whose formula "
     "each backend declares.",
@@ -72,7 +72,7 @@ def report(
     agreement = agreements(labels)
     console.print()
     console.print(_agreement_table(console, labels, agreement))
-    everywhere = share_of_all(labels)
+    everywhere = share_all_agree(labels)
     disagree = disagreements(labels)
     count = len(next(iter(labels.values())))
     console.print(
@@ -84,7 +84,7 @@ def report(
     if disagree:
         _draw_disagreements(folder.path / "disagreements.png", data_dir, labels, disagree)
     notes = [
-        FAIRNESS[config.pipeline],
+        WHY_RESULTS_DIFFER[config.pipeline],
         f"One after another, each in a process of its own. {START_AND_MEMORY}",
     ]
     console.print()
@@ -119,7 +119,7 @@ def agreements(labels: Labels) -> dict[tuple[str, str], float]:
     }
 
 
-def share_of_all(labels: Labels) -> float:
+def share_all_agree(labels: Labels) -> float:
     """Return on which share of the test images all backends agree."""
     first = next(iter(labels.values()))
     return 1 - len(disagreements(labels)) / len(first)
@@ -154,13 +154,13 @@ def _add_classes(table: Table, results: Results) -> None:
     """Add the validation accuracy of each class; of many classes, only the ten whose accuracies differ most."""
     by_class = [result["validation"]["per_class"] for result in results.values()]
     names = list(by_class[0])
-    if len(names) > MOST_LINES:
+    if len(names) > MAX_CLASSES_LISTED:
 
         def apart(name: str) -> float:
             found = [accuracies[name] for accuracies in by_class]
             return 0.0 if None in found else min(found) - max(found)
 
-        names = sorted(names, key=apart)[: MOST_LINES // 2]
+        names = sorted(names, key=apart)[: MAX_CLASSES_LISTED // 2]
     for name in names:
         found = [accuracies[name] for accuracies in by_class]
         table.add_row(f"  {name}", *("-" if n is None else f"{n:.3f}" for n in found))
@@ -201,7 +201,7 @@ def _draw_disagreements(
 ) -> None:
     test = list_test_images(data_dir)
     files = dict(zip(test.ids, test.names, strict=True))
-    shown = disagree[:MOST_SHOWN]
+    shown = disagree[:MAX_SHOWN]
     images: NDArray[np.uint8] = read_images([test.folder / files[name] for name in shown], 64)
     columns = SHEET[1]  # of one image too: the title needs the width
     opinions = [

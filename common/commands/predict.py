@@ -54,7 +54,7 @@ def classify(config: PredictConfig, backend: Backend, stored: Stored) -> int:
     console.print(what, soft_wrap=True)
     # Some frameworks build a graph at the first image: its time would count.
     probabilities(backend, net, np.zeros((size, size, 3), np.uint8), augs, device)
-    names = [printable(str(path), most=None) for path in config.images]
+    names = [printable(str(path), max_length=None) for path in config.images]
     width, failed = min(max(map(cell_len, names)), WIDEST), 0
     for path, name in zip(config.images, names, strict=True):
         try:

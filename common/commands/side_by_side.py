@@ -35,7 +35,7 @@ from common.system.processes import run_process
 Results = dict[str, dict[str, Any]]  # of each backend
 
 SAME = "Same data, seed, initial weights and batches, "
-FAIRNESS = {
+WHY_RESULTS_DIFFER = {
     "batched": SAME + "and the same augmentation of each image: "
     "the curves differ by rounding, which training multiplies, and by two formulas that each backend declares "
     "(BatchNorm's running variance, the place of Adam's epsilon).",
@@ -152,7 +152,7 @@ def _report(
     arguments: Sequence[str],
 ) -> None:
     """Compare what the backends left: print the table, and write ``comparison.json`` and for a training the picture."""
-    fairness = FAIRNESS[config.pipeline]
+    fairness = WHY_RESULTS_DIFFER[config.pipeline]
     console.print()
     if config.compare_augmentation:
         results: Results = {

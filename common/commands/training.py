@@ -14,7 +14,7 @@ from common.datasets import Dataset
 from common.errors import UserError, counted
 from common.interface import Backend, DataIter, Device, Net, Registry
 from common.system import environment
-from common.system.interrupts import WholeBatches
+from common.system.interrupts import UninterruptedBatches
 from common.weights.canonical import Weights, network_sizes
 from common.weights.files import Stored, read_stored, reader_of
 
@@ -137,7 +137,7 @@ def load_batches(
     """Return the batches of a split through the chosen pipeline."""
     if config.pipeline == "native":
         workers = workers_of(backend, config)
-        return WholeBatches(
+        return UninterruptedBatches(
             backend.loaders.load_native(
                 dataset, augs, config.batch_size, is_train, config.seed, workers
             )

@@ -169,13 +169,13 @@ def _assemble(release: Release, batches: Iterator[tuple[str, bytes]], source: Pa
     missing = set(places)
     for name, raw in batches:
         if not matches(raw, files[places[name]][1]):
-            raise UserError(f"{source / name} is truncated or altered: {_way_out(source)}")
+            raise UserError(f"{source / name} is truncated or altered: {_fix(source)}")
         rows = slice(places[name] * per_batch, (places[name] + 1) * per_batch)
         pixels, labels[rows] = release.read(raw)
         images[rows] = pixels.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
         missing.discard(name)
     if missing:
-        raise UserError(f"{source / min(missing)} is missing: {_way_out(source)}")
+        raise UserError(f"{source / min(missing)} is missing: {_fix(source)}")
     cut = len(release.train) * per_batch
     return Data(
         name="cifar10",
@@ -184,5 +184,5 @@ def _assemble(release: Release, batches: Iterator[tuple[str, bytes]], source: Pa
     )
 
 
-def _way_out(source: Path) -> str:
+def _fix(source: Path) -> str:
     return f"remove {source} and run again, or put the official files in its place"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from common.datasets.images import image_extensions
-from common.drawing.progress import counting
+from common.drawing.progress import progress_bar
 from common.errors import UserError, UserNotice, listed, raise_problems
 from common.system.files import DISK_FULL, free_name, writing
 
@@ -40,11 +40,11 @@ def arrange(source: Path, root: Path, plan: Plan) -> Counter[str]:
     and ``source`` part of the other, or stands in the place of a split or class folder.
     """
     total = _size(plan)
-    with counting(f"sorting {source}", total, "files") as advance, writing(root):
+    with progress_bar(f"sorting {source}", total, "files") as advance, writing(root):
         raise_problems(str(root), _link_problems(source, root, plan))
         if not root.is_dir():
             root.mkdir(parents=True, exist_ok=True)
-        with _alone_in(root):
+        with _lock_folder(root):
             _remove_temporary(source, root, plan)  # what a killed process left
             missing = {s: c for s, c in plan.items() if not _is_sorted(source, root / s, c)}
             kept = total - _size(missing)
@@ -74,12 +74,12 @@ def _link_problems(source: Path, root: Path, plan: Plan) -> list[str]:
     inner = [p for s in splits if s.is_dir() and not s.is_symlink() for p in sorted(s.iterdir())]
     # A link that leads nowhere may lead to a disk that is not mounted.
     links = [str(p) for p in (*splits, *inner) if p.is_symlink() and not p.is_file()]
-    way_out = f"remove the links; to sort onto another disk, let {root} be a link to a folder there"
-    return [f"links in the place of folders, {listed(links)}: {way_out}"] if links else []
+    fix = f"remove the links; to sort onto another disk, let {root} be a link to a folder there"
+    return [f"links in the place of folders, {listed(links)}: {fix}"] if links else []
 
 
 @contextmanager
-def _alone_in(root: Path) -> Iterator[None]:
+def _lock_folder(root: Path) -> Iterator[None]:
     """Wait until no other process sorts into ``root``: two of other ratios would mix the splits.
 
     The system ends the lock with the process, however that ends.

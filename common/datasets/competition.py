@@ -17,7 +17,7 @@ from common.errors import UserNotice, listed, printable
 HEADER = ("id", "label")
 ARCHIVES = (".7z", ".zip", ".tar", ".gz", ".tgz")
 _NOT_IN_NAMES = frozenset("/\\\0\r\n")
-_MOST_BYTES = 255  # of a file's name, on almost all file systems
+_MAX_BYTES = 255  # of a file's name, on almost all file systems
 
 
 # ---- Ids: the names of the images' files without their extensions
@@ -28,7 +28,7 @@ def image_id(name: str) -> str:
     return name.rpartition(".")[0] or name
 
 
-def natural(name: str) -> str:
+def natural_key(name: str) -> str:
     """Return what orders ids as numbers where they are numbers (2 before 10), before any others.
 
     One string takes a third of the memory of a tuple: how many digits, then the digits.
@@ -42,12 +42,12 @@ def natural(name: str) -> str:
 
 def in_order(names: Iterable[str]) -> list[str]:
     """Return the different names in the order of ids."""
-    return sorted(set(names), key=natural)
+    return sorted(set(names), key=natural_key)
 
 
 def is_file_name(name: str) -> bool:
     """Return whether ``name`` can be a file's in one line of a csv: no path, not empty, not too long."""
-    short = len(name) <= _MOST_BYTES and len(os.fsencode(name)) <= _MOST_BYTES
+    short = len(name) <= _MAX_BYTES and len(os.fsencode(name)) <= _MAX_BYTES
     return short and name not in ("", ".", "..") and _NOT_IN_NAMES.isdisjoint(name)
 
 
@@ -78,7 +78,7 @@ def list_images(path: Path) -> ImageFolder:
     an id that cannot be in a csv, and a link that leads nowhere.
     """
     if not os.path.isdir(path):  # noqa: PTH112 - Path's raises for names that are too long
-        return ImageFolder(path, problems=[f"there is no {path}: {unpack(path)}"])
+        return ImageFolder(path, problems=[f"there is no {path}: {unpack_hint(path)}"])
     folder = ImageFolder(path)
     dangling: list[str] = []
     try:
@@ -93,7 +93,7 @@ def list_images(path: Path) -> ImageFolder:
     except OSError as error:
         problem = f"cannot list {path} ({error.strerror}): check its permissions"
         return ImageFolder(path, problems=[problem])
-    folder.names.sort(key=lambda name: natural(image_id(name)))
+    folder.names.sort(key=lambda name: natural_key(image_id(name)))
     folder.problems.extend(_folder_problems(folder, dangling))
     return folder
 
@@ -108,7 +108,7 @@ def _folder_problems(folder: ImageFolder, dangling: list[str]) -> Iterator[str]:
         names = listed(in_order(dangling))
         yield f"{folder.path} has links that lead nowhere, {names}: remove them"
     if not folder.names and not dangling:
-        yield f"{folder.path} has no images: {unpack(folder.path)}"
+        yield f"{folder.path} has no images: {unpack_hint(folder.path)}"
 
 
 def notice_ignored(*folders: ImageFolder) -> None:
@@ -118,7 +118,7 @@ def notice_ignored(*folders: ImageFolder) -> None:
         warnings.warn(UserNotice(f"ignored, as no images: {listed(names)}"), stacklevel=3)
 
 
-def unpack(path: Path) -> str:
+def unpack_hint(path: Path) -> str:
     """Say what to do where a file or a folder's images are missing: most often an archive lies beside it."""
     if os.path.isdir(path / path.name):  # noqa: PTH112 - as above
         return f"move what is in {path / path.name} up into it"
@@ -156,10 +156,10 @@ class LabelFile:
     )  # ids of rows with blanks around a field, left out above
 
 
-def read_label_file(path: Path, way_out: str) -> LabelFile:
+def read_label_file(path: Path, fix: str) -> LabelFile:
     """Read rows ``id,label`` below a header line; blank lines do not count. Raises nothing.
 
-    A problem is a file that is missing, unreadable or without labels (``way_out`` says what to do),
+    A problem is a file that is missing, unreadable or without labels (``fix`` says what to do),
     rows of another form, names that cannot be a file's, ids that come twice, and a missing header.
     """
     labels: dict[str, str] = {}
@@ -181,10 +181,10 @@ def read_label_file(path: Path, way_out: str) -> LabelFile:
                 elif any(fields):
                     malformed.append(f"row {number} '{printable(','.join(row), 60)}'")
     except FileNotFoundError:
-        return LabelFile(problems=[f"there is no {path}: {way_out}"])
+        return LabelFile(problems=[f"there is no {path}: {fix}"])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = (isinstance(error, OSError) and error.strerror) or error
-        return LabelFile(problems=[f"cannot read {path} as a csv ({reason}): {way_out}"])
+        return LabelFile(problems=[f"cannot read {path} as a csv ({reason}): {fix}"])
     problems = []
     if labels and (not header or header[0].isdecimal()):
         problems.append(
@@ -199,7 +199,7 @@ def read_label_file(path: Path, way_out: str) -> LabelFile:
         ids = listed(in_order(twice))
         problems.append(f"{path} has ids that come twice, {ids}: keep one row of each")
     if not labels and not malformed:
-        problems.append(f"{path} has no labels: {way_out}")
+        problems.append(f"{path} has no labels: {fix}")
     return LabelFile(header, labels, problems, padded)
 
 

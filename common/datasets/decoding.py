@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from common.datasets import AnyPath
 from common.datasets.images import to_square
-from common.drawing.progress import counting
+from common.drawing.progress import progress_bar
 from common.errors import UserError, listed
 from common.system.environment import cores
 
 Chunk: TypeAlias = tuple[Sequence[AnyPath], NDArray[np.uint8]]  # names, images
 
-WAY_OUT = "put whole copies in their places"
+FIX = "put whole copies in their places"
 SMALL_FILE = 4096  # mean bytes of a file up to which threads bring nothing (measured)
 CHUNKS_AHEAD = 2  # that are decoded while the consumer uses one
 _TASK = 16  # images to a task: handing them over one by one costs as much as decoding them
@@ -33,16 +33,16 @@ def read_images(
     image_size: int,
     progress: bool = True,
     title: str = "decoding",
-    way_out: str = WAY_OUT,
+    fix: str = FIX,
 ) -> NDArray[np.uint8]:
     """Return the images as uint8 (n, image_size, image_size, 3), RGB, as `to_square` makes them.
 
     Errors as in `image_chunks`. A terminal sees a bar of that ``title`` if ``progress`` is true.
     """
-    chunks = image_chunks("", paths, image_size, way_out=way_out)
+    chunks = image_chunks("", paths, image_size, fix=fix)
     images = np.empty((len(paths), image_size, image_size, 3), np.uint8)
     start = 0
-    with counting(title, len(paths), show=progress) as advance:
+    with progress_bar(title, len(paths), show=progress) as advance:
         for _, chunk in chunks:
             images[start : start + len(chunk)] = chunk
             start += len(chunk)
@@ -56,7 +56,7 @@ def image_chunks(
     image_size: int,
     chunk_size: int | None = None,
     workers: int | None = None,
-    way_out: str = WAY_OUT,
+    fix: str = FIX,
 ) -> Iterator[Chunk]:
     """Yield the images called ``names`` in ``folder`` in order: names, uint8 (n, size, size, 3).
 
@@ -66,7 +66,7 @@ def image_chunks(
     exception.
 
     After an image that cannot be read nothing more is yielded: the rest is looked through, and a UserError names these
-    images, the first five and their number, with the ``way_out``. Raises UserError for an image or chunk size below 1
+    images, the first five and their number, with the ``fix``. Raises UserError for an image or chunk size below 1
     at once.
     """
     if image_size < 1:
@@ -75,7 +75,7 @@ def image_chunks(
     chunk_size = 2 * _TASK * threads if chunk_size is None else chunk_size
     if chunk_size < 1:
         raise UserError(f"chunks of {chunk_size} images are not possible: take 1 or more")
-    return _chunks(folder, names, image_size, chunk_size, threads, way_out)
+    return _chunks(folder, names, image_size, chunk_size, threads, fix)
 
 
 def _sensible_workers(folder: AnyPath, names: Sequence[AnyPath]) -> int:
@@ -95,7 +95,7 @@ def _chunks(
     image_size: int,
     chunk_size: int,
     workers: int,
-    way_out: str,
+    fix: str,
 ) -> Iterator[Chunk]:
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decoding")
     starts = iter(range(0, len(names), chunk_size))
@@ -124,7 +124,7 @@ def _chunks(
     finally:
         pool.shutdown(cancel_futures=True)  # waits for the tasks that run, 16 images each
     if unreadable:
-        raise UserError(f"images that cannot be read: {listed(unreadable)}; {way_out}")
+        raise UserError(f"images that cannot be read: {listed(unreadable)}; {fix}")
 
 
 def _decode(folder: AnyPath, names: Sequence[AnyPath], out: NDArray[np.uint8]) -> list[str]:

@@ -10,9 +10,9 @@ import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from urllib.parse import urlsplit
 
-from common.drawing.progress import counting
+from common.drawing.progress import progress_bar
 from common.errors import UserError
-from common.system.files import free_name, written_whole
+from common.system.files import atomic_write, free_name
 
 DATA_HUB: dict[str, tuple[str, str]] = {}
 """What `download` knows: a name, and for it the address and the SHA-1 of the file."""
@@ -71,7 +71,7 @@ def fetch(url: str, target: Path, checksum: str) -> None:
     """
     import requests
 
-    with written_whole(target) as temporary:
+    with atomic_write(target) as temporary:
         try:
             _download(url, temporary, target.name)
         except requests.RequestException as error:
@@ -93,7 +93,7 @@ def _download(url: str, path: Path, title: str) -> None:
     with requests.get(url, stream=True, timeout=_TIMEOUT) as answer, path.open("wb") as file:
         answer.raise_for_status()
         size = int(answer.headers.get("Content-Length", 0)) / 1e6 or None
-        with counting(title, size, "MB") as advance:
+        with progress_bar(title, size, "MB") as advance:
             for chunk in answer.iter_content(_CHUNK):
                 file.write(chunk)
                 advance(len(chunk) / 1e6)
@@ -165,7 +165,7 @@ def _unpack(archive: zipfile.ZipFile, root: Path) -> None:
     for path, member in wanted.items():
         target = root / path
         if not (target.is_file() and zlib.crc32(target.read_bytes()) == member.CRC):
-            with written_whole(target) as temporary, archive.open(member) as source:
+            with atomic_write(target) as temporary, archive.open(member) as source:
                 temporary.write_bytes(source.read())
 
 

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from common.datasets import Data, Dataset, balanced_subset
 from common.datasets.decoding import Chunk, image_chunks
 from common.datasets.images import is_image
-from common.drawing.progress import counting
+from common.drawing.progress import progress_bar
 from common.errors import UserError, listed
-from common.system.files import writing, written_whole
+from common.system.files import atomic_write, writing
 
 FORMAT = 1  # of the cache; to be raised when `to_square` gives other pixels than before
-WAY_OUT = "replace or remove them"
+FIX = "replace or remove them"
 
 
 class ImageFile(NamedTuple):
@@ -165,13 +165,13 @@ def _cached(
     images = _open(path, shape)
     if images is None:
         names = [file.name for file in files]
-        chunks = image_chunks(root, names, image_size, way_out=WAY_OUT)
+        chunks = image_chunks(root, names, image_size, fix=FIX)
         try:
             with writing(cache_dir):
                 cache_dir.mkdir(parents=True, exist_ok=True)
             with (
-                written_whole(path) as temporary,
-                counting(f"decoding {root}", len(files), show=progress) as advance,
+                atomic_write(path) as temporary,
+                progress_bar(f"decoding {root}", len(files), show=progress) as advance,
             ):
                 write_array(temporary, shape, chunks, advance)
         except UserError as error:

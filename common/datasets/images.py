@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # What Pillow lists as images but cannot decode by itself: containers, and programs (PostScript).
 NOT_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
-MOST_PIXELS = 178_956_970  # from which Pillow refuses to open an image
+MAX_PIXELS = 178_956_970  # from which Pillow refuses to open an image
 ORIENTATION = 0x0112  # the EXIF tag that says how the camera was held
 
 
@@ -84,7 +84,7 @@ def to_square(image: "Image", image_size: int) -> NDArray[np.uint8]:
         scale = image_size / min(width, height)
         width, height = (max(image_size, round(side * scale)) for side in (width, height))
         # A file of a few kilobytes can be 1 x 1,000,000 pixels, which Pillow's own limit lets pass.
-        if width * height > MOST_PIXELS:
+        if width * height > MAX_PIXELS:
             raise ValueError(f"it would have {width} x {height} pixels at this size")
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     if (width, height) != (image_size, image_size):

@@ -28,17 +28,17 @@ from common.datasets.competition import (
     match_problems,
     notice_ignored,
     read_label_file,
-    unpack,
+    unpack_hint,
 )
 from common.datasets.decoding import Chunk, image_chunks, read_images
 from common.errors import UserError, listed, raise_problems
-from common.system.files import written_whole
+from common.system.files import atomic_write
 
 Split: TypeAlias = Literal["train", "valid", "train_valid"]
 
 SORTED = "train_valid_test"
 UNKNOWN = "unknown"  # the class of the test images
-WAY_OUT = "put whole copies into {}/ and sort the files again"  # what was sorted is only a link
+FIX = "put whole copies into {}/ and sort the files again"  # what was sorted is only a link
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ class Unlabelled(NamedTuple):
 
     def chunks(self, image_size: int, chunk_size: int) -> Iterator[Chunk]:
         """Stream the images, as `image_chunks` does: names of files and uint8 (n, size, size, 3)."""
-        way_out = WAY_OUT.format("test")
-        return image_chunks(self.folder, self.names, image_size, chunk_size, way_out=way_out)
+        fix = FIX.format("test")
+        return image_chunks(self.folder, self.names, image_size, chunk_size, fix=fix)
 
 
 def read_csv_labels(fname: AnyPath) -> dict[str, str]:
@@ -99,7 +99,7 @@ def copyfile(filename: AnyPath, target_dir: AnyPath) -> None:
         raise_problems(str(source), [f"there is no file {source}: give one that is there"])
     if is_same(str(source), str(target)):
         return
-    with written_whole(target) as temporary:
+    with atomic_write(target) as temporary:
         temporary.unlink(missing_ok=True)  # left by a process that was killed
         link_or_copy(str(source), str(temporary))
 
@@ -180,8 +180,8 @@ def _survey(root: Path) -> tuple[LabelFile, ImageFolder, ImageFolder]:
 
 def _labels(path: Path) -> LabelFile:
     there = os.path.exists(path)  # noqa: PTH110 - Path's raises for names that are too long
-    way_out = "put a whole copy of the competition's trainLabels.csv there"
-    return read_label_file(path, way_out if there else unpack(path))
+    fix = "put a whole copy of the competition's trainLabels.csv there"
+    return read_label_file(path, fix if there else unpack_hint(path))
 
 
 def _check_ratio(valid_ratio: float) -> None:
@@ -221,7 +221,7 @@ def load_split(
     paths = [f"{folder.path}/{name}" for folder in folders for name in folder.names]
     labels = np.repeat(np.arange(len(classes)), [len(folder.names) for folder in folders])
     title = f"decoding {root}"
-    images = read_images(paths, image_size, title=title, way_out=WAY_OUT.format("train"))
+    images = read_images(paths, image_size, title=title, fix=FIX.format("train"))
     return Dataset(images, labels.astype(np.int64), tuple(classes))
 
 

@@ -13,9 +13,9 @@ from common.datasets import AnyPath, Dataset
 from common.datasets.competition import as_csv, in_order
 from common.datasets.shapes import Split, draw_shapes
 from common.datasets.submission import TEST_LABELS
-from common.drawing.progress import counting
+from common.drawing.progress import progress_bar
 from common.errors import UserError, listed
-from common.system.files import writing, written_whole
+from common.system.files import atomic_write, writing
 
 MARKER = "README.txt"
 FIRST_LINE = "Drawn by common/datasets/kaggle_shapes.py, which may rewrite what it drew here.\n"
@@ -60,7 +60,7 @@ def write_kaggle_shapes(data_dir: AnyPath, num_train: int, num_test: int, seed: 
         _check_folder(root / split, number)
     _put(root / MARKER, _marker(*most))  # all that may be ours while this goes on
     done = []
-    with counting(f"writing {root}", num_train + num_test) as advance:
+    with progress_bar(f"writing {root}", num_train + num_test) as advance:
         for split, dataset in splits.items():
             done.append(_put_pictures(root / split, dataset.images, advance))
             labels = (dataset.classes[label] for label in dataset.labels)
@@ -128,7 +128,7 @@ def _put(path: Path, content: bytes) -> bool:
             return False
     except OSError:  # not there, or not to be read: it is written anew
         pass
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(content)
     return True
 

@@ -25,11 +25,11 @@ from common.datasets.competition import (
     in_order,
     is_id,
     list_images,
-    natural,
+    natural_key,
     read_label_file,
 )
 from common.errors import UserError, listed, raise_problems
-from common.system.files import written_whole
+from common.system.files import atomic_write
 
 Labels: TypeAlias = Sequence[str] | Sequence[int] | NDArray[np.integer[Any]]
 
@@ -75,7 +75,7 @@ def write_submission(
 
     ``labels`` are names of ``classes``, or positions in it. Raises UserError, before anything is
     written, for another number of labels than ids, ids that come twice and labels that are no
-    classes; and as `common.system.files.written_whole` does.
+    classes; and as `common.system.files.atomic_write` does.
     """
     names = _names(labels, classes)
     problems = []
@@ -92,9 +92,9 @@ def write_submission(
     if not len(ids):
         problems.append("there are no ids: predict the test images first")
     raise_problems(f"what is to be written to {path}", problems)
-    order = sorted(range(len(ids)), key=lambda place: natural(ids[place]))
+    order = sorted(range(len(ids)), key=lambda place: natural_key(ids[place]))
     rows = as_csv((ids[place], names[place]) for place in order)
-    with written_whole(Path(path)) as temporary:
+    with atomic_write(Path(path)) as temporary:
         temporary.write_bytes(rows)
 
 
@@ -138,7 +138,7 @@ def check_submission(path: AnyPath, data_dir: AnyPath) -> SubmissionReport:
         problems += _row_problems(file, set(map(image_id, images.names)), set(classes))
     raise_problems(str(path), problems)
     counts = Counter(file.labels.values())
-    sorted_ids = all(one < other for one, other in pairwise(map(natural, file.labels)))
+    sorted_ids = all(one < other for one, other in pairwise(map(natural_key, file.labels)))
     return SubmissionReport(
         rows=len(file.labels),
         rows_per_class={name: counts[name] for name in classes},

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from common.errors import printable
-from common.system.files import written_whole
+from common.system.files import atomic_write
 
 Images = NDArray[np.uint8]
 
@@ -49,7 +49,7 @@ def save_sheet(
     title_lines = [
         part
         for line in title.split("\n")
-        for part in _wrapped(printable(line, most=None), large, grid_width)
+        for part in _wrapped(printable(line, max_length=None), large, grid_width)
     ]
     head = len(title_lines) * (TITLE_SIZE + LEADING) + 2 * MARGIN - LEADING
     above, below = _text_height(names), _text_height(captions)
@@ -76,7 +76,7 @@ def save_sheet(
         filter = Image.Resampling.NEAREST if share > 1 else Image.Resampling.BOX
         tile = Image.fromarray(image).resize(size, filter)
         sheet.paste(tile, (x + (cell - size[0]) // 2, y + above + tall - size[1]))
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         sheet.save(temporary, compress_level=COMPRESSION)
 
 
@@ -110,7 +110,7 @@ def load_font(size: int) -> ImageFont.FreeTypeFont:
 
 def shortened(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     """Return a line that is no wider than ``width`` pixels, its end cut off for an ellipsis where it must be."""
-    line = printable(line, most=None)
+    line = printable(line, max_length=None)
     if font.getlength(line) <= width:
         return line
     while line and font.getlength(line + "…") > width:

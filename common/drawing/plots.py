@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.system.files import written_whole
+from common.system.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from common.metrics import Confusion, Epoch
 
 Images = NDArray[np.uint8]
-MOST_MARKED = 30  # points of a curve that get markers
-MOST_NUMBERED = 30  # classes whose counts can be read in a picture
+MAX_MARKED = 30  # points of a curve that get markers
+MAX_NUMBERED = 30  # classes whose counts can be read in a picture
 STYLES = ("-", "m--", "g-.", "r:")  # the book's, one a curve
 # What a point of a curve is.
 TRAINED, EVALUATED = "mean over the epoch, while the weights change", "measured after the epoch"
@@ -132,7 +132,7 @@ class Animator:
         axis.cla()
         for i, (curve, fmt) in enumerate(zip(self.points, self.fmts, strict=False)):
             name = self.legend[i] if self.legend and curve else None
-            marker = "." if len(curve) < MOST_MARKED else None  # a point alone draws no line
+            marker = "." if len(curve) < MAX_MARKED else None  # a point alone draws no line
             axis.plot([x for x, _ in curve], [y for _, y in curve], fmt, label=name, marker=marker)
         axis.set(**{name: value for name, value in self.settings.items() if value is not None})
         axis.grid()
@@ -154,7 +154,7 @@ def _notebook_display() -> Any:
 
 def save_figure(path: Path, figure: "Figure") -> None:
     """Write a figure, whole or not at all."""
-    with written_whole(path) as temporary, warnings.catch_warnings():
+    with atomic_write(path) as temporary, warnings.catch_warnings():
         # A class may be named in a script that the font lacks: boxes in the picture are enough of a sign.
         warnings.filterwarnings("ignore", "Glyph .* missing")
         figure.savefig(temporary, dpi=150)
@@ -183,7 +183,7 @@ def save_curves(path: Path, epochs: "Sequence[Epoch]", held_out: str | None, tit
     if held_out is not None:
         curves.append((accuracies, held_out, EVALUATED, [epoch.held_out_acc for epoch in epochs]))
     x = [epoch.epoch for epoch in epochs]
-    marker = "o" if len(x) < MOST_MARKED else None
+    marker = "o" if len(x) < MAX_MARKED else None
     for (axis, name, point, y), style in zip(curves, STYLES, strict=False):
         axis.plot(x, y, style, label=f"{name}: {point}", marker=marker, markersize=3)
     losses.set(ylabel="loss")
@@ -223,7 +223,7 @@ def save_confusion(path: Path, confusion: "Confusion", title: str) -> None:
     totals = confusion.counts.sum(axis=1, keepdims=True)
     shares = confusion.counts / np.maximum(totals, 1)
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    if n <= MOST_NUMBERED:
+    if n <= MAX_NUMBERED:
         for (i, j), count in np.ndenumerate(confusion.counts):
             if count:
                 colour = "white" if shares[i, j] > 0.5 else "black"
@@ -232,7 +232,7 @@ def save_confusion(path: Path, confusion: "Confusion", title: str) -> None:
         f"{name}  {accuracy:.2f}"
         for name, accuracy in zip(confusion.classes, confusion.accuracies, strict=True)
     ]
-    size = 8 if n <= MOST_NUMBERED else 4
+    size = 8 if n <= MAX_NUMBERED else 4
     axis.set_xticks(range(n), confusion.classes, rotation=90, fontsize=size, parse_math=False)
     axis.set_yticks(range(n), names, fontsize=size, parse_math=False)
     axis.set(xlabel="taken for", ylabel="class and accuracy")
@@ -278,7 +278,7 @@ def save_backends(
         for backend, values in curves.items():
             epochs = range(1, len(values[name]) + 1)
             looks = {**styles[backend], "clip_on": False}  # whole markers at the edges
-            if len(epochs) >= MOST_MARKED:
+            if len(epochs) >= MAX_MARKED:
                 looks["marker"] = None
             axis.plot(epochs, values[name], label=backend, **looks)
         axis.set_title(name, fontsize="medium")

@@ -32,7 +32,7 @@ def _make_bar(console: Console, show: bool = True) -> Progress:
 
 
 @contextmanager
-def counting(
+def progress_bar(
     title: str,
     total: float | None,
     unit: str = "images",

@@ -10,7 +10,7 @@ import numpy as np
 
 from common.parity.comparison import Array, CheckResult, Difference, Tolerance
 from common.parity.coverage import Covered
-from common.system.files import write_text, writing, written_whole
+from common.system.files import atomic_write, write_text, writing
 
 Pictures = dict[str, Array]  # by operation: floats 0..1, (3, height, width)
 SO_FAR = "so-far.jsonl"  # one line for each check that was made
@@ -118,7 +118,7 @@ def save_results(folder: Path, results: BackendResults) -> None:
     del content["pictures"], content["checks"]
     content["outcomes"] = [_plain(check) for check in results.checks]
     text = json.dumps(content, indent=1, allow_nan=False)
-    with written_whole(folder / "pictures.npz") as temporary:
+    with atomic_write(folder / "pictures.npz") as temporary:
         np.savez_compressed(temporary, **results.pictures)
     write_text(folder / "outcomes.json", text + "\n")
     (folder / SO_FAR).unlink(missing_ok=True)

@@ -13,7 +13,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` to write to; rename it when the block ends well, else remove it.
 
     The temporary name ends with that of ``path``, whose suffix tells the format. Raises UserError if the disk is full
@@ -53,7 +53,7 @@ def writing(path: Path) -> Iterator[None]:
 
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` as UTF-8, whole or not at all."""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -76,11 +76,11 @@ def check_file(path: Path, what: str) -> None:
         raise UserError(f"cannot read {path}: no permission")
 
 
-def check_folder(folder: Path, problem: str, way_out: str) -> None:
-    """Raise UserError, of ``problem`` and ``way_out``, if nothing can be written into ``folder``. Makes nothing."""
+def check_folder(folder: Path, problem: str, fix: str) -> None:
+    """Raise UserError, of ``problem`` and ``fix``, if nothing can be written into ``folder``. Makes nothing."""
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir():
-        raise UserError(f"{problem}: {folder} is a file; {way_out}")
+        raise UserError(f"{problem}: {folder} is a file; {fix}")
     if not os.access(folder, os.W_OK):
-        raise UserError(f"{problem}: no permission in {folder}; {way_out}")
+        raise UserError(f"{problem}: no permission in {folder}; {fix}")

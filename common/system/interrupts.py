@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # run.py imports this before NumPy, which --help does not wait for
     from common.interface import DataIter, Tensor
 
-SECONDS_UNTIL_HEARD = 0.05
+RERAISE_DELAY = 0.05
 
 
-class WholeBatches:
+class UninterruptedBatches:
     """Batches of a loader, none of which Ctrl-C leaves half fetched.
 
     A worker process hands over a batch in several messages. If its reader stops between them, the worker prints a
@@ -30,10 +30,10 @@ class WholeBatches:
 
     def __iter__(self) -> "Iterator[tuple[Tensor, Tensor]]":
         # Workers that are forked here inherit this: a terminal interrupts them too, and they go on until told to end.
-        with ctrl_c_held_back():
+        with deferred_ctrl_c():
             iterator = iter(self.batches)
         while True:
-            with ctrl_c_held_back():
+            with deferred_ctrl_c():
                 batch = next(iterator, None)
             if batch is None:
                 return
@@ -41,7 +41,7 @@ class WholeBatches:
 
 
 @contextmanager
-def ctrl_c_held_back() -> Iterator[None]:
+def deferred_ctrl_c() -> Iterator[None]:
     """Raise the KeyboardInterrupt of Ctrl-C after the block; a second Ctrl-C raises it at once.
 
     Do nothing in other threads, which Ctrl-C does not interrupt, or if another handler is installed.
@@ -69,7 +69,7 @@ def ctrl_c_held_back() -> Iterator[None]:
 
 
 @contextmanager
-def no_ctrl_c_is_lost() -> Iterator[None]:
+def reraise_lost_ctrl_c() -> Iterator[None]:
     """Interrupt again if Ctrl-C comes during a finalizer, where Python reports the exception and goes on.
 
     The finalizers of MXNet's arrays are in Python, and run between the operations of a training.
@@ -81,7 +81,7 @@ def no_ctrl_c_is_lost() -> Iterator[None]:
             before(unraisable)
             return
         # Later: an exception in this hook would be reported and forgotten too.
-        threading.Timer(SECONDS_UNTIL_HEARD, _thread.interrupt_main).start()
+        threading.Timer(RERAISE_DELAY, _thread.interrupt_main).start()
 
     sys.unraisablehook = hear_again
     try:

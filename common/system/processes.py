@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from common.errors import UserError, UserNotice
-from common.system.interrupts import no_ctrl_c_is_lost
+from common.system.interrupts import reraise_lost_ctrl_c
 
 # On a terminal, Ctrl-C reaches the child too. A child that has not ended after so long is sent the signal.
 SECONDS_TO_END = 3.0
@@ -110,7 +110,7 @@ def exit_code(function: Callable[..., int], *arguments: Any) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file may be anything
     try:
-        with no_ctrl_c_is_lost(), _all_printed():
+        with reraise_lost_ctrl_c(), _all_printed():
             return function(*arguments)
     except BrokenPipeError:
         if not _closed_by_reader():  # another pipe broke, such as one to a worker

@@ -12,7 +12,7 @@ from common.errors import UserError, UserNotice, listed, printable
 from common.weights.canonical import Shape, Weights, weight_shapes
 
 ANY = -1  # a size that differs between networks and is unknown here
-MOST_OF_A_KIND = 10  # faults that are listed: a file may have any number
+MAX_FAULTS_OF_A_KIND = 10  # faults that are listed: a file may have any number
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def check_weights(weights: Mapping[str, NDArray[Any]], source: str) -> Weights:
 def check_entries(entries: Mapping[str, Entry], source: str) -> None:
     """Raise UserError, naming ``source``, unless names, shapes and types are those of ResNet-18.
 
-    The message lists every fault, of each kind at most `MOST_OF_A_KIND`.
+    The message lists every fault, of each kind at most `MAX_FAULTS_OF_A_KIND`.
     """
     num_classes = _size(entries, "fc.weight", 0, 2)
     num_channels, in_channels = (_size(entries, "conv.weight", axis, 4) for axis in (0, 1))
@@ -68,7 +68,7 @@ def check_entries(entries: Mapping[str, Entry], source: str) -> None:
         ],
     ]
     count = sum(map(len, faults))
-    lines = [line for kind in faults for line in kind[:MOST_OF_A_KIND]]
+    lines = [line for kind in faults for line in kind[:MAX_FAULTS_OF_A_KIND]]
     if count == 1:
         raise UserError(f"{what}: {lines[0]}")
     if count > len(lines):

@@ -77,7 +77,7 @@ def graph_beside(path: Path) -> Path | None:
     return graph if graph is not None and graph.is_file() else None
 
 
-def tells_layers(path: Path) -> bool:
+def layers_are_known(path: Path) -> bool:
     """Tell whether MXNet can place the weights of a `.params` file: by their names, or by the graph of `export`."""
     return named_by_position(read_params(path)) or graph_beside(path) is not None
 

@@ -20,9 +20,9 @@ from common.weights.checks import Entry, check_entries, check_weights, renamed
 
 # What h5py raises for files that are damaged or something else.
 UNREADABLE = (OSError, KeyError, ValueError, IndexError, RuntimeError, AttributeError, TypeError)
-MOST_DEPTH = 12  # groups within groups; Keras' files of this network have 7
+MAX_DEPTH = 12  # groups within groups; Keras' files of this network have 7
 METADATA = "metadata"  # the attribute of the root that holds them, as JSON
-MOST_METADATA = 60_000  # bytes; HDF5 keeps 64 KiB of an attribute
+MAX_METADATA = 60_000  # bytes; HDF5 keeps 64 KiB of an attribute
 
 
 # Canonical layer: its group in Keras' file. The layers of a block keep their names.
@@ -104,7 +104,7 @@ def _datasets(
     h5py: Any, group: Any, prefix: str, path: Path, seen: set[int]
 ) -> Iterator[tuple[str, Any]]:
     """Yield every dataset below a group with its path, having followed no link that leaves its place."""
-    if prefix.count("/") > MOST_DEPTH:
+    if prefix.count("/") > MAX_DEPTH:
         raise UserError(f"{path}: {prefix} lies deeper than in any file of this network")
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
@@ -144,7 +144,7 @@ def _entry(dataset: Any) -> Entry:
 def add_metadata(path: Path, metadata: Mapping[str, str]) -> bool:
     """Add ``metadata`` to a `.weights.h5` file, as an attribute of its root; tell whether there was room for it."""
     text = json.dumps(dict(metadata))
-    if len(text) > MOST_METADATA:
+    if len(text) > MAX_METADATA:
         return False
     with _h5py(path).File(path, "r+") as file:
         file.attrs[METADATA] = np.bytes_(text)

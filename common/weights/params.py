@@ -26,14 +26,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import UserError
-from common.system.files import written_whole
+from common.system.files import atomic_write
 from common.weights.checks import Entry
 
 Arrays = dict[str, NDArray[Any]]
 
 LIST_MAGIC = 0x112
 V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
-MOST_AXES = 32  # of NumPy 1's arrays, and of MXNet's
+MAX_AXES = 32  # of NumPy 1's arrays, and of MXNet's
 DENSE = 0
 CPU = (1, 0)  # device type and number; of no use to a reader
 TYPES = {
@@ -152,7 +152,7 @@ def _entry(content: _Bytes) -> _Entry:
 def _shape(content: _Bytes, magic: int) -> tuple[int, ...]:
     legacy = magic not in (V1, V2, V3)
     axes = magic if legacy else content.take("i")[0]
-    if not 0 <= axes <= MOST_AXES:
+    if not 0 <= axes <= MAX_AXES:
         raise content.refuse("it holds an array of unknown shape")
     shape = content.take(("I" if legacy else "q") * axes)
     if any(size < 0 for size in shape):
@@ -184,7 +184,7 @@ def write_params(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
             raise ValueError(f"{name}: a .params file holds no {array.dtype}")
         if 0 in (array.ndim, *array.shape):
             raise ValueError(f"{name}: V2 holds no array of shape {array.shape}")
-    with written_whole(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         file.write(struct.pack("<QQQ", LIST_MAGIC, 0, len(arrays)))
         for array in arrays.values():
             shape, dtype = array.shape, array.dtype.newbyteorder("<")

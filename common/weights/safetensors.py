@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import UserError, printable
-from common.system.files import written_whole
+from common.system.files import atomic_write
 from common.weights.canonical import Weights
 from common.weights.checks import Entry, check_entries, check_weights
 
@@ -28,7 +28,7 @@ def save_weights(path: Path, weights: Weights, metadata: dict[str, str]) -> None
     from safetensors.numpy import save
 
     contiguous = {name: np.ascontiguousarray(weight) for name, weight in weights.items()}
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(save(contiguous, metadata))
 
 

@@ -350,8 +350,8 @@ def test_the_native_pipeline_is_not_called_the_same(stand_ins):
     code, out, err = finish(stand_ins(FINISHED, "--pipeline", "native"))
     assert code == 0, err
     notes = " ".join(out.split())
-    assert side_by_side.FAIRNESS["native"] in notes
-    assert side_by_side.FAIRNESS["batched"] not in notes
+    assert side_by_side.WHY_RESULTS_DIFFER["native"] in notes
+    assert side_by_side.WHY_RESULTS_DIFFER["batched"] not in notes
 
 
 def test_a_backend_s_lines_arrive_while_it_runs(stand_ins):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import load_or_skip
 
-from common.system.interrupts import WholeBatches, ctrl_c_held_back, no_ctrl_c_is_lost
+from common.system.interrupts import UninterruptedBatches, deferred_ctrl_c, reraise_lost_ctrl_c
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,7 +28,7 @@ def test_ctrl_c_is_raised_when_the_block_has_ended_and_a_second_one_at_once(time
     steps = []
 
     def press():
-        with ctrl_c_held_back():
+        with deferred_ctrl_c():
             for _ in range(times):
                 signal.raise_signal(signal.SIGINT)
                 steps.append("went on")
@@ -40,16 +40,16 @@ def test_ctrl_c_is_raised_when_the_block_has_ended_and_a_second_one_at_once(time
 
 
 def test_without_ctrl_c_a_block_ends_as_it_would():
-    with ctrl_c_held_back():
+    with deferred_ctrl_c():
         pass
-    with pytest.raises(ValueError, match="its own"), ctrl_c_held_back():
+    with pytest.raises(ValueError, match="its own"), deferred_ctrl_c():
         raise ValueError("its own")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_ctrl_c_comes_before_an_error_that_it_may_have_caused():
     def fetch():
-        with ctrl_c_held_back():
+        with deferred_ctrl_c():
             signal.raise_signal(signal.SIGINT)
             raise RuntimeError("a worker has gone")
 
@@ -60,21 +60,21 @@ def test_ctrl_c_comes_before_an_error_that_it_may_have_caused():
 def test_who_listens_to_ctrl_c_already_hears_it_at_once():
     heard = []
     signal.signal(signal.SIGINT, lambda *_: heard.append("at once"))
-    with ctrl_c_held_back():
+    with deferred_ctrl_c():
         signal.raise_signal(signal.SIGINT)
         assert heard == ["at once"]
 
 
 def test_another_thread_reads_batches_as_it_would():
     found = []
-    thread = threading.Thread(target=lambda: found.extend(WholeBatches([(1, 2), (3, 4)])))
+    thread = threading.Thread(target=lambda: found.extend(UninterruptedBatches([(1, 2), (3, 4)])))
     thread.start()
     thread.join()
     assert found == [(1, 2), (3, 4)]
 
 
 def test_whole_batches_are_those_of_the_loader_epoch_for_epoch():
-    batches = WholeBatches([(1, 2), (3, 4)])
+    batches = UninterruptedBatches([(1, 2), (3, 4)])
     assert len(batches) == 2
     assert list(batches) == list(batches) == [(1, 2), (3, 4)]
 
@@ -94,7 +94,7 @@ def test_a_batch_that_ctrl_c_falls_into_is_fetched_whole():
                 yield number, number
 
     with pytest.raises(KeyboardInterrupt):
-        list(WholeBatches(Loader()))
+        list(UninterruptedBatches(Loader()))
     assert fetched == [0, 1]
 
 
@@ -111,7 +111,7 @@ def test_ctrl_c_in_a_finalizer_is_heard_again(capsys):
 
     def work():
         finalized = Finalized(KeyboardInterrupt())
-        with no_ctrl_c_is_lost():
+        with reraise_lost_ctrl_c():
             del finalized
             steps.append("went on")
             for _ in range(3000):
@@ -130,19 +130,19 @@ def test_other_errors_of_finalizers_are_reported_as_ever(monkeypatch):
         sys, "unraisablehook", lambda unraisable: reported.append(unraisable.exc_type)
     )
     finalized = Finalized(OSError())
-    with no_ctrl_c_is_lost():
+    with reraise_lost_ctrl_c():
         del finalized
     assert reported == [OSError]
 
 
-# Small batches, so that a good part of the time goes into handing them over: without WholeBatches a third of the
-# interrupts of PyTorch's loader leave a traceback.
+# Small batches: much of the time goes into transferring them. Without UninterruptedBatches, a third of the interrupts
+# of PyTorch's loader leave a traceback.
 INTERRUPT_AGAIN_AND_AGAIN = """
 import os, random, signal, sys
 import numpy as np
 import backends
 from common.datasets import Dataset
-from common.system.interrupts import WholeBatches, no_ctrl_c_is_lost
+from common.system.interrupts import UninterruptedBatches, reraise_lost_ctrl_c
 
 loaders = backends.load(sys.argv[1]).loaders
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -152,10 +152,10 @@ signal.signal(signal.SIGALRM, lambda *_: interrupt[sys.argv[2]]())
 dataset = Dataset(np.zeros((64, 8, 8, 3), np.uint8), np.zeros(64, np.int64), ("a", "b"))
 generator = random.Random(0)
 for number in range(30):
-    batches = WholeBatches(loaders.load_native(dataset, (), 8, True, 0, 2))
+    batches = UninterruptedBatches(loaders.load_native(dataset, (), 8, True, 0, 2))
     list(batches)  # the workers have begun
     try:
-        with no_ctrl_c_is_lost():
+        with reraise_lost_ctrl_c():
             signal.setitimer(signal.ITIMER_REAL, generator.uniform(0.001, 0.05))
             while True:
                 list(batches)

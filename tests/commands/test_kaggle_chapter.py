@@ -331,7 +331,7 @@ def test_test_images_in_many_chunks_are_predicted_as_in_one(finished, competitio
         return net, summary
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kaggle_session, "STREAMED", 8)
+        patch.setattr(kaggle_session, "CHUNK_IMAGES", 8)
         patch.setattr(kaggle, "Timer", Clock)
         patch.setattr(kaggle, "_draw_predictions", drawn)
         patch.setattr(kaggle, "_validate", lambda session: {})

@@ -16,7 +16,7 @@ from test_kaggle_chapter import SETTINGS
 import backends
 from common import cli
 from common.commands import kaggle_side_by_side
-from common.commands.kaggle_side_by_side import agreements, disagreements, share_of_all
+from common.commands.kaggle_side_by_side import agreements, disagreements, share_all_agree
 from common.commands.run_folder import RunFolder
 from common.datasets.kaggle import reorg_cifar10_data
 from common.datasets.submission import check_submission, read_submission, write_submission
@@ -33,7 +33,7 @@ LABELS = {
 
 def test_agreement_is_the_share_of_equal_labels_of_each_pair():
     assert agreements(LABELS) == {("a", "b"): 0.5, ("a", "c"): 0.5, ("b", "c"): 0.25}
-    assert share_of_all(LABELS) == 0.25
+    assert share_all_agree(LABELS) == 0.25
 
 
 def test_those_on_which_most_differ_come_first():
@@ -49,7 +49,7 @@ def test_all_but_a_few_is_not_written_as_all():
 def test_equal_submissions_agree_on_all():
     same = dict.fromkeys("abc", LABELS["a"])
     assert disagreements(same) == []
-    assert share_of_all(same) == 1
+    assert share_all_agree(same) == 1
     assert set(agreements(same).values()) == {1}
 
 
@@ -193,6 +193,6 @@ def test_all_backends_submit_from_the_same_files_weights_and_batches(everything,
     assert [config.pop("output") for config in configs] == [str(folder / name) for name in NAMES]
     assert configs == [configs[0]] * len(NAMES)
     found = {name: read_submission(folder / name / "submission.csv") for name in NAMES}
-    assert content["all_agree"] == share_of_all(found) >= 0.8
+    assert content["all_agree"] == share_all_agree(found) >= 0.8
     assert "same label" in out
     assert {path.name for path in folder.iterdir()} >= {*NAMES, "comparison.json", "backends.png"}

@@ -10,12 +10,12 @@ import pytest
 from common.commands import run_folder
 from common.commands.run_folder import RunFolder, check_output
 from common.errors import UserError
-from common.system.files import write_text, written_whole
+from common.system.files import atomic_write, write_text
 
 
 def test_a_file_appears_whole_under_its_own_name(tmp_path):
     path = tmp_path / "new" / "file.txt"
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("half")
         assert not path.exists()
         assert temporary.suffix == ".txt"
@@ -28,7 +28,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
     write_text(path, "old")
 
     def fail() -> None:
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text("new")
             raise RuntimeError("power cut")
 
@@ -39,9 +39,9 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
 
 
 def test_two_processes_never_write_the_same_temporary_file(tmp_path, monkeypatch):
-    with written_whole(tmp_path / "file.txt") as mine:
+    with atomic_write(tmp_path / "file.txt") as mine:
         monkeypatch.setattr(os, "getpid", lambda: 4711)
-        with written_whole(tmp_path / "file.txt") as theirs:
+        with atomic_write(tmp_path / "file.txt") as theirs:
             theirs.write_text("theirs")
         mine.write_text("mine")
     assert mine != theirs
@@ -59,7 +59,7 @@ def test_what_the_file_system_refuses_is_said_in_one_line(tmp_path, code, words)
     path = tmp_path / "file.txt"
 
     def fail() -> None:
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text("new")
             raise OSError(code, os.strerror(code))
 

@@ -364,7 +364,7 @@ def test_the_bar_moves_once_for_each_file_put_or_kept(data: Path, monkeypatch: p
         moved[title] = [total]
         yield moved[title].append
 
-    monkeypatch.setattr(class_folders, "counting", counting)
+    monkeypatch.setattr(class_folders, "progress_bar", counting)
     for _ in range(2):
         reorg_cifar10_data(data, 0.4)
         assert [title.rpartition("/")[2] for title in moved] == ["train", "test"]

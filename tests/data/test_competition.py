@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_competition import LABELS, refused, write_csv
 
-from common.datasets.competition import image_id, in_order, is_file_name, is_id, natural
+from common.datasets.competition import image_id, in_order, is_file_name, is_id, natural_key
 from common.datasets.kaggle import read_csv_labels
 
 # ---- Ids
@@ -17,17 +17,17 @@ from common.datasets.kaggle import read_csv_labels
 def test_numbers_come_in_their_order_before_any_names():
     ordered = ["0", "1", "2", "10", "300000", "9" * 30, "1" + "0" * 5000, "-1", "10a", "a", "²"]
     shuffled = random.Random(0).sample(ordered, len(ordered))
-    assert sorted(shuffled, key=natural) == ordered
+    assert sorted(shuffled, key=natural_key) == ordered
 
 
 @given(st.lists(st.integers(0, 10**20)))
 def test_the_order_is_that_of_the_numbers(numbers: list[int]):
-    assert sorted(map(str, numbers), key=natural) == [str(number) for number in sorted(numbers)]
+    assert sorted(map(str, numbers), key=natural_key) == [str(number) for number in sorted(numbers)]
 
 
 @given(st.permutations(["1", "01", "001", "2", "02", "10", "010"]))
 def test_ids_of_the_same_number_have_one_order_too(names: list[str]):
-    assert sorted(names, key=natural) == ["1", "001", "01", "2", "02", "10", "010"]
+    assert sorted(names, key=natural_key) == ["1", "001", "01", "2", "02", "10", "010"]
 
 
 def test_the_id_is_the_name_without_its_last_extension():

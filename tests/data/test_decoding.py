@@ -17,7 +17,7 @@ from PIL import Image
 
 from common.datasets import decoding
 from common.datasets.decoding import image_chunks, read_images
-from common.drawing.progress import counting
+from common.drawing.progress import progress_bar
 from common.errors import UserError
 
 NAMES = [f"{i}.png" for i in range(100)]
@@ -84,7 +84,7 @@ class Terminal(io.StringIO):
 def test_a_bar_is_drawn_on_a_terminal_and_wiped(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     monkeypatch.setenv("TERM", "xterm")
-    with counting("sorting [/a]", 10) as advance:
+    with progress_bar("sorting [/a]", 10) as advance:
         advance(5)
     assert "sorting [/a]" in terminal.getvalue()
     assert terminal.getvalue().endswith("\x1b[2K"), "the line is erased"

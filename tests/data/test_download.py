@@ -165,7 +165,7 @@ def test_interrupt_and_full_disk_leave_nothing(
     def counting(*_: object) -> Iterator[Callable[[float], None]]:
         yield fail  # called after each chunk is written
 
-    monkeypatch.setattr(module, "counting", counting)
+    monkeypatch.setattr(module, "progress_bar", counting)
     with pytest.raises((KeyboardInterrupt, UserError)) as caught:
         fetch(server.url + "file.bin", tmp_path / "file.bin", SHA256)
     assert caught.type is KeyboardInterrupt or "the disk is full" in str(caught.value)

@@ -31,7 +31,7 @@ def test_a_name_is_shown_on_one_line(text: str, expected: str):
 
 
 def test_a_text_is_cut_only_where_it_is_too_long():
-    assert printable("x" * 81, most=None) == "x" * 81
+    assert printable("x" * 81, max_length=None) == "x" * 81
 
 
 def test_a_path_with_line_breaks_is_still_one_line_of_error():

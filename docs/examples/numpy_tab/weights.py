@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import UserError
-from common.system.files import written_whole
+from common.system.files import atomic_write
 from common.weights.canonical import Weights, network_sizes, weight_shapes
 from common.weights.checks import check_weights, require_fit
 
@@ -52,7 +52,7 @@ def save_file(path: Path, weights: Weights) -> None:
     Here: NumPy's archive, `.npz`.
     """
     weights = check_weights(weights, "what is to be saved")
-    with written_whole(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **weights)
 
 

@@ -94,7 +94,7 @@ SPEED = {
 PLACEMENT = {
     *("to", "cpu", "detach", "contiguous", "numpy", "asnumpy", "as_in_ctx", "device", "identity"),
     *("as_nd_ndarray", "as_np_ndarray", "convert_to_tensor", "as_tensor", "ascontiguousarray"),
-    *("array", "catch_warnings", "check_weights", "written_whole"),
+    *("array", "catch_warnings", "check_weights", "atomic_write"),
     *("tolist", "items", "values", "keys", "split", "append", "constant", "from_numpy"),
 }
 NOT_SWAPPED = {"isinstance", "getattr", "hasattr", "zip", "max", "min", "maximum", "minimum", "add"}
