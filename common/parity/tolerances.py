@@ -36,7 +36,7 @@ RUNS = {
     "train_ch13, SGD": {
         "batches": Tolerance(7.7e-7, 5, "as batches, training"),
         "losses": Tolerance(1.6e-14, 20, CHAOS),
-        "reports": EXACT,
+        "metrics": EXACT,
         "weights": Tolerance(2.7e-13, 20, CHAOS),
         "buffers": Tolerance(2.4e-7, 4, MXNET_FLOATS),
         "state": Tolerance(2.4e-13, 20, CHAOS),
@@ -45,23 +45,23 @@ RUNS = {
     "train_ch13, Adam": {
         "batches": Tolerance(2.5e-7, 2, "each step is rounded once"),
         "losses": Tolerance(3.5e-8, 10, f"{MXNET_FLOATS}; {CHAOS}"),
-        "reports": EXACT,
+        "metrics": EXACT,
         "weights": Tolerance(7.9e-6, 10, f"{MXNET_FLOATS}; {CHAOS}"),
         "buffers": Tolerance(2.9e-7, 4, MXNET_FLOATS),
         "state": Tolerance(4.0e-8, 10, f"{MXNET_FLOATS}; {CHAOS}"),
         "summary": EXACT,
     },
-    "kaggle.train, validated": {
+    "kaggle.train, with validation": {
         "batches": Tolerance(1.2e-6, 4, "as Kaggle batches, training"),
         "losses": Tolerance(5.2e-9, 10, f"{MXNET_FLOATS}; {CHAOS}"),
-        "reports": Tolerance(1.1e-7, 5, ROUNDED_RATE),
+        "metrics": Tolerance(1.1e-7, 5, ROUNDED_RATE),
         "weights": Tolerance(5.1e-8, 10, f"{MXNET_FLOATS}; {CHAOS}"),
         "buffers": Tolerance(2.8e-7, 4, MXNET_FLOATS),
         "summary": EXACT,
         "predictions": EXACT,
     },
 }
-RUNS["kaggle.train, all images"] = RUNS["kaggle.train, validated"] | {
+RUNS["kaggle.train, all images"] = RUNS["kaggle.train, with validation"] | {
     "batches": Tolerance(2.5e-7, 2, "each step is rounded once")
 }
 
@@ -73,8 +73,8 @@ FACTORS = Tolerance(
 TOLERANCES = {
     ("names and shapes", "float32"): EXACT,
     ("names and shapes", "float64"): EXACT,
-    ("weights return", "float32"): EXACT,
-    ("weights return", "float64"): EXACT,
+    ("weights round trip", "float32"): EXACT,
+    ("weights round trip", "float64"): EXACT,
     ("evaluation accuracy", "float32"): EXACT,
     ("evaluation accuracy", "float64"): EXACT,
     # Before the network.
@@ -82,23 +82,23 @@ TOLERANCES = {
     ("transforms", "float32"): Tolerance(
         8.7e-7, 4, "in 0..1; float32 rounds, hue multiplies by 6, and normalizing by 5"
     ),
-    ("transforms of levels, largest", "uint8"): Tolerance(
+    ("transforms of uint8 images, largest", "uint8"): Tolerance(
         1, 1, "a value halfway between two levels"
     ),
-    ("transforms of levels, mean", "uint8"): Tolerance(
+    ("transforms of uint8 images, mean", "uint8"): Tolerance(
         9.1e-3, 5, "in levels; crops to a few pixels have many values halfway between two levels"
     ),
     ("operations", "float32"): Tolerance(
         3.8e-6, 4, "in 0..1; factors up to 2, and normalizing, multiply the rounding of float32"
     ),
     ("conversions", "float32"): EXACT,
-    ("operations on levels, largest", "uint8"): Tolerance(
+    ("operations on uint8 images, largest", "uint8"): Tolerance(
         1, 1, "a value halfway between two levels"
     ),
-    ("operations on levels, mean", "uint8"): Tolerance(
+    ("operations on uint8 images, mean", "uint8"): Tolerance(
         3.2e-2, 3, "in levels; crops to a few pixels have many values halfway between two levels"
     ),
-    ("batches, plain", "float32"): Tolerance(
+    ("batches, not augmented", "float32"): Tolerance(
         3.0e-8, 2, "in 0..1; a level divided by 255 is rounded once"
     ),
     ("batches, augmented", "float32"): Tolerance(
@@ -120,7 +120,7 @@ TOLERANCES = {
     ("native resizes", "float32"): Tolerance(
         1.0, 1.5, "in levels; rounded to levels after rows and after columns"
     ),
-    ("native repeats", "float32"): EXACT,
+    ("native reproducibility", "float32"): EXACT,
     **{(f"native draws: {draws}", "float32"): BY_CHANCE for draws in ("flips", "crops", "colours")},
     ("native draws: pixels of flips", "float32"): Tolerance(
         7.6e-6, 4, "in levels; a level divided by 255 is rounded once"
@@ -148,21 +148,19 @@ TOLERANCES = {
     ("gradients", "float32"): Tolerance(1.9e-2, 3, RELU_FLIPS),
     # Networks and batches of many sizes. With one image of 9 x 9 pixels BatchNorm divides by deviations of four
     # values, which multiplies rounding.
-    ("cases: weights return", "float64"): EXACT,
+    ("cases: weights round trip", "float64"): EXACT,
     ("cases: logits", "float64"): Tolerance(1.8e-13, 20, SUMS),
     ("cases: activations", "float64"): Tolerance(1.6e-13, 20, SUMS),
     ("cases: gradients", "float64"): Tolerance(5.5e-13, 20, SUMS),
     ("cases: loss", "float64"): Tolerance(1.1e-16, 10, "room for one rounding"),
-    ("cases: losses of a training", "float64"): Tolerance(1.9e-11, 20, f"{MXNET_SHARE}; {CHAOS}"),
-    ("cases: reports of a training", "float64"): EXACT,
-    ("cases: weights after a training", "float64"): Tolerance(
+    ("cases: training losses", "float64"): Tolerance(1.9e-11, 20, f"{MXNET_SHARE}; {CHAOS}"),
+    ("cases: training metrics", "float64"): EXACT,
+    ("cases: weights after training", "float64"): Tolerance(
         1.8e-6, 15, f"{MXNET_SHARE}; {CHAOS}; 3.0e-10 in the others"
     ),
-    ("cases: buffers after a training", "float64"): Tolerance(
-        7.5e-7, 10, f"{MXNET_FLOATS}; {CHAOS}"
-    ),
+    ("cases: buffers after training", "float64"): Tolerance(7.5e-7, 10, f"{MXNET_FLOATS}; {CHAOS}"),
     ("cases: files", "float32"): EXACT,
-    ("cases: logits of a file", "float32"): Tolerance(2.6e-6, 5, SUMS),
+    ("cases: logits from a file", "float32"): Tolerance(2.6e-6, 5, SUMS),
     # Steps from the reference's state.
     ("locked SGD: loss", "float64"): Tolerance(3.1e-15, 20, SUMS),
     ("locked SGD: weights", "float64"): Tolerance(4.8e-12, 15, SUMS),
@@ -200,40 +198,40 @@ TOLERANCES = {
         for run, limits in RUNS.items()
         for part, limit in limits.items()
     },
-    ("free training, augmented", "float32"): Tolerance(
+    ("free-running training, augmented", "float32"): Tolerance(
         1.9, 2, "in widths of the envelope of perturbed runs of the reference"
     ),
     # The same in bfloat16, at 16 and 32 pixels a side, over three seeds (PyTorch and MXNet: seven). Norms over many
     # roundings hardly vary, so their margins are small; a gradient that is missing altogether would be off by 1.
     ("names and shapes", "bfloat16"): EXACT,
-    ("weights return", "bfloat16"): EXACT,
+    ("weights round trip", "bfloat16"): EXACT,
     ("evaluation accuracy", "bfloat16"): EXACT,
-    ("logits' type", "bfloat16"): EXACT,
+    ("logits dtype", "bfloat16"): EXACT,
     ("loss", "bfloat16"): Tolerance(8.7e-8, 5, "computed in float32"),
     ("logits, evaluation", "bfloat16"): Tolerance(1.1e-2, 1.5, GRAIN),
     ("logits, training", "bfloat16"): Tolerance(6.6e-3, 1.5, GRAIN),
     ("activations, evaluation", "bfloat16"): Tolerance(1.6e-2, 1.5, GRAIN),
     ("activations, training", "bfloat16"): Tolerance(8.1e-3, 1.5, GRAIN),
     ("gradients", "bfloat16"): Tolerance(0.27, 2, FEW),
-    ("gradients, together", "bfloat16"): Tolerance(6.9e-2, 1.5, GRAIN),
-    ("precision in force", "bfloat16"): Tolerance(
+    ("gradients, overall", "bfloat16"): Tolerance(6.9e-2, 1.5, GRAIN),
+    ("precision in use", "bfloat16"): Tolerance(
         0.88,
         3,
         "how many times nearer to the reference than one rounding; float32 is hundreds of times",
     ),
-    ("locked SGD: type", "bfloat16"): EXACT,
+    ("locked SGD: logits dtype", "bfloat16"): EXACT,
     ("locked SGD: loss", "bfloat16"): Tolerance(3.5e-3, 2, GRAIN),
     ("locked SGD: weights", "bfloat16"): Tolerance(0.22, 2, FEW),
     ("locked SGD: buffers", "bfloat16"): Tolerance(6.2e-3, 1.5, GRAIN),
     ("locked SGD: state", "bfloat16"): Tolerance(0.22, 2, FEW),
     ("locked SGD: update", "bfloat16"): Tolerance(1.1e-2, 4, IN_FLOAT32),
-    ("locked Adam: type", "bfloat16"): EXACT,
+    ("locked Adam: logits dtype", "bfloat16"): EXACT,
     ("locked Adam: loss", "bfloat16"): Tolerance(4.0e-3, 2, GRAIN),
     ("locked Adam: weights", "bfloat16"): Tolerance(0.67, 1.4, SIGNS),
     ("locked Adam: buffers", "bfloat16"): Tolerance(4.2e-3, 1.5, GRAIN),
     ("locked Adam: state", "bfloat16"): Tolerance(0.64, 1.5, f"{FEW}; squares double it"),
     ("locked Adam: update", "bfloat16"): Tolerance(1.1e-3, 4, IN_FLOAT32),
-    ("free training, augmented", "bfloat16"): Tolerance(
+    ("free-running training, augmented", "bfloat16"): Tolerance(
         2.8, 2, "in widths of the envelope of perturbed runs of the reference"
     ),
 }

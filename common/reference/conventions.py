@@ -221,7 +221,7 @@ KNOWN_DIFFERENCES = (
         "interpolates between four pixels however much a crop shrinks, and skips the others",
     ),
     Difference(
-        "levels rounded down",
+        "uint8 values rounded down",
         "rounding",
         "down",
         "MXNet, PyTorch on brightness",

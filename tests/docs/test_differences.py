@@ -15,7 +15,7 @@ from docs.differences.initialization import START_NAMES
 FOLDER = Path(native.__file__).parent
 # What each framework does by itself, of all known differences.
 OWN = {
-    "pytorch": {"hue in 8 bits", "levels rounded down", "PyTorch's initial weights"},
+    "pytorch": {"hue in 8 bits", "uint8 values rounded down", "PyTorch's initial weights"},
     "mxnet": {
         "biased running variance",
         "sum of losses",
@@ -23,7 +23,7 @@ OWN = {
         "learning rate inside the momentum",
         "saturation with wrong grey",
         "no antialiasing",
-        "levels rounded down",
+        "uint8 values rounded down",
         "Gluon's initial weights",
     },
     "tensorflow": {
@@ -54,7 +54,7 @@ def test_a_framework_left_alone_does_what_is_said_of_it_and_nothing_else_that_is
     names = [name for names in native.TRIALS for name in names]
     found = native.measure(backend, own(backend), names).findings
     if backend.name == "tensorflow":  # it computes in floats, and rounds nothing
-        names.remove("levels rounded down")
+        names.remove("uint8 values rounded down")
     assert [finding.difference for finding in found] == names
     assert {f.difference for f in found if f.way == native.THIS} == OWN[backend.name]
     for finding in found:

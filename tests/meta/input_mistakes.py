@@ -58,37 +58,37 @@ BRIGHTNESS = "reference.adjust_brightness(to_float(X), factors)"
 
 # A mistake in the NumPy backend: how to make it, its group of checks, and those that reject it.
 INPUT_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]] = {
-    "the mean of the losses of a batch padded to a multiple of 4": (
+    "losses divided by the batch size rounded up to a multiple of 4": (
         edited(("trainer", "1 / len(y)", "1 / (-(-len(y) // 4) * 4)")),
         cases,
         {
-            "cases: buffers after a training",
+            "cases: buffers after training",
             "cases: gradients",
-            "cases: losses of a training",
-            "cases: weights after a training",
+            "cases: training losses",
+            "cases: weights after training",
         },
     ),
     "wrong logits unless there are 10 classes": (
         wrong_where("y.shape[1] != 10"),
         cases,
-        {"cases: logits", "cases: logits of a file"},
+        {"cases: logits", "cases: logits from a file"},
     ),
-    "wrong logits of grey images": (
+    "wrong logits for grey images": (
         wrong_where("X.shape[1] == 1"),
         cases,
-        {"cases: logits", "cases: logits of a file"},
+        {"cases: logits", "cases: logits from a file"},
     ),
-    "wrong logits of wide images": (
+    "wrong logits for wide images": (
         wrong_where("X.shape[3] > X.shape[2]"),
         cases,
-        {"cases: logits", "cases: logits of a file"},
+        {"cases: logits", "cases: logits from a file"},
     ),
-    "wrong logits of a batch of 3": (
+    "wrong logits for a batch of 3": (
         wrong_where("len(X) == 3"),
         cases,
-        {"cases: logits", "cases: logits of a file"},
+        {"cases: logits", "cases: logits from a file"},
     ),
-    "grey images are seen inverted": (
+    "grey images are inverted": (
         edited(
             (
                 "resnet",
@@ -99,38 +99,38 @@ INPUT_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
         cases,
         {
             "cases: activations",
-            "cases: buffers after a training",
+            "cases: buffers after training",
             "cases: gradients",
             "cases: logits",
-            "cases: logits of a file",
-            "cases: losses of a training",
-            "cases: reports of a training",
-            "cases: weights after a training",
+            "cases: logits from a file",
+            "cases: training losses",
+            "cases: training metrics",
+            "cases: weights after training",
         },
     ),
-    "a batch of one is normalized by the running statistics": (
+    "a batch of one uses the running statistics": (
         edited(("resnet", "if self.training:", "if self.training and len(X) > 1:")),
         cases,
         {
             "cases: activations",
-            "cases: buffers after a training",
+            "cases: buffers after training",
             "cases: gradients",
             "cases: logits",
-            "cases: losses of a training",
-            "cases: reports of a training",
-            "cases: weights after a training",
+            "cases: training losses",
+            "cases: training metrics",
+            "cases: weights after training",
         },
     ),
-    "a step takes 32 images at most": (
+    "a step uses at most 32 images": (
         edited(("trainer", STEP, f"X, y = X[:32], y[:32]\n    {STEP}")),
         cases,
         {
-            "cases: buffers after a training",
-            "cases: losses of a training",
-            "cases: weights after a training",
+            "cases: buffers after training",
+            "cases: training losses",
+            "cases: weights after training",
         },
     ),
-    "the last batch of each epoch is untrained": (
+    "the last batch of each epoch is skipped": (
         edited(
             (
                 "trainer",
@@ -142,16 +142,16 @@ INPUT_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
         ),
         cases,
         {
-            "cases: buffers after a training",
-            "cases: losses of a training",
-            "cases: reports of a training",
-            "cases: weights after a training",
+            "cases: buffers after training",
+            "cases: training losses",
+            "cases: training metrics",
+            "cases: weights after training",
         },
     ),
-    "the last batch is counted as a whole one": (
+    "the last batch is counted as a full one": (
         edited(("trainer", "log.add(l, acc, len(y))", "log.add(l, acc, len(train_iter[0][1]))")),
         cases,
-        {"cases: losses of a training", "cases: reports of a training"},
+        {"cases: training losses", "cases: training metrics"},
     ),
     "accuracy on the training set reported as test accuracy": (
         edited(
@@ -162,9 +162,9 @@ INPUT_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
             )
         ),
         cases,
-        {"cases: reports of a training"},
+        {"cases: training metrics"},
     ),
-    "accuracy as the mean over batches": (
+    "accuracy averaged over batches": (
         edited(
             (
                 "trainer",
@@ -173,9 +173,9 @@ INPUT_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
             )
         ),
         cases,
-        {"cases: reports of a training"},
+        {"cases: training metrics"},
     ),
-    "of equal logits the last is the largest": (
+    "argmax of equal logits is the last": (
         edited(
             (
                 "trainer",
@@ -189,24 +189,24 @@ INPUT_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
     "labels predicted in training mode": (
         edited(("kaggle", LABELS, LABELS.replace("(net, X)", "(net, X, True)"))),
         cases,
-        {"cases: reports of a training"},
+        {"cases: training metrics"},
     ),
     "labels predicted without the last batch": (
         edited(("kaggle", LABELS, LABELS.replace("test_iter", "list(test_iter)[:-1]"))),
         cases,
-        {"cases: reports of a training"},
+        {"cases: training metrics"},
     ),
     "predicted labels are int32": (
         edited(("kaggle", LABELS, LABELS.replace("axis=1)", "axis=1).astype(np.int32)"))),
         cases,
-        {"cases: reports of a training"},
+        {"cases: training metrics"},
     ),
-    "saving and loading both transpose": (
+    "saving and loading both transpose the kernels": (
         with_transposed_files,
         cases,
-        {"cases: files", "cases: logits of a file"},
+        {"cases: files", "cases: logits from a file"},
     ),
-    "files hold float16": (
+    "files store float16": (
         edited(
             (
                 "weights",
@@ -215,9 +215,9 @@ INPUT_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
             )
         ),
         cases,
-        {"cases: files", "cases: logits of a file"},
+        {"cases: files", "cases: logits from a file"},
     ),
-    "a network from a file has no running statistics": (
+    "load_net does not restore the running statistics": (
         edited(
             (
                 "weights",
@@ -229,7 +229,7 @@ INPUT_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
             )
         ),
         cases,
-        {"cases: files", "cases: logits of a file"},
+        {"cases: files", "cases: logits from a file"},
     ),
     "only the first 8 images of a batch are flipped": (
         edited(("transforms", FLIP, FLIP.replace("flips)", "flips & (np.arange(len(X)) < 8))"))),
@@ -237,11 +237,11 @@ INPUT_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
         {
             "batches, augmented",
             "operations",
-            "operations on levels, largest",
-            "operations on levels, mean",
+            "operations on uint8 images, largest",
+            "operations on uint8 images, mean",
         },
     ),
-    "brightness of 16 images or more is rounded": (
+    "brightness is rounded in batches of 16 or more": (
         edited(
             (
                 "transforms",
@@ -250,9 +250,9 @@ INPUT_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
             )
         ),
         batches,
-        {"operations", "operations on levels, largest", "operations on levels, mean"},
+        {"operations", "operations on uint8 images, largest", "operations on uint8 images, mean"},
     ),
-    "augmentation is stale from the third epoch on": (
+    "augmentation repeats from the third epoch on": (
         edited(
             (
                 "loaders",
@@ -263,7 +263,7 @@ INPUT_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
         batches,
         {"Kaggle batches, training", "batches, augmented"},
     ),
-    "images that are not square are upside down": (
+    "non-square images are upside down": (
         edited(
             (
                 "transforms",
@@ -275,7 +275,7 @@ INPUT_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
         batches,
         {"Kaggle batches, test", "Kaggle batches, training", "batches, augmented", "conversions"},
     ),
-    "labels of the last class are one less": (
+    "labels of the last class are off by one": (
         edited(
             (
                 "loaders",
@@ -290,15 +290,15 @@ INPUT_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
             "Kaggle batches, test",
             "Kaggle batches, training",
             "batches, augmented",
-            "batches, plain",
+            "batches, not augmented",
         },
     ),
     "a test set of 24 images is shuffled": (
         edited(("loaders", VISITS, f"{VISITS} or len(self.labels) == 24")),
         batches,
-        {"batches, plain"},
+        {"batches, not augmented"},
     ),
-    "an epoch that was left is read again": (
+    "an interrupted epoch is read again": (
         edited(
             ("loaders", NEXT_EPOCH, "epoch = self.epoch"),
             ("loaders", LAST, f"{LAST}\n        self.epoch = epoch + 1"),
@@ -317,7 +317,7 @@ INPUT_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
         batches,
         {"batches, augmented"},
     ),
-    "initial weights a tenth too small": (
+    "initial weights 10% too small": (
         edited(
             (
                 "resnet",
@@ -328,12 +328,12 @@ INPUT_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
         initial,
         {"initial weights"},
     ),
-    "initial weights that no seed decides": (
+    "initial weights are not reproducible": (
         edited(("resnet", "seed=int(seed)", "seed=id(module)")),
         initial,
         {"initial weights"},
     ),
-    "initial weights that are always the same": (
+    "initial weights are always the same": (
         edited(("resnet", "seed=int(seed)", "seed=0")),
         initial,
         {"initial weights"},

@@ -92,8 +92,8 @@ def _steps(own: Adapter, size: int) -> Iterator[CheckResult]:
 FORWARD = {
     f"{what}, {mode}" for what in ("logits", "activations") for mode in ("evaluation", "training")
 }
-LEVELS = {"transforms of levels, largest", "transforms of levels, mean"}
-ON_LEVELS = {"operations on levels, largest", "operations on levels, mean"}
+LEVELS = {"transforms of uint8 images, largest", "transforms of uint8 images, mean"}
+ON_LEVELS = {"operations on uint8 images, largest", "operations on uint8 images, mean"}
 TRANSFORMS = {"transforms", *LEVELS, "operations", *ON_LEVELS, "batches, augmented"}
 KAGGLE_CROPS = {"transforms", "Kaggle batches, training"}
 NORMALIZED = {*KAGGLE_CROPS, "Kaggle batches, test"}
@@ -119,9 +119,9 @@ KNOWN: dict[str, tuple[Checks, set[str]]] = {
     "saturation with wrong grey": (data, TRANSFORMS),
     "hue in 8 bits": (data, TRANSFORMS),
     "no antialiasing": (data, {"transforms", *LEVELS, "batches, augmented", *KAGGLE_CROPS}),
-    "levels rounded down": (
+    "uint8 values rounded down": (
         data,
-        {"transforms of levels, mean", "operations on levels, mean", "conversions"},
+        {"transforms of uint8 images, mean", "operations on uint8 images, mean", "conversions"},
     ),
 }
 
@@ -357,71 +357,75 @@ def with_longer_steps(backend: Backend, factor: float = 1.01) -> Backend:
 
 # A mistake in the NumPy backend: how to make it, and the checks that reject it.
 OTHER_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]] = {
-    "losses divided by 8, of 4 images too": (
+    "losses divided by 8, also in batches of 4": (
         edited(("trainer", "1 / len(y)", "1 / 8")),
         steps,
         {"locked SGD: weights", "locked SGD: state", "locked Adam: weights", "locked Adam: state"},
     ),
-    "biases before a BatchNorm stay": (
+    "biases before a BatchNorm are not updated": (
         with_frozen_biases,
         steps,
         {"locked SGD: update"},
     ),
-    "the weights returned are the network's own arrays": (
+    "get_weights returns the network's own arrays": (
         edited(("weights", "arrays[name].copy()", "arrays[name]")),
         model,
-        {"weights return"},
+        {"weights round trip"},
     ),
-    "evaluation moves the statistics": (with_moving_evaluation, model, {"evaluation accuracy"}),
+    "evaluation changes the running statistics": (
+        with_moving_evaluation,
+        model,
+        {"evaluation accuracy"},
+    ),
     "the loss of large logits overflows": (with_overflowing_loss, model, {"loss"}),
-    "accuracy of the smallest logit": (
+    "accuracy counts the smallest logit": (
         evaluating(lambda y_hat, y: (y_hat.argmin(axis=1) == y).sum()),
         model,
         {"evaluation accuracy"},
     ),
-    "accuracy among the first two classes": (
+    "accuracy considers only the first two classes": (
         evaluating(lambda y_hat, y: (y_hat[:, :2].argmax(axis=1) == y).sum()),
         model,
         {"evaluation accuracy"},
     ),
     "the mean is not subtracted": (normalizing("X / std"), data, NORMALIZED | {"operations"}),
-    "mean and deviation swapped": (
+    "mean and standard deviation swapped": (
         normalizing("(X - std) / mean"),
         data,
         NORMALIZED | {"operations"},
     ),
-    "means and deviations from blue to red": (
+    "means and standard deviations in BGR order": (
         normalizing("(X - mean[::-1]) / std[::-1]"),
         data,
         NORMALIZED | {"operations"},
     ),
-    "divided by the variance": (
+    "divided by the variance instead of the standard deviation": (
         normalizing("(X - mean) / std**2"),
         data,
         NORMALIZED | {"operations"},
     ),
-    "levels 0..255 normalized": (
+    "normalized without scaling to 0..1": (
         normalizing("(255 * X - mean) / std"),
         data,
         NORMALIZED | {"operations"},
     ),
-    "normalized and made levels again": (
+    "normalized images converted back to uint8": (
         with_normalized_levels,
         data,
         {"transforms", "operations", "conversions"},
     ),
-    "no antialiasing in the Kaggle recipe alone": (with_aliased_kaggle_crops, data, KAGGLE_CROPS),
-    "steps in float32 a hundredth too long": (
+    "no antialiasing in the Kaggle recipe only": (with_aliased_kaggle_crops, data, KAGGLE_CROPS),
+    "steps in float32 1% too long": (
         with_longer_steps,
         steps_in_float32,
         {"locked SGD: update", "locked Adam: update"},
     ),
-    "try_gpu of a GPU that is not there": (
+    "try_gpu returns a GPU that does not exist": (
         lambda backend: changed(backend, "devices", try_gpu=backend.devices.gpu),
         devices,
         {"devices"},
     ),
-    "the CPU where there is no GPU, though gpu is asked for": (
+    "--device gpu falls back to the CPU": (
         lambda backend: changed(
             backend, "devices", get_devices=lambda name: backend.devices.try_all_gpus()
         ),
@@ -444,7 +448,7 @@ def in_full_precision(backend: Backend) -> Backend:
 STEPS_WITH_BUFFERS = {"locked SGD: buffers", "locked Adam: buffers"}
 # A mistake in any backend: how to make it, and the checks that reject it.
 MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]] = {
-    "BatchNorm's statistics stay": (without_statistics, steps, STEPS_WITH_BUFFERS),
+    "running statistics are not updated": (without_statistics, steps, STEPS_WITH_BUFFERS),
     "never in evaluation mode": (
         always_training,
         model,
@@ -460,7 +464,7 @@ MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]] = {
         steps,
         {"locked Adam: weights", "locked Adam: update"},
     ),
-    "another order": (
+    "examples in another order": (
         with_wrong_order,
         data,
         {"batches, augmented", "Kaggle batches, training"},
@@ -469,7 +473,7 @@ MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]] = {
         without_last_batch,
         data,
         {
-            "batches, plain",
+            "batches, not augmented",
             "batches, augmented",
             "Kaggle batches, training",
             "Kaggle batches, test",
@@ -478,7 +482,7 @@ MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]] = {
     "float32 where bf16 is asked for": (
         in_full_precision,
         model_in_bfloat16,
-        {"precision in force"},
+        {"precision in use"},
     ),
     "mean and variance swapped": (
         with_swapped_statistics,
@@ -586,12 +590,12 @@ IN_BFLOAT16: dict[str, tuple[Callable[[], Backend], Checks, set[str]]] = {
     "bfloat16: padding": (
         differing(padding="end"),
         model_in_bfloat16,
-        {*FORWARD, "gradients", "gradients, together"},
+        {*FORWARD, "gradients", "gradients, overall"},
     ),
     "bfloat16: sum of losses": (
         differing(objective="sum"),
         model_in_bfloat16,
-        {"gradients", "gradients, together"},
+        {"gradients", "gradients, overall"},
     ),
     "bfloat16: sum of losses in a step": (
         differing(objective="sum"),
@@ -608,37 +612,37 @@ IN_BFLOAT16: dict[str, tuple[Callable[[], Backend], Checks, set[str]]] = {
         steps_in_bfloat16,
         {"locked Adam: update"},
     ),
-    "bfloat16: a bias left out, of a convolution": (
+    "bfloat16: a convolution without its bias": (
         without("resnet_block1.0.conv1.bias"),
         model_in_bfloat16,
         {"activations, evaluation", "activations, training"},
     ),
-    "bfloat16: a bias left out, of the last layer": (
+    "bfloat16: the last layer without its bias": (
         without("fc.bias"),
         model_in_bfloat16,
         {"evaluation accuracy"},
     ),
-    "bfloat16: a bias left out, of the last BatchNorm": (
+    "bfloat16: the last BatchNorm without its bias": (
         without("resnet_block4.1.bn2.bias"),
         model_in_bfloat16,
         {"activations, training", "logits, training", "gradients"},
     ),
-    "bfloat16: the logits stay in 16 bits": (
+    "bfloat16: logits not converted to float32": (
         with_half_logits,
         model_in_bfloat16,
-        {"logits' type"},
+        {"logits dtype"},
     ),
-    "bfloat16: the logits of a step stay in 16 bits": (
+    "bfloat16: logits of a training step not converted to float32": (
         with_half_logits,
         steps_in_bfloat16,
-        {"locked SGD: type", "locked Adam: type"},
+        {"locked SGD: logits dtype", "locked Adam: logits dtype"},
     ),
-    "bfloat16: the weights are put in rounded": (
+    "bfloat16: set_weights rounds the weights": (
         with_rounded_put,
         model_in_bfloat16,
-        {"weights return"},
+        {"weights round trip"},
     ),
-    "bfloat16: the weights are kept rounded": (
+    "bfloat16: weights are stored in bfloat16": (
         with_rounded_weights,
         steps_in_bfloat16,
         {
@@ -648,20 +652,20 @@ IN_BFLOAT16: dict[str, tuple[Callable[[], Backend], Checks, set[str]]] = {
             "locked Adam: weights",
         },
     ),
-    "bfloat16: steps a twentieth too long": (
+    "bfloat16: steps 5% too long": (
         lambda: with_longer_steps(numpy_backend(), 1.05),
         steps_in_bfloat16,
         {"locked SGD: update", "locked Adam: update"},
     ),
-    "bfloat16: float32 is computed": (
+    "bfloat16: the network computes in float32": (
         lambda: in_full_precision(numpy_backend()),
         model_in_bfloat16,
-        {"precision in force"},
+        {"precision in use"},
     ),
-    "bfloat16: gradients are float32's": (
+    "bfloat16: gradients are computed in float32": (
         training_in_full_precision,
         model_in_bfloat16,
-        {"precision in force"},
+        {"precision in use"},
     ),
 }
 
@@ -748,7 +752,7 @@ THOUSANDTHS: dict[str, tuple[Callable[[], Backend], Checks, set[str]]] = {
         steps,
         {"locked Adam: weights", "locked Adam: update"},
     ),
-    "floats of images": (
+    "to_float": (
         thousandth("transforms", "to_float"),
         data,
         {"transforms", "conversions"},

@@ -64,54 +64,57 @@ FLIPS_PIXELS, CROPS_PIXELS, COLOURS_PIXELS = (
     f"native draws: pixels of {draws}" for draws in ("flips", "crops", "colours")
 )
 ORDER, OPERATIONS, RESIZES, REPEATS = (
-    f"native {what}" for what in ("order", "operations", "resizes", "repeats")
+    f"native {what}" for what in ("order", "operations", "resizes", "reproducibility")
 )
 ALL = {FLIPS, CROPS, COLOURS}
 # A mistake in the native pipeline: the edits that make it, and the checks that reject it.
 NATIVE_MISTAKES: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
-    "native: stale from the third epoch on": (
+    "native: augmentation repeats from the third epoch on": (
         (drawing_by("seed, NATIVE, min(epoch, 2), indices"),),
         ALL | {REPEATS},
     ),
-    "native: every second epoch repeats": (
+    "native: every second epoch has the same augmentation": (
         (drawing_by("seed, NATIVE, epoch % 2, indices"),),
         ALL | {REPEATS},
     ),
-    "native: one draw for all images": ((drawing_by("seed, NATIVE, epoch, 0"),), ALL | {REPEATS}),
-    "native: one draw for each place in a batch": (
+    "native: the same random numbers for all images": (
+        (drawing_by("seed, NATIVE, epoch, 0"),),
+        ALL | {REPEATS},
+    ),
+    "native: random numbers depend on the position in the batch": (
         (drawing_by("seed, NATIVE, epoch, np.arange(len(indices))"),),
         ALL | {REPEATS},
     ),
     "native: the seed is ignored": ((drawing_by("0, NATIVE, epoch, indices"),), {REPEATS}),
-    "native: draws of the framework's own seed": (
+    "native: random numbers from the framework's global generator": (
         (drawing_by("np.random.randint(2**31), NATIVE, epoch, indices"),),
         {REPEATS},
     ),
-    "native: draws depend on the workers": (
+    "native: random numbers depend on the number of workers": (
         (drawing_by("seed + num_workers, NATIVE, epoch, indices"),),
         {REPEATS},
     ),
-    "native: only the first 8 of a batch change": (
+    "native: only the first 8 images of a batch are augmented": (
         (still_where("place >= 8"),),
         ALL | {REPEATS},
     ),
-    "native: the last batch does not change": (
+    "native: the last batch is not augmented": (
         (still_where("len(indices) < batch_size"),),
         ALL | {OPERATIONS},
     ),
-    "native: the last batch does not change where there are workers": (
+    "native: the last batch is not augmented with workers": (
         (still_where("num_workers and len(indices) < batch_size"),),
         {FLIPS, COLOURS, REPEATS},
     ),
-    "native: the first epoch does not change": (
+    "native: the first epoch is not augmented": (
         (still_where("epoch == 0"),),
         ALL | {OPERATIONS, REPEATS},
     ),
-    "native: every second image does not change": (
+    "native: every second image is not augmented": (
         (still_where("indices[place] % 2"),),
         ALL | {OPERATIONS},
     ),
-    "native: the order of the first epoch always": (
+    "native: every epoch has the order of the first": (
         (
             (
                 "loaders",
@@ -121,7 +124,7 @@ NATIVE_MISTAKES: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
         ),
         ALL | {ORDER, FLIPS_PIXELS},
     ),
-    "native: no last batch": (
+    "native: the last batch is dropped": (
         (
             (
                 "loaders",
@@ -137,7 +140,7 @@ NATIVE_MISTAKES: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
         (("loaders", "transforms.native(augs)", "transforms.native(())"),),
         ALL | {OPERATIONS, RESIZES, REPEATS, CROPS_PIXELS},
     ),
-    "native: a shuffled test set": (
+    "native: the test set is shuffled": (
         (
             (
                 "loaders",
@@ -151,19 +154,19 @@ NATIVE_MISTAKES: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
         (("loaders", "return -(-len(self.labels) // self.batch_size)", "return 1"),),
         {ORDER},
     ),
-    "native: labels of the neighbour": (
+    "native: labels shifted by one image": (
         (("loaders", "self.labels[indices]\n", "np.roll(self.labels[indices], 1)\n"),),
         ALL | {ORDER},
     ),
-    "native: flips of p = 0.35": (
+    "native: flips with p = 0.35 instead of 0.5": (
         (changing("RandomFlipLeftRight", "type(aug)(0.35 if aug.p == 0.5 else aug.p)"),),
         {FLIPS, CROPS},
     ),
-    "native: flips one time in two, whatever p is": (
+    "native: flips with p = 0.5, whatever p is": (
         (changing("RandomFlipTopBottom", "type(aug)(0.5)"),),
         {FLIPS, OPERATIONS},
     ),
-    "native: left-right for top-bottom": (
+    "native: left-right flips instead of top-bottom": (
         (changing("RandomFlipTopBottom", LEFT_RIGHT),),
         {FLIPS, OPERATIONS},
     ),
@@ -180,11 +183,11 @@ NATIVE_MISTAKES: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
         (changing("RandomResizedCrop", "type(aug)(aug.size, aug.scale, (1.0, 1.0))"),),
         {CROPS},
     ),
-    "native: crops of the default areas": (
+    "native: crops with the default scale": (
         (changing("RandomResizedCrop", "type(aug)(aug.size, ratio=aug.ratio)"),),
         {CROPS},
     ),
-    "native: crops a tenth too large at least": (
+    "native: the smallest crop area is 0.1 too large": (
         (
             changing(
                 "RandomResizedCrop", "type(aug)(aug.size, (aug.scale[0] + 0.1, 1.0), aug.ratio)"
@@ -207,7 +210,7 @@ NATIVE_MISTAKES: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
         (changing("ColorJitter", "type(aug)(aug.brightness, aug.contrast, aug.saturation)"),),
         {COLOURS},
     ),
-    "native: factors of 0.4 for 0.5": (
+    "native: jitter strengths 20% too small": (
         (changing("ColorJitter", "type(aug)(*(0.8 * x for x in vars(aug).values()))"),),
         {COLOURS},
     ),
@@ -229,7 +232,7 @@ NATIVE_MISTAKES: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
         ),
         {COLOURS},
     ),
-    "native: hue turns one way": (
+    "native: hue shifts in one direction only": (
         (deciding("type(d)(abs(d.factors), d.order) if hasattr(d, 'factors') else d"),),
         {COLOURS},
     ),

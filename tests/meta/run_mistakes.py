@@ -10,7 +10,7 @@ from common.parity.comparison import CheckResult
 from common.parity.suite import Extent, whole_runs
 
 SGD_RUN, ADAM_RUN = "train_ch13, SGD", "train_ch13, Adam"
-VALIDATED, ALL_IMAGES = "kaggle.train, validated", "kaggle.train, all images"
+VALIDATED, ALL_IMAGES = "kaggle.train, with validation", "kaggle.train, all images"
 CH13, KAGGLE = (SGD_RUN, ADAM_RUN), (VALIDATED, ALL_IMAGES)
 TRAINED = "losses", "weights", "buffers"
 
@@ -41,26 +41,26 @@ BEGUN = "epoch, self.epoch = self.epoch, self.epoch + 1"
 
 # Mistake: how it is made, and checks that reject it; others may too.
 IN_RUNS: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
-    "run: the last batch of an epoch is not trained": (
+    "run: the last batch of an epoch is skipped": (
         (("trainer", STEP + ADD, "            if len(y) == 8:\n    " + STEP + "    " + ADD),),
-        of(CH13, *TRAINED, "state", "reports"),
+        of(CH13, *TRAINED, "state", "metrics"),
     ),
     "run: the last batch is not counted": (
         (("trainer", ADD, "            if len(y) == 8:\n    " + ADD),),
-        of(CH13, "losses", "reports"),
+        of(CH13, "losses", "metrics"),
     ),
     "run: training accuracy reported as test accuracy": (
         (("trainer", TEST, "log.end_epoch(log.acc)"),),
-        of(CH13, "batches", "reports"),
+        of(CH13, "batches", "metrics"),
     ),
-    "run: tested before it trains": (
+    "run: each epoch is evaluated before it trains": (
         (
             ("trainer", EPOCH, "        acc0 = evaluate_accuracy_gpu(net, test_iter)\n" + EPOCH),
             ("trainer", TEST, "log.end_epoch(acc0)"),
         ),
-        of((ADAM_RUN,), "reports"),
+        of((ADAM_RUN,), "metrics"),
     ),
-    "run: the first batch of the test set alone is tested": (
+    "run: only the first test batch is evaluated": (
         (
             (
                 "trainer",
@@ -68,17 +68,17 @@ IN_RUNS: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
                 "        break\n    return metric[0] / metric[1]",
             ),
         ),
-        of((*CH13, VALIDATED), "batches", "reports"),
+        of((*CH13, VALIDATED), "batches", "metrics"),
     ),
-    "run: an epoch too few": (
+    "run: one epoch too few": (
         (("trainer", "for _ in range(num_epochs):", "for _ in range(num_epochs - 1):"),),
         of(CH13, "batches", "summary"),
     ),
     "run: the same augmentation from the third epoch on": (
         (("loaders", BEGUN, "epoch, self.epoch = min(self.epoch, 2), self.epoch + 1"),),
-        {"train_ch13, SGD: batches", "kaggle.train, validated: batches"},
+        {"train_ch13, SGD: batches", "kaggle.train, with validation: batches"},
     ),
-    "run: the loss of a batch of other than 8 images is its mean": (
+    "run: mean loss instead of the sum in batches of other than 8 images": (
         (
             (
                 "trainer",
@@ -88,20 +88,20 @@ IN_RUNS: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
         ),
         of((*CH13, *KAGGLE), "losses"),
     ),
-    "run: the rate falls an epoch early": (
+    "run: the learning rate drops one epoch early": (
         (("kaggle", RATE, RATE.replace("epoch //", "(epoch + 1) //")),),
-        of(KAGGLE, "losses", "reports", "weights"),
+        of(KAGGLE, "losses", "metrics", "weights"),
     ),
-    "run: the rate never falls, and is reported to fall": (
+    "run: the learning rate never drops, but is reported to drop": (
         (
             ("kaggle", RATE, "rate = lr * lr_decay ** (epoch // lr_period)"),
             ("kaggle", REPORTED, "log.end_epoch(valid_acc, rate)"),
         ),
         of(KAGGLE, "losses", "weights"),
     ),
-    "run: the rate falls, and is reported not to": (
+    "run: the learning rate drops, but is reported not to": (
         (("kaggle", REPORTED, "log.end_epoch(valid_acc, lr)"),),
-        of(KAGGLE, "reports"),
+        of(KAGGLE, "metrics"),
     ),
     "run: no weight decay": (
         (("kaggle", SGD, SGD.replace(", weight_decay=wd", "")),),
@@ -111,7 +111,7 @@ IN_RUNS: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
         (("kaggle", SGD, SGD.replace("0.9", "0.95")),),
         of(KAGGLE, *TRAINED),
     ),
-    "run: the momentum is lost with each epoch": (
+    "run: the momentum buffer is reset every epoch": (
         (("kaggle", f"        {RATE}\n", f"        {SGD}        {RATE}\n"),),
         of(KAGGLE, *TRAINED),
     ),
@@ -123,7 +123,7 @@ IN_RUNS: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
                 "evaluate_accuracy_gpu(net, train_iter)",
             ),
         ),
-        of((VALIDATED,), "batches", "reports"),
+        of((VALIDATED,), "batches", "metrics"),
     ),
     "run: predicted in training mode": (
         (("kaggle", PREDICT, PREDICT.replace("(net, X)", "(net, X, True)")),),
@@ -137,7 +137,7 @@ IN_RUNS: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
         (("kaggle", LABELS, "return np.concatenate(labels).astype(np.int32)"),),
         of(KAGGLE, "predictions"),
     ),
-    "run: the predictions of the batches in reverse": (
+    "run: predictions of the batches in reverse order": (
         (("kaggle", LABELS, "return np.concatenate(labels[::-1])"),),
         of(KAGGLE, "predictions"),
     ),

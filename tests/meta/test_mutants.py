@@ -164,7 +164,7 @@ def verdict(mutant: Mutant, *found: object, until: str = "full") -> Verdict:
 def test_the_report_counts_by_what_rejected_and_lists_what_survived(tmp_path):
     first, second, third, fourth, fifth, sixth = mutants_of("pytorch")[:6]
     found = [
-        verdict(first, "quick", "cases: weights after a training, float64"),
+        verdict(first, "quick", "cases: weights after training, float64"),
         verdict(second, "full", "ValueError: 1 after loss, float64", True),
         verdict(third, "nothing"),
         verdict(fourth, "nothing"),

@@ -1,4 +1,4 @@
-"""The parity checks reject every deliberate mistake, and name the cause of a known difference."""
+"""The parity checks reject every planted mistake, and name each known difference as the cause."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,7 +50,7 @@ def rejected(results: Iterator[CheckResult]) -> dict[str, CheckResult]:
         steps_in_bfloat16,
     ],
 )
-def test_a_backend_made_of_the_reference_passes(checks):
+def test_the_numpy_backend_passes_every_group_of_checks(checks):
     assert rejected(checks(numpy_backend())) == {}
 
 
@@ -67,24 +67,24 @@ def test_a_known_difference_is_rejected_and_named_as_the_cause(name):
         assert result.cause.startswith(f"{name} ("), result.sentence()
 
 
-def test_every_known_difference_but_the_defaults_is_among_the_mistakes():
+def test_every_known_difference_from_the_defaults_is_planted():
     assert set(KNOWN) == {d.name for d in KNOWN_DIFFERENCES if not d.holds(ALIGNED)}
 
 
 @pytest.mark.parametrize("name", OTHER_MISTAKES)
-def test_another_mistake_is_rejected(name):
+def test_an_other_mistake_is_rejected(name):
     make, checks, wanted = OTHER_MISTAKES[name]
     assert set(rejected(checks(make(numpy_backend())))) == wanted
 
 
-@pytest.mark.slow  # each makes all checks of its group
+@pytest.mark.slow  # each runs all checks of its group
 @pytest.mark.parametrize("name", INPUT_MISTAKES)
 def test_a_mistake_on_some_inputs_is_rejected(name):
     make, checks, wanted = INPUT_MISTAKES[name]
     assert set(rejected(checks(make(numpy_backend())))) == wanted
 
 
-@pytest.mark.slow  # each makes all checks of the native pipeline
+@pytest.mark.slow  # each runs all checks of the native pipeline
 @pytest.mark.parametrize("name", NATIVE_MISTAKES)
 def test_a_mistake_in_the_native_pipeline_is_rejected(name):
     edits, wanted = NATIVE_MISTAKES[name]
@@ -92,7 +92,7 @@ def test_a_mistake_in_the_native_pipeline_is_rejected(name):
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_in_any_backend_is_rejected(backend, name):
+def test_a_mistake_in_every_backend_is_rejected(backend, name):
     make, checks, wanted = MISTAKES[name]
     with without_tracing(backend.name):
         assert set(rejected(checks(make(backend)))) == wanted
@@ -101,13 +101,13 @@ def test_a_mistake_in_any_backend_is_rejected(backend, name):
 @pytest.mark.slow  # each trains four times
 @pytest.mark.parametrize("name", IN_RUNS)
 def test_a_mistake_in_a_whole_run_is_rejected(name, monkeypatch):
-    # No cause is searched for: the reference would train once more for each known difference.
+    # Do not search for a cause: the reference would train once more for each known difference.
     monkeypatch.setattr(adapter, "KNOWN_DIFFERENCES", ())
     edits, wanted = IN_RUNS[name]
     assert wanted - set(rejected(runs(numpy_backend(ALIGNED, *edits)))) == set()
 
 
-@pytest.mark.slow  # rounding in NumPy: a mistake in float32 takes a fifth of the time
+@pytest.mark.slow  # rounding in NumPy takes five times as long as float32
 @pytest.mark.parametrize("name", IN_BFLOAT16)
 def test_a_mistake_in_bfloat16_is_rejected(name):
     make, checks, wanted = IN_BFLOAT16[name]
@@ -115,7 +115,7 @@ def test_a_mistake_in_bfloat16_is_rejected(name):
 
 
 @pytest.mark.parametrize("name", THOUSANDTHS)
-def test_a_thousandth_too_much_is_rejected(name):
+def test_a_result_0_1_percent_too_large_is_rejected(name):
     make, checks, wanted = THOUSANDTHS[name]
     found = rejected(checks(make()))
     assert set(found) == wanted
@@ -124,18 +124,16 @@ def test_a_thousandth_too_much_is_rejected(name):
 
 
 def rows() -> list[str]:
-    """The rows of the table of mistakes in docs/parity.md."""
+    """Return the rows of the table of mistakes in docs/parity.md."""
     tables = {
-        "a known difference": {name: wanted for name, (_, wanted) in KNOWN.items()},
-        "another mistake": {name: wanted for name, (_, _, wanted) in OTHER_MISTAKES.items()},
-        "a mistake on some inputs": {
-            name: wanted for name, (_, _, wanted) in INPUT_MISTAKES.items()
-        },
-        "a mistake in the native pipeline": {n: w for n, (_, w) in NATIVE_MISTAKES.items()},
-        "a mistake, in every backend": {name: wanted for name, (_, _, wanted) in MISTAKES.items()},
-        "a mistake, in a whole run": {name: wanted for name, (_, wanted) in IN_RUNS.items()},
-        "a thousandth too large": {name: wanted for name, (_, _, wanted) in THOUSANDTHS.items()},
-        "a mistake, in bfloat16": {name: wanted for name, (_, _, wanted) in IN_BFLOAT16.items()},
+        "known difference": {name: wanted for name, (_, wanted) in KNOWN.items()},
+        "other mistake": {name: wanted for name, (_, _, wanted) in OTHER_MISTAKES.items()},
+        "some inputs only": {name: wanted for name, (_, _, wanted) in INPUT_MISTAKES.items()},
+        "native pipeline": {n: w for n, (_, w) in NATIVE_MISTAKES.items()},
+        "every backend": {name: wanted for name, (_, _, wanted) in MISTAKES.items()},
+        "whole run": {name: wanted for name, (_, wanted) in IN_RUNS.items()},
+        "0.1% too large": {name: wanted for name, (_, _, wanted) in THOUSANDTHS.items()},
+        "bfloat16": {name: wanted for name, (_, _, wanted) in IN_BFLOAT16.items()},
     }
     return [
         f"| {name} | {kind} | {'; '.join(sorted(wanted))} |"

@@ -246,7 +246,8 @@ def test_a_search_names_the_seed_that_fails_and_the_command_that_repeats_it(fold
     assert results.failing_seeds == [8]
     assert len(results.checks) == 2 * len(results.worst)
     batches, logits = (
-        results.worst[key] for key in (("batches, plain", "float32"), ("transforms", "float32"))
+        results.worst[key]
+        for key in (("batches, not augmented", "float32"), ("transforms", "float32"))
     )
     assert (batches.seed, batches.passed) == (8, False)
     each = [

@@ -133,7 +133,7 @@ def test_products_that_round_their_operands_to_tf32_pass():
 
 def test_float32_is_rejected_where_tf32_is_asked_for():
     (failed,) = (r for r in in_tf32(numpy_backend()) if not r.passed)
-    assert failed.check == "precision in force"
+    assert failed.check == "precision in use"
 
 
 def test_bfloat16_is_rejected_where_tf32_is_asked_for():

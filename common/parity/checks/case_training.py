@@ -85,16 +85,14 @@ def training_checks(
         return lambda conventions: _chosen(run(conventions)[-1].weights, is_part)
 
     got = _numbered([{"loss": np.array(loss)} for loss in losses])
+    yield adapter.compare("cases: training losses", got, wanted_losses, relative_difference, PARTS)
     yield adapter.compare(
-        "cases: losses of a training", got, wanted_losses, relative_difference, PARTS
-    )
-    yield adapter.compare(
-        "cases: reports of a training", _numbered(counts), wanted_counts, difference, PARTS
+        "cases: training metrics", _numbered(counts), wanted_counts, difference, PARTS
     )
     distance = change_since(weights, adapter.kind)
     for part, is_part in (("weights", lambda name: not is_buffer(name)), ("buffers", is_buffer)):
         yield adapter.compare(
-            f"cases: {part} after a training",
+            f"cases: {part} after training",
             _chosen(after, is_part),
             changed(is_part),
             distance,

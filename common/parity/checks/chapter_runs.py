@@ -216,7 +216,7 @@ def kaggle_train(adapter: Adapter, validate: bool, seed: int) -> Run:
         return chapters.train(start, epochs, held_out, *schedule, conventions)
 
     return Run(
-        f"kaggle.train, {'validated' if validate else 'all images'}",
+        f"kaggle.train, {'with validation' if validate else 'all images'}",
         True,
         adapter,
         net,

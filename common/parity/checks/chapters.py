@@ -41,7 +41,7 @@ def chapter_checks(run: Run) -> Iterator[CheckResult]:
     losses, counts = _reported(run)
     for part, got, wanted in (
         ("losses", losses, _by_epoch(run, _losses)),
-        ("reports", counts, _by_epoch(run, _counts)),
+        ("metrics", counts, _by_epoch(run, _counts)),
     ):
         yield adapter.compare(f"{name}: {part}", got, wanted, relative_difference, PARTS)
     yield from _left(run)

@@ -43,7 +43,7 @@ def file_checks(adapter: Adapter, case: NetworkCase, seed: int) -> Iterator[Chec
     def logits(conventions: Conventions) -> Arrays:
         return {"logits": forward(drawn, batch.X, False, conventions).logits}
 
-    yield adapter.compare("cases: logits of a file", {"logits": y_hat}, logits, logits_difference)
+    yield adapter.compare("cases: logits from a file", {"logits": y_hat}, logits, logits_difference)
 
 
 def _placed(reader: str, weights: Weights) -> Arrays:

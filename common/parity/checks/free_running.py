@@ -138,5 +138,5 @@ def free_running(
         return by_place(largest, got, wanted, dict(zip(wanted, around.widths(), strict=True)))
 
     # No cause is searched for: rounding alone would decide which convention comes closest. The sharp checks name it.
-    result = adapter.compare("free training, augmented", got, wanted, in_widths, parts=())
+    result = adapter.compare("free-running training, augmented", got, wanted, in_widths, parts=())
     return result, losses

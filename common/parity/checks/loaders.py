@@ -38,7 +38,7 @@ def _check(case: LoaderCase) -> str:
     """Return the name of a case's check: each has a tolerance of its own."""
     if case.recipe == "Kaggle":
         return f"Kaggle batches, {case.split}"
-    return "batches, plain" if case.recipe == "none" else "batches, augmented"
+    return "batches, not augmented" if case.recipe == "none" else "batches, augmented"
 
 
 def _case(adapter: Adapter, check: str, case: LoaderCase, seed: int) -> CheckResult:

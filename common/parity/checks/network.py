@@ -38,7 +38,7 @@ def model_checks(adapter: Adapter, size: int, seed: int = 0) -> Iterator[CheckRe
     yield names
     if not names.passed:  # the other checks cannot set its weights
         return
-    yield weights_return(adapter, seed)
+    yield weights_round_trip(adapter, seed)
     noisy: list[CheckResult] = []
     for training in (False, True):
         if not adapter.compile:  # a compiled network is one program without layers
@@ -80,7 +80,9 @@ def names_and_shapes(adapter: Adapter) -> CheckResult:
     return adapter.compare("names and shapes", got, wanted, apart)
 
 
-def weights_return(adapter: Adapter, seed: int, check: str = "weights return") -> CheckResult:
+def weights_round_trip(
+    adapter: Adapter, seed: int, check: str = "weights round trip"
+) -> CheckResult:
     """Check that weights and buffers set in a network are returned unchanged, and that both are copies.
 
     What a user does to the arrays afterwards must not change the network, nor may its training change them.
@@ -120,8 +122,8 @@ def logits_type(adapter: Adapter, batch: Batch, seed: int) -> CheckResult:
         y_hat = adapter.backend.trainer.predict(net, X, training)
         wrong = not in_float32([str(y_hat.dtype)])
         found.append(Difference(f"logits, {_mode(training)}", float(wrong)))
-    limit = tolerance("logits' type", adapter.kind)
-    return CheckResult("logits' type", adapter.kind, tuple(found), limit)
+    limit = tolerance("logits dtype", adapter.kind)
+    return CheckResult("logits dtype", adapter.kind, tuple(found), limit)
 
 
 def precision_in_force(results: Sequence[CheckResult]) -> CheckResult:
@@ -132,8 +134,8 @@ def precision_in_force(results: Sequence[CheckResult]) -> CheckResult:
     kind = results[0].kind
     unit = UNIT_ROUNDOFFS[kind]
     found = [Difference(r.check, unit / max(r.largest.value, TINY)) for r in results]
-    limit = tolerance("precision in force", kind)
-    return CheckResult("precision in force", kind, tuple(found), limit)
+    limit = tolerance("precision in use", kind)
+    return CheckResult("precision in use", kind, tuple(found), limit)
 
 
 def activations(adapter: Adapter, batch: Batch, training: bool, seed: int) -> CheckResult:
@@ -182,7 +184,7 @@ def gradients(adapter: Adapter, batch: Batch, seed: int) -> Iterator[CheckResult
 
     yield adapter.compare("gradients", got, wanted, gradient_distance(adapter.kind))
     if adapter.mixed:
-        yield adapter.compare("gradients, together", got, wanted, norm_together)
+        yield adapter.compare("gradients, overall", got, wanted, norm_together)
 
 
 def gradient_distance(kind: str) -> Distance:

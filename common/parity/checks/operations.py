@@ -190,9 +190,9 @@ def _levels(adapter: Adapter, calls: Calls) -> Iterator[CheckResult]:
             for place, ((_, true), images) in calls.items()
         }
 
-    yield adapter.compare("operations on levels, largest", got, wanted, difference, parts=())
+    yield adapter.compare("operations on uint8 images, largest", got, wanted, difference, parts=())
     yield adapter.compare(
-        "operations on levels, mean",
+        "operations on uint8 images, mean",
         _joined(got),
         lambda conventions: _joined(wanted(conventions)),
         absolute(mean),

@@ -127,7 +127,7 @@ def locked_steps(
         yield _by_step(results)
     if adapter.mixed:
         given = Difference("logits of the steps", float(not in_float32(adapter.logits_types)))
-        check = f"locked {recipe.name}: type"
+        check = f"locked {recipe.name}: logits dtype"
         yield CheckResult(check, adapter.kind, (given,), tolerance(check, adapter.kind))
 
 

@@ -85,7 +85,7 @@ def level_checks(adapter: Adapter, seed: int = 0) -> Iterator[CheckResult]:
         }
 
     for name, distance in (("largest", largest_difference), ("mean", mean_difference)):
-        yield adapter.compare(f"transforms of levels, {name}", got, wanted, distance, PARTS)
+        yield adapter.compare(f"transforms of uint8 images, {name}", got, wanted, distance, PARTS)
 
 
 def is_normalized(decisions: Sequence[Decision]) -> bool:

@@ -14,7 +14,7 @@ from common.parity.adapter import Adapter, Batch
 from common.parity.checks.case_training import training_checks
 from common.parity.checks.cases import NUM_CHANNELS, NetworkCase, network_cases
 from common.parity.checks.files import file_checks
-from common.parity.checks.network import gradient_distance, weights_return
+from common.parity.checks.network import gradient_distance, weights_round_trip
 from common.parity.comparison import (
     Array,
     Arrays,
@@ -60,7 +60,7 @@ def _checks(
     adapter: Adapter, case: NetworkCase, number: int, seed: int
 ) -> Iterator[tuple[str, CheckResult]]:
     """Yield the part of the case that a result is of, and the result."""
-    yield "", weights_return(adapter, seed, "cases: weights return")
+    yield "", weights_round_trip(adapter, seed, "cases: weights round trip")
     yield "", single_image(adapter, case, SINGLE_IMAGES[number % len(SINGLE_IMAGES)], seed)
     for batch in case.batches((case.batch_size, case.last_size), seed):
         for result in batch_checks(adapter, batch, seed):

@@ -222,7 +222,10 @@ def repeats_check(adapter: Adapter, amount: Amount, seed: int = 0) -> CheckResul
         for place, value in shared.items()
     ]
     return CheckResult(
-        "native repeats", "float32", tuple(found), tolerance("native repeats", "float32")
+        "native reproducibility",
+        "float32",
+        tuple(found),
+        tolerance("native reproducibility", "float32"),
     )
 
 
