@@ -1,15 +1,15 @@
-"""Adam's epsilon, which is ten times the others' in Keras."""
+"""Adam's epsilon: Keras' default is ten times the others'."""
 
 
 def trap(lr):
-    """Return Adam, for the settings of the book."""
+    """Return Adam with the book's settings."""
     from keras.optimizers import Adam
 
     return Adam(lr)
 
 
 def fixed(lr):
-    """Return Adam, for the settings of the book."""
+    """Return Adam with the book's settings."""
     from keras.optimizers import Adam
 
     return Adam(lr, epsilon=1e-8)

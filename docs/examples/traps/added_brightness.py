@@ -1,8 +1,8 @@
-"""Brightness, which TensorFlow adds."""
+"""Brightness: TensorFlow adds it."""
 
 
 def trap(X, factor):
-    """Return images 0..1 of another brightness."""
+    """Return images (0..1) with another brightness."""
     import tensorflow as tf
 
     Y = tf.image.adjust_brightness(X, factor - 1)
@@ -10,7 +10,7 @@ def trap(X, factor):
 
 
 def fixed(X, factor):
-    """Return images 0..1 of another brightness."""
+    """Return images (0..1) with another brightness."""
     import tensorflow as tf
 
     return tf.clip_by_value(factor * X, 0, 1)

@@ -1,15 +1,15 @@
-"""Keras' BatchNorm with the numbers that it has by itself."""
+"""Keras' BatchNorm with its default epsilon and momentum."""
 
 
 def trap():
-    """Return what Gluon's BatchNorm() is."""
+    """Return the equivalent of Gluon's BatchNorm()."""
     from keras.layers import BatchNormalization
 
     return BatchNormalization()
 
 
 def fixed():
-    """Return what Gluon's BatchNorm() is."""
+    """Return the equivalent of Gluon's BatchNorm()."""
     from keras.layers import BatchNormalization
 
     return BatchNormalization(momentum=0.9, epsilon=1e-5)

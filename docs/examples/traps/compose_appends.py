@@ -1,4 +1,4 @@
-"""A list of transforms that Gluon's Compose writes into."""
+"""A list of transforms that Gluon's Compose modifies."""
 
 
 def trap(augs):

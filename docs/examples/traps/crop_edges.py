@@ -1,4 +1,4 @@
-"""A crop whose place TensorFlow draws one pixel short."""
+"""A crop whose position TensorFlow draws from one position too few."""
 
 
 def trap(seed):

@@ -2,7 +2,7 @@
 
 
 def trap(find_devices):
-    """Return a function that trains."""
+    """Return a training function."""
 
     def train(devices=find_devices()):
         return f"trained on {devices}"
@@ -11,7 +11,7 @@ def trap(find_devices):
 
 
 def fixed(find_devices):
-    """Return a function that trains."""
+    """Return a training function."""
 
     def train(devices=None):
         devices = devices or find_devices()

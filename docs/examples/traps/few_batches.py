@@ -1,4 +1,4 @@
-"""Five reports an epoch, of an epoch with fewer batches than that."""
+"""Five reports in an epoch that has fewer batches."""
 
 
 def trap(num_batches):

@@ -1,4 +1,4 @@
-"""The probability of a flip, which MXNet takes and forgets."""
+"""The probability of a flip, which MXNet accepts and ignores."""
 
 
 def trap(X, p):

@@ -1,13 +1,13 @@
-"""A folder of images with a file in it that is none."""
+"""A folder of images with a file that is not an image."""
 
 
 def trap(names, labels):
-    """Return the label of each image, by its id."""
+    """Return the label of each image by its id."""
     return [labels[name.split(".")[0]] for name in names]
 
 
 def fixed(names, labels):
-    """Return the label of each image, by its id."""
+    """Return the label of each image by its id."""
     return [
         labels[name.removesuffix(".png")]
         for name in names

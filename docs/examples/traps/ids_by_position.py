@@ -1,4 +1,4 @@
-"""Predictions that are given their ids by counting."""
+"""Predictions that get their ids by counting."""
 
 
 def trap(names, labels):

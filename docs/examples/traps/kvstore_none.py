@@ -1,4 +1,4 @@
-"""Several devices in MXNet, and nothing that keeps them in step."""
+"""Several devices in MXNet without a store that adds up the gradients."""
 
 
 def trap(net, lr):

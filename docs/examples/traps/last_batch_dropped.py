@@ -1,8 +1,8 @@
-"""A validation set that comes class by class, without its last batch."""
+"""A validation set that is sorted by class, without its last batch."""
 
 
 def trap(valid):
-    """Return the labels that are validated on."""
+    """Return the labels of the validation batches."""
     from torch.utils.data import DataLoader
 
     batches = DataLoader(valid, 32, drop_last=True)
@@ -10,7 +10,7 @@ def trap(valid):
 
 
 def fixed(valid):
-    """Return the labels that are validated on."""
+    """Return the labels of the validation batches."""
     from torch.utils.data import DataLoader
 
     batches = DataLoader(valid, 32)

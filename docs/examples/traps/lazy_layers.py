@@ -1,10 +1,10 @@
-"""An initialization that comes before the weights are there."""
+"""An initialization that runs before the weights exist."""
 
 
 def trap(net, X, init_cnn):
     """Initialize a network with lazy layers."""
-    net.apply(init_cnn)  # finds few weights
-    net(X)  # makes the others, in its own way
+    net.apply(init_cnn)  # finds only a few weights
+    net(X)  # makes the others with defaults
 
 
 def fixed(net, X, init_cnn):

@@ -1,4 +1,4 @@
-"""The mean of the losses, for a trainer that divides by the batch."""
+"""The mean of the losses, with a trainer that also divides by n."""
 
 
 def trap(net, X, y, loss, trainer):

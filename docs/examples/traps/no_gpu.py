@@ -1,4 +1,4 @@
-"""A list of all GPUs, on a machine that has none."""
+"""The first of all GPUs, on a machine without a GPU."""
 
 
 def trap():

@@ -2,14 +2,14 @@
 
 
 def trap(X):
-    """Return an image, left and right exchanged."""
+    """Return an image flipped left to right."""
     from mxnet import npx
 
     return npx.image.flip_left_right(X)
 
 
 def fixed(X):
-    """Return an image, left and right exchanged."""
+    """Return an image flipped left to right."""
     from mxnet import np
 
     return np.flip(X, axis=1)

@@ -2,7 +2,7 @@
 
 
 def trap(X, low, high):
-    """Return a float image (3, height, width), turned."""
+    """Rotate a float image (3, height, width)."""
     from mxnet.gluon.data.vision import transforms
 
     turn = transforms.RandomRotation((low, high))
@@ -10,7 +10,7 @@ def trap(X, low, high):
 
 
 def fixed(X, low, high):
-    """Return a float image (3, height, width), turned."""
+    """Rotate a float image (3, height, width)."""
     from mxnet.gluon.data.vision import transforms
     from mxnet.util import np_array
 

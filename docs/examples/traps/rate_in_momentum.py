@@ -1,4 +1,4 @@
-"""A learning rate that falls, and a momentum that remembers the old one."""
+"""A learning rate that falls, and a momentum that contains the old one."""
 
 
 def trap(sgd, lr):

@@ -1,4 +1,4 @@
-"""A convolution of stride 2 that pads as much as it must."""
+"""A convolution of stride 2 that pads only as much as it needs."""
 
 
 def trap(channels):

@@ -1,4 +1,4 @@
-"""MXNet's saturation, whose grey is a part of blue."""
+"""MXNet's saturation, whose grey contains only blue."""
 
 
 def trap(X, factor):

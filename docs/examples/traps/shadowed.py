@@ -1,4 +1,4 @@
-"""A folder that has the name of a framework."""
+"""A folder with the name of a framework."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Images that are sorted into folders a second time, with another ratio."""
+"""Images that are sorted into folders again, with another ratio."""
 
 import shutil
 

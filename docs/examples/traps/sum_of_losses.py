@@ -1,4 +1,4 @@
-"""The sum of a batch's losses, where the mean is meant."""
+"""The sum of a batch's losses instead of the mean."""
 
 
 def trap(losses, optimizer):

@@ -2,7 +2,7 @@
 
 
 def trap(dataset, transform):
-    """Return the batches, of two threads."""
+    """Return the batches, loaded by two threads."""
     from mxnet.gluon.data import DataLoader
 
     return DataLoader(
@@ -14,7 +14,7 @@ def trap(dataset, transform):
 
 
 def fixed(dataset, transform):
-    """Return the batches, of two threads."""
+    """Return the batches, loaded by two threads."""
     from mxnet.gluon.data import DataLoader
 
     X, _ = dataset[0]

@@ -1,11 +1,11 @@
-"""A rate of images that leaves out what the loader takes."""
+"""A throughput that leaves out the time of the loader."""
 
 
 def trap(batches, train_batch, clock):
     """Return the images per second."""
     images = seconds = 0
     for X in batches:
-        start = clock()  # the loader is done with X
+        start = clock()  # X is already loaded
         train_batch(X)
         seconds += clock() - start
         images += len(X)

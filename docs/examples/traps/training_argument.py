@@ -1,11 +1,11 @@
-"""A training loop of one's own around a Keras network."""
+"""Your own training loop around a Keras network."""
 
 
 def trap(net, X):
-    """Return the logits of a batch to train on."""
+    """Return the logits of a training batch."""
     return net(X)
 
 
 def fixed(net, X):
-    """Return the logits of a batch to train on."""
+    """Return the logits of a training batch."""
     return net(X, training=True)

@@ -1,4 +1,4 @@
-"""A batch that does not divide by the number of devices."""
+"""A batch that is not divisible by the number of devices."""
 
 
 def trap(X, devices):

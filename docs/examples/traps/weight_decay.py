@@ -1,8 +1,8 @@
-"""Weight decay, which Keras keeps out of the gradient."""
+"""Weight decay, which Keras does not add to the gradient."""
 
 
 def trap(lr, decay):
-    """Return a function that takes a step."""
+    """Return a step function."""
     from keras.optimizers import SGD
 
     sgd = SGD(lr, momentum=0.9, weight_decay=decay)
@@ -14,7 +14,7 @@ def trap(lr, decay):
 
 
 def fixed(lr, decay):
-    """Return a function that takes a step."""
+    """Return a step function."""
     from keras.optimizers import SGD
 
     sgd = SGD(lr, momentum=0.9)

@@ -1,15 +1,15 @@
-"""Worker processes that all draw the same."""
+"""Worker processes with the same random state."""
 
 
 def trap(dataset, batch_size):
-    """Return the batches of an epoch, of two workers."""
+    """Return the batches of an epoch from two workers."""
     from mxnet.gluon.data import DataLoader
 
     return DataLoader(dataset, batch_size, num_workers=2)
 
 
 def fixed(dataset, batch_size, epoch):
-    """Return the batches of an epoch, of two workers."""
+    """Return the batches of an epoch from two workers."""
     from mxnet.gluon.data import DataLoader
 
     seeded = Seeded(dataset, epoch)
@@ -17,7 +17,7 @@ def fixed(dataset, batch_size, epoch):
 
 
 class Seeded:
-    """A dataset that draws by example and epoch."""
+    """A dataset seeded by example and epoch."""
 
     def __init__(self, dataset, epoch):
         self.dataset, self.epoch = dataset, epoch

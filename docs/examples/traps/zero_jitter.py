@@ -2,14 +2,14 @@
 
 
 def trap(X, *strengths):
-    """Return an image in other colours."""
+    """Return an image with other colours."""
     from mxnet.gluon.data.vision import transforms
 
     return transforms.RandomColorJitter(*strengths)(X)
 
 
 def fixed(X, *strengths):
-    """Return an image in other colours."""
+    """Return an image with other colours."""
     from mxnet.gluon.data.vision import transforms
 
     if not any(strengths):
