@@ -1,8 +1,8 @@
-"""What each known difference does to one operation, to one step and to 30 steps.
+"""The effect of each known difference on one operation, on one step and on 30 steps.
 
-Measured on the reference, which computes both ways. Two trainings differ in one convention only: they start from the
-same weights, take the same batches, and compute in float64, so rounding is negligible. For scale, the same training
-also runs in float32, from weights that are perturbed by one rounding.
+Measured on the reference, which computes both ways. Two training runs differ in only one convention: they start from
+the same weights, use the same batches, and compute in float64, so rounding is negligible. For scale, the same run is
+repeated in float32, from weights that are perturbed by one rounding.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +40,7 @@ NUM_STEPS, HELD_OUT, SIZE = 30, 64, (16, 16)
 
 @dataclass(frozen=True)
 class Trained:
-    """A training of the reference: weights after the first step, losses, and the loss on held-out images."""
+    """A training run of the reference: weights after the first step, losses, and the loss on held-out images."""
 
     first: Weights
     losses: list[float]
@@ -54,7 +54,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Effect:
-    """What one difference does, in numbers.
+    """The effect of one difference, in numbers.
 
     ``operation`` is a phrase about one operation. ``step_parameters`` and ``step_statistics`` are the distances of the
     first step from the aligned one, as shares of that step (Euclidean norms). Losses are pairs: aligned, native.
@@ -72,7 +72,7 @@ class Effect:
 
 Make = Callable[[Conventions], SGD | Adam]
 # Adam as in the first chapter. SGD as in the Kaggle chapter, but with a learning rate for batches of 8, which falls to
-# a tenth half-way.
+# a tenth after half of the steps.
 OPTIMIZERS: dict[str, Make] = {
     "Adam": lambda conventions: Adam(3e-4, conventions=conventions),
     "SGD": lambda conventions: SGD(0.02, 0.9, 5e-4, conventions),
@@ -82,7 +82,7 @@ SHOWS_IN_SGD = ("momentum_rate", "weight_decay", "objective")
 
 @dataclass(frozen=True)
 class Reading:
-    """How batches are read: rounded to uint8, misread from the other layout, every other one with the draws before."""
+    """How batches are read: rounded to uint8, in the wrong layout, every second one with the draws of the one before."""
 
     in_uint8: bool = False
     misread: bool = False
@@ -91,7 +91,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Case:
-    """One difference, what it does to one operation, and the two trainings that differ in it."""
+    """One difference, its effect on one operation, and the settings of the two training runs."""
 
     name: str
     native_to: str
@@ -99,7 +99,7 @@ class Case:
     optimizer: str = "Adam"
     conventions: Conventions = ALIGNED
     start: Callable[[], Weights] | None = None
-    reading: Reading = Reading()  # of the native training
+    reading: Reading = Reading()  # of the native run
     aligned_reading: Reading = Reading()
 
 
@@ -108,7 +108,7 @@ def cases() -> Iterator[Case]:
     for known in KNOWN_DIFFERENCES:
         if known.holds(ALIGNED):
             continue  # the reference's own default; the opposite difference measures it
-        # Rounding shows only in uint8, so both trainings read uint8.
+        # Rounding shows only in uint8, so both runs read uint8.
         reading = Reading(in_uint8=known.field == "rounding")
         yield Case(
             known.name,
@@ -187,7 +187,7 @@ def _effect(case: Case, aligned: Trained, native: Trained) -> Effect:
 def _rounding(
     train: Callable[..., Trained], optimizer: str, runs: int, aligned: Trained
 ) -> Iterator[Effect]:
-    """Yield trainings in float32, from weights perturbed by one rounding."""
+    """Yield training runs in float32, from weights perturbed by one rounding."""
     for run in range(runs):
         start = perturbed({n: w.astype(np.float32) for n, w in initial_weights(10).items()}, run)
         native = train(OPTIMIZERS[optimizer], ALIGNED, start, "float32")
@@ -259,7 +259,7 @@ def turned_over(weights: Weights) -> Weights:
 
 
 def _on_one_operation(known: Difference) -> str:
-    """Return in numbers what the difference does to the first operation that it changes."""
+    """Describe in numbers the effect on the first operation that the difference changes."""
     conventions = known.conventions()
     if known.part == "transforms":
         return _on_images(known, conventions)

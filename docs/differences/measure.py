@@ -42,8 +42,8 @@ def run(only: Sequence[str], frameworks: Sequence[str]) -> int:
     for name in names:
         if not own_file(name).is_file():
             raise UserError(
-                f"backend {name} cannot be measured: write docs/differences/{name}.py, with the functions of the "
-                "other frameworks' files"
+                f"backend {name} cannot be measured: write docs/differences/{name}.py with the same functions as the "
+                "files of the other frameworks"
             )
     backends.require(names)
     natives = []
@@ -72,7 +72,7 @@ def run(only: Sequence[str], frameworks: Sequence[str]) -> int:
 
 
 def own_file(name: str) -> Path:
-    """Return the path of the file that says what a framework does when left alone."""
+    """Return the path of the file with a framework's own operations."""
     return Path(__file__).with_name(f"{name}.py")
 
 
@@ -83,7 +83,7 @@ def _with_own_file() -> list[str]:
         if own_file(name).is_file():
             names.append(name)
         else:
-            notice = f"backend {name} is left out, as there is no docs/differences/{name}.py"
+            notice = f"backend {name} is left out: docs/differences/{name}.py does not exist"
             warnings.warn(UserNotice(notice), stacklevel=2)
     return names
 
@@ -99,7 +99,7 @@ def _effects(only: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def measure_framework(name: str, only: Sequence[str], output: Path) -> int:
-    """Measure one framework in this process, write what was found to ``output``, and return the exit code."""
+    """Measure one framework in this process, write the findings to ``output``, and return the exit code."""
     backend = backends.load(name)
     from docs.differences import native
 

@@ -1,4 +1,4 @@
-"""What MXNet does when left alone: its own operations, with their own defaults."""
+"""What MXNet does by default: its own operations, with their own defaults."""
 
 from multiprocessing import get_start_method
 
@@ -40,10 +40,10 @@ def batch_norm(X):
 
 
 def loss_gradient(y_hat, y):
-    """Return the gradient of the framework's cross-entropy by the logits.
+    """Return the gradient of the framework's cross-entropy with respect to the logits.
 
-    Gluon's loss is one value per example, so this is the gradient of the sum. `trainer.step` divides it by the size of
-    the batch.
+    Gluon's loss is one value per example, so this is the gradient of the sum. `trainer.step` divides it by the
+    batch size.
     """
     y_hat = np.array(y_hat)
     y_hat.attach_grad()
@@ -92,14 +92,14 @@ def resize(images, size):
 
 
 def initial_weights():
-    """Return the weights that the layers of ResNet-18 draw by themselves, by canonical name."""
+    """Return the default initial weights of ResNet-18's layers, by canonical name."""
     net = resnet18(10)
     net.initialize()
     return get_weights(net)
 
 
 def layouts():
-    """Return the shapes of weights, and what a convolution says of images in the other layout."""
+    """Return the shapes of weights, and the reaction of a convolution to images in the other layout."""
     images = np.zeros((8, 5, 6, 3))  # expected: (8, 3, 5, 6)
     layer, unsized = nn.Conv2D(7, (4, 2), in_channels=3), nn.Conv2D(7, (4, 2))
     dense = nn.Dense(10, in_units=9)
@@ -120,9 +120,9 @@ def layouts():
 
 
 def flips(images, batch_size, num_workers, seed):
-    """Return uint8 images (n, height, width, 3) in their order, as the framework's loader flips them.
+    """Return uint8 images (n, height, width, 3), in order, flipped by the framework's loader.
 
-    Without fork, MXNet has no workers.
+    Without fork, MXNet has no worker processes.
     """
     npx.random.seed(seed)
     forks = get_start_method() == "fork"

@@ -1,7 +1,7 @@
-"""What a framework does by itself: its own operations, compared with both ways of each known difference.
+"""What a framework does by default: its own operations, compared with both ways of each known difference.
 
 The operations are in pytorch.py, mxnet.py and tensorflow.py beside this file. The reference computes both ways on the
-same input. So each difference is shown to be the framework's own.
+same input, so each difference is shown to be the framework's own.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -33,7 +33,7 @@ class Finding:
     """How a framework's own operation compares with one known difference.
 
     ``aligned`` and ``known`` are its distances from the aligned way and from the way of the difference. Everything else
-    is as the framework does it. ``way`` is the nearest of all known ways.
+    is as in the framework. ``way`` is the nearest of all known ways.
     """
 
     difference: str
@@ -45,7 +45,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Native:
-    """What was found in one framework; None if it was not asked for.
+    """The findings in one framework; None for a part that was not requested.
 
     ``workers`` has the draws of two loaders: "own" is the framework's, "here" is this project's native loader.
     """
@@ -99,7 +99,7 @@ def compared(
     beside: Iterable[str] = (),
     distance: Distance = of_largest,
 ) -> Iterator[Finding]:
-    """Compare a framework's result with the reference's for all values of these ``fields`` of `Conventions`.
+    """Compare a framework's result with the reference for all values of these ``fields`` of `Conventions`.
 
     The nearest one is the framework's way. The fields ``beside`` also change the result, and are not reported.
     """
@@ -205,7 +205,7 @@ def _decay(own: Own) -> Iterator[Finding]:
 
 
 def moves(optimizer: SGD | Adam, gradients: Iterable[float], rates: Iterable[float]) -> Array:
-    """Return how far a weight has moved from 1 after each step of the reference's optimizer."""
+    """Return the distance of a weight from 1 after each step of the reference's optimizer."""
     weights: dict[str, Array] = {"w": np.ones(1)}
     path = []
     for gradient, rate in zip(gradients, rates, strict=True):
@@ -284,7 +284,7 @@ def _starts(own: Own) -> Iterator[Finding]:
 
 
 def _spreads(weights: Weights) -> Array:
-    """Return standard deviations of the weights and of the convolutions' biases, which hardly depend on the seed."""
+    """Return standard deviations of the weights and the convolutions' biases; they hardly depend on the seed."""
     drawn = [w for n, w in weights.items() if w.ndim > 1 or ("conv" in n and not is_buffer(n))]
     return np.array([w.std() for w in drawn])
 
@@ -297,7 +297,7 @@ def _names(*fields: str) -> tuple[str, ...]:
     return tuple(d.name for d in KNOWN_DIFFERENCES if d.field in fields and not d.holds(ALIGNED))
 
 
-# Which differences a trial shows, and the trial.
+# The differences that a trial shows, and the trial.
 TRIALS: dict[tuple[str, ...], Trial] = {
     _names("padding"): _padding,
     _names("bn_epsilon", "bn_momentum", "bn_variance"): _batch_norm,

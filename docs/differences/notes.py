@@ -1,4 +1,4 @@
-"""The `Differs:` notes in the sources of the backends: each says at its place how the framework differs."""
+"""The `Differs:` notes in the backends' sources: each one describes there how the framework differs."""
 
 import ast
 import io
@@ -31,7 +31,7 @@ class Note:
 
     @property
     def place(self) -> str:
-        """Return where the note is, as `backends/mxnet/resnet.py Residual.__init__`."""
+        """Return the place of the note, as `backends/mxnet/resnet.py Residual.__init__`."""
         return f"{self.file} {self.inside}".strip()
 
 

@@ -1,4 +1,4 @@
-"""What PyTorch does when left alone: its own operations, with their own defaults.
+"""What PyTorch does by default: its own operations, with their own defaults.
 
 The three files pytorch.py, mxnet.py and tensorflow.py define the same functions. Each takes and returns NumPy arrays.
 """
@@ -38,7 +38,7 @@ def batch_norm(X):
 
 
 def loss_gradient(y_hat, y):
-    """Return the gradient of the framework's cross-entropy by the logits."""
+    """Return the gradient of the framework's cross-entropy with respect to the logits."""
     y_hat = torch.from_numpy(y_hat).requires_grad_()
     l = nn.CrossEntropyLoss()(y_hat, torch.from_numpy(y))
     (gradient,) = torch.autograd.grad(l, y_hat)
@@ -86,12 +86,12 @@ def resize(images, size):
 
 
 def initial_weights():
-    """Return the weights that the layers of ResNet-18 draw by themselves, by canonical name."""
+    """Return the default initial weights of ResNet-18's layers, by canonical name."""
     return get_weights(resnet18(10))
 
 
 def layouts():
-    """Return the shapes of weights, and what a convolution says of images in the other layout.
+    """Return the shapes of weights, and the reaction of a convolution to images in the other layout.
 
     "kernel" is the shape of a convolution's weights with 7 outputs, 3 inputs, height 4 and width 2. "dense" is that of
     a dense layer with 9 inputs and 10 outputs. "refusal" is the error of that convolution on images of 5 x 6 in the
@@ -115,7 +115,7 @@ def layouts():
 
 
 def flips(images, batch_size, num_workers, seed):
-    """Return uint8 images (n, height, width, 3) in their order, as the framework's loader flips them.
+    """Return uint8 images (n, height, width, 3), in order, flipped by the framework's loader.
 
     The seed is set as the framework's documentation says.
     """

@@ -23,13 +23,13 @@ UNITS = {
 
 
 def load() -> Measured:
-    """Return what was measured."""
+    """Return the published measurements."""
     found: Measured = json.loads(FILE.read_text(encoding="utf-8"))
     return found
 
 
 def names(measured: Measured) -> list[str]:
-    """Return the names of the differences, without the trainings that show rounding."""
+    """Return the names of the differences, without the runs that only show rounding."""
     found = [effect["name"] for effect in measured["effects"]]
     return [name for name in found if not name.startswith("rounding alone")]
 
@@ -48,7 +48,7 @@ def figures(name: str) -> str:
 
 
 def difference(name: str, measured: Measured) -> str:
-    """Return what was measured of one difference, on the reference and in the frameworks."""
+    """Return the tables of one difference: on the reference and in the frameworks."""
     parts = [_effect(effect) for effect in measured["effects"] if effect["name"] == name]
     natives = measured["natives"]
     parts += [*_findings(name, natives), *_layouts(name, natives)]
@@ -76,7 +76,7 @@ def _summary(measured: Measured) -> str:
 
 
 def places(page: str) -> Iterator[tuple[str, str]]:
-    """Yield each difference that the page has a section of, after the heading of its group in lower case."""
+    """Yield the heading of its group, in lower case, and the name of each difference on the page."""
     group = ""
     for heading, name in re.findall(r"^(?:## (.+)|```\{figures\} (.+))$", page, re.M):
         group = heading.lower() or group
@@ -106,7 +106,7 @@ PARTS = {"conditions": _conditions, "summary": _summary, "rounding": _rounding}
 
 def _effect(effect: Measured) -> str:
     step = (
-        f"{two_digits(effect['step_parameters'])} of its length apart in the parameters, "
+        f"relative distance {two_digits(effect['step_parameters'])} in the parameters, "
         f"{two_digits(effect['step_statistics'])} in the running statistics"
     )
     rows = [
@@ -120,13 +120,18 @@ def _effect(effect: Measured) -> str:
 
 
 def _findings(name: str, natives: Sequence[Measured]) -> Iterator[str]:
-    """Yield how far the frameworks' own operations are from both ways."""
+    """Yield the distances of the frameworks' own operations from both ways."""
     found = [(n, f) for n in natives for f in n["findings"] if f["difference"] == name]
     if found:
         unit = UNITS[found[0][1]["unit"]]
         yield f"The frameworks' own operations, and their distances from both ways, {unit}:"
         yield table(
-            ("left alone", "its operation", "from the aligned way", "from this difference"),
+            (
+                "by default",
+                "its behaviour",
+                "distance from aligned",
+                "distance from this difference",
+            ),
             [
                 (_title(n), f["way"], two_digits(f["aligned"]), two_digits(f["known"]))
                 for n, f in found
@@ -143,11 +148,11 @@ def _workers(natives: Sequence[Measured]) -> Iterator[str]:
         for key, words in loaders.items()
     ]
     if rows:
-        yield "Equal flips; independent draws give about a half:"
+        yield "Shares of equal flips; independent draws give about 50%:"
         head = (
             "",
             "loader, two workers",
-            "the two most alike of 16 batches",
+            "the two most similar of 16 batches",
             "a second epoch, same seed",
             "without workers, same seed",
         )
@@ -157,14 +162,14 @@ def _workers(natives: Sequence[Measured]) -> Iterator[str]:
 def _layouts(name: str, natives: Sequence[Measured]) -> Iterator[str]:
     found = [(_title(native), native["layouts"]) for native in natives if native["layouts"]]
     if found and name == "images in the other layout":
-        yield "What a convolution says of images in the other layout, 5 pixels high and 6 wide:"
+        yield "How a convolution reacts to images in the other layout, 5 pixels high and 6 wide:"
         head = ("", "a batch", "a convolution that knows its 3 inputs", "one that learns them")
         rows = [
             (
                 title,
                 axes_of(layouts["images"], IMAGE_AXES),
-                f"refuses: `{layouts['refusal']}`" if layouts["refusal"] else "takes them",
-                f"takes them, for {_learned_inputs(layouts)} inputs",
+                f"rejects them: `{layouts['refusal']}`" if layouts["refusal"] else "accepts them",
+                f"accepts them, with {_learned_inputs(layouts)} inputs",
             )
             for title, layouts in found
         ]

@@ -1,4 +1,4 @@
-"""What TensorFlow and Keras do when left alone: their own operations, with their own defaults."""
+"""What TensorFlow and Keras do by default: their own operations, with their own defaults."""
 
 import keras
 import numpy as np
@@ -29,7 +29,7 @@ def batch_norm(X):
 
 
 def loss_gradient(y_hat, y):
-    """Return the gradient of the framework's cross-entropy by the logits."""
+    """Return the gradient of the framework's cross-entropy with respect to the logits."""
     y_hat = tf.constant(y_hat)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     with tf.GradientTape() as tape:
@@ -69,12 +69,12 @@ def resize(images, size):
 
 
 def initial_weights():
-    """Return the weights that the layers of ResNet-18 draw by themselves, by canonical name."""
+    """Return the default initial weights of ResNet-18's layers, by canonical name."""
     return get_weights(resnet18(10))
 
 
 def layouts():
-    """Return the shapes of weights, and what a convolution says of images in the other layout."""
+    """Return the shapes of weights, and the reaction of a convolution to images in the other layout."""
     images = np.zeros((8, 3, 5, 6), np.float32)  # expected: (8, 5, 6, 3)
     # Padding 'same', because 3 rows are too few for a kernel of 4.
     layer, unsized, dense = (
@@ -99,7 +99,7 @@ def layouts():
 
 
 def flips(images, batch_size, num_workers, seed):
-    """Return uint8 images (n, height, width, 3) in their order, as the framework's loader flips them.
+    """Return uint8 images (n, height, width, 3), in order, flipped by the framework's loader.
 
     The workers are threads.
     """

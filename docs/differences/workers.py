@@ -1,4 +1,4 @@
-"""Which images a loader flips when two workers load: do they draw the same random numbers?"""
+"""Which images a loader flips with two workers: do the workers draw the same random numbers?"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Draws:
 
 
 def own_draws(own: Any) -> Draws:
-    """Return which images the framework's own loader flips when left alone."""
+    """Return which images the framework's own loader flips by default."""
     images = _asymmetric_images()
 
     def flips(num_workers: int) -> Array:
