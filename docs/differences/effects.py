@@ -82,7 +82,7 @@ SHOWS_IN_SGD = ("momentum_rate", "weight_decay", "objective")
 
 @dataclass(frozen=True)
 class Reading:
-    """How batches are read: rounded to uint8, in the wrong layout, every second one with the draws of the one before."""
+    """How batches are read: rounded to uint8, in the wrong layout, or in pairs with the same draws."""
 
     in_uint8: bool = False
     misread: bool = False
