@@ -1,4 +1,4 @@
-"""One record for each framework; which are installed; loading one."""
+"""A record for each framework, and functions to find and load them."""
 
 import platform
 import sys
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 # Packages that `common` imports, which every backend needs.
 COMMON = ("matplotlib", "numpy", "rich", "safetensors", "skimage")
 
-# Colours are Okabe and Ito's, which colour-blind readers can tell apart; the
-# dashes and markers need no colour. Where curves meet, the wide line below
-# and the hollow markers above it stay visible.
+# The colours are Okabe and Ito's, which colour-blind readers can tell apart.
+# Dashes and markers work without colour. Where curves meet, the wide line
+# below and the hollow markers above it stay visible.
 PYTORCH = Framework(
     name="pytorch",
     title="PyTorch",
     packages=("torch", "torchvision"),
-    # Threads that wait should sleep: spinning ones keep the processors from
-    # other programs. ResNet-18 on 8 x 8 images beside another training:
-    # 5 images/s by default, 90 with this.
+    # Waiting threads should sleep: spinning ones take processor time from
+    # other programs. ResNet-18 on 8 x 8 images beside another training: 5
+    # images/s by default, 90 with this.
     variables={"OMP_WAIT_POLICY": "PASSIVE"},
     suffixes=(".pt", ".pth"),
     style={
@@ -43,9 +43,9 @@ MXNET = Framework(
     name="mxnet",
     title="MXNet",
     packages=("mxnet",),
-    # By default MXNet computes on half of the processors. Sleeping threads:
-    # 15 to 20 images/s by default beside another training, 64 to 77 with
-    # this; batches of 16 without another training are 6 % slower.
+    # By default MXNet uses half of the processors, and waiting threads spin.
+    # Beside another training: 15 to 20 images/s by default, 64 to 77 with
+    # this. Without one, batches of 16 are 6 % slower.
     variables={
         "OMP_NUM_THREADS": str(environment.cores()),
         "OMP_WAIT_POLICY": "PASSIVE",
@@ -80,26 +80,25 @@ TENSORFLOW = Framework(
         "fillstyle": "none",
     },
 )
-# In the order in which one process can import them: PyTorch cannot follow
-# TensorFlow.
+# In an order in which one process can import them: PyTorch before TensorFlow.
 FRAMEWORKS = {
     framework.name: framework for framework in (PYTORCH, MXNET, TENSORFLOW)
 }
 
 
 def installed(name: str) -> bool:
-    """Tell whether a backend's packages are there, without importing them."""
+    """Return whether a backend's packages are installed; import none."""
     return not missing_packages(name)
 
 
 def missing_packages(name: str) -> list[str]:
-    """Return the packages of a backend that are not there."""
+    """Return the packages of a backend that are not installed."""
     packages = (*FRAMEWORKS[name].packages, *COMMON)
     return [package for package in packages if not find_spec(package)]
 
 
 def require(names: Sequence[str]) -> None:
-    """Raise UserError where packages of these backends are not there."""
+    """Raise UserError if packages of these backends are not installed."""
     missing = [name for name in names if not installed(name)]
     place = sys.platform, platform.machine()
     for name in missing:
@@ -122,12 +121,12 @@ def require(names: Sequence[str]) -> None:
 
 
 def load(name: str, precision: str = "fp32") -> "Backend":
-    """Import a backend, and with it its framework.
+    """Import a backend and its framework.
 
-    `precision` is what the process will compute in: some frameworks must know
-    it before their import. Raises UserError for an unknown name and for a
-    framework that is not installed. A framework that is installed and fails
-    to import is broken, not absent: its own error passes through.
+    Some frameworks must know the `precision` of this process before their
+    import. Raises UserError for an unknown name or a framework that is not
+    installed. An installed framework that fails to import is broken: its own
+    error is raised.
     """
     if name not in FRAMEWORKS:
         choices = ", ".join(FRAMEWORKS)
@@ -143,11 +142,11 @@ def load_several(
     wanted: Sequence[str] = (),
     precision: str = "fp32",
 ) -> dict[str, "Backend"]:
-    """Import several backends in the one order that a process allows.
+    """Import several backends, in the order of FRAMEWORKS.
 
-    It is that of FRAMEWORKS. What is only wanted, and cannot be had or is
-    broken, is left out with a notice. Raises for what is needed as `load`
-    does.
+    A process cannot import them in every order. A backend that is only wanted,
+    and is missing or broken, is left out with a notice. For a needed one,
+    raises as `load` does.
     """
     loaded = {}
     order = [*FRAMEWORKS, *needed]  # an unknown name comes last
@@ -168,15 +167,15 @@ def load_several(
 
 
 def refuse_triton_after_tensorflow() -> None:
-    """Raise UserError where PyTorch would end the process.
+    """Raise UserError if importing PyTorch would abort the process.
 
-    Triton comes with PyTorch, which imports it late; after TensorFlow it
-    aborts the process, as both bring LLVM and register its options. The
-    TensorFlow tab imports it first; who imports TensorFlow alone does not.
+    PyTorch imports its Triton late. After TensorFlow, Triton aborts the
+    process, because both contain LLVM and register its options. The TensorFlow
+    tab therefore imports Triton first; `import tensorflow` does not.
     """
     late = "tensorflow" in sys.modules and "triton" not in sys.modules
     if late and find_spec("triton"):
         raise UserError(
-            "PyTorch cannot follow TensorFlow in this process, as its Triton "
-            "would end it: import PyTorch first, or use a process for each"
+            "PyTorch cannot be imported after TensorFlow: its Triton would "
+            "abort the process. Import PyTorch first, or use two processes"
         )

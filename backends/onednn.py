@@ -1,7 +1,7 @@
-"""The instructions that oneDNN, which computes for MXNet on the CPU, uses.
+"""The CPU instructions that oneDNN, MXNet's library on the CPU, uses.
 
-oneDNN reads the newest instructions that it may use from an environment
-variable when MXNet is imported. It uses AMX only where the variable names it.
+When MXNet is imported, oneDNN reads the newest instructions that it may use
+from an environment variable. It uses AMX only if the variable names it.
 """
 
 import ctypes
@@ -13,7 +13,7 @@ from common.system.environment import cpu_flags
 
 VARIABLE = "DNNL_MAX_CPU_ISA"
 AMX = "AVX512_CORE_AMX"
-# oneDNN's names, newest first, and Linux's flag of each.
+# oneDNN's names, newest first, and the Linux CPU flag of each.
 INSTRUCTIONS = {
     AMX: "amx_bf16",
     "AVX512_CORE_BF16": "avx512_bf16",
@@ -30,10 +30,10 @@ ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA = 158, 0x1023, 18
 
 
 def allow_amx(precision: str) -> None:
-    """Name AMX to oneDNN for bf16, if Linux allows it.
+    """Enable AMX in oneDNN for bf16, if Linux allows it.
 
-    Does nothing if the user has chosen other instructions. Raises UserError
-    if the user has named AMX and Linux refuses it.
+    Does nothing if the user has chosen other instructions. Raises UserError if
+    the user has chosen AMX and Linux refuses it.
     """
     chosen = os.environ.get(VARIABLE)
     wanted = chosen == AMX or (chosen is None and precision == "bf16")
@@ -43,17 +43,17 @@ def allow_amx(precision: str) -> None:
     if chosen == AMX and not allowed:
         raise UserError(
             f"{VARIABLE}={AMX}: Linux refuses AMX to this process, which "
-            "would die of it: unset the variable"
+            "would crash: unset the variable"
         )
     if allowed and "mxnet" not in sys.modules:
         os.environ[VARIABLE] = AMX
 
 
 def amx_allowed() -> bool:
-    """Ask Linux for AMX's registers; return whether this process has them.
+    """Ask Linux for AMX's registers; return whether it grants them.
 
-    MXNet's oneDNN 2.4 does not ask: without the permission the process dies
-    of SIGILL.
+    MXNet's oneDNN 2.4 does not ask. Without the permission, the process ends
+    with SIGILL.
     """
     libc = ctypes.CDLL(None)
     asked = ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
@@ -63,12 +63,12 @@ def amx_allowed() -> bool:
 def instructions(precision: str) -> str:
     """Return the newest instructions that oneDNN uses in MXNet.
 
-    For bf16 with the reason why AMX is not used. Returns '' where Linux does
-    not say what the processor has.
+    For bf16, adds why AMX is not used. Returns '' if the system does not list
+    the processor's flags.
     """
     flags, names = cpu_flags(), list(INSTRUCTIONS)
     chosen = os.environ.get(VARIABLE)
-    # It ignores a name that it does not know.
+    # oneDNN ignores unknown names.
     allowed = names[names.index(chosen) if chosen in names else 1 :]
     found = next((name for name in allowed if INSTRUCTIONS[name] in flags), "")
     if chosen is None and precision == "bf16" and flags >= AMX_FLAGS:

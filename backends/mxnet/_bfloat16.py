@@ -1,19 +1,19 @@
-"""A Gluon network that computes in bfloat16."""
+"""Mixed precision in Gluon: networks that compute in bfloat16."""
 
 import numpy as onp
 from mxnet.gluon import nn
 
-# NumPy has no such type; MXNet knows it by this name.
+# NumPy has no bfloat16; this is MXNet's name for it.
 BFLOAT16 = onp.dtype([("bfloat16", onp.uint16)])
 
 
 def in_bfloat16(net):
     """Compute convolutions and products in bfloat16, from float32 weights.
 
-    The layers in between stay bfloat16, because each cast copies the batch
-    out of oneDNN's layout. BatchNorm's weights and statistics stay float32,
-    and the results are float32 again. Upstream's own way, `amp.init`, does
-    nothing with the NumPy interface.
+    The layers in between stay bfloat16, because each cast copies the batch out
+    of oneDNN's layout. BatchNorm's weights and statistics stay float32, and
+    the logits are float32. MXNet's own `amp.init` has no effect with the NumPy
+    interface.
     """
     in_float32(net)
     net.apply(_cast_weights)
@@ -39,7 +39,7 @@ def _cast_weights(module):
 
 
 def in_float32(net):
-    """Compute a network as it was made, whatever `in_bfloat16` has done."""
+    """Undo `in_bfloat16`: compute a network in float32 again."""
     net.apply(_as_made)
 
 
@@ -48,5 +48,5 @@ def _as_made(module):
 
 
 def _cast(F, x, dtype):
-    # Only the operator of the old interface knows bfloat16.
+    # Only the operator of the old interface supports bfloat16.
     return F.amp_cast(x.as_nd_ndarray(), dtype=dtype).as_np_ndarray()

@@ -1,8 +1,8 @@
-"""MXNet 1.9.1 was released in 2022: what its import needs today.
+"""Import MXNet 1.9.1, which was released in 2022.
 
-It uses names for Python's types that NumPy 1.24 removed, so they are put back
-first. NumPy 2 changed too much for that. The library itself is linked to two
-system libraries that slim images lack.
+MXNet uses aliases of Python's types that NumPy 1.24 removed, so they are
+restored first. NumPy 2 changed too much for that. MXNet also needs two system
+libraries that slim images lack.
 """
 
 import warnings
@@ -12,7 +12,7 @@ import numpy
 from common.errors import UserError
 
 ALIASES = (bool, int, float, complex, object, str)
-# System library: its package in Debian and Ubuntu, in Fedora.
+# The packages of each system library in Debian and Ubuntu, and in Fedora.
 PACKAGES = {
     "libquadmath.so.0": ("libquadmath0", "libquadmath"),
     "libgomp.so.1": ("libgomp1", "libgomp"),
@@ -20,9 +20,9 @@ PACKAGES = {
 
 
 def import_mxnet():
-    """Import MXNet with its NumPy interface switched on, as the book has it.
+    """Import MXNet and activate its NumPy interface, as the book does.
 
-    Raises UserError where NumPy is too new or a system library is missing.
+    Raises UserError if NumPy is too new or a system library is missing.
     """
     if int(numpy.__version__.partition(".")[0]) >= 2:
         raise UserError(
@@ -34,7 +34,7 @@ def import_mxnet():
             setattr(numpy, alias.__name__, alias)
     try:
         with warnings.catch_warnings():
-            # It asks NumPy for functions that left in version 1.20.
+            # Its import warns of deprecated NumPy functions.
             warnings.simplefilter("ignore", DeprecationWarning)
             import mxnet
     except OSError as error:

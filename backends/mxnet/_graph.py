@@ -1,7 +1,7 @@
-"""The network of Gluon's `export`: its graph, and the weights beside it.
+"""Load a network that Gluon's `export` wrote: its graph and weights.
 
-MXNet's own loader trusts what a file says. The graph is read only if it
-consists of what ResNet-18 is made of.
+MXNet's own loader trusts the file. This one reads a graph only if it has no
+other operators than ResNet-18.
 """
 
 import json
@@ -15,9 +15,9 @@ from mxnet.symbol.numpy._symbol import load_json
 from common.errors import UserError
 from common.weights.canonical import network_sizes
 
-MOST_BYTES = 1_000_000  # of a graph; that of this network has 60,000
+MOST_BYTES = 1_000_000  # of a graph; this network's graph has 60,000
 MOST_WINDOW = 16
-# What both of MXNet's interfaces make of the layers; nothing else is run.
+# The operators of the layers, in both of MXNet's interfaces. No others run.
 OPERATORS = {
     "null",  # an input
     "Convolution",
@@ -34,19 +34,20 @@ OPERATORS = {
 
 
 def load_exported(graph, arrays, weights):
-    """Return the network of a graph, filled with the arrays it names.
+    """Return the network of a graph, filled with the arrays that it names.
 
-    As `SymbolBlock.imports`, which reads with the NumPy interface only what
-    was written with it. `weights` are the same arrays in canonical form.
+    `SymbolBlock.imports` does the same, but with the NumPy interface it reads
+    only files written with that interface. `weights` are the same arrays in
+    canonical form.
     """
     inputs = [mx.symbol.var("data").as_np_ndarray()]
     own = {name.partition(":")[2] or name: a for name, a in arrays.items()}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the type of data is not told
+            warnings.simplefilter("ignore")  # the type of data is unknown
             symbol = load_json(read_graph(graph))
             net = mx.gluon.SymbolBlock(symbol, inputs)
-        # Now: else what does not fit is an error of the first batch.
+        # Check shapes here, or a mismatch is an error of the first batch.
         num_classes, in_channels, _ = network_sizes(weights)
         image = (1, in_channels, 32, 32)
         shapes = {name: a.shape for name, a in own.items()}
@@ -66,9 +67,9 @@ def load_exported(graph, arrays, weights):
 
 
 def read_graph(path):
-    """Return the graph of a file as JSON, with what is needed of it.
+    """Return the graph of a file as JSON, without what loading does not need.
 
-    Raises UserError if it holds anything that ResNet-18 is not made of.
+    Raises UserError if the graph holds anything that ResNet-18 does not.
     """
     try:
         with path.open("rb") as file:
@@ -101,9 +102,9 @@ def read_graph(path):
 
 
 def _is_lawful(node, number):
-    """Tell whether a node computes what ResNet-18 does.
+    """Return whether a node could be one of ResNet-18.
 
-    Its inputs are nodes before it, and its windows have ResNet's sizes.
+    Its inputs must be earlier nodes, and its windows of ResNet's sizes.
     """
     attrs = node.get("attrs", {})
     windows = [attrs.get(n, "") for n in ("kernel", "pad", "stride", "dilate")]

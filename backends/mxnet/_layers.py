@@ -6,8 +6,8 @@ from mxnet.gluon import nn
 UNIFORM = init.Uniform()  # Gluon's default: +-0.07, whatever the layer
 
 
-# npx.relu and + are the same functions, but not oneDNN's: around each of them
-# a batch is copied from oneDNN's layout and back.
+# npx.relu and + compute the same, but not in oneDNN: each of them copies the
+# batch from oneDNN's layout and back.
 def relu(F, X):
     return F.npx.activation(X, act_type="relu")
 
@@ -17,10 +17,10 @@ def add(F, X, Y):
 
 
 class Network(nn.HybridSequential):
-    """Layers in a row that have weights from the start.
+    """A sequence of layers whose weights exist from the start.
 
-    The book's cells initialize their network themselves. Gluon would ignore
-    that for weights that exist, and leave them on the CPU.
+    The book's cells call `initialize`. By default, Gluon would ignore that for
+    weights that exist and leave them on the CPU.
     """
 
     def initialize(

@@ -1,4 +1,4 @@
-"""Gluon's own transforms, with its bugs worked around."""
+"""Gluon's own transforms, with workarounds for their bugs."""
 
 import numpy as onp
 from mxnet import image, np
@@ -17,15 +17,15 @@ SATURATION_IS_WRONG = UserNotice(
 
 
 def to_ndarray(image):
-    """Return an image of NumPy or PIL as MXNet's array."""
+    """Return a NumPy or PIL image as an MXNet array."""
     return np.array(as_rgb(image), dtype=onp.uint8)
 
 
 class RandomFlip(Block):
-    """Gluon's flip where it is right: for even sizes, and one time in two.
+    """Gluon's flip where it is correct: for even sizes and p = 0.5.
 
-    Upstream leaves the middle line of an odd size uninitialised, and takes
-    no probability.
+    For odd sizes, Gluon's flip leaves the middle line uninitialised. It has no
+    argument for the probability.
     """
 
     def __init__(self, flip, axis, p):
@@ -40,7 +40,7 @@ class RandomFlip(Block):
 
 
 class RandomColorJitter(Block):
-    """Gluon's four changes of colour, in an order drawn for each image.
+    """Gluon's four colour transforms, in an order drawn for each image.
 
     Its own RandomColorJitter reads past the end of a table when a hue rounds
     up to a full turn, and the process crashes (upstream issue 18986).
@@ -66,10 +66,10 @@ class RandomColorJitter(Block):
 
 
 class Resize(Block):
-    """Gluon's resize where it is right: where neither side shrinks.
+    """Gluon's resize where it is correct: if neither side shrinks.
 
-    Differs: where a side shrinks, upstream skips pixels. There Pillow
-    resizes, antialiased as in the other backends.
+    Differs: if a side shrinks, Gluon's resize skips pixels. Pillow resizes
+    then, antialiased as in the other backends.
     """
 
     def __init__(self, size):
@@ -89,10 +89,10 @@ class Resize(Block):
 
 
 class RandomResizedCrop(Block):
-    """The box that Gluon's crop draws, from Python's `random`, resized anew.
+    """Gluon's random crop, resized with antialiasing.
 
-    Differs: mx.image resizes what it cuts out too, without antialiasing;
-    that is dropped.
+    Gluon draws the box from Python's `random`. Differs: mx.image also resizes
+    the crop, without antialiasing; this result is dropped.
     """
 
     def __init__(self, size, scale, ratio):

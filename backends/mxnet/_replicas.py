@@ -1,7 +1,7 @@
-"""Training in Gluon on several devices, each with a copy of the network.
+"""Train in Gluon on several devices, each with a copy of the network.
 
-`split_f` deals a batch out as shards. A small last batch may leave a device
-without an example.
+`split_f` splits a batch into a shard for each device. A small last batch may
+leave a device without an example.
 """
 
 from mxnet import autograd, gluon, npx
@@ -17,9 +17,9 @@ def devices_of(net):
 
 
 def split_batch(X, y, devices):
-    """Split X and y into a part for each device, as even as can be.
+    """Split X and y into a shard for each device, as evenly as possible.
 
-    Left alone, Gluon refuses a batch that does not divide evenly.
+    By default Gluon refuses a batch that does not divide evenly.
     """
     return _split(X, devices), _split(y, devices)
 
@@ -50,7 +50,7 @@ def train_batch(net, X, y, loss, trainer, devices, split_f):
     for device, (_, y_shard) in zip(devices, parts, strict=True):
         if not len(y_shard):
             _zero_gradients(net, device)
-    # The store adds the devices' gradients up; step divides by the batch size.
+    # The store sums the devices' gradients; step divides by the batch size.
     trainer.step(len(y))
     correct = [
         _correct(pred, y_shard)
@@ -73,23 +73,23 @@ def evaluate_accuracy_gpus(net, data_iter, split_f=split_batch):
                 if len(y_shard)
             ]
         metric.add(_total(correct), len(y))
-        npx.waitall()  # else Ctrl-C would wait for all that is queued
+        npx.waitall()  # or Ctrl-C would wait for the whole queue
     return metric[0] / metric[1]
 
 
 def average_buffers(net):
-    """Give all devices the mean of their BatchNorm statistics.
+    """Average the BatchNorm statistics of all devices.
 
-    Each device has seen other examples, and Gluon saves the mean: so it is
-    the mean that is evaluated, and the next epoch starts from.
+    Each device has seen other examples, and Gluon saves the mean. So the
+    evaluation and the next epoch also use the mean.
     """
     npx.waitall()
     for parameter in net.collect_params().values():
         if parameter.grad_req == "null":
             arrays = parameter.list_data()
             mean = _total(arrays) / len(arrays)
-            # Not set_data, which would have the trainer's store made anew,
-            # without the optimizer's state.
+            # Not set_data: the trainer would create its store again, without
+            # the optimizer's state.
             for array in arrays:
                 array[:] = mean.as_in_ctx(array.ctx)
 
@@ -104,18 +104,19 @@ def _total(values):
 
 
 def _synchronise(trainer):
-    """Make the devices start from the same values, and stay in step.
+    """Copy the same initial values to all devices.
 
-    Raises ValueError for a trainer that lets them drift apart.
+    Raises ValueError for a trainer that does not keep the copies equal.
     """
-    # No public name tells how a trainer sums, or has it sum before a step.
+    # No public name tells how a trainer sums gradients, or sets up its store
+    # before the first step.
     if trainer._kvstore_params["kvstore"] is None:
         raise ValueError(
             "a gluon.Trainer with kvstore=None does not add up the gradients "
             "of several devices: leave kvstore at 'device'"
         )
-    # Left to the first step, this would undo what its backward pass has
-    # done to BatchNorm's statistics.
+    # In the first step, this would overwrite the BatchNorm statistics that its
+    # backward pass has updated.
     if not trainer._kv_initialized:
         trainer._init_kvstore()
         trainer._init_params()
@@ -126,6 +127,6 @@ def _zero_gradients(net, device):
     for parameter in net.collect_params().values():
         if parameter.grad_req != "null":
             parameter.grad(device)[:] = 0
-            # Else step takes them for forgotten ones, and stops. (Its
+            # Without this, step raises an error for stale gradients. (Its
             # ignore_stale_grad would leave this device out of the sum.)
             parameter.data(device)._fresh_grad = True

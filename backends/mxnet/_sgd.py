@@ -6,8 +6,8 @@ import mxnet as mx
 class SGD(mx.optimizer.Optimizer):
     """SGD with the update of PyTorch.
 
-    Differs: MXNet's own bakes the learning rate into the momentum, so that a
-    new one takes hold slowly. Its settings are rounded to float32.
+    Differs: MXNet's own SGD includes the learning rate in the momentum, so a
+    new rate takes effect slowly. MXNet rounds the settings to float32.
     """
 
     def __init__(self, momentum, **settings):
@@ -26,9 +26,9 @@ class SGD(mx.optimizer.Optimizer):
                 w, g, out=w, lr=lr, wd=decay, rescale_grad=self.rescale_grad
             )
             return
-        # The kernel computes w - lr * (rescale_grad * g + wd * w) in one pass.
-        # Three of them here, v = mu * v + rescale * g, v += decay * w and
-        # w -= lr * v: as operators of `np` they take 100 ms longer a step.
+        # This kernel computes w - lr * (rescale_grad * g + wd * w) in one
+        # pass. The three calls are v = mu * v + rescale * g, v += decay * w
+        # and w -= lr * v. Operators of `np` take 100 ms longer a step.
         v = state.as_nd_ndarray()
         mu, rescale = self.momentum, self.rescale_grad
         mx.nd.sgd_update(v, g, out=v, lr=-1, wd=mu - 1, rescale_grad=rescale)

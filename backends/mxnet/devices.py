@@ -1,4 +1,4 @@
-"""CPU and GPUs as MXNet names them, and what is in force there."""
+"""The CPU and GPUs in MXNet, and the settings that are active on them."""
 
 import os
 import platform
@@ -49,14 +49,14 @@ def try_all_gpus():
 
 
 def get_devices(name):
-    """Return the devices of 'auto', 'cpu', 'gpu' or numbers as 'gpu:0,1'."""
+    """Return the devices named by 'auto', 'cpu', 'gpu' or 'gpu:0,1'."""
     return [gpu(i) for i in gpu_indices(name, num_gpus())] or [cpu()]
 
 
 def describe(devices, precision="fp32", compile=False):
-    """Return what computes, and which settings are in force there.
+    """Describe the devices and the settings that are active on them.
 
-    Raises UserError where these settings cannot work on the devices.
+    Raises UserError for settings that cannot work on these devices.
     """
     on_cpu = devices[0].device_type == "cpu"
     if precision == "bf16":
@@ -75,7 +75,7 @@ def describe(devices, precision="fp32", compile=False):
 
 
 def _threads():
-    """Return the number of threads that compute, as MXNet has chosen it."""
+    """Return the number of compute threads that MXNet has chosen."""
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     if asked.isdecimal():
         return int(asked)
@@ -86,7 +86,7 @@ def _threads():
 def _require_bfloat16(on_cpu):
     """Raise UserError unless a convolution in bfloat16 works here."""
     if not on_cpu:
-        raise UserError("--precision bf16: MXNet has it on the CPU only")
+        raise UserError("--precision bf16: MXNet supports it on the CPU only")
     flags = cpu_flags()
     if flags and "avx512bw" not in flags:
         raise UserError(NO_BFLOAT16)
@@ -107,7 +107,7 @@ def from_numpy(array, device=None):
 def to_numpy(X):
     """Return a tensor's values as a NumPy array, in the same layout.
 
-    What is bfloat16, a type that NumPy does not have, comes as float32.
+    bfloat16 becomes float32, because NumPy has no such type.
     """
     if X.dtype == BFLOAT16:
         X = mx.nd.amp_cast(X.as_nd_ndarray(), dtype="float32")
@@ -117,7 +117,7 @@ def to_numpy(X):
 def set_seed(seed):
     """Seed every random generator of the framework."""
     # Gluon draws its crops from Python's generator and its shuffle from
-    # NumPy's; MXNet's own takes 31 bits.
+    # NumPy's. MXNet's own generator takes a seed of 31 bits.
     random.seed(seed)
     onp.random.seed(seed)
     npx.random.seed(seed % 2**31)

@@ -1,8 +1,8 @@
-"""Minibatches in MXNet: the book's DataLoader, and batches on the device.
+"""Minibatches in MXNet: the book's DataLoader, and whole-batch loading.
 
-Both visit the examples in the order of common.augmentation. What the batched
-one draws for an example depends on (seed, epoch, index) alone; what the native
-one draws, on (seed, epoch, batch).
+Both visit the examples in the order of common.augmentation. The batched
+loader's draws for an example depend only on (seed, epoch, index), the native
+loader's on (seed, epoch, batch).
 """
 
 import random
@@ -29,16 +29,16 @@ NO_WORKERS = UserNotice(
 
 
 def get_dataloader_workers():
-    """Return the number of processes that read the data: 4, or the cores."""
+    """Return how many processes read data: 4, or all cores if fewer."""
     return min(4, cores())
 
 
 def load_native(dataset, augs, batch_size, is_train, seed=0, num_workers=0):
-    """Return batches from the framework's own loader and transforms.
+    """Return minibatches from the framework's own loader and transforms.
 
-    Differs: MXNet's random state cannot be read, so without workers it is
-    left where the last batch has brought it. Workers are forks; where Python
-    does not fork, there are none.
+    Differs: MXNet's random state cannot be read, so loading without workers
+    changes it for good. Workers are forks; if Python does not fork, there are
+    none.
     """
     if num_workers and get_start_method() != "fork":
         warnings.warn(NO_WORKERS, stacklevel=2)
@@ -51,7 +51,7 @@ def load_native(dataset, augs, batch_size, is_train, seed=0, num_workers=0):
 
 
 class _Visits(gluon.data.Sampler):
-    """The batches of each next epoch: pairs (seed to set or None, index)."""
+    """Batches of pairs (seed to set or None, index), epoch after epoch."""
 
     def __init__(self, num_examples, batch_size, is_train, seed):
         self.num_examples, self.batch_size = num_examples, batch_size
@@ -72,7 +72,7 @@ class _Visits(gluon.data.Sampler):
 
 
 class _Examples(gluon.data.Dataset):
-    """Transformed images and labels, by (seed to set or None, index)."""
+    """Transformed images and their labels, by (seed to set or None, index)."""
 
     def __init__(self, dataset, transform):
         self.dataset, self.transform = dataset, transform
@@ -83,11 +83,11 @@ class _Examples(gluon.data.Dataset):
 
     def __getitem__(self, visit):
         bits, index = visit
-        # Differs: Gluon's workers are forks that share MXNet's random state:
-        # left alone, they draw the same flips for different batches. And
+        # Differs: Gluon's workers are forks that share MXNet's random state.
+        # Without new seeds, they draw the same flips for different batches.
         # Gluon draws its crops from Python's generator, which a fork reseeds.
-        # A batch is one worker's, so its first example seeds both; seeding
-        # MXNet takes a millisecond, too long for every example.
+        # One worker makes a whole batch, so its first example seeds both.
+        # Seeding MXNet takes a millisecond, too long for every example.
         outside = random.getstate()
         if bits is None:
             random.setstate(self.state)
@@ -101,17 +101,17 @@ class _Examples(gluon.data.Dataset):
 
 
 def load_batched(dataset, augs, batch_size, is_train, seed=0, device=None):
-    """Return batches that are augmented whole, on the device.
+    """Return minibatches that are augmented as a whole, on the device.
 
-    X is float32 in the framework's layout, in 0..1 or normalized; y int64.
-    Differs: the images stay with the host, as uint8, and each batch is copied:
-    on the CPU MXNet would hold all of them a second time.
+    X is float32 in the framework's layout, in 0..1 or normalized; y is int64.
+    Differs: the images stay on the host as uint8, and each batch is copied. On
+    the CPU, MXNet would hold all of them a second time.
     """
     return _Batches(dataset, augs, batch_size, is_train, seed, device)
 
 
 class _Batches:
-    """The batches of each next epoch."""
+    """The batches of an epoch; each iteration is the next epoch."""
 
     def __init__(self, dataset, augs, batch_size, is_train, seed, device):
         self.dataset, self.device = dataset, device

@@ -1,6 +1,6 @@
-"""What the checks see of MXNet: activations, gradients, states, defaults.
+"""MXNet as the checks see it: activations, gradients, states, defaults.
 
-Training never asks for these. Names are those of common.weights.
+Training uses none of this. Names are those of common.weights.
 """
 
 from contextlib import nullcontext
@@ -17,41 +17,41 @@ from .weights import parameters_by_name
 # Differs: the running variance is biased, and Adam adds epsilon inside the
 # bias correction.
 CONVENTIONS = Conventions(bn_variance="biased", adam_epsilon_place="inside")
-# Of transforms.native: see _native.py.
+# For transforms.native: see _native.py.
 NATIVE = replace(CONVENTIONS, saturation="blue", rounding="down")
-# Gluon has no public way to look into a network or into the state of an
-# optimizer: the names with an underscore below are its own.
+# Gluon has no public access to a network's layers or an optimizer's state. The
+# names with an underscore below are private.
 NAMES = {position: name for name, position in LAYERS.items()}
-labels_first = False  # in the framework's losses, before the logits
+labels_first = False  # losses take (logits, labels)
 
 
 def in_float64(net):
-    """Return the network in float64, to compute in that precision."""
+    """Return the network converted to float64."""
     net.cast("float64")
     return net
 
 
 def set_mode(net, training):
-    """Leave the network in training or evaluation mode, if it has one.
+    """Set training or evaluation mode, if the network has a mode.
 
     Differs: in MXNet the mode belongs to the call.
     """
 
 
 def without_tracing():
-    """Return a context in which functions run op by op, untraced.
+    """Return a context in which functions run eagerly, op by op.
 
-    For networks and shapes that are used once. MXNet's static graphs are made
-    in milliseconds, so they stay on.
+    For networks and shapes that are used once. MXNet builds static graphs in
+    milliseconds, so they stay on.
     """
     return nullcontext()
 
 
 def activations(net, X, training=False):
-    """Return the output of every layer on a batch, by canonical name.
+    """Return the output of every layer for a batch, by canonical name.
 
-    Differs: a hybridized network is one operator, which has no layers to
-    look into, so here it computes layer by layer.
+    Differs: a hybridized network is one operator without layers to hook, so
+    here the network runs layer by layer.
     """
     outputs = {}
 
@@ -85,9 +85,9 @@ def _layers(block, prefix=""):
 
 
 def gradients(net, X, y, loss):
-    """Return the gradient of the mean loss by every weight, in NumPy.
+    """Return the gradient of the mean loss for every weight, in NumPy.
 
-    In training mode; BatchNorm's running statistics move with it.
+    Runs in training mode, which updates BatchNorm's running statistics.
     """
     with autograd.record():
         l = loss(net(X), y).mean()
@@ -107,7 +107,7 @@ def _trained(net):
 
 
 def get_state(net, trainer):
-    """Return the state of an optimizer of this network, in NumPy."""
+    """Return the state of this network's optimizer, in NumPy."""
     state = State(trainer.optimizer.num_update)
     for name, parameter in _trained(net).items():
         kept = trainer._updaters[0].states.get(_index(trainer, parameter))
@@ -120,7 +120,7 @@ def get_state(net, trainer):
 
 
 def set_state(net, trainer, state):
-    """Put a state into an optimizer of this network."""
+    """Copy a state into this network's optimizer."""
     optimizer, updater = trainer.optimizer, trainer._updaters[0]
     optimizer.num_update = state.steps
     for name, parameter in _trained(net).items():
@@ -128,7 +128,7 @@ def set_state(net, trainer, state):
         optimizer._index_update_count[index] = state.steps
         arrays = [kept[name] for kept in state.slots.values()]
         kept = tuple(
-            # The optimizers know the arrays of the old interface alone.
+            # The optimizers accept only arrays of the old interface.
             np.array(a, dtype=parameter.dtype).as_nd_ndarray()
             for a in arrays
         )
@@ -137,5 +137,5 @@ def set_state(net, trainer, state):
 
 
 def _index(trainer, parameter):
-    """Return the number by which the optimizer knows a parameter."""
+    """Return the optimizer's index of a parameter."""
     return trainer._param2idx[parameter.name]

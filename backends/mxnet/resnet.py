@@ -1,9 +1,9 @@
 """The book's ResNet-18 for small images, in Gluon.
 
-Every convolution has a bias and pads 1 on both sides, also at stride 2; a
-shortcut is a 1 x 1 convolution without BatchNorm; there is no first pooling.
-The layers know their input channels, so all weights exist as soon as the
-network does; the book's are deferred to the first batch.
+Every convolution has a bias and pads 1 on both sides, also at stride 2. A
+shortcut is a 1 x 1 convolution without BatchNorm. No pooling follows the first
+layer. The layers know their input channels, so all weights exist as soon as
+the network does. In the book the first batch creates them.
 """
 
 from mxnet import init
@@ -37,8 +37,8 @@ class Residual(nn.HybridBlock):
                 strides=strides,
                 in_channels=in_channels,
             )
-        # Differs: the running statistics move in the backward pass, and the
-        # running variance is biased.
+        # Differs: the running statistics are updated in the backward pass, and
+        # the running variance is biased.
         self.bn1 = nn.BatchNorm(
             epsilon=1e-5, momentum=0.9, in_channels=num_channels
         )
@@ -55,7 +55,7 @@ class Residual(nn.HybridBlock):
 
 
 def resnet_block(in_channels, num_channels, num_residuals, first_block=False):
-    """Return a stage of residual blocks; all but the first halve the size."""
+    """Return a stage of blocks; all stages but the first halve the size."""
     blk = nn.HybridSequential()
     for i in range(num_residuals):
         if i == 0 and not first_block:
@@ -72,9 +72,9 @@ def resnet_block(in_channels, num_channels, num_residuals, first_block=False):
 def resnet18(num_classes, in_channels=3, num_channels=64):
     """Return the ResNet-18 of the chapter: 11,176,970 weights for 10 classes.
 
-    Takes images of shape (n, in_channels, height, width), float, of any size;
-    returns logits of shape (n, num_classes). Each stage has twice the channels
-    of the one before; the first has `num_channels`.
+    Takes float images of shape (n, in_channels, height, width), of any size.
+    Returns logits of shape (n, num_classes). The first stage has
+    `num_channels` channels; each stage has twice as many as the one before it.
     """
     c = num_channels
     net = Network()
@@ -96,7 +96,7 @@ def resnet18(num_classes, in_channels=3, num_channels=64):
 def init_cnn(module):
     """Initialize weights for CNNs: Xavier-uniform, with zero biases.
 
-    Differs: Gluon's own weights are uniform in +-0.07, whatever the layer.
+    Differs: Gluon's own weights are uniform in +-0.07, in every layer.
     """
     if isinstance(module, nn.Dense | nn.Conv2D):
         devices = module.weight.list_ctx()

@@ -17,7 +17,7 @@ def cross_entropy():
 
 
 def adam(net, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
-    """Return the Adam optimizer of a network's weights.
+    """Return an Adam optimizer for a network's weights.
 
     Differs: MXNet and Keras add eps inside the bias correction, PyTorch
     outside.
@@ -32,9 +32,9 @@ def adam(net, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
 
 
 def sgd(net, lr, momentum=0.0, weight_decay=0.0):
-    """Return gradient descent with momentum and L2 decay of all weights.
+    """Return an SGD optimizer with momentum and L2 decay of all weights.
 
-    The learning rate stays out of the momentum; the decay is added to the
+    The momentum does not include the learning rate. The decay is added to the
     gradient.
     """
     settings = {"learning_rate": lr, "momentum": momentum, "wd": weight_decay}
@@ -42,16 +42,17 @@ def sgd(net, lr, momentum=0.0, weight_decay=0.0):
 
 
 def set_learning_rate(trainer, lr):
-    """Change the learning rate of an optimizer, from the next step on."""
+    """Set the learning rate of an optimizer, from the next step on."""
     trainer.set_learning_rate(lr)
 
 
 def prepare(net, devices, precision="fp32", compile=False):  # noqa: ARG001
-    """Return the network ready for the devices, a precision and a compiler.
+    """Prepare a network for devices, a precision and a compiler.
 
-    The weights stay those of `net`, in float32; with 'bf16', convolutions
-    and products are computed in bfloat16 and the logits return as float32.
-    Differs: the network is always compiled, as Gluon's `hybridize` does it.
+    Returns the network to train. It has the weights of `net`, in float32. With
+    'bf16', convolutions and matrix products run in bfloat16, and the logits
+    are float32. Differs: the network is always compiled, by Gluon's
+    `hybridize`.
     """
     net.collect_params().reset_ctx(devices)
     if precision == "bf16":
@@ -63,12 +64,11 @@ def prepare(net, devices, precision="fp32", compile=False):  # noqa: ARG001
 
 
 def predict(net, X, training=False):
-    """Return the logits of a batch, in evaluation mode, without a graph.
+    """Return the logits of a batch, in evaluation mode, without gradients.
 
-    With `training` BatchNorm uses the statistics of the batch. The mode
-    belongs to the autograd scope, not to the network. Differs: with
-    `training` the running statistics stay, as in MXNet only a backward pass
-    moves them.
+    With `training`, BatchNorm uses the statistics of the batch. The mode
+    belongs to the autograd scope, not to the network. Differs: `training` does
+    not update the running statistics; in MXNet only a backward pass does.
     """
     devices = _replicas.devices_of(net)
     if X.ctx not in devices:  # such as memory shared by worker processes
@@ -85,7 +85,7 @@ def accuracy(y_hat, y):
 def evaluate_accuracy_gpu(net, data_iter, device=None):
     """Compute the accuracy for a model on a dataset, in evaluation mode.
 
-    On `device`, or on all devices of the network.
+    Runs on `device`, by default on all devices of the network.
     """
     devices = _replicas.devices_of(net) if device is None else [device]
     if len(devices) > 1:
@@ -95,16 +95,16 @@ def evaluate_accuracy_gpu(net, data_iter, device=None):
     for X, y in data_iter:
         X, y = X.as_in_ctx(devices[0]), y.as_in_ctx(devices[0])
         metric.add(accuracy(predict(net, X), y), len(y))
-        npx.waitall()  # else Ctrl-C would wait for all that is queued
+        npx.waitall()  # or Ctrl-C would wait for the whole queue
     return metric[0] / metric[1]
 
 
 def train_batch_ch13(net, X, y, loss, trainer, devices, split_f=split_batch):
     """Train for a minibatch with multiple GPUs (defined in Chapter 13).
 
-    `loss` gives one value per example, and their mean is minimised. Returns
-    the sum of the losses and the number of correct predictions, still on
-    the device.
+    `loss` returns one value per example, and the step minimises their mean.
+    Returns the sum of the losses and the number of correct predictions, as
+    tensors on the device.
     """
     if len(devices) > 1:
         return _replicas.train_batch(
@@ -133,16 +133,16 @@ def train_ch13(
 ):
     """Train a model with multiple GPUs (defined in Chapter 13).
 
-    Reports to `animator` as common.metrics.TrainingLog does, by default in
-    the book's plot. Prints the chapter's closing lines and returns them as a
-    TrainingSummary.
+    Reports each epoch to `animator`, by default the book's plot; see
+    common.metrics.TrainingLog. Prints the chapter's closing lines and returns
+    their numbers as a TrainingSummary.
     """
     log = TrainingLog(num_epochs, devices, animator)
     for _ in range(num_epochs):
         for X, y in log.batches(train_iter):
             l, acc = train_batch_ch13(net, X, y, loss, trainer, devices)
             log.add(l, acc, len(y))
-            npx.waitall()  # MXNet runs behind Python: time all of the step
+            npx.waitall()  # MXNet is asynchronous: time the whole step
         if len(devices) > 1:
             _replicas.average_buffers(net)
         log.end_epoch(evaluate_accuracy_gpu(net, test_iter))

@@ -1,10 +1,10 @@
-"""The chapter's augmentations in MXNet: Gluon's own, and on batches.
+"""Augmentation in MXNet: Gluon's transforms, and whole batches.
 
-The native ones draw inside Gluon, one image at a time. The batched ones
-draw nothing: common.augmentation has decided, and each operation takes its
-parameters for the whole batch. They take uint8 in 0..255 or floats in 0..1,
-of shape (n, 3, height, width), and return the same kind; uint8 results are
-rounded to the nearest level, and what is normalized is floats.
+The native transforms draw inside Gluon, one image at a time. The batched
+operations draw nothing: common.augmentation decides, and each operation takes
+its parameters for the whole batch. They take uint8 in 0..255 or floats in
+0..1, of shape (n, 3, height, width), and return the same kind. uint8 results
+are rounded to the nearest integer; normalized results are floats.
 """
 
 import warnings
@@ -40,11 +40,11 @@ OPPOSITE = (1 / 2, 5 / 6, 1 / 6)  # hues of cyan, magenta, yellow, in turns
 def native(augs):
     """Return the framework's own transforms, ending in ToTensor.
 
-    They take an uint8 image (height, width, 3) or a PIL image, and return
-    floats in the framework's layout: in 0..1, or normalized after that.
-    Differs: colours are truncated to integers after each change, saturation
-    is wrong (`SATURATION_IS_WRONG`), and Pillow shrinks images, as Gluon does
-    not antialias.
+    They take a uint8 image (height, width, 3) or a PIL image, and return
+    floats in the framework's layout, in 0..1 or normalized. Differs: colours
+    are truncated to integers after each change, and saturation is wrong
+    (`SATURATION_IS_WRONG`). Pillow shrinks images, because Gluon does not
+    antialias.
     """
     images, normalize = split_normalize(augs)
 
@@ -80,7 +80,7 @@ def native(augs):
 
 def from_images(images, device):
     """Return uint8 images (n, height, width, 3) as a batch on the device."""
-    # By NumPy: MXNet takes longer to change the layout of bytes.
+    # Done in NumPy: MXNet is slower at transposing bytes.
     batch = onp.ascontiguousarray(images.transpose(0, 3, 1, 2))
     return np.array(batch, dtype=onp.uint8, ctx=device)
 
@@ -91,14 +91,14 @@ def to_images(X):
 
 
 def to_float(X):
-    """Return uint8 levels 0..255 as floats 0..1, as ToTensor does."""
+    """Convert uint8 in 0..255 to floats in 0..1, as ToTensor does."""
     return X.astype(onp.float32) / 255 if X.dtype == onp.uint8 else X
 
 
 def augment(X, decisions):
-    """Apply decisions to a batch, in order; returns the kind it was given.
+    """Apply decisions to a batch, in order, and keep its dtype.
 
-    What is normalized, though, stays floats.
+    Normalized results are floats.
     """
     Y = _augmented(X, decisions)
     if any(isinstance(decision, Normalizes) for decision in decisions):
@@ -107,7 +107,7 @@ def augment(X, decisions):
 
 
 def augment_to_float(X, decisions):
-    """Apply decisions to a batch, in order; returns floats.
+    """Apply decisions to a batch, in order, and return floats.
 
     Leading flips run on uint8 input: a quarter of the memory traffic.
     """
@@ -135,12 +135,12 @@ def _augmented(X, decisions):
 
 
 def flip_left_right(X, flips):
-    """Mirror left and right the images where `flips`, bool (n,), is true."""
+    """Flip images left to right where `flips`, bool (n,), is true."""
     return _where(_per_image(flips, X), X[:, :, :, ::-1], X)
 
 
 def flip_top_bottom(X, flips):
-    """Turn upside down the images where `flips`, bool (n,), is true."""
+    """Flip images top to bottom where `flips`, bool (n,), is true."""
     return _where(_per_image(flips, X), X[:, :, ::-1], X)
 
 
@@ -154,7 +154,7 @@ def crop_resize(X, rows, columns):
     n, _, height, width = Y.shape
     rows = np.array(rows, dtype=Y.dtype, ctx=Y.ctx)
     columns = np.array(columns, dtype=Y.dtype, ctx=Y.ctx)
-    # Not np.matmul, which is slow where it repeats a matrix for the channels.
+    # Not np.matmul, which is slow at repeating a matrix for each channel.
     Y = npx.batch_dot(
         Y.reshape(n, 3 * height, width), columns, transpose_b=True
     )  # (n, 3 * height, out_width)
@@ -165,7 +165,7 @@ def crop_resize(X, rows, columns):
 
 
 def adjust_brightness(X, factors):
-    """Multiply each image by its factor, (n,)."""
+    """Multiply each image by its factor; factors (n,), 0 is black."""
     Y = to_float(X)
     return _like(X, _blend(Y, np.zeros_like(Y[:, :1]), factors))
 
@@ -185,10 +185,10 @@ def adjust_saturation(X, factors):
 
 
 def adjust_hue(X, shifts):
-    """Turn the colour circle of each image by its shift, (n,), in turns.
+    """Rotate the hue of each image by its shift; shifts (n,), in turns.
 
-    Hue, chroma and value of HSV (Smith 1978). A channel is value - chroma *
-    clip(2 - 6 * d, 0, 1), where d is the distance of the hue, in turns, from
+    Uses hue, chroma and value of HSV (Smith 1978). A channel is value - chroma
+    * clip(2 - 6 * d, 0, 1). Here d is the distance, in turns, of the hue from
     the one OPPOSITE to the channel's own.
     """
     Y = to_float(X)
@@ -205,8 +205,8 @@ def adjust_hue(X, shifts):
             (red - green) / divisor + 2 / 3,
         ),
     )
-    # Whole turns change nothing: without them a shift is half a turn at most,
-    # and d a zigzag of `abs`, which takes less time than `rint`.
+    # Whole turns change nothing. Without them a shift is at most half a turn,
+    # and `abs` gives d in less time than `rint`.
     shifts = shifts - onp.rint(shifts)
     hue = hue + _per_image(shifts, Y)[:, 0]
     channels = []
@@ -228,7 +228,7 @@ def color_jitter(X, factors, order):
     `factors` is (n, 4) and `order` (n, k), as Jitters says.
     """
     Y = to_float(X)
-    for turn in order.T:  # (n,): what each image changes now
+    for turn in order.T:  # (n,): the next change of each image
         kinds = onp.unique(turn)
         groups = [onp.flatnonzero(turn == kind) for kind in kinds]
         changed = [
@@ -245,16 +245,16 @@ def _take(X, indices):
 
 
 def normalize(X, mean, std):
-    """Take `mean` from each channel and divide it by `std`, both (3,).
+    """Subtract `mean` from each channel and divide by `std`, both (3,).
 
-    Returns floats, also of levels: they are no longer in 0..1.
+    Returns floats, also for uint8: the results are no longer in 0..1.
     """
     Y = to_float(X)
     return (Y - _per_channel(mean, Y)) / _per_channel(std, Y)
 
 
 def _blend(Y, base, factors):
-    """Return factor * Y + (1 - factor) * base, kept in 0..1."""
+    """Return factor * Y + (1 - factor) * base, clipped to 0..1."""
     factors = _per_image(factors, Y)
     return np.clip(factors * Y + (1 - factors) * base, 0, 1)
 
@@ -276,9 +276,9 @@ def _per_channel(values, X):
 
 
 def _where(condition, X, Y):
-    """Return X where the condition is true, else Y.
+    """Return X where the condition is true, and Y elsewhere.
 
-    The operator of `mxnet.nd`: that of `mxnet.np` takes six times as long.
+    Uses the operator of `mxnet.nd`: `mxnet.np.where` takes six times as long.
     """
     condition = np.broadcast_to(condition.astype(X.dtype), X.shape)
     operands = (A.as_nd_ndarray() for A in (condition, X, Y))
@@ -288,7 +288,7 @@ def _where(condition, X, Y):
 def _mean(planes):
     """Return the mean of each plane (n, k, pixels), (n, k, 1).
 
-    As a product, which is four times as fast as `mean`.
+    Computed as a product, which is four times as fast as `mean`.
     """
     n = planes.shape[2]
     share = np.full((n,), 1 / n, planes.dtype, ctx=planes.ctx)
@@ -296,12 +296,12 @@ def _mean(planes):
 
 
 def _like(X, Y):
-    """Return the result Y in the kind of the operand X."""
+    """Return the result Y as uint8 if the operand X is uint8."""
     return _as_levels(Y) if X.dtype == onp.uint8 else Y
 
 
 def _as_levels(Y):
-    """Return floats 0..1 as the nearest uint8 levels."""
+    """Round floats in 0..1 to uint8 in 0..255."""
     if Y.dtype == onp.uint8:
         return Y
     return np.round(Y * 255).astype(onp.uint8)

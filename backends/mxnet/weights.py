@@ -1,8 +1,8 @@
-"""Between a Gluon network and the canonical weights of common.weights.
+"""Convert between a Gluon network and the weights of common.weights.
 
 Gluon's layouts are the canonical ones. Its names count the layers of a
-network: `3.0.bn1.gamma` is the canonical `resnet_block1.0.bn1.weight`. They
-are in common.weights.gluon, for machines without MXNet too.
+network: `3.0.bn1.gamma` is the canonical `resnet_block1.0.bn1.weight`.
+common.weights.gluon has the table of names and needs no MXNet.
 """
 
 from pathlib import Path
@@ -34,8 +34,9 @@ from .resnet import resnet18
 
 def get_weights(net) -> Weights:
     """Return the weights and buffers of a `resnet18` in canonical form."""
-    # A static graph writes BatchNorm's statistics unseen by the engine:
-    # reading them waits for the forward pass, and the backward writes them.
+    # A static graph writes BatchNorm's statistics without telling the engine.
+    # A read waits for the forward pass only, but the backward pass writes
+    # them.
     npx.waitall()
     return {
         name: _value(name, parameter)
@@ -64,7 +65,7 @@ def _parameter(net, name):
 
 
 def _value(name, parameter):
-    """Return a copy; of buffers, the mean over the devices."""
+    """Return a copy of a weight, or the mean of a buffer over the devices."""
     arrays = [array.asnumpy() for array in parameter.list_data()]
     if is_buffer(name):
         return onp.mean(arrays, axis=0)
@@ -72,9 +73,9 @@ def _value(name, parameter):
 
 
 def set_weights(net, weights: Weights) -> None:
-    """Put canonical weights and buffers into a `resnet18`, in place.
+    """Copy canonical weights and buffers into a `resnet18`.
 
-    Raises ValueError where names or shapes are not those of the network.
+    Raises ValueError if names or shapes are not those of the network.
     """
     parameters = parameters_by_name(net)
     require_fit({name: p.shape for name, p in parameters.items()}, weights)
@@ -83,34 +84,34 @@ def set_weights(net, weights: Weights) -> None:
 
 
 def save_file(path: Path, weights: Weights) -> None:
-    """Write canonical weights as a file of the framework's own kind.
+    """Write canonical weights to a file in the framework's own format.
 
     Here: `.params`, for `load_parameters` of the book's network, with the
     NumPy interface or without.
     """
-    save_params(path, check_weights(weights, "what is to be saved"))
+    save_params(path, check_weights(weights, "the weights to save"))
 
 
 def load_file(path: Path) -> Weights:
-    """Read canonical weights from a file of the framework's own kind.
+    """Read canonical weights from a file in the framework's own format.
 
-    Here: `.params` of the book's network, from `save_parameters`, `export`
-    or the older `save_params`, with the NumPy interface or without. It is
-    read by NumPy: MXNet's own loader trusts what a file says of its size.
-    Raises UserError for any other file.
+    Here: `.params` of the book's network, from `save_parameters`, `export` or
+    the older `save_params`, with the NumPy interface or without. NumPy reads
+    it, because MXNet's own loader trusts the sizes that a file states. Raises
+    UserError for any other file.
     """
     return load_params(path)
 
 
 def load_net(path: Path):
-    """Return a `resnet18` that the framework has filled from such a file.
+    """Return a `resnet18` that the framework itself loads from such a file.
 
-    Here: with `load_parameters`. Differs: Gluon reads `export`'s file only
-    with the graph that belongs to it, and what it then returns is a
-    `SymbolBlock`; without a graph the names are ours to place, which is
-    `set_weights` and proves nothing. Raises UserError as `load_file` does.
+    Here: with `load_parameters`. Differs: Gluon reads a file of `export` only
+    together with its graph, and returns a `SymbolBlock`. Without a graph
+    `set_weights` places the arrays by name, which proves nothing. Raises
+    UserError as `load_file` does.
     """
-    weights = load_file(path)  # which refuses what Gluon would trust
+    weights = load_file(path)  # refuses files that Gluon would trust
     arrays = read_params(path)
     if not named_by_position(arrays):
         if graph := graph_beside(path):

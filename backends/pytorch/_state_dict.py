@@ -1,4 +1,4 @@
-"""Reading a state dict without running anything in its file."""
+"""Read a state dict without running any code from its file."""
 
 import pickletools
 import re
@@ -9,7 +9,7 @@ import torch
 
 from common.errors import UserError, printable
 
-# What a file may hold: the type of a tensor, and NumPy's where it is read.
+# The tensor types that a file may hold, and the NumPy type of each.
 DTYPES = {
     torch.float32: "float32",
     torch.float64: "float64",
@@ -22,7 +22,7 @@ DTYPES = {
     torch.uint8: "uint8",
     torch.bool: "bool",
 }
-# All that a state dict of tensors needs.
+# The only names that a state dict of tensors needs.
 GLOBALS = {
     "collections OrderedDict",
     "torch._utils _rebuild_tensor_v2",
@@ -35,15 +35,15 @@ GLOBALS = {
         )
     ),
 }
-# How a pickle else names what it makes; torch.save does not.
+# Opcodes that make other objects; torch.save does not use them.
 OTHER_OBJECTS = {
     *("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX"),
     *("EXT1", "EXT2", "EXT4"),
 }
-MOST_PICKLE = 2**20  # bytes; that of this network has 16,000
-ADVICE = "save net.state_dict() alone"
+MOST_PICKLE = 2**20  # bytes; this network's has 16,000
+ADVICE = "save only net.state_dict()"
 COUNTER = "num_batches_tracked"
-# What `prepare` and DataParallel put around a network.
+# Prefixes that `prepare` and DataParallel add to names.
 WRAPPERS = re.compile(r"^(_orig_mod\.|module\.|net\.)+")
 
 
@@ -55,13 +55,13 @@ def values(tensor):
 
 
 def read_state(path):
-    """Return the tensors of a file by their names, without wrappers'."""
+    """Return the tensors of a file by name, without prefixes of wrappers."""
     if not path.is_file():
         raise UserError(f"no weights at {path}")
     try:
         _check_archive(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what is refused anyhow
+            warnings.simplefilter("ignore")  # about files that are refused
             state = torch.load(path, map_location="cpu", weights_only=True)
         tensors = dict(state.items())
     except UserError:
@@ -79,22 +79,22 @@ def read_state(path):
 
 
 def _check_archive(path):
-    """Raise UserError where reading a file would take more than it has.
+    """Raise UserError if a file could claim more memory than its size.
 
-    PyTorch's reader refuses to run what is in a file, and still makes
-    objects of any size that the file asks for; the older files of another
-    form leave memory unfilled where the file has nothing.
+    PyTorch's reader runs no code from a file, but it creates objects of any
+    size that the file asks for. Files in PyTorch's older format can leave
+    memory uninitialised.
     """
     if not zipfile.is_zipfile(path):
         raise UserError(
             f"{path} is damaged, or was saved by an old PyTorch: "
-            "load it there and save it anew"
+            "load it there and save it again"
         )
     with zipfile.ZipFile(path) as archive:
         size = sum(entry.file_size for entry in archive.infolist())
     if size > path.stat().st_size:  # torch.save compresses nothing
-        raise UserError(f"{path} is compressed: save it anew")
-    # PyTorch's own reader: another one may see another archive in the file.
+        raise UserError(f"{path} is compressed: save it again")
+    # Uses PyTorch's own reader: zipfile may find another archive in the file.
     content = torch._C.PyTorchFileReader(str(path)).get_record("data.pkl")
     if len(content) > MOST_PICKLE:
         raise UserError(f"{path} holds more than a state dict: {ADVICE}")
@@ -104,31 +104,31 @@ def _check_archive(path):
         if opcode.name == "GLOBAL" and argument not in GLOBALS:
             what = printable(str(argument).replace(" ", "."))
             raise UserError(
-                f"{path} holds {what}, which is no tensor of numbers "
+                f"{path} holds {what}, which is not a tensor of numbers "
                 f"and is not read: {ADVICE}"
             )
 
 
 def _check_tensor(path, name, tensor):
-    """Raise UserError unless it is a tensor of numbers under a name."""
+    """Raise UserError unless this is a tensor of numbers with a name."""
     if not isinstance(name, str):
-        raise UserError(f"{path}: the key {printable(repr(name))} is no name")
+        raise UserError(f"{path}: key {printable(repr(name))} is not a name")
     if isinstance(tensor, dict):
         raise UserError(
-            f"{path} holds a dictionary as {printable(name)!r}: save that "
-            f"alone, with torch.save(checkpoint[{printable(name)!r}], FILE)"
+            f"{path} holds a dictionary as {printable(name)!r}: save only "
+            f"that, with torch.save(checkpoint[{printable(name)!r}], FILE)"
         )
     if not _is_whole(tensor):
         kind = getattr(tensor, "dtype", type(tensor).__name__)
         raise UserError(
-            f"{path}: {printable(name)} is no tensor of numbers, but {kind}"
+            f"{path}: {printable(name)} is not a tensor of numbers, but {kind}"
         )
 
 
 def _is_whole(tensor):
-    """Tell whether a tensor has all its values, in memory, one by one.
+    """Return whether a tensor has all its values in memory.
 
-    A file may repeat one value without end by a stride of zero.
+    With a stride of zero, a file could repeat one value without limit.
     """
     return (
         isinstance(tensor, torch.Tensor)
@@ -141,7 +141,7 @@ def _is_whole(tensor):
 
 
 def _without_wrappers(state):
-    """Return the tensors by the names of the network within a wrapper."""
+    """Return the tensors by the names of the wrapped network."""
     names = [WRAPPERS.sub("", name, count=1) for name in state]
     wrapped = all(WRAPPERS.match(name) for name in state)
     if not wrapped or len(set(names)) < len(names):

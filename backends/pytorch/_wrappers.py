@@ -1,21 +1,21 @@
-"""Networks around a network: on several devices, in mixed precision."""
+"""Wrappers of a network: for several devices and mixed precision."""
 
 import torch
 from torch import nn
 
 
 def on_devices(net, devices):
-    """Return the network on its devices, copied to each if they are several.
+    """Move a network to its devices; with several, wrap it in DataParallel.
 
-    Differs: DataParallel copies the weights anew for each batch, and keeps
-    the running statistics of the first device only.
+    Differs: DataParallel copies the weights for each batch, and keeps only the
+    running statistics of the first device.
     """
     net = net.to(devices[0])
     return nn.DataParallel(net, devices) if len(devices) > 1 else net
 
 
 class MixedPrecision(nn.Module):
-    """Compute convolutions and products of a network in bfloat16."""
+    """Run a network's convolutions and matrix products in bfloat16."""
 
     def __init__(self, net):
         super().__init__()

@@ -1,4 +1,4 @@
-"""CPU and GPUs as PyTorch names them, and what is in force there."""
+"""The CPU and GPUs in PyTorch, and the settings that are active on them."""
 
 import os
 import shutil
@@ -37,18 +37,18 @@ def try_all_gpus():
 
 
 def get_devices(name):
-    """Return the devices of 'auto', 'cpu', 'gpu' or numbers as 'gpu:0,1'."""
+    """Return the devices named by 'auto', 'cpu', 'gpu' or 'gpu:0,1'."""
     return [gpu(i) for i in gpu_indices(name, num_gpus())] or [cpu()]
 
 
 def describe(devices, precision="fp32", compile=False):
-    """Return what computes, and which settings are in force there.
+    """Describe the devices and the settings that are active on them.
 
-    Raises UserError where these settings cannot work on the devices.
+    Raises UserError for settings that cannot work on these devices.
     """
     on_cpu = devices[0].type == "cpu"
     if compile and len(devices) > 1:
-        raise UserError("--compile takes one device: add --device gpu:0")
+        raise UserError("--compile needs a single device: add --device gpu:0")
     compiler = os.environ.get("CXX", "g++")
     if compile and on_cpu and not shutil.which(compiler):
         raise UserError(f"--compile needs {compiler}: install it or set CXX")
@@ -76,9 +76,9 @@ def describe(devices, precision="fp32", compile=False):
 def from_numpy(array, device=None):
     """Return a NumPy array as a tensor of the same type and layout.
 
-    On the CPU it shares the array's memory. To a GPU it goes through pinned
-    memory, so that the host need not wait: a copy from any other memory
-    stops it until the GPU has done all that came before.
+    On the CPU the tensor shares the array's memory. A copy to a GPU goes
+    through pinned memory, so that it is asynchronous. From any other memory,
+    the host would wait until the GPU has finished its earlier work.
     """
     if device is None or torch.device(device).type != "cuda":
         return torch.as_tensor(array, device=device)
@@ -88,7 +88,7 @@ def from_numpy(array, device=None):
 def to_numpy(X):
     """Return a tensor's values as a NumPy array, in the same layout.
 
-    What is bfloat16, a type that NumPy does not have, comes as float32.
+    bfloat16 becomes float32, because NumPy has no such type.
     """
     if X.dtype == torch.bfloat16:
         X = X.float()

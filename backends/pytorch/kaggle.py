@@ -29,12 +29,11 @@ def train(
 ):
     """Train with a learning rate that falls in steps (14.13.5).
 
-    Gradient descent with momentum 0.9 and weight decay `wd` on the mean of
-    the losses; after each `lr_period` epochs the learning rate is multiplied
-    by `lr_decay`. Validates after each epoch unless `valid_iter` is None, for
-    example when all labelled images are used for training. Reports to
-    `animator` as train_ch13 does; prints the closing lines and returns them
-    as a KaggleSummary.
+    Uses SGD with momentum 0.9 and weight decay `wd` on the mean loss. Every
+    `lr_period` epochs the learning rate is multiplied by `lr_decay`. Validates
+    after each epoch unless `valid_iter` is None, as when training on all
+    labelled images. Reports to `animator` as train_ch13 does. Prints the
+    closing lines and returns their numbers as a KaggleSummary.
     """
     net = on_devices(net, devices)
     loss = cross_entropy()
@@ -53,9 +52,9 @@ def train(
 
 
 def predict_labels(net, test_iter):
-    """Return the label of each image of the batches, int64 (n,), in NumPy.
+    """Return the predicted label of each image, an int64 NumPy array (n,).
 
-    In evaluation mode and without a graph: the book's tab does neither.
+    Runs in evaluation mode and without gradients; the book's tab does neither.
     """
     device = next(net.parameters()).device
     labels = [predict(net, X.to(device)).argmax(dim=1) for X, _ in test_iter]

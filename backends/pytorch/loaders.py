@@ -1,7 +1,7 @@
-"""Minibatches in PyTorch: the book's DataLoader, and batches on the device.
+"""Minibatches in PyTorch: the book's DataLoader, and whole-batch loading.
 
-Both visit the examples in the order of common.augmentation, and what they draw
-for an example depends on (seed, epoch, index) alone.
+Both visit the examples in the order of common.augmentation. Their draws for an
+example depend only on (seed, epoch, index).
 """
 
 import torch
@@ -22,24 +22,24 @@ from .devices import from_numpy
 
 
 def get_dataloader_workers():
-    """Return the number of processes that read the data: 4, or the cores."""
+    """Return how many processes read data: 4, or all cores if fewer."""
     return min(4, cores())
 
 
 def load_native(dataset, augs, batch_size, is_train, seed=0, num_workers=0):
-    """Return batches from the framework's own loader and transforms."""
+    """Return minibatches from the framework's own loader and transforms."""
     return DataLoader(
         _Examples(dataset, transforms.native(augs), seed),
         batch_size=batch_size,
         sampler=_Order(len(dataset), is_train, seed),
         num_workers=num_workers,
-        generator=torch.Generator(),  # else each epoch draws from the default
+        generator=torch.Generator(),  # not the default one, for each epoch
         persistent_workers=num_workers > 0,
     )
 
 
 class _Order(Sampler):
-    """The visits of each next epoch, as pairs (epoch, index)."""
+    """Pairs (epoch, index) in order; each iteration is the next epoch."""
 
     def __init__(self, num_examples, is_train, seed):
         self.num_examples, self.is_train = num_examples, is_train
@@ -57,7 +57,7 @@ class _Order(Sampler):
 
 
 class _Examples(Dataset):
-    """Transformed images and labels, by (epoch, index)."""
+    """Transformed images and their labels, by (epoch, index)."""
 
     def __init__(self, dataset, transform, seed):
         self.dataset, self.transform, self.seed = dataset, transform, seed
@@ -67,9 +67,9 @@ class _Examples(Dataset):
 
     def __getitem__(self, visit):
         epoch, index = visit
-        # Differs: torchvision draws from PyTorch's default generator, which
-        # has another seed in each worker. Left alone, what it draws for an
-        # example would depend on the number of workers.
+        # Differs: torchvision draws from PyTorch's default generator, whose
+        # seed differs between workers. Without a seed for each example, the
+        # draws would depend on the number of workers.
         generator = torch.default_generator
         state = generator.get_state()
         bits = random_bits(self.seed, NATIVE, epoch, index)
@@ -80,16 +80,16 @@ class _Examples(Dataset):
 
 
 def load_batched(dataset, augs, batch_size, is_train, seed=0, device=None):
-    """Return batches that are augmented whole, on the device.
+    """Return minibatches that are augmented as a whole, on the device.
 
-    X is float32 in the framework's layout, in 0..1 or normalized; y int64.
+    X is float32 in the framework's layout, in 0..1 or normalized; y is int64.
     The images stay on the device as uint8.
     """
     return _Batches(dataset, augs, batch_size, is_train, seed, device)
 
 
 class _Batches:
-    """The batches of each next epoch."""
+    """The batches of an epoch; each iteration is the next epoch."""
 
     def __init__(self, dataset, augs, batch_size, is_train, seed, device):
         self.images = transforms.from_images(dataset.images, device)

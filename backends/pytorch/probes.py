@@ -1,6 +1,6 @@
-"""What the checks see of PyTorch: activations, gradients, states, defaults.
+"""PyTorch as the checks see it: activations, gradients, states, defaults.
 
-Training never asks for these. Names are those of common.weights.
+Training uses none of this. Names are those of common.weights.
 """
 
 from contextlib import nullcontext
@@ -14,34 +14,34 @@ from ._state_dict import WRAPPERS
 from .trainer import predict
 
 # Differs: the running variance is unbiased, and Adam adds epsilon outside the
-# bias correction; these are the reference's defaults too.
+# bias correction. The reference does the same by default.
 CONVENTIONS = ALIGNED
-# Of transforms.native: Pillow turns hues in 8 bits, and cuts fractions off.
+# For transforms.native: Pillow uses 8-bit hues and truncates fractions.
 NATIVE = replace(CONVENTIONS, hue="8-bit", rounding="down")
-# Name of a slot in common.reference: PyTorch's.
+# PyTorch's names by the names of common.reference.
 SLOTS = {
     "momentum": "momentum_buffer",
     "first": "exp_avg",
     "second": "exp_avg_sq",
 }
-labels_first = False  # in the framework's losses, before the logits
+labels_first = False  # losses take (logits, labels)
 
 
 def in_float64(net):
-    """Return the network in float64, to compute in that precision."""
+    """Return the network converted to float64."""
     return net.double()
 
 
 def set_mode(net, training):
-    """Leave the network in training or evaluation mode, if it has one.
+    """Set training or evaluation mode, if the network has a mode.
 
-    Differs: in PyTorch the mode belongs to the network, and stays.
+    Differs: in PyTorch the mode belongs to the network and persists.
     """
     net.train(training)
 
 
 def without_tracing():
-    """Return a context in which functions run op by op, untraced.
+    """Return a context in which functions run eagerly, op by op.
 
     For networks and shapes that are used once. PyTorch traces nothing unless
     it compiles.
@@ -50,7 +50,7 @@ def without_tracing():
 
 
 def activations(net, X, training=False):
-    """Return the output of every layer on a batch, by canonical name."""
+    """Return the output of every layer for a batch, by canonical name."""
     outputs = {}
 
     def keep_as(name):
@@ -70,9 +70,9 @@ def activations(net, X, training=False):
 
 
 def gradients(net, X, y, loss):
-    """Return the gradient of the mean loss by every weight, in NumPy.
+    """Return the gradient of the mean loss for every weight, in NumPy.
 
-    In training mode; BatchNorm's running statistics move with it.
+    Runs in training mode, which updates BatchNorm's running statistics.
     """
     net.train()
     net.zero_grad()
@@ -91,7 +91,7 @@ def _parameters(net):
 
 
 def get_state(net, trainer):
-    """Return the state of an optimizer of this network, in NumPy."""
+    """Return the state of this network's optimizer, in NumPy."""
     state = State()
     for name, parameter in _parameters(net).items():
         own = trainer.state.get(parameter, {})
@@ -105,9 +105,9 @@ def get_state(net, trainer):
 
 
 def set_state(net, trainer, state):
-    """Put a state into an optimizer of this network."""
+    """Copy a state into this network's optimizer."""
     for name, parameter in _parameters(net).items():
-        # A fused Adam counts on the device.
+        # A fused Adam counts its steps on the device.
         steps = torch.tensor(float(state.steps), device=parameter.device)
         trainer.state[parameter] = {"step": steps}
         for slot, arrays in state.slots.items():

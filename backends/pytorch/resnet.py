@@ -1,10 +1,10 @@
 """The book's ResNet-18 for small images, in PyTorch.
 
-Every convolution has a bias and pads 1 on both sides, also at stride 2; a
-shortcut is a 1 x 1 convolution without BatchNorm; there is no first pooling.
-The layers know their input channels, so all weights exist as soon as the
-network does: the lazy layers of the book's current edition make its
-`net.apply(init_cnn)` touch 2 modules instead of 21.
+Every convolution has a bias and pads 1 on both sides, also at stride 2. A
+shortcut is a 1 x 1 convolution without BatchNorm. No pooling follows the first
+layer. The layers know their input channels, so all weights exist as soon as
+the network does. The book's current edition has lazy layers instead, so its
+`net.apply(init_cnn)` reaches 2 modules instead of 21.
 """
 
 from collections import OrderedDict
@@ -31,8 +31,8 @@ class Residual(nn.Module):
             self.conv3 = nn.Conv2d(
                 in_channels, num_channels, kernel_size=1, stride=strides
             )
-        # Differs: PyTorch's momentum is the share of the new batch, one
-        # minus that of MXNet and Keras, and its running variance is unbiased.
+        # Differs: PyTorch's momentum is the weight of the new batch, one minus
+        # that of MXNet and Keras. Its running variance is unbiased.
         self.bn1 = nn.BatchNorm2d(num_channels, eps=1e-5, momentum=0.1)
         self.bn2 = nn.BatchNorm2d(num_channels, eps=1e-5, momentum=0.1)
 
@@ -45,7 +45,7 @@ class Residual(nn.Module):
 
 
 def resnet_block(in_channels, num_channels, num_residuals, first_block=False):
-    """Return a stage of residual blocks; all but the first halve the size."""
+    """Return a stage of blocks; all stages but the first halve the size."""
     blk = []
     for i in range(num_residuals):
         if i == 0 and not first_block:
@@ -62,9 +62,9 @@ def resnet_block(in_channels, num_channels, num_residuals, first_block=False):
 def resnet18(num_classes, in_channels=3, num_channels=64):
     """Return the ResNet-18 of the chapter: 11,176,970 weights for 10 classes.
 
-    Takes images of shape (n, in_channels, height, width), float, of any size;
-    returns logits of shape (n, num_classes). Each stage has twice the channels
-    of the one before; the first has `num_channels`.
+    Takes float images of shape (n, in_channels, height, width), of any size.
+    Returns logits of shape (n, num_classes). The first stage has
+    `num_channels` channels; each stage has twice as many as the one before it.
     """
     c = num_channels
     layers = [

@@ -15,7 +15,7 @@ def cross_entropy():
 
 
 def adam(net, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
-    """Return the Adam optimizer of a network's weights.
+    """Return an Adam optimizer for a network's weights.
 
     Differs: PyTorch adds eps outside the bias correction, MXNet and Keras
     inside.
@@ -26,10 +26,10 @@ def adam(net, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
 
 
 def sgd(net, lr, momentum=0.0, weight_decay=0.0):
-    """Return gradient descent with momentum and L2 decay of all weights.
+    """Return an SGD optimizer with momentum and L2 decay of all weights.
 
-    The learning rate stays out of the momentum, as in Sutskever et al. 2013
-    without their Nesterov form; the decay is added to the gradient.
+    The momentum does not include the learning rate. The decay is added to the
+    gradient.
     """
     return torch.optim.SGD(
         net.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay
@@ -37,19 +37,19 @@ def sgd(net, lr, momentum=0.0, weight_decay=0.0):
 
 
 def set_learning_rate(trainer, lr):
-    """Change the learning rate of an optimizer, from the next step on."""
+    """Set the learning rate of an optimizer, from the next step on."""
     for group in trainer.param_groups:
         group["lr"] = lr
 
 
 def prepare(net, devices, precision="fp32", compile=False):
-    """Return the network ready for the devices, a precision and a compiler.
+    """Prepare a network for devices, a precision and a compiler.
 
-    The weights stay those of `net`, in float32; with 'bf16', convolutions
-    and products are computed in bfloat16 and the logits return as float32.
-    `compile` is torch.compile; on a GPU in the mode that captures CUDA graphs.
+    Returns the network to train. It has the weights of `net`, in float32. With
+    'bf16', convolutions and matrix products run in bfloat16, and the logits
+    are float32. `compile` uses torch.compile, on a GPU with CUDA graphs.
     """
-    # Convolutions run faster on images whose channels lie side by side.
+    # Convolutions run faster if the channels come last in memory.
     net = net.to(devices[0], memory_format=torch.channels_last)
     if precision == "bf16":
         net = MixedPrecision(net)
@@ -60,11 +60,11 @@ def prepare(net, devices, precision="fp32", compile=False):
 
 
 def predict(net, X, training=False):
-    """Return the logits of a batch, in evaluation mode, without a graph.
+    """Return the logits of a batch, in evaluation mode, without gradients.
 
-    With `training` BatchNorm uses the statistics of the batch. Restores the
-    network's mode. Differs: with `training` this moves
-    the running statistics too; in MXNet only a backward pass does.
+    With `training`, BatchNorm uses the statistics of the batch. The network's
+    mode is restored. Differs: `training` also updates the running statistics;
+    in MXNet only a backward pass does.
     """
     was_training = net.training
     net.train(training)
@@ -93,9 +93,10 @@ def evaluate_accuracy_gpu(net, data_iter, device=None):
 def train_batch_ch13(net, X, y, loss, trainer, devices):
     """Train for a minibatch with multiple GPUs (defined in Chapter 13).
 
-    `loss` gives one value per example, and their mean is minimised: the book
-    minimises the sum here and the mean in its MXNet tab. Returns the sum of
-    the losses and the number of correct predictions, still on the device.
+    `loss` returns one value per example, and the step minimises their mean.
+    The book minimises the sum in PyTorch and the mean in MXNet. Returns the
+    sum of the losses and the number of correct predictions, as tensors on the
+    device.
     """
     X, y = X.to(devices[0]), y.to(devices[0])
     net.train()
@@ -121,9 +122,9 @@ def train_ch13(
 ):
     """Train a model with multiple GPUs (defined in Chapter 13).
 
-    Reports to `animator` as common.metrics.TrainingLog does, by default in
-    the book's plot. Prints the chapter's closing lines and returns them as a
-    TrainingSummary.
+    Reports each epoch to `animator`, by default the book's plot; see
+    common.metrics.TrainingLog. Prints the chapter's closing lines and returns
+    their numbers as a TrainingSummary.
     """
     net = on_devices(net, devices)
     log = TrainingLog(num_epochs, devices, animator)

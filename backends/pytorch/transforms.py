@@ -1,10 +1,10 @@
-"""The chapter's augmentations in PyTorch: torchvision's own, and on batches.
+"""Augmentation in PyTorch: torchvision's transforms, and whole batches.
 
-The native ones draw inside torchvision, one image at a time. The batched ones
-draw nothing: common.augmentation has decided, and each operation takes its
-parameters for the whole batch. They take uint8 in 0..255 or floats in 0..1,
-of shape (n, 3, height, width), and return the same kind; uint8 results are
-rounded to the nearest level, and what is normalized is floats.
+The native transforms draw inside torchvision, one image at a time. The batched
+operations draw nothing: common.augmentation decides, and each operation takes
+its parameters for the whole batch. They take uint8 in 0..255 or floats in
+0..1, of shape (n, 3, height, width), and return the same kind. uint8 results
+are rounded to the nearest integer; normalized results are floats.
 """
 
 import numpy as np
@@ -38,11 +38,11 @@ OPPOSITE = np.array([1 / 2, 5 / 6, 1 / 6])
 def native(augs):
     """Return the framework's own transforms, ending in ToTensor.
 
-    They take an uint8 image (height, width, 3) or a PIL image, and return
-    floats in the framework's layout: in 0..1, or normalized after that.
+    They take a uint8 image (height, width, 3) or a PIL image, and return
+    floats in the framework's layout, in 0..1 or normalized.
     """
     images, normalize = split_normalize(augs)
-    # Here and not above: the import takes seconds that batches do not need.
+    # Imported here: it takes seconds, and batches do not need it.
     from torchvision import transforms
 
     def one_liner(aug):
@@ -84,14 +84,14 @@ def to_images(X):
 
 
 def to_float(X):
-    """Return uint8 levels 0..255 as floats 0..1, as ToTensor does."""
+    """Convert uint8 in 0..255 to floats in 0..1, as ToTensor does."""
     return X.float() / 255 if X.dtype == torch.uint8 else X
 
 
 def augment(X, decisions):
-    """Apply decisions to a batch, in order; returns the kind it was given.
+    """Apply decisions to a batch, in order, and keep its dtype.
 
-    What is normalized, though, stays floats.
+    Normalized results are floats.
     """
     Y = _augmented(X, decisions)
     if any(isinstance(decision, Normalizes) for decision in decisions):
@@ -100,7 +100,7 @@ def augment(X, decisions):
 
 
 def augment_to_float(X, decisions):
-    """Apply decisions to a batch, in order; returns floats.
+    """Apply decisions to a batch, in order, and return floats.
 
     Leading flips run on uint8 input: a quarter of the memory traffic.
     """
@@ -128,12 +128,12 @@ def _augmented(X, decisions):
 
 
 def flip_left_right(X, flips):
-    """Mirror left and right the images where `flips`, bool (n,), is true."""
+    """Flip images left to right where `flips`, bool (n,), is true."""
     return torch.where(_per_image(flips, X), X.flip(3), X)
 
 
 def flip_top_bottom(X, flips):
-    """Turn upside down the images where `flips`, bool (n,), is true."""
+    """Flip images top to bottom where `flips`, bool (n,), is true."""
     return torch.where(_per_image(flips, X), X.flip(2), X)
 
 
@@ -143,7 +143,7 @@ def crop_resize(X, rows, columns):
     `rows` is (n, out_height, height) and `columns` (n, out_width, width): the
     weights of common.augmentation.resampling.
     """
-    Y = to_float(X).contiguous()  # channels apart: products of their rows
+    Y = to_float(X).contiguous()  # NCHW in memory, for products of rows
     rows = from_numpy(rows, Y.device).to(Y.dtype)
     columns = from_numpy(columns, Y.device).to(Y.dtype)
     Y = Y.flatten(1, 2) @ columns.mT  # (n, 3 * height, out_width)
@@ -152,7 +152,7 @@ def crop_resize(X, rows, columns):
 
 
 def adjust_brightness(X, factors):
-    """Multiply each image by its factor, (n,)."""
+    """Multiply each image by its factor; factors (n,), 0 is black."""
     Y = to_float(X)
     return _like(X, _blend(Y, torch.zeros_like(Y[:, :1]), factors))
 
@@ -171,10 +171,10 @@ def adjust_saturation(X, factors):
 
 
 def adjust_hue(X, shifts):
-    """Turn the colour circle of each image by its shift, (n,), in turns.
+    """Rotate the hue of each image by its shift; shifts (n,), in turns.
 
-    Hue, chroma and value of HSV (Smith 1978). A channel is value - chroma *
-    clip(2 - 6 * d, 0, 1), where d is the distance of the hue, in turns, from
+    Uses hue, chroma and value of HSV (Smith 1978). A channel is value - chroma
+    * clip(2 - 6 * d, 0, 1). Here d is the distance, in turns, of the hue from
     the one OPPOSITE to the channel's own.
     """
     Y = to_float(X)
@@ -207,8 +207,8 @@ def color_jitter(X, factors, order):
 
     `factors` is (n, 4) and `order` (n, k), as Jitters says.
     """
-    Y = to_float(X).contiguous()  # channels apart: their sums are faster
-    for turn in order.T:  # (n,): what each image changes now
+    Y = to_float(X).contiguous()  # NCHW in memory: sums are faster
+    for turn in order.T:  # (n,): the next change of each image
         kinds = np.unique(turn)
         groups = [np.flatnonzero(turn == kind) for kind in kinds]
         changed = [
@@ -225,16 +225,16 @@ def _take(X, indices):
 
 
 def normalize(X, mean, std):
-    """Take `mean` from each channel and divide it by `std`, both (3,).
+    """Subtract `mean` from each channel and divide by `std`, both (3,).
 
-    Returns floats, also of levels: they are no longer in 0..1.
+    Returns floats, also for uint8: the results are no longer in 0..1.
     """
     Y = to_float(X)
     return (Y - _per_channel(mean, Y)) / _per_channel(std, Y)
 
 
 def _blend(Y, base, factors):
-    """Return factor * Y + (1 - factor) * base, kept in 0..1."""
+    """Return factor * Y + (1 - factor) * base, clipped to 0..1."""
     factors = _per_image(factors, Y)
     return (factors * Y + (1 - factors) * base).clamp_(0, 1)
 
@@ -257,12 +257,12 @@ def _per_channel(values, X):
 
 
 def _like(X, Y):
-    """Return the result Y in the kind of the operand X."""
+    """Return the result Y as uint8 if the operand X is uint8."""
     return _as_levels(Y) if X.dtype == torch.uint8 else Y
 
 
 def _as_levels(Y):
-    """Return floats 0..1 as the nearest uint8 levels."""
+    """Round floats in 0..1 to uint8 in 0..255."""
     if Y.dtype == torch.uint8:
         return Y
     return (Y * 255).round().to(torch.uint8)

@@ -1,7 +1,7 @@
-"""Between a PyTorch network and the canonical weights of common.weights.
+"""Convert between a PyTorch network and the weights of common.weights.
 
-PyTorch's layouts are the canonical ones, and `resnet18` names its layers
-canonically, so that only the counter of batches in BatchNorm is left out.
+PyTorch's layouts and the layer names of `resnet18` are the canonical ones.
+Only BatchNorm's counter of batches is left out.
 """
 
 from pathlib import Path
@@ -31,7 +31,7 @@ def get_weights(net) -> Weights:
 
 
 def tensors_by_name(net):
-    """Return weights and buffers of a network, also of a prepared one."""
+    """Return the weights and buffers of a network, prepared or not."""
     return {
         WRAPPERS.sub("", name, count=1): tensor
         for name, tensor in net.state_dict().items()
@@ -40,9 +40,9 @@ def tensors_by_name(net):
 
 
 def set_weights(net, weights: Weights) -> None:
-    """Put canonical weights and buffers into a `resnet18`, in place.
+    """Copy canonical weights and buffers into a `resnet18`.
 
-    Raises ValueError where names or shapes are not those of the network.
+    Raises ValueError if names or shapes are not those of the network.
     """
     tensors = tensors_by_name(net)
     require_fit({name: tuple(t.shape) for name, t in tensors.items()}, weights)
@@ -52,11 +52,11 @@ def set_weights(net, weights: Weights) -> None:
 
 
 def save_file(path: Path, weights: Weights) -> None:
-    """Write canonical weights as a file of the framework's own kind.
+    """Write canonical weights to a file in the framework's own format.
 
     Here: a state dict, for `load_state_dict` of this network.
     """
-    weights = check_weights(weights, "what is to be saved")
+    weights = check_weights(weights, "the weights to save")
     state = {name: torch.from_numpy(w) for name, w in weights.items()}
     for name in weights:
         if name.endswith("running_var"):
@@ -67,18 +67,17 @@ def save_file(path: Path, weights: Weights) -> None:
 
 
 def load_file(path: Path) -> Weights:
-    """Read canonical weights from a file of the framework's own kind.
+    """Read canonical weights from a file in the framework's own format.
 
-    Here: a state dict of this network, also of a prepared one. It is read
-    without running anything that is in it. Raises UserError for any other
-    file.
+    Here: a state dict of this network, prepared or not. Reading it runs no
+    code from the file. Raises UserError for any other file.
     """
     state = {
         name: tensor
         for name, tensor in read_state(path).items()
         if not name.endswith(COUNTER)
     }
-    # First, as any number of names may share what is in memory once.
+    # Before they are copied: many names may share one tensor in memory.
     check_entries(
         {
             name: Entry(tuple(tensor.shape), np.dtype(DTYPES[tensor.dtype]))
@@ -91,12 +90,12 @@ def load_file(path: Path) -> Weights:
 
 
 def load_net(path: Path):
-    """Return a `resnet18` that the framework has filled from such a file.
+    """Return a `resnet18` that the framework itself loads from such a file.
 
     Here: with `load_state_dict`. Raises UserError as `load_file` does.
     """
     weights = load_file(path)
     net = resnet18(*network_sizes(weights))
-    # Not strict: counters of batches may be missing; the rest is there.
+    # Not strict: only counters of batches may be missing.
     net.load_state_dict(read_state(path), strict=False)
     return net

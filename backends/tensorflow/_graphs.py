@@ -1,8 +1,8 @@
-"""Between the functions of this tab and TensorFlow's graphs.
+"""Compile the functions of this tab to TensorFlow's graphs.
 
-A plain `@tf.function` would keep every network that it has ever seen, with
-its optimizer, as long as the process runs. Here a network keeps its own
-graphs, and they go with it.
+A plain `@tf.function` would keep every network and optimizer that it was
+called with until the process ends. Here each network keeps its own graphs,
+which are freed with it.
 """
 
 import functools
@@ -14,8 +14,8 @@ import tensorflow as tf
 def graph(function):
     """Compile a function of a network with tf.function.
 
-    It is traced once for each network, and for each shape, loss and optimizer
-    among its other arguments.
+    It is traced once for each network, and again for a new shape, loss or
+    optimizer among its other arguments.
     """
 
     @functools.wraps(function)
@@ -45,11 +45,11 @@ def _build(trainer, net):
             trainer.build(net.trainable_variables)
     except RuntimeError as error:  # "Mixing different ... Strategy objects"
         raise ValueError(
-            "the optimizer is not of the network's devices: make it inside "
+            "the optimizer is not on the network's devices: make it inside "
             "`with net.distribute_strategy.scope():`"
         ) from error
 
 
 def forget_graphs(net, xla):
-    """Have the graphs of a network traced anew, compiled by XLA or not."""
+    """Drop the graphs of a network; the next ones use XLA or not."""
     vars(net).update(_graphs={}, _xla=xla)

@@ -10,14 +10,14 @@ registered = keras.saving.register_keras_serializable("three_tabs")
 
 @registered
 class BatchNorm(layers.BatchNormalization):
-    """Keras' BatchNorm in TensorFlow's one operator, not in a dozen.
+    """Keras' BatchNorm as one fused operator instead of a dozen.
 
-    Differs: its running variance is unbiased, as PyTorch's; that of Keras'
-    own layer is biased, as MXNet's.
+    Differs: the running variance is unbiased, as in PyTorch. In Keras' own
+    layer it is biased, as in MXNet.
     """
 
     def __init__(self, **settings):
-        # Without autocast its weights stay float32 also where X is bfloat16.
+        # Without autocast, its weights stay float32 even if X is bfloat16.
         super().__init__(**settings | {"autocast": False})
 
     def call(self, X, training=None):
@@ -59,7 +59,7 @@ def _fused(X, gamma, beta, mean, variance, epsilon, training):
 
 
 def _in_float64(X, gamma, beta, mean, variance, epsilon, training):
-    """Do what `_fused` does, in float64, which that operator lacks."""
+    """Do what `_fused` does, in float64, which its operator lacks."""
     if training:
         mean, variance = tf.nn.moments(X, [0, 1, 2])
     Y = tf.nn.batch_normalization(X, mean, variance, beta, gamma, epsilon)
@@ -75,12 +75,13 @@ def _mean_over_devices(tensors):
 
 
 def layers_of(module):
-    """Return the layers of a network or layer, itself and inner ones too."""
-    # Keras has no public way: `layers` stops at a layer of one's own.
+    """Return all layers of a network or layer, itself included."""
+    # Keras has no public function for this: `layers` does not enter custom
+    # layers.
     return list(module._flatten_layers())
 
 
 @registered
 def in_float32(X):
-    """Return a tensor as float32: the last activation in bfloat16."""
+    """Cast a tensor to float32: the last activation of bf16 networks."""
     return tf.cast(X, tf.float32)

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 
 def random_flip(flip, p):
-    """Return a flip with a probability, which tf.image's own do not have."""
+    """Return a flip with a probability, which tf.image's flips lack."""
 
     def transform(X, seed):
         flips = tf.random.stateless_uniform((), seed) < p
@@ -14,12 +14,12 @@ def random_flip(flip, p):
 
 
 def random_resized_crop(size, scale, ratio):
-    """Return tf.image's box at a place of our own, resized.
+    """Return tf.image's random crop, moved to a corrected place and resized.
 
-    Differs: the height of a box is drawn uniformly, where PyTorch and MXNet
-    draw its area: a mean area of .36 of the image where theirs is .44 at the
-    first chapter's settings, and .81 and .82 at the Kaggle chapter's, with
-    sides of 32 to 40 pixels of 40.
+    Differs: TensorFlow draws the height of a box uniformly, PyTorch and MXNet
+    its area. With the first chapter's settings, the mean area is .36 of the
+    image instead of .44. With the Kaggle chapter's, it is .81 instead of .82,
+    with sides of 32 to 40 pixels of 40.
     """
 
     def transform(X, seed):
@@ -32,10 +32,10 @@ def random_resized_crop(size, scale, ratio):
             aspect_ratio_range=ratio,
             area_range=scale,
         )
-        # Upstream's boxes never reach the lower and the right edge, unless
-        # they are as long as the image: in
-        # core/kernels/image/sample_distorted_bounding_box_op.cc
-        # Uniform(original_height - height) leaves its argument out.
+        # TensorFlow's boxes never reach the lower and the right edge, unless
+        # they are as long as the image: Uniform(original_height - height)
+        # excludes its argument, in
+        # core/kernels/image/sample_distorted_bounding_box_op.cc.
         room = tf.cast(tf.shape(X)[:2] - box[:2] + 1, tf.float32)
         place = tf.random.stateless_uniform((2,), places) * room
         top, left = tf.unstack(tf.cast(place, tf.int32))
@@ -46,11 +46,10 @@ def random_resized_crop(size, scale, ratio):
 
 
 def color_jitter(aug):
-    """Return tf.image's four changes of colour.
+    """Return tf.image's four colour transforms.
 
-    Differs: brightness is added, contrast changes the distance from the mean
-    of each channel, saturation scales that of HSV, and the order is always
-    this.
+    Differs: brightness is added, contrast scales the distance from each
+    channel's mean, and saturation scales that of HSV. The order is fixed.
     """
 
     def transform(X, seed):
@@ -83,7 +82,7 @@ def resize(size):
 
 
 def _resized(X, size):
-    """Return floats 0..1 of another size; rounding may leave that range."""
+    """Resize floats in 0..1, and clip what rounding moves out of the range."""
     return tf.clip_by_value(tf.image.resize(X, size, antialias=True), 0, 1)
 
 

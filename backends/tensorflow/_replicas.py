@@ -1,7 +1,7 @@
-"""Training in TensorFlow on several devices, each with a copy of the network.
+"""Train in TensorFlow on several devices, each with a copy of the network.
 
-A `tf.distribute` strategy keeps the copies; the network and its optimizer are
-made in the strategy's scope. A small last batch may leave a device without an
+A `tf.distribute` strategy holds the copies, and the network and its optimizer
+are made in its scope. A small last batch may leave a device without an
 example.
 """
 
@@ -16,8 +16,8 @@ from common.errors import ONE_VALUE_PER_EXAMPLE
 def replicate(net, devices):
     """Return the network with its variables on the devices.
 
-    That is `net` itself if they are there already, else a copy: the place of
-    a variable is settled when it is made.
+    Returns `net` itself if they are there already. Otherwise returns a copy,
+    because a variable's device is fixed when it is made.
     """
     if not net.weights:
         raise ValueError("the network has no weights yet: build it first")
@@ -39,7 +39,7 @@ def replicate(net, devices):
 
 @functools.cache
 def _strategy(devices):
-    """Return the one strategy of these devices: Keras refuses to mix two."""
+    """Return the same strategy for the same devices: Keras cannot mix two."""
     if len(devices) == 1:
         return tf.distribute.OneDeviceStrategy(devices[0])
     return tf.distribute.MirroredStrategy(devices)
@@ -65,7 +65,7 @@ def train_batch(net, X, y, loss, trainer, devices):
                 raise ValueError(ONE_VALUE_PER_EXAMPLE)
             if not y_shards[i].shape[0]:
                 l, y_hat = 0 * l, y_hat[:0]
-            # This device's part of the mean: the optimizer adds them up.
+            # This device's share of the mean: the optimizer sums the shares.
             objective = tf.reduce_sum(l) / y.shape[0]
         gradients = tape.gradient(objective, net.trainable_variables)
         trainer.apply(gradients, net.trainable_variables)
@@ -100,14 +100,14 @@ def _replica():
 
 
 def _shards(whole, devices):
-    """Return a part for each device, as even as can be."""
+    """Split a batch into a shard for each device, as evenly as possible."""
     size, larger = divmod(whole.shape[0], len(devices))
     return tf.split(whole, [size + (i < larger) for i in range(len(devices))])
 
 
 def _some(shard, whole):
-    """Return a device's shard, or one example whose loss is not counted.
+    """Return a device's shard, or one example that does not count.
 
-    Without any example, BatchNorm would divide by zero there.
+    Without an example, BatchNorm would divide by zero.
     """
     return shard if shard.shape[0] else whole[:1]

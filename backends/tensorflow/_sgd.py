@@ -7,8 +7,9 @@ import tensorflow as tf
 class SGD(keras.optimizers.SGD):
     """Keras' SGD with the update of PyTorch.
 
-    Differs: Keras' own bakes the learning rate into the momentum, so that a
-    new one takes hold slowly, and decays the weights past the gradient.
+    Differs: Keras' own SGD includes the learning rate in the momentum, so a
+    new rate takes effect slowly. Its weight decay does not go through the
+    gradient.
     """
 
     def __init__(self, lr, momentum, weight_decay):
@@ -21,7 +22,7 @@ class SGD(keras.optimizers.SGD):
         if not self.momentum:
             variable.assign_sub(lr * gradient)
             return
-        # As Keras' own optimizers do: it has no public way to the buffer.
+        # As Keras' own optimizers do: there is no public access to the buffer.
         buffer = self.momentums[self._get_variable_index(variable)].value
         # TensorFlow's own operator keeps the rate out of the momentum.
         tf.raw_ops.ResourceApplyMomentum(

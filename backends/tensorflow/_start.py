@@ -1,9 +1,8 @@
-"""TensorFlow's import: without its chatter, with its errors, under Keras.
+"""Import TensorFlow and Keras: hide log messages, show errors.
 
-Its libraries write information to standard error before they can be told
-not to: TF_CPP_MIN_LOG_LEVEL has no effect on that. So the import writes
-through a process of its own that leaves these lines out: a process, as it
-still passes on the last words where the import ends in an abort.
+The libraries log to standard error before TF_CPP_MIN_LOG_LEVEL has an effect.
+So standard error goes through a filter during the import. The filter is a
+process: it still passes on the last message if the import aborts.
 """
 
 import contextlib
@@ -22,8 +21,8 @@ NO_GPU = UserNotice(
     "libraries come with pip install 'tensorflow[and-cuda]'"
 )
 
-# Information and warnings of absl, its apology for them, and the error that
-# every machine without an NVIDIA driver gets.
+# absl's information and warnings, and its message about them. Without an
+# NVIDIA driver, also the error that every such machine gets.
 CHATTER = (
     r"[IW]\d{4} |\d{4}-\d\d-\d\d [\d:.]+: [IW] "
     r"|WARNING: All log messages before"
@@ -41,13 +40,13 @@ for line in sys.stdin.buffer:
 
 @contextlib.contextmanager
 def without_chatter():
-    """Leave TensorFlow's information out of standard error for a while."""
+    """Filter TensorFlow's log messages out of standard error."""
     chatter = CHATTER if _nvidia() else f"{CHATTER}|{NO_DRIVER}"
     command = [sys.executable, "-I", "-S", "-c", FILTER, chatter]
     _flush()
     before = os.dup(2)
     reading, writing = os.pipe()
-    # In a session of its own, Ctrl-C does not reach it.
+    # In its own session, Ctrl-C does not reach it.
     child = subprocess.Popen(
         command, stdin=reading, stderr=before, start_new_session=True
     )
@@ -60,7 +59,8 @@ def without_chatter():
         _flush()
         os.dup2(before, 2)
         os.close(before)
-        # It ends with its input, unless another process still holds that.
+        # The filter ends with its input, unless another process still holds
+        # it.
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(timeout=5)
 
@@ -71,14 +71,14 @@ def _flush():
 
 
 def _nvidia():
-    """Tell whether there is an NVIDIA driver, also in WSL."""
+    """Return whether there is an NVIDIA driver, also in WSL."""
     return Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
 
 
 def import_tensorflow():
     """Import TensorFlow and Keras, and find the devices.
 
-    Raises UserError where Keras is to run on another framework.
+    Raises UserError if Keras is set to another framework.
     """
     chosen = os.environ.get("KERAS_BACKEND", "tensorflow")
     if chosen != "tensorflow":
@@ -87,7 +87,7 @@ def import_tensorflow():
         )
     first = "tensorflow" not in sys.modules
     if first and find_spec("triton"):
-        # PyTorch's; after TensorFlow it would abort the process.
+        # It belongs to PyTorch, and would abort the process after TensorFlow.
         import_module("triton")
     with without_chatter() if first else contextlib.nullcontext():
         import keras
@@ -97,7 +97,7 @@ def import_tensorflow():
     if keras.backend.backend() != "tensorflow":
         raise UserError(
             f"Keras runs on {keras.backend.backend()} in this process: "
-            "start another"
+            "start a new one"
         )
     if _nvidia() and not gpus:
         warnings.warn(NO_GPU, stacklevel=2)

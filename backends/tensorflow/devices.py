@@ -1,4 +1,4 @@
-"""CPU and GPUs as TensorFlow names them, and what is in force there."""
+"""The CPU and GPUs in TensorFlow, and the settings that are active on them."""
 
 import keras
 import tensorflow as tf
@@ -11,8 +11,8 @@ from common.system.environment import (
     tf32_is_off,
 )
 
-# Differs: channels come last, as TensorFlow's own layers have them; in PyTorch
-# and MXNet they come second.
+# Differs: channels come last, the default of Keras' layers. In PyTorch and
+# MXNet they come second.
 image_layout = "NHWC"
 
 
@@ -42,18 +42,18 @@ def try_all_gpus():
 
 
 def get_devices(name):
-    """Return the devices of 'auto', 'cpu', 'gpu' or numbers as 'gpu:0,1'."""
+    """Return the devices named by 'auto', 'cpu', 'gpu' or 'gpu:0,1'."""
     return [gpu(i) for i in gpu_indices(name, num_gpus())] or [cpu()]
 
 
 def describe(devices, precision="fp32", compile=False):
-    """Return what computes, and which settings are in force there.
+    """Describe the devices and the settings that are active on them.
 
-    Raises UserError where these settings cannot work on the devices.
+    Raises UserError for settings that cannot work on these devices.
     """
     on_cpu = devices[0].startswith("/CPU")
     if compile and len(devices) > 1:
-        raise UserError("--compile takes one device: add --device gpu:0")
+        raise UserError("--compile needs a single device: add --device gpu:0")
     settings = {"precision": precision}
     if on_cpu:
         settings["device"] = f"cpu: {processor()}"
@@ -86,7 +86,7 @@ def from_numpy(array, device=None):
 def to_numpy(X):
     """Return a tensor's values as a NumPy array, in the same layout.
 
-    What is bfloat16, a type that NumPy does not have, comes as float32.
+    bfloat16 becomes float32, because NumPy has no such type.
     """
     if X.dtype == tf.bfloat16:
         X = tf.cast(X, tf.float32)

@@ -1,7 +1,7 @@
-"""Minibatches in TensorFlow: tf.data, and batches on the device.
+"""Minibatches in TensorFlow: tf.data, and whole-batch loading.
 
-Both visit the examples in the order of common.augmentation, and what they draw
-for an example depends on (seed, epoch, index) alone.
+Both visit the examples in the order of common.augmentation. Their draws for an
+example depend only on (seed, epoch, index).
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ from . import transforms
 
 
 def get_dataloader_workers():
-    """Return the number of processes that read the data: 4, or the cores.
+    """Return how many processes read data: 4, or all cores if fewer.
 
     Differs: in tf.data they are threads.
     """
@@ -29,14 +29,14 @@ def get_dataloader_workers():
 
 
 def load_native(dataset, augs, batch_size, is_train, seed=0, num_workers=0):
-    """Return batches from the framework's own loader and transforms."""
+    """Return minibatches from the framework's own loader and transforms."""
     return _NativeBatches(
         dataset, augs, batch_size, is_train, seed, num_workers
     )
 
 
 class _NativeBatches:
-    """The batches of each next epoch, through tf.data."""
+    """The batches of an epoch, from tf.data; each iteration is a new epoch."""
 
     def __init__(self, dataset, augs, batch_size, is_train, seed, num_workers):
         self.images = tf.constant(dataset.images)
@@ -54,9 +54,9 @@ class _NativeBatches:
         order = epoch_order(
             len(self.labels), self.seed, epoch, shuffle=self.is_train
         )
-        # Differs: threads share tf.image's random state, and draw from it in
-        # the order in which they come. With seeds of its own for each example
-        # the draws are the same, whatever the threads do.
+        # Differs: threads share tf.image's random state and draw from it in
+        # any order. With a seed for each example, the draws do not depend on
+        # the threads.
         bits = random_bits(self.seed, NATIVE, epoch, order)
         seeds = bits.view(np.int32).reshape(-1, 2)
         visits = tf.data.Dataset.from_tensor_slices((seeds, order))
@@ -72,17 +72,17 @@ class _NativeBatches:
 
 
 def load_batched(dataset, augs, batch_size, is_train, seed=0, device=None):
-    """Return batches that are augmented whole, on the device.
+    """Return minibatches that are augmented as a whole, on the device.
 
-    X is float32 in the framework's layout, in 0..1 or normalized; y int64.
-    Differs: the images stay with the host, as uint8, and each batch is copied:
+    X is float32 in the framework's layout, in 0..1 or normalized; y is int64.
+    Differs: the images stay on the host as uint8, and each batch is copied.
     TensorFlow has no `gather` of uint8 on a GPU.
     """
     return _Batches(dataset, augs, batch_size, is_train, seed, device)
 
 
 class _Batches:
-    """The batches of each next epoch."""
+    """The batches of an epoch; each iteration is the next epoch."""
 
     def __init__(self, dataset, augs, batch_size, is_train, seed, device):
         self.dataset, self.device = dataset, device

@@ -1,6 +1,6 @@
-"""What the checks see of TensorFlow: activations, gradients, states, defaults.
+"""TensorFlow as the checks see it: activations, gradients, state, defaults.
 
-Training never asks for these. Names are those of common.weights.
+Training uses none of this. Names are those of common.weights.
 """
 
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from .weights import get_weights, set_weights, variables_by_name
 
 # Differs: Adam adds epsilon inside the bias correction.
 CONVENTIONS = Conventions(adam_epsilon_place="inside")
-# Of transforms.native: see _native.py.
+# For transforms.native: see _native.py.
 NATIVE = replace(
     CONVENTIONS,
     brightness="add",
@@ -27,14 +27,13 @@ NATIVE = replace(
     saturation="hsv",
     crop_box="height",
 )
-labels_first = True  # in the framework's losses, before the logits
+labels_first = True  # losses take (labels, logits)
 
 
 def in_float64(net):
-    """Return the network in float64, to compute in that precision.
+    """Return the network converted to float64.
 
-    Differs: the type of a variable is settled when it is made, so this is a
-    copy.
+    Differs: a variable's type is fixed when it is made, so this is a copy.
     """
     weights = get_weights(net)
     floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
@@ -50,7 +49,7 @@ def in_float64(net):
 
 
 def set_mode(net, training):
-    """Leave the network in training or evaluation mode, if it has one.
+    """Set training or evaluation mode, if the network has a mode.
 
     Differs: in Keras the mode belongs to the call.
     """
@@ -58,11 +57,11 @@ def set_mode(net, training):
 
 @contextmanager
 def without_tracing():
-    """Return a context in which functions run op by op, untraced.
+    """Return a context in which functions run eagerly, op by op.
 
     For networks and shapes that are used once. Differs: TensorFlow takes
-    seconds to trace a training step of each new network and shape, and a
-    tenth of a second to run it op by op.
+    seconds to trace a training step for each new network and shape. Op by op,
+    the step takes a tenth of a second.
     """
     before = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(True)
@@ -73,9 +72,9 @@ def without_tracing():
 
 
 def activations(net, X, training=False):
-    """Return the output of every layer on a batch, by canonical name.
+    """Return the output of every layer for a batch, by canonical name.
 
-    Differs: Keras has no hooks, so each layer's `call` is replaced for one
+    Differs: Keras has no hooks, so each layer's `call` is replaced during one
     eager pass.
     """
     outputs, layers = {}, _layers(net)
@@ -116,9 +115,9 @@ def _layers(net):
 
 
 def gradients(net, X, y, loss):
-    """Return the gradient of the mean loss by every weight, in NumPy.
+    """Return the gradient of the mean loss for every weight, in NumPy.
 
-    In training mode; BatchNorm's running statistics move with it.
+    Runs in training mode, which updates BatchNorm's running statistics.
     """
     found = _gradients(net, X, y, loss)
     return {
@@ -143,7 +142,7 @@ def _trained(net):
 
 
 def get_state(net, trainer):
-    """Return the state of an optimizer of this network, in NumPy."""
+    """Return the state of this network's optimizer, in NumPy."""
     state = State(int(trainer.iterations.numpy()))
     for slot, variables in _slots(trainer).items():
         for name, variable in _trained(net).items():
@@ -154,7 +153,7 @@ def get_state(net, trainer):
 
 
 def set_state(net, trainer, state):
-    """Put a state into an optimizer of this network."""
+    """Copy a state into this network's optimizer."""
     trainer.iterations.assign(state.steps)
     for slot, arrays in state.slots.items():
         variables = _slots(trainer)[slot]
@@ -165,7 +164,7 @@ def set_state(net, trainer, state):
 
 def _slots(trainer):
     """Return the optimizer's variables by the slots of common.reference."""
-    # Keras has no public name for Adam's, nor for which belongs to which.
+    # Keras has no public names for Adam's slots and for their order.
     if isinstance(trainer, keras.optimizers.SGD):
         return {"momentum": trainer.momentums} if trainer.momentum else {}
     return {"first": trainer._momentums, "second": trainer._velocities}

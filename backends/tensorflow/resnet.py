@@ -1,8 +1,9 @@
 """The book's ResNet-18 for small images, in Keras.
 
-Every convolution has a bias and pads 1 on both sides, also at stride 2; a
-shortcut is a 1 x 1 convolution without BatchNorm; there is no first pooling.
-`resnet18` says what its input is, so that all weights exist at once.
+Every convolution has a bias and pads 1 on both sides, also at stride 2. A
+shortcut is a 1 x 1 convolution without BatchNorm. No pooling follows the first
+layer. `resnet18` declares its input, so all weights exist as soon as the
+network does.
 """
 
 import keras
@@ -32,8 +33,8 @@ class Residual(layers.Layer):
             "strides": strides,
         }
         self.input_spec = keras.InputSpec(ndim=4, axes={-1: in_channels})
-        # Differs: padding='same' at stride 2 pads on the right and at the
-        # bottom alone where the size is even, and so shifts the grid.
+        # Differs: at stride 2, padding='same' pads even sizes only on the
+        # right and at the bottom, which shifts the grid.
         self.pad = layers.ZeroPadding2D(1)
         self.conv1 = layers.Conv2D(
             num_channels, kernel_size=3, strides=strides, name="conv1"
@@ -74,7 +75,7 @@ class Residual(layers.Layer):
 def resnet_block(
     in_channels, num_channels, num_residuals, first_block=False, name=None
 ):
-    """Return a stage of residual blocks; all but the first halve the size."""
+    """Return a stage of blocks; all stages but the first halve the size."""
     blk = keras.Sequential(name=name)
     for i in range(num_residuals):
         if i == 0 and not first_block:
@@ -91,9 +92,9 @@ def resnet_block(
 def resnet18(num_classes, in_channels=3, num_channels=64):
     """Return the ResNet-18 of the chapter: 11,176,970 weights for 10 classes.
 
-    Takes images of shape (n, height, width, in_channels), float, of any size;
-    returns logits of shape (n, num_classes). Each stage has twice the channels
-    of the one before; the first has `num_channels`.
+    Takes float images of shape (n, height, width, in_channels), of any size.
+    Returns logits of shape (n, num_classes). The first stage has
+    `num_channels` channels; each stage has twice as many as the one before it.
     """
     c = num_channels
     return keras.Sequential(
@@ -115,12 +116,12 @@ def resnet18(num_classes, in_channels=3, num_channels=64):
 def init_cnn(module):
     """Initialize weights for CNNs: Xavier-uniform, with zero biases.
 
-    That is Keras' own way, and draws the weights anew. `module` is a layer,
-    or a network, whose layers are all visited.
+    Draws new weights as Keras does by default. `module` is a layer or a
+    network; in a network, all layers are initialized.
     """
     for layer in layers_of(module):
         if isinstance(layer, layers.Dense | layers.Conv2D):
-            # One initializer draws the same for the same shape.
+            # A reused initializer draws the same weights for the same shape.
             xavier = keras.initializers.GlorotUniform()
             layer.kernel.assign(xavier(layer.kernel.shape))
             if layer.use_bias:

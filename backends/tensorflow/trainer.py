@@ -21,7 +21,7 @@ def cross_entropy():
 
 
 def adam(net, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
-    """Return the Adam optimizer of a network's weights.
+    """Return an Adam optimizer for a network's weights.
 
     Differs: Keras and MXNet add eps inside the bias correction, PyTorch
     outside; Keras' own eps is 1e-7.
@@ -33,9 +33,9 @@ def adam(net, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
 
 
 def sgd(net, lr, momentum=0.0, weight_decay=0.0):
-    """Return gradient descent with momentum and L2 decay of all weights.
+    """Return an SGD optimizer with momentum and L2 decay of all weights.
 
-    The learning rate stays out of the momentum; the decay is added to the
+    The momentum does not include the learning rate. The decay is added to the
     gradient.
     """
     with net.distribute_strategy.scope():
@@ -45,17 +45,17 @@ def sgd(net, lr, momentum=0.0, weight_decay=0.0):
 
 
 def set_learning_rate(trainer, lr):
-    """Change the learning rate of an optimizer, from the next step on."""
+    """Set the learning rate of an optimizer, from the next step on."""
     trainer.learning_rate = lr
 
 
 def prepare(net, devices, precision="fp32", compile=False):
-    """Return the network ready for the devices, a precision and a compiler.
+    """Prepare a network for devices, a precision and a compiler.
 
-    The weights stay those of `net`, in float32; with 'bf16', convolutions
-    and products are computed in bfloat16 and the logits return as float32.
-    For several devices, or one that does not hold the variables, the network
-    is a copy; the optimizer comes after. `compile` is XLA.
+    Returns the network to train. It has the weights of `net`, in float32. With
+    'bf16', convolutions and matrix products run in bfloat16, and the logits
+    are float32. `compile` uses XLA. Several devices, or one that does not hold
+    the variables, get a copy of `net`: make the optimizer after that.
     """
     net = _replicas.replicate(net, devices)
     mixed = precision == "bf16"
@@ -73,11 +73,11 @@ def prepare(net, devices, precision="fp32", compile=False):
 
 @graph
 def predict(net, X, training=False):
-    """Return the logits of a batch, in evaluation mode, without a graph.
+    """Return the logits of a batch, in evaluation mode, without gradients.
 
-    With `training` BatchNorm uses the statistics of the batch. The mode
-    belongs to the call, not to the network. Differs: with `training` this
-    moves the running statistics too; in MXNet only a backward pass does.
+    With `training`, BatchNorm uses the statistics of the batch. The mode
+    belongs to the call, not to the network. Differs: `training` also updates
+    the running statistics; in MXNet only a backward pass does.
     """
     if net.distribute_strategy.num_replicas_in_sync > 1:
         return _replicas.predict(net, X, training)
@@ -104,9 +104,9 @@ def evaluate_accuracy_gpu(net, data_iter, device=None):
 def train_batch_ch13(net, X, y, loss, trainer, devices):
     """Train for a minibatch with multiple GPUs (defined in Chapter 13).
 
-    `loss` gives one value per example, and their mean is minimised. Returns
-    the sum of the losses and the number of correct predictions, still on
-    the device.
+    `loss` returns one value per example, and the step minimises their mean.
+    Returns the sum of the losses and the number of correct predictions, as
+    tensors on the device.
     """
     if len(devices) > 1:
         return _replicas.train_batch(net, X, y, loss, trainer, devices)
@@ -133,9 +133,9 @@ def train_ch13(
 ):
     """Train a model with multiple GPUs (defined in Chapter 13).
 
-    Reports to `animator` as common.metrics.TrainingLog does, by default in
-    the book's plot. Prints the chapter's closing lines and returns them as a
-    TrainingSummary.
+    Reports each epoch to `animator`, by default the book's plot; see
+    common.metrics.TrainingLog. Prints the chapter's closing lines and returns
+    their numbers as a TrainingSummary.
     """
     log = TrainingLog(num_epochs, devices, animator)
     for _ in range(num_epochs):

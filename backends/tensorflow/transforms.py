@@ -1,12 +1,12 @@
-"""The chapter's augmentations in TensorFlow: tf.image's, and on batches.
+"""Augmentation in TensorFlow: tf.image's transforms, and whole batches.
 
-The native ones draw inside tf.image, one image at a time. The batched ones
-draw nothing: common.augmentation has decided, and each operation takes its
-parameters for the whole batch. They take uint8 in 0..255 or floats in 0..1,
-of shape (n, height, width, 3), and return the same kind; uint8 results are
-rounded to the nearest level, and what is normalized is floats. All of them
-work eagerly, inside a tf.function and inside tf.data.Dataset.map, on NumPy
-arrays or tensors.
+The native transforms draw inside tf.image, one image at a time. The batched
+operations draw nothing: common.augmentation decides, and each operation takes
+its parameters for the whole batch. They take uint8 in 0..255 or floats in
+0..1, of shape (n, height, width, 3), and return the same kind. uint8 results
+are rounded to the nearest integer; normalized results are floats. All of them
+take NumPy arrays or tensors. They run eagerly, inside a tf.function and inside
+tf.data.Dataset.map.
 """
 
 import tensorflow as tf
@@ -38,10 +38,10 @@ OPPOSITE = (1 / 2, 5 / 6, 1 / 6)  # hues of cyan, magenta, yellow, in turns
 def native(augs):
     """Return the framework's own transforms, ending in ToTensor.
 
-    They take an uint8 image (height, width, 3) or a PIL image, and return
-    floats in the framework's layout: in 0..1, or normalized after that. What
-    they draw is a function of their argument `seed`, int32 (2,); without it,
-    TensorFlow draws that too.
+    They take a uint8 image (height, width, 3) or a PIL image, and return
+    floats in the framework's layout, in 0..1 or normalized. Their argument
+    `seed`, int32 (2,), determines the draws; by default TensorFlow draws it
+    too.
     """
     images, normalize = split_normalize(augs)
 
@@ -92,14 +92,14 @@ def to_images(X):
 
 
 def to_float(X):
-    """Return uint8 levels 0..255 as floats 0..1, as ToTensor does."""
+    """Convert uint8 in 0..255 to floats in 0..1, as ToTensor does."""
     return tf.cast(X, tf.float32) / 255 if X.dtype == tf.uint8 else X
 
 
 def augment(X, decisions):
-    """Apply decisions to a batch, in order; returns the kind it was given.
+    """Apply decisions to a batch, in order, and keep its dtype.
 
-    What is normalized, though, stays floats.
+    Normalized results are floats.
     """
     Y = _augmented(X, decisions)
     if any(isinstance(decision, Normalizes) for decision in decisions):
@@ -108,10 +108,10 @@ def augment(X, decisions):
 
 
 def augment_to_float(X, decisions):
-    """Apply decisions to a batch, in order; returns floats.
+    """Apply decisions to a batch, in order, and return floats.
 
-    Differs: levels are made floats first, as no operator of TensorFlow's
-    chooses among bytes on a GPU.
+    Differs: uint8 becomes float first, because TensorFlow has no operator that
+    selects uint8 images on a GPU.
     """
     return _augmented(to_float(X), decisions)
 
@@ -137,13 +137,13 @@ def _augmented(X, decisions):
 
 
 def flip_left_right(X, flips):
-    """Mirror left and right the images where `flips`, bool (n,), is true."""
-    # The older `where` takes whole images, and a fifth of the time.
+    """Flip images left to right where `flips`, bool (n,), is true."""
+    # The older `where` selects whole images, in a fifth of the time.
     return tf.compat.v1.where(flips, tf.reverse(X, [2]), X)
 
 
 def flip_top_bottom(X, flips):
-    """Turn upside down the images where `flips`, bool (n,), is true."""
+    """Flip images top to bottom where `flips`, bool (n,), is true."""
     return tf.compat.v1.where(flips, tf.reverse(X, [1]), X)
 
 
@@ -157,7 +157,7 @@ def crop_resize(X, rows, columns):
     rows, columns = tf.cast(rows, Y.dtype), tf.cast(columns, Y.dtype)
     height, width = (Y.shape[i] or tf.shape(Y)[i] for i in (1, 2))
     out_height, out_width = rows.shape[1], columns.shape[1]
-    # Not tf.einsum, which takes half as long again for the same products.
+    # Not tf.einsum: it takes 1.5 times as long for the same products.
     Y = rows @ tf.reshape(Y, (-1, height, width * 3))
     Y = tf.reshape(Y, (-1, out_height, width, 3))
     Y = tf.transpose(Y, (0, 2, 1, 3))  # (n, width, out_height, 3)
@@ -168,7 +168,7 @@ def crop_resize(X, rows, columns):
 
 
 def adjust_brightness(X, factors):
-    """Multiply each image by its factor, (n,)."""
+    """Multiply each image by its factor; factors (n,), 0 is black."""
     Y = to_float(X)
     return _like(X, _blend(Y, tf.zeros_like(Y), factors))
 
@@ -187,10 +187,10 @@ def adjust_saturation(X, factors):
 
 
 def adjust_hue(X, shifts):
-    """Turn the colour circle of each image by its shift, (n,), in turns.
+    """Rotate the hue of each image by its shift; shifts (n,), in turns.
 
-    Hue, chroma and value of HSV (Smith 1978). A channel is value - chroma *
-    clip(2 - 6 * d, 0, 1), where d is the distance of the hue, in turns, from
+    Uses hue, chroma and value of HSV (Smith 1978). A channel is value - chroma
+    * clip(2 - 6 * d, 0, 1). Here d is the distance, in turns, of the hue from
     the one OPPOSITE to the channel's own.
     """
     Y = to_float(X)
@@ -228,7 +228,7 @@ def color_jitter(X, factors, order):
     `factors` is (n, 4) and `order` (n, k), as Jitters says.
     """
     Y, factors = to_float(X), tf.convert_to_tensor(factors)
-    for turn in tf.unstack(order, axis=1):  # (n,): what each changes now
+    for turn in tf.unstack(order, axis=1):  # (n,): their next change
         Y = _adjust_in_turn(Y, factors, turn)
     return _like(X, Y)
 
@@ -247,16 +247,16 @@ def _adjust_in_turn(Y, factors, turn):
 
 
 def normalize(X, mean, std):
-    """Take `mean` from each channel and divide it by `std`, both (3,).
+    """Subtract `mean` from each channel and divide by `std`, both (3,).
 
-    Returns floats, also of levels: they are no longer in 0..1.
+    Returns floats, also for uint8: the results are no longer in 0..1.
     """
     Y = to_float(X)
     return (Y - tf.cast(mean, Y.dtype)) / tf.cast(std, Y.dtype)
 
 
 def _blend(Y, base, factors):
-    """Return factor * Y + (1 - factor) * base, kept in 0..1."""
+    """Return factor * Y + (1 - factor) * base, clipped to 0..1."""
     factors = tf.reshape(tf.cast(factors, Y.dtype), (-1, 1, 1, 1))
     return tf.clip_by_value(factors * Y + (1 - factors) * base, 0, 1)
 
@@ -268,12 +268,12 @@ def _grey(Y):
 
 
 def _like(X, Y):
-    """Return the result Y in the kind of the operand X."""
+    """Return the result Y as uint8 if the operand X is uint8."""
     return _as_levels(Y) if X.dtype == tf.uint8 else Y
 
 
 def _as_levels(Y):
-    """Return floats 0..1 as the nearest uint8 levels."""
+    """Round floats in 0..1 to uint8 in 0..255."""
     if Y.dtype == tf.uint8:
         return Y
     return tf.cast(tf.round(Y * 255), tf.uint8)

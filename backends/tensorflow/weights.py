@@ -1,7 +1,8 @@
-"""Between a Keras network and the canonical weights of common.weights.
+"""Convert between a Keras network and the weights of common.weights.
 
 Differs: Keras keeps convolutions as (height, width, inputs, outputs) and dense
-layers as (inputs, outputs); the canonical forms are the other way round.
+layers as (inputs, outputs). The canonical layouts are (outputs, inputs,
+height, width) and (outputs, inputs).
 """
 
 import shutil
@@ -16,7 +17,7 @@ from common.weights.keras import UNREADABLE, from_keras, load_keras, to_keras
 
 from .resnet import resnet18
 
-# Canonical name of a weight: Keras' name, in BatchNorm and elsewhere.
+# Keras' names by the canonical names: in BatchNorm, and elsewhere.
 BATCH_NORM = {
     "weight": "gamma",
     "bias": "beta",
@@ -40,7 +41,7 @@ def variables_by_name(net):
 
 
 def _sizes(net):
-    """Return what `resnet18` was called with."""
+    """Return the arguments that `resnet18` was called with."""
     in_channels, num_channels = net.get_layer("conv").kernel.shape[2:]
     return net.get_layer("fc").units, in_channels, num_channels
 
@@ -48,15 +49,15 @@ def _sizes(net):
 def _variable(net, name):
     first, *rest, kind = name.split(".")
     layer = net.get_layer(first)
-    if rest:  # resnet_block1.0.conv1: of the first block in a stage
+    if rest:  # resnet_block1.0.conv1: the first block of a stage
         layer = getattr(layer.layers[int(rest[0])], rest[1])
     return getattr(layer, (BATCH_NORM if "bn" in name else OTHERS)[kind])
 
 
 def set_weights(net, weights: Weights) -> None:
-    """Put canonical weights and buffers into a `resnet18`, in place.
+    """Copy canonical weights and buffers into a `resnet18`.
 
-    Raises ValueError where names or shapes are not those of the network.
+    Raises ValueError if names or shapes are not those of the network.
     """
     variables = variables_by_name(net)
     require_fit(weight_shapes(*_sizes(net)), weights)
@@ -65,11 +66,11 @@ def set_weights(net, weights: Weights) -> None:
 
 
 def save_file(path: Path, weights: Weights) -> None:
-    """Write canonical weights as a file of the framework's own kind.
+    """Write canonical weights to a file in the framework's own format.
 
     Here: `.weights.h5`, for `load_weights` of this network.
     """
-    weights = check_weights(weights, "what is to be saved")
+    weights = check_weights(weights, "the weights to save")
     net = resnet18(*network_sizes(weights))
     set_weights(net, weights)
     with TemporaryDirectory() as folder, atomic_write(path) as temporary:
@@ -79,21 +80,21 @@ def save_file(path: Path, weights: Weights) -> None:
 
 
 def load_file(path: Path) -> Weights:
-    """Read canonical weights from a file of the framework's own kind.
+    """Read canonical weights from a file in the framework's own format.
 
-    Here: `.weights.h5` of this network, from `save_weights`. It is read by
-    h5py: Keras' own loader follows links out of the file. Raises UserError
+    Here: `.weights.h5` of this network, from `save_weights`. h5py reads it,
+    because Keras' own loader follows links out of the file. Raises UserError
     for any other file.
     """
     return load_keras(path)[0]  # without metadata
 
 
 def load_net(path: Path):
-    """Return a `resnet18` that the framework has filled from such a file.
+    """Return a `resnet18` that the framework itself loads from such a file.
 
     Here: with `load_weights`. Raises UserError as `load_file` does.
     """
-    weights = load_file(path)  # which refuses what Keras would follow
+    weights = load_file(path)  # refuses links that Keras would follow
     net = resnet18(*network_sizes(weights))
     with TemporaryDirectory() as folder:
         file = Path(folder) / "net.weights.h5"  # Keras wants this ending

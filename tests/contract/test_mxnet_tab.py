@@ -182,7 +182,7 @@ def test_amx_that_is_named_and_refused_ends_the_run_in_one_line(tab):
     )
     assert result.stderr == (
         "error: DNNL_MAX_CPU_ISA=AVX512_CORE_AMX: Linux refuses AMX to this process, "
-        "which would die of it: unset the variable\n"
+        "which would crash: unset the variable\n"
     )
 
 

@@ -93,7 +93,9 @@ def test_pytorch_after_the_user_s_own_tensorflow_is_refused_before_it_aborts_the
     script = "import tensorflow, run; print(run.main(['--backend', 'pytorch']))"
     result = python(script, TF_CPP_MIN_LOG_LEVEL="3")
     assert result.stdout == "2\n"
-    assert result.stderr.splitlines()[-1].startswith("error: PyTorch cannot follow TensorFlow")
+    assert result.stderr.splitlines()[-1].startswith(
+        "error: PyTorch cannot be imported after TensorFlow"
+    )
 
 
 # --- Graphs ----------------------------------------------------------------------------------------------------------

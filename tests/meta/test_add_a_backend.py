@@ -200,7 +200,7 @@ def test_a_loss_whose_gradient_nobody_has_written_down_is_refused():
         lambda y_hat, y: 2 * trainer.cross_entropy()(y_hat, y),
         lambda y_hat, y: y_hat[:, 0],
     ):
-        with pytest.raises(ValueError, match="cross-entropy alone"):
+        with pytest.raises(ValueError, match="cross-entropy only"):
             trainer.train_batch_ch13(net, X, y, wrong, trainer.adam(net), ["cpu"])
 
 
@@ -361,7 +361,7 @@ def test_a_registered_backend_looks_like_no_other():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("option", "words"), [("--precision=bf16", "no such type"), ("--compile", "compiles nothing")]
+    ("option", "words"), [("--precision=bf16", "no bfloat16"), ("--compile", "no compiler")]
 )
 def test_what_numpy_cannot_do_is_refused_in_one_line(checkout, option, words):
     done = run(checkout, "run.py", "--backend", "numpy", option)

@@ -87,18 +87,18 @@ def test_what_is_no_state_dict_is_refused_and_what_to_save_is_said(
     ones = torch.ones(3)
     good = {name: torch.from_numpy(weight) for name, weight in weights.items()}
     for content, why in [
-        ({"fc.bias": torch.ones(1).expand(2**50)}, r"fc\.bias is no tensor of numbers"),
-        ({"fc.bias": torch.ones(1).expand(3)}, r"fc\.bias is no tensor of numbers"),
+        ({"fc.bias": torch.ones(1).expand(2**50)}, r"fc\.bias is not a tensor of numbers"),
+        ({"fc.bias": torch.ones(1).expand(3)}, r"fc\.bias is not a tensor of numbers"),
         ({"fc.bias": ones.to_sparse()}, ""),
         ({"fc.bias": ones.to(torch.complex64)}, r"torch\.ComplexFloatStorage"),
-        ({"fc.bias": ones.to(torch.float8_e4m3fn)}, r"torch.*, which is no tensor of numbers"),
+        ({"fc.bias": ones.to(torch.float8_e4m3fn)}, r"torch.*, which is not a tensor of numbers"),
         ({"fc.bias": torch.ones(3, device="meta")}, ""),
-        ({"fc.bias": 3}, "fc.bias is no tensor of numbers, but int"),
-        ({"fc.bias": ones, 3: ones}, "the key 3 is no name"),
+        ({"fc.bias": 3}, "fc.bias is not a tensor of numbers, but int"),
+        ({"fc.bias": ones, 3: ones}, "key 3 is not a name"),
         ([ones], ""),
-        ({"epoch": 3, "state_dict": net.state_dict()}, "epoch is no tensor of numbers, but int"),
-        ({"state_dict": net.state_dict()}, r"save that alone, with .*checkpoint\['state_dict'\]"),
-        (net, r"save net\.state_dict\(\) alone"),
+        ({"epoch": 3, "state_dict": net.state_dict()}, "epoch is not a tensor of numbers, but int"),
+        ({"state_dict": net.state_dict()}, r"save only that, with .*checkpoint\['state_dict'\]"),
+        (net, r"save only net\.state_dict\(\)"),
     ]:
         if behind and not isinstance(content, dict):
             continue
@@ -144,7 +144,7 @@ def test_a_small_file_takes_no_memory_that_it_does_not_have(
         raise AssertionError("the file was loaded")
 
     monkeypatch.setattr(torch, "load", load)
-    with pytest.raises(UserError, match=rf"small\.pt .*{why}.*save net\.state_dict\(\) alone"):
+    with pytest.raises(UserError, match=rf"small\.pt .*{why}.*save only net\.state_dict\(\)"):
         loaded["pytorch"].weights.load_file(path)
 
 
@@ -153,7 +153,7 @@ def test_a_state_dict_of_the_old_form_is_refused(loaded, weights, tmp_path):
 
     state = {name: torch.from_numpy(weight) for name, weight in weights.items()}
     torch.save(state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-    with pytest.raises(UserError, match=r"old\.pt .*old PyTorch: load it there and save it anew"):
+    with pytest.raises(UserError, match=r"old\.pt .*old PyTorch: load it there and save it again"):
         loaded["pytorch"].weights.load_file(tmp_path / "old.pt")
 
 

@@ -1,7 +1,7 @@
-"""A fourth tab, in NumPy, to learn from: docs/add-a-backend.md writes it.
+"""A fourth tab, in NumPy: the example of docs/add-a-backend.md.
 
-It computes what the others do, slowly and in float32 alone, on the layers,
-optimisers and colours of common.reference.
+It computes what the others do, slowly and only in float32, with the layers,
+optimizers and colours of common.reference.
 """
 
 # ruff: noqa: E402

@@ -1,4 +1,4 @@
-"""The CPU, the one device that NumPy has, and what is in force there."""
+"""The CPU, NumPy's only device, and the settings that are active on it."""
 
 import numpy as np
 
@@ -34,24 +34,24 @@ def try_all_gpus():
 
 
 def get_devices(name):
-    """Return the devices of 'auto', 'cpu', 'gpu' or numbers as 'gpu:0,1'."""
+    """Return the devices named by 'auto', 'cpu', 'gpu' or 'gpu:0,1'."""
     return [gpu(i) for i in gpu_indices(name, num_gpus())] or [cpu()]
 
 
 def describe(devices, precision="fp32", compile=False):
-    """Return what computes, and which settings are in force there.
+    """Describe the devices and the settings that are active on them.
 
-    Raises UserError where these settings cannot work on the devices.
+    Raises UserError for settings that cannot work on these devices.
     """
     if precision == "bf16":
-        raise UserError("--precision bf16: NumPy has no such type")
+        raise UserError("--precision bf16: NumPy has no bfloat16")
     if compile:
-        raise UserError("--compile: NumPy compiles nothing")
+        raise UserError("--compile: NumPy has no compiler")
     return {
         "precision": precision,
         "device": f"{devices[0]}: {processor()}",
-        # What its BLAS takes for products, unless it is told otherwise; all
-        # else is done by one.
+        # BLAS uses them for products, by default. Everything else runs in one
+        # thread.
         "threads": str(cores()),
     }
 

@@ -1,7 +1,7 @@
-"""Minibatches in NumPy: image by image, and batches on the device.
+"""Minibatches in NumPy: image by image, and whole-batch loading.
 
-Both visit the examples in the order of common.augmentation, and what they draw
-for an example depends on (seed, epoch, index) alone.
+Both visit the examples in the order of common.augmentation. Their draws for an
+example depend only on (seed, epoch, index).
 """
 
 import warnings
@@ -24,14 +24,14 @@ NO_WORKERS = UserNotice("the native pipeline of NumPy has no workers")
 
 
 def get_dataloader_workers():
-    """Return the number of processes that read the data: 4, or the cores."""
+    """Return how many processes read data: 4, or all cores if fewer."""
     return min(4, cores())
 
 
 def load_native(dataset, augs, batch_size, is_train, seed=0, num_workers=0):
-    """Return batches from the framework's own loader and transforms.
+    """Return minibatches from the framework's own loader and transforms.
 
-    Differs: NumPy has no loader, so there are no workers either.
+    Differs: NumPy has no loader, and therefore no workers.
     """
     if num_workers:
         warnings.warn(NO_WORKERS, stacklevel=2)
@@ -48,9 +48,9 @@ def load_native(dataset, augs, batch_size, is_train, seed=0, num_workers=0):
 
 
 def load_batched(dataset, augs, batch_size, is_train, seed=0, device=None):
-    """Return batches that are augmented whole, on the device.
+    """Return minibatches that are augmented as a whole, on the device.
 
-    X is float32 in the framework's layout, in 0..1 or normalized; y int64.
+    X is float32 in the framework's layout, in 0..1 or normalized; y is int64.
     """
     size = dataset.images.shape[1:3]
 
@@ -63,7 +63,7 @@ def load_batched(dataset, augs, batch_size, is_train, seed=0, device=None):
 
 
 class _Batches:
-    """The batches of each next epoch; `load` makes the images of one."""
+    """The batches of an epoch, epoch after epoch; `load` makes the images."""
 
     def __init__(self, dataset, batch_size, is_train, seed, load):
         self.labels, self.batch_size = dataset.labels, batch_size

@@ -1,6 +1,6 @@
-"""What the parity checks see of NumPy: activations, gradients, states.
+"""NumPy as the parity checks see it: activations, gradients, states.
 
-Training never asks for these. Names are those of common.weights.canonical.
+Training uses none of this. Names are those of common.weights.canonical.
 """
 
 from contextlib import nullcontext
@@ -13,13 +13,13 @@ from .resnet import layers_by_name
 from .trainer import backpropagate, predict
 from .weights import arrays_by_name
 
-CONVENTIONS = ALIGNED  # nothing differs: it is made of the reference
-NATIVE = CONVENTIONS  # of transforms.native
-labels_first = False  # in the framework's losses, before the logits
+CONVENTIONS = ALIGNED  # nothing differs: this tab uses the reference
+NATIVE = CONVENTIONS  # for transforms.native
+labels_first = False  # losses take (logits, labels)
 
 
 def in_float64(net):
-    """Return the network in float64, to compute in that precision."""
+    """Return the network converted to float64."""
     for layer in layers_by_name(net).values():
         kept = getattr(layer, "weights", {})
         for kind in kept:
@@ -28,14 +28,14 @@ def in_float64(net):
 
 
 def set_mode(net, training):
-    """Leave the network in training or evaluation mode, if it has one.
+    """Set training or evaluation mode, if the network has a mode.
 
     In this tab the mode belongs to the call.
     """
 
 
 def without_tracing():
-    """Return a context in which functions run op by op, untraced.
+    """Return a context in which functions run eagerly, op by op.
 
     For networks and shapes that are used once. NumPy traces nothing.
     """
@@ -43,25 +43,25 @@ def without_tracing():
 
 
 def activations(net, X, training=False):
-    """Return the output of every layer on a batch, by canonical name."""
+    """Return the output of every layer for a batch, by canonical name."""
     predict(net, X, training)
     return {name: l.output for name, l in layers_by_name(net).items()}
 
 
 def gradients(net, X, y, loss):
-    """Return the gradient of the mean loss by every weight, in NumPy.
+    """Return the gradient of the mean loss for every weight, in NumPy.
 
-    In training mode; BatchNorm's running statistics move with it.
+    Runs in training mode, which updates BatchNorm's running statistics.
     """
     backpropagate(net, X, y, loss)
     return arrays_by_name(net, "gradients")
 
 
 def get_state(net, trainer):  # noqa: ARG001
-    """Return the state of an optimizer of this network, in NumPy."""
+    """Return the state of this network's optimizer, in NumPy."""
     return trainer.state
 
 
 def set_state(net, trainer, state):  # noqa: ARG001
-    """Put a state into an optimizer of this network."""
+    """Copy a state into this network's optimizer."""
     trainer.state = state

@@ -1,9 +1,9 @@
 """The book's ResNet-18 for small images, in NumPy.
 
-Every convolution has a bias and pads 1 on both sides, also at stride 2; a
-shortcut is a 1 x 1 convolution without BatchNorm; there is no first pooling.
-The arithmetic of each layer, forward and backward, is common.reference's;
-how they are put together is not.
+Every convolution has a bias and pads 1 on both sides, also at stride 2. A
+shortcut is a 1 x 1 convolution without BatchNorm. No pooling follows the first
+layer. common.reference computes each layer, forward and backward; this file
+connects the layers.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from common.weights.canonical import initial_weights, network_sizes
 
 
 class _Layer:
-    """A layer: its output, and after `backward` its weights' gradients."""
+    """A layer that keeps its output and, after `backward`, its gradients."""
 
     def __init__(self, **shapes):
         self.weights = {k: np.zeros(s, np.float32) for k, s in shapes.items()}
@@ -24,7 +24,7 @@ class _Layer:
         return self.output
 
     def compute(self, X):
-        """Return the output, and the function back to the gradients."""
+        """Return the output and a function that computes the gradients."""
         raise NotImplementedError
 
     def backward(self, dY):
@@ -89,7 +89,7 @@ class _Dense(_Layer):
 
 
 class _Sequential:
-    """Layers in a row, by name."""
+    """Named layers, applied in order."""
 
     def __init__(self, children):
         self.children = children
@@ -137,7 +137,7 @@ class Residual:
 
 
 def resnet_block(in_channels, num_channels, num_residuals, first_block=False):
-    """Return a stage of residual blocks; all but the first halve the size."""
+    """Return a stage of blocks; all stages but the first halve the size."""
     blk = {}
     for i in range(num_residuals):
         if i == 0 and not first_block:
@@ -152,9 +152,9 @@ def resnet_block(in_channels, num_channels, num_residuals, first_block=False):
 def resnet18(num_classes, in_channels=3, num_channels=64):
     """Return the ResNet-18 of the chapter: 11,176,970 weights for 10 classes.
 
-    Takes images of shape (n, in_channels, height, width), float, of any size;
-    returns logits of shape (n, num_classes). Each stage has twice the channels
-    of the one before; the first has `num_channels`.
+    Takes float images of shape (n, in_channels, height, width), of any size.
+    Returns logits of shape (n, num_classes). The first stage has
+    `num_channels` channels; each stage has twice as many as the one before it.
     """
     c = num_channels
     net = _Sequential(
@@ -181,7 +181,7 @@ def resnet18(num_classes, in_channels=3, num_channels=64):
 def init_cnn(module):
     """Initialize weights for CNNs: Xavier-uniform, with zero biases.
 
-    `module` is a whole network. Drawn from NumPy's generator.
+    `module` is a whole network. Draws from NumPy's generator.
     """
     found = layers_by_name(module)
     sizes = network_sizes(

@@ -22,41 +22,41 @@ def _cross_entropy(y_hat, y):
 
 
 def adam(net, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):  # noqa: ARG001
-    """Return the Adam optimizer of a network's weights.
+    """Return an Adam optimizer for a network's weights.
 
-    With eps outside the bias correction, as in PyTorch.
+    It adds eps outside the bias correction, as PyTorch does.
     """
     return Adam(lr, betas, replace(ALIGNED, adam_epsilon=eps))
 
 
 def sgd(net, lr, momentum=0.0, weight_decay=0.0):  # noqa: ARG001
-    """Return gradient descent with momentum and L2 decay of all weights.
+    """Return an SGD optimizer with momentum and L2 decay of all weights.
 
-    The learning rate stays out of the momentum; the decay is added to the
+    The momentum does not include the learning rate. The decay is added to the
     gradient.
     """
     return SGD(lr, momentum, weight_decay)
 
 
 def set_learning_rate(trainer, lr):
-    """Change the learning rate of an optimizer, from the next step on."""
+    """Set the learning rate of an optimizer, from the next step on."""
     trainer.lr = lr
 
 
 def prepare(net, devices, precision="fp32", compile=False):
-    """Return the network ready for the devices, a precision and a compiler.
+    """Prepare a network for devices, a precision and a compiler.
 
-    Raises UserError for those that NumPy does not have.
+    Raises UserError for those that NumPy does not support.
     """
     describe(devices, precision, compile)
     return net
 
 
 def predict(net, X, training=False):
-    """Return the logits of a batch, in evaluation mode, without a graph.
+    """Return the logits of a batch, in evaluation mode, without gradients.
 
-    With `training` BatchNorm uses the statistics of the batch, and moves the
-    running ones, as in PyTorch.
+    With `training`, BatchNorm uses the statistics of the batch and updates the
+    running statistics, as in PyTorch.
     """
     return net(X, training)
 
@@ -77,10 +77,10 @@ def evaluate_accuracy_gpu(net, data_iter, device=None):  # noqa: ARG001
 def train_batch_ch13(net, X, y, loss, trainer, devices):  # noqa: ARG001
     """Train for a minibatch with multiple GPUs (defined in Chapter 13).
 
-    `loss` gives one value per example, and their mean is minimised. Returns
-    the sum of the losses and the number of correct predictions, still on
-    the device. Differs: NumPy finds no gradient by itself, and the one that
-    is written down is the cross-entropy's.
+    `loss` returns one value per example, and the step minimises their mean.
+    Returns the sum of the losses and the number of correct predictions.
+    Differs: NumPy has no autograd; only the gradient of the cross-entropy is
+    implemented.
     """
     pred, l = backpropagate(net, X, y, loss)
     weights = arrays_by_name(net, "weights")
@@ -91,7 +91,7 @@ def train_batch_ch13(net, X, y, loss, trainer, devices):  # noqa: ARG001
 
 
 def backpropagate(net, X, y, loss):
-    """Leave the gradient of the mean loss in the network's layers.
+    """Compute the gradient of the mean loss; the layers keep it.
 
     Returns the logits and the losses.
     """
@@ -101,7 +101,7 @@ def backpropagate(net, X, y, loss):
         raise ValueError(ONE_VALUE_PER_EXAMPLE)
     losses, backward = layers.cross_entropy(pred, y)
     if not np.array_equal(l, losses, equal_nan=True):
-        raise ValueError("NumPy trains with the cross-entropy alone")
+        raise ValueError("NumPy trains with the cross-entropy only")
     (dY,) = backward(np.full(len(y), 1 / len(y), pred.dtype))
     net.backward(dY)
     return pred, l
@@ -119,9 +119,9 @@ def train_ch13(
 ):
     """Train a model with multiple GPUs (defined in Chapter 13).
 
-    Reports to `animator` as common.metrics.TrainingLog does, by default in
-    the book's plot. Prints the chapter's closing lines and returns them as a
-    TrainingSummary.
+    Reports each epoch to `animator`, by default the book's plot; see
+    common.metrics.TrainingLog. Prints the chapter's closing lines and returns
+    their numbers as a TrainingSummary.
     """
     log = TrainingLog(num_epochs, devices, animator)
     for _ in range(num_epochs):

@@ -1,11 +1,11 @@
-"""The chapter's augmentations in NumPy: by itself, and on batches.
+"""Augmentation in NumPy: one image at a time, and whole batches.
 
-NumPy has no transforms of its own: the native ones draw from its generator
-and are then the batched ones, on a batch of one image. The batched ones draw
-nothing: common.augmentation has decided, and each operation takes its
-parameters for the whole batch. They take uint8 in 0..255 or floats in 0..1,
-of shape (n, 3, height, width), and return the same kind; uint8 results are
-rounded to the nearest level, and what is normalized is floats.
+NumPy has no transforms of its own. The native ones draw from its generator and
+run the batched operations on a batch of one image. The batched operations draw
+nothing: common.augmentation decides, and each operation takes its parameters
+for the whole batch. They take uint8 in 0..255 or floats in 0..1, of shape (n,
+3, height, width), and return the same kind. uint8 results are rounded to the
+nearest integer; normalized results are floats.
 """
 
 import numpy as np
@@ -29,12 +29,11 @@ from .devices import cpu
 def native(augs):
     """Return the framework's own transforms, ending in ToTensor.
 
-    They take an uint8 image (height, width, 3) or a PIL image, and return
-    floats in the framework's layout: in 0..1, or normalized after that. What
-    they draw is a function of their argument `seed`; without it, NumPy draws
-    that too.
+    They take a uint8 image (height, width, 3) or a PIL image, and return
+    floats in the framework's layout, in 0..1 or normalized. Their argument
+    `seed` determines the draws; by default NumPy draws it too.
     """
-    split_normalize(augs)  # ValueError where anything follows Normalize
+    split_normalize(augs)  # ValueError if anything follows Normalize
 
     def transform(image, seed=None):
         if seed is None:
@@ -58,14 +57,14 @@ def to_images(X):
 
 
 def to_float(X):
-    """Return uint8 levels 0..255 as floats 0..1, as ToTensor does."""
+    """Convert uint8 in 0..255 to floats in 0..1, as ToTensor does."""
     return X / np.float32(255) if X.dtype == np.uint8 else X
 
 
 def augment(X, decisions):
-    """Apply decisions to a batch, in order; returns the kind it was given.
+    """Apply decisions to a batch, in order, and keep its dtype.
 
-    What is normalized, though, stays floats.
+    Normalized results are floats.
     """
     Y = augment_to_float(X, decisions)
     if any(isinstance(decision, Normalizes) for decision in decisions):
@@ -74,7 +73,7 @@ def augment(X, decisions):
 
 
 def augment_to_float(X, decisions):
-    """Apply decisions to a batch, in order; returns floats."""
+    """Apply decisions to a batch, in order, and return floats."""
     Y = to_float(X)
     for decision in decisions:
         match decision:
@@ -94,12 +93,12 @@ def augment_to_float(X, decisions):
 
 
 def flip_left_right(X, flips):
-    """Mirror left and right the images where `flips`, bool (n,), is true."""
+    """Flip images left to right where `flips`, bool (n,), is true."""
     return reference.flip_left_right(X, flips)
 
 
 def flip_top_bottom(X, flips):
-    """Turn upside down the images where `flips`, bool (n,), is true."""
+    """Flip images top to bottom where `flips`, bool (n,), is true."""
     return reference.flip_top_bottom(X, flips)
 
 
@@ -116,7 +115,7 @@ def crop_resize(X, rows, columns):
 
 
 def adjust_brightness(X, factors):
-    """Multiply each image by its factor, (n,)."""
+    """Multiply each image by its factor; factors (n,), 0 is black."""
     return _like(X, reference.adjust_brightness(to_float(X), factors))
 
 
@@ -131,7 +130,7 @@ def adjust_saturation(X, factors):
 
 
 def adjust_hue(X, shifts):
-    """Turn the colour circle of each image by its shift, (n,), in turns."""
+    """Rotate the hue of each image by its shift; shifts (n,), in turns."""
     return _like(X, reference.adjust_hue(to_float(X), shifts))
 
 
@@ -144,18 +143,18 @@ def color_jitter(X, factors, order):
 
 
 def normalize(X, mean, std):
-    """Take `mean` from each channel and divide it by `std`, both (3,).
+    """Subtract `mean` from each channel and divide by `std`, both (3,).
 
-    Returns floats, also of levels: they are no longer in 0..1.
+    Returns floats, also for uint8: the results are no longer in 0..1.
     """
     return reference.normalize(to_float(X), mean, std)
 
 
 def _like(X, Y):
-    """Return the result Y, which may be float64, in the type of X."""
+    """Return the result Y, which may be float64, with the dtype of X."""
     return _as_levels(Y) if X.dtype == np.uint8 else Y.astype(X.dtype)
 
 
 def _as_levels(Y):
-    """Return floats 0..1 as the nearest uint8 levels."""
+    """Round floats in 0..1 to uint8 in 0..255."""
     return Y if Y.dtype == np.uint8 else reference.to_levels(Y)

@@ -1,6 +1,6 @@
-"""Between a NumPy network and the canonical weights of common.weights.
+"""Convert between a NumPy network and the weights of common.weights.
 
-The names and layouts are the canonical ones; what is kept is by layer.
+The names and layouts are the canonical ones. Each layer keeps its own.
 """
 
 import zipfile
@@ -15,7 +15,7 @@ from common.weights.checks import check_weights, require_fit
 
 from .resnet import layers_by_name, resnet18
 
-# What NumPy raises for a file that is no archive of arrays.
+# Errors that NumPy raises for a file that is no archive of arrays.
 UNREADABLE = (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile)
 
 
@@ -27,7 +27,7 @@ def get_weights(net) -> Weights:
 
 
 def arrays_by_name(net, kept):
-    """Return what the layers keep, `weights` or `gradients`, by name."""
+    """Return the `weights` or `gradients` of the layers by canonical name."""
     return {
         f"{name}.{kind}": array
         for name, layer in layers_by_name(net).items()
@@ -36,9 +36,9 @@ def arrays_by_name(net, kept):
 
 
 def set_weights(net, weights: Weights) -> None:
-    """Put canonical weights and buffers into a `resnet18`, in place.
+    """Copy canonical weights and buffers into a `resnet18`.
 
-    Raises ValueError where names or shapes are not those of the network.
+    Raises ValueError if names or shapes are not those of the network.
     """
     arrays = arrays_by_name(net, "weights")
     require_fit({name: array.shape for name, array in arrays.items()}, weights)
@@ -47,20 +47,20 @@ def set_weights(net, weights: Weights) -> None:
 
 
 def save_file(path: Path, weights: Weights) -> None:
-    """Write canonical weights as a file of the framework's own kind.
+    """Write canonical weights to a file in the framework's own format.
 
     Here: NumPy's archive, `.npz`.
     """
-    weights = check_weights(weights, "what is to be saved")
+    weights = check_weights(weights, "the weights to save")
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **weights)
 
 
 def load_file(path: Path) -> Weights:
-    """Read canonical weights from a file of the framework's own kind.
+    """Read canonical weights from a file in the framework's own format.
 
-    Here: NumPy's archive, of which nothing is executed. Raises UserError for
-    any other file.
+    Here: NumPy's archive. Reading it runs no code from the file. Raises
+    UserError for any other file.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -71,7 +71,7 @@ def load_file(path: Path) -> Weights:
 
 
 def load_net(path: Path):
-    """Return a `resnet18` that the framework has filled from such a file."""
+    """Return a `resnet18` that the framework itself loads from such a file."""
     weights = load_file(path)
     net = resnet18(*network_sizes(weights))
     set_weights(net, weights)
