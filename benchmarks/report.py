@@ -45,19 +45,19 @@ def _conditions(results: Results) -> str:
     return (
         f"Measured on {machine['processor']}, {machine['cores']} cores, {machine['memory']}, "
         f"{machine['system']}; instructions {', '.join(machine['instructions']) or 'not known'}; "
-        f"load of the machine before each measure: {busy}; {extent['repetitions']} repetitions, of the curves "
-        f"{extent['growth_repetitions']}; training in batches of {extent['batch_size']}, "
-        f"{extent['train_batches']} an epoch; products of {extent['product_size']:,} x {extent['product_size']:,}; "
+        f"load of the machine before each measure: {busy}; {extent['repetitions']} repetitions, "
+        f"{extent['growth_repetitions']} for the curves; training in batches of {extent['batch_size']}, "
+        f"{extent['train_batches']} per epoch; products of {extent['product_size']:,} x {extent['product_size']:,}; "
         f"loaders with {extent['loader_images']:,} images in batches of {extent['loader_batch_size']}; versions: "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
-        + ". In force:\n\n"
+        + ". Settings:\n\n"
         + "\n".join(in_force)
     )
 
 
 def _goals(results: Results) -> str:
     lines = [(*texts, "yes" if met else "**no**") for *texts, met in goals(results)]
-    return _table(("goal", "wanted", "measured", "met"), lines)
+    return _table(("target", "wanted", "measured", "met"), lines)
 
 
 def _training(results: Results) -> str:
@@ -89,8 +89,9 @@ def _options(results: Results) -> str:
     for name, values in rates.items():
         backend, _, what = name.partition(": ")
         over = ratio(values, rates[f"{backend}: as it is"])
-        lines.append((backend, what, _shown(Spread.of(values), 1), _shown(over)))
-    return _table(("", "", "images/s", "over as it is"), lines)
+        shown = "this project's settings" if what == "as it is" else what
+        lines.append((backend, shown, _shown(Spread.of(values), 1), _shown(over)))
+    return _table(("", "", "images/s", "relative"), lines)
 
 
 def _loaders(results: Results) -> str:
@@ -110,7 +111,7 @@ def _loaders(results: Results) -> str:
     over = []
     for b in results["backends"]:
         found = [over_the_book_s_loader(rates, recipe, b) for recipe in RECIPES]
-        over.append((f"{b}: batched over book", *(_shown(s, 1) if s else "" for s in found)))
+        over.append((f"{b}: batched/book", *(_shown(s, 1) if s else "" for s in found)))
     return _table(("", *RECIPES.values()), [*lines, *over])
 
 
@@ -135,7 +136,16 @@ def _start(results: Results) -> str:
                 f"{Spread.of([s['memory'] for s in splits]).median:,.0f}",
             )
         )
-    head = ("", "start, s", "of that", "import, s", "over import", "least, s", "over least", "MiB")
+    head = (
+        "",
+        "start, s",
+        "breakdown",
+        "import, s",
+        "start/import",
+        "least, s",
+        "start/least",
+        "MiB",
+    )
     return _table(head, lines)
 
 
@@ -152,7 +162,7 @@ def _batch_size(results: Results) -> str:
         for n, found in results["growth"]["batch_size"][b].items()
     ]
     batch = results["extent"]["batch_size"]
-    head = ("", "batch size", "step, images/s", f"over a process of {batch}", "most memory, MiB")
+    head = ("", "batch size", "step, images/s", f"relative to {batch}", "peak memory, MiB")
     return _table(head, lines)
 
 
@@ -183,12 +193,12 @@ def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 # The names that the page's ``{figures}`` directive takes.
 TABLES = {
-    "conditions": _conditions,
-    "goals": _goals,
     "training": _training,
     "options": _options,
     "loaders": _loaders,
     "start": _start,
     "batch size": _batch_size,
     "memory": _memory,
+    "goals": _goals,
+    "conditions": _conditions,
 }

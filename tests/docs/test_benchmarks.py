@@ -13,7 +13,7 @@ from numpy_backend import FRAMEWORK
 import backends
 from benchmarks import __main__ as command
 from benchmarks import measures
-from benchmarks.goals import goals
+from benchmarks.goals import RECIPES, goals, over_book, over_the_book_s_loader
 from benchmarks.picture import draw_growth
 from benchmarks.processes import Worker, WorkerError
 from benchmarks.report import FILE, TABLES, figures
@@ -217,6 +217,27 @@ def test_the_page_shows_every_table_and_the_tables_what_was_measured():
             assert f"{backend}" in figures(name)
     with pytest.raises(LookupError):
         figures("speed")
+
+
+def test_the_result_at_the_top_of_the_page_is_what_was_measured():
+    published = json.loads(FILE.read_text(encoding="utf-8"))
+    rates, names = published["training"]["rates"], published["backends"]
+    text = " ".join(FILE.with_name("performance.md").read_text(encoding="utf-8").split())
+
+    def extent(values):
+        medians = [spread.median for spread in values if spread]
+        return f"{min(medians):.1f} to {max(medians):.1f} times"
+
+    slowest = {what: value for what, _, value, _ in goals(published)}
+    fp32, bf16 = (f"{float(slowest[f'slowest over fastest, {p}']):.0%}" for p in ("fp32", "bf16"))
+    assert f"trains at {fp32} of the speed of the fastest; in bf16 at {bf16}." in text
+    faster = [ratio(rates[f"train {b} bf16"], rates[f"train {b} fp32"]) for b in names]
+    assert f"bf16 is {extent(faster)} as fast as fp32" in text
+    over = [extent(over_book(rates, b, p) for b in names) for p in ("fp32", "bf16")]
+    assert f"`train_ch13` is {over[0]} as fast in fp32 and {over[1]} in bf16" in text
+    loaders = published["loaders"]["rates"]
+    found = [over_the_book_s_loader(loaders, recipe, b) for recipe in RECIPES for b in names]
+    assert f"the batched loader is {extent(found)} as fast" in text
 
 
 def test_the_page_says_what_this_machine_did_not_measure():
