@@ -1,5 +1,5 @@
-"""Speed and memory, measured: `python -m benchmarks`.
+"""Measure speed and memory: `python -m benchmarks`.
 
-Every figure is a ratio of two things that were measured in turns in one run on one machine: a machine's speed changes
-from minute to minute by more than most of what is measured here.
+Every result is a ratio of two rates that were measured in turns, in one run on one machine. The speed of a machine
+changes from minute to minute, often by more than the effects that are measured here.
 """

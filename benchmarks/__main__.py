@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure speed and memory, and write the results and a picture of them."""
+"""`python -m benchmarks`: measure speed and memory; write the results and a chart."""
 
 import argparse
 import sys
@@ -22,7 +22,7 @@ MEASURES = {
 
 
 def main(arguments: list[str]) -> int:
-    """Measure and return the exit code."""
+    """Run the measurements and return the exit code."""
     options = _parse(arguments)
     extent = measures.QUICK if options.quick else measures.Extent()
     try:
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _backends(chosen: list[str] | None) -> list[str]:
-    """Return the backends to measure: the chosen ones, or all that are installed and have what it takes.
+    """Return the backends to measure: the chosen ones, or all that are installed and have entries.
 
     Raises UserError for a chosen one that is not installed or has no entries in `benchmarks.measures`.
     """
@@ -81,9 +81,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         choices=list(backends.FRAMEWORKS),
         help="only these frameworks",
     )
-    only = "only these measures; FILE keeps its other ones"
+    only = "only these measures; the others in FILE stay"
     add("--only", action="append", choices=list(MEASURES), help=only)
-    add("--quick", action="store_true", help="a trial run: too small for meaningful figures")
+    add("--quick", action="store_true", help="a trial run, too small for meaningful results")
     add("--output", type=Path, default=Path("runs/benchmarks.json"), metavar="FILE")
     return parser.parse_args(arguments)
 

@@ -1,6 +1,6 @@
-"""The main job up to its first training step, with a clock: `python -m benchmarks.first_step BACKEND OUTPUT`.
+"""Time the main job up to its first training step: `python -m benchmarks.first_step BACKEND OUTPUT`.
 
-It is run.py's own main, watched from outside, and ended when the first step is done.
+Runs run.py's `main` with timers, and ends the process after the first step.
 """
 
 import json
@@ -21,7 +21,7 @@ Seconds = dict[str, float]
 
 
 def _timing(function: Callable[..., Any], name: str, spent: Seconds) -> Callable[..., Any]:
-    """Return a function that adds what each call takes to ``spent[name]``."""
+    """Return a function that adds the time of each call to ``spent[name]``."""
 
     def timed(*args: Any, **kwargs: Any) -> Any:
         began = time.perf_counter()
@@ -33,7 +33,7 @@ def _timing(function: Callable[..., Any], name: str, spent: Seconds) -> Callable
 
 
 def main(arguments: list[str]) -> int:
-    """Print the seconds of each part of the start, and the most memory until then in MiB, as a line of JSON."""
+    """Print the seconds of each part of the start and the peak memory in MiB, as a line of JSON."""
     name, output = arguments
     spent = Seconds()
     load = _timing(backends.load, "import", spent)

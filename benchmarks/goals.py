@@ -1,4 +1,4 @@
-"""The goals of speed and memory, and the ratios that they are about, from the results of `python -m benchmarks`."""
+"""Compute the goals for speed and memory, and their ratios, from the results of `python -m benchmarks`."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ RECIPES = {
     "kaggle": "Kaggle recipe",
     "jitter": "flip, full jitter, crop",
 }
-# Peers that do less than some recipes: one draws once for a whole batch, one crops at one size only.
+# Peers that do less in some recipes: one draws once per batch, one crops at a single size.
 LESS_WORK = {
     "pytorch v2 batch": tuple(RECIPES),
     "tensorflow Keras layers": ("kaggle", "jitter"),
@@ -21,7 +21,7 @@ LESS_WORK = {
 
 
 def goals(results: Results) -> list[Goal]:
-    """Return each goal: what is measured, the wanted value, the measured one, and whether it is met."""
+    """Return each goal: the quantity, the wanted value, the measured value, and whether it is met."""
     measures = {
         "training": _training_goals,
         "loaders": _loader_goals,
@@ -111,7 +111,7 @@ def _each(what: str, values: Mapping[str, float], limit: float, most: bool = Fal
 
 
 def share(results: Results, backend: str, precision: str) -> Spread:
-    """Return the arithmetic of a step over the fastest product in that precision, in the same repetition."""
+    """Return a step's GFLOP/s divided by those of the fastest product in that precision and repetition."""
     training = results["training"]
     rates, gflop = training["rates"], training["gflop_per_image"]
     products = [
@@ -124,17 +124,17 @@ def share(results: Results, backend: str, precision: str) -> Spread:
 
 
 def train_over_step(rates: Results, backend: str, precision: str) -> Spread:
-    """Return the rate of an epoch of `train_ch13` over that of the step."""
+    """Return the rate of an epoch of `train_ch13` divided by the rate of the step."""
     return ratio(rates[f"train {backend} {precision}"], rates[f"step {backend} {precision}"])
 
 
 def over_book(rates: Results, backend: str, precision: str) -> Spread:
-    """Return the rate of an epoch of `train_ch13` over that of the book's recipe."""
+    """Return the rate of an epoch of `train_ch13` divided by the rate of the book's recipe."""
     return ratio(rates[f"train {backend} {precision}"], rates[f"book {backend} fp32"])
 
 
 def over_the_book_s_loader(rates: Results, recipe: str, backend: str) -> Spread | None:
-    """Return the batched loader's rate over that of the book's loader, None if one of them was left out."""
+    """Return the batched loader's rate divided by the book's loader's, or None if one was left out."""
     names = (f"{recipe} {backend} batched", f"{recipe} {backend} book")
     if any(name not in rates for name in names):
         return None
@@ -142,7 +142,7 @@ def over_the_book_s_loader(rates: Results, recipe: str, backend: str) -> Spread 
 
 
 def over_peer(rates: Results, recipe: str, backend: str) -> float:
-    """Return the batched loader's rate over that of the best peer that does the same, in this framework or in NumPy."""
+    """Return the batched loader's rate divided by the best equivalent peer's, in this framework or NumPy."""
     peers = [
         values
         for name, values in rates.items()
@@ -155,11 +155,11 @@ def over_peer(rates: Results, recipe: str, backend: str) -> float:
 
 
 def does_less(peer: str, recipe: str) -> bool:
-    """Return whether a peer does less than this recipe."""
+    """Return whether a peer does less work than the recipe asks for."""
     return recipe in LESS_WORK.get(peer, ())
 
 
 def memory_slope(points: Mapping[str, Mapping[str, float]]) -> float:
-    """Return the growth of memory over that of the data, from the fewest to the most images."""
+    """Return the growth of memory divided by the growth of the data, from the fewest to the most images."""
     first, *_, last = points.values()
     return (last["peak"] - first["peak"]) / (last["data"] - first["data"])

@@ -1,4 +1,4 @@
-"""The seven measures, each a function of the processes and the extent: what is compared is measured in turns."""
+"""The seven measures, each a function. Rates that are compared are measured in turns."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ from common.system import environment
 Rates = dict[str, list[float]]
 Say = Callable[[str], None]
 
-# Of a training step: 555.4 million multiply-adds forward, twice that backward.
+# A training step takes 555.4 million multiply-adds forward and twice as many backward.
 GFLOP_PER_IMAGE = 3.33
 PRECISIONS = ("fp32", "bf16")
 RECIPES = ("flip", "kaggle", "jitter")
@@ -26,11 +26,11 @@ RECIPES = ("flip", "kaggle", "jitter")
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is measured: the defaults are what the documentation's figures come from."""
+    """The sizes and repetitions of the measures. The documentation's results use the defaults."""
 
     repetitions: int = 5
     growth_repetitions: int = 2
-    start_warmups: int = 1  # unmeasured starts, which fill the caches of files
+    start_warmups: int = 1  # starts that are not measured; they fill the file caches
     batch_size: int = 128
     product_size: int = 2048
     product_seconds: float = 0.5
@@ -44,7 +44,7 @@ class Extent:
     workers: tuple[int, ...] = (0, 1, 2, 4)
 
 
-# A trial run, for tests: too small for meaningful figures.
+# A trial run for tests, too small for meaningful results.
 QUICK = Extent(
     repetitions=1,
     growth_repetitions=1,
@@ -65,20 +65,20 @@ QUICK = Extent(
 
 @contextmanager
 def workers_of(backends: Sequence[str], plain: bool = False) -> Iterator[dict[str, Worker]]:
-    """Yield a process for each backend, and end them."""
+    """Yield a worker process for each backend, and end them afterwards."""
     with ExitStack() as stack:
         yield {name: stack.enter_context(Worker(name, plain=plain)) for name in backends}
 
 
 def rate(answer: dict[str, Any], what: str = "images") -> float:
-    """Return what was counted in a second."""
+    """Return the count per second."""
     return float(answer[what] / answer["seconds"])
 
 
 def in_turns(repetitions: int, candidates: Mapping[str, Callable[[], float]], say: Say) -> Rates:
-    """Measure every candidate once in each repetition, in an order that turns with it.
+    """Measure every candidate once in each repetition, in rotating order.
 
-    A candidate that cannot be measured at all, as a precision that a processor lacks, is left out and said.
+    A candidate that fails, such as a precision that the processor lacks, is reported and left out.
     """
     rates: Rates = {name: [] for name in candidates}
     names = list(candidates)
@@ -95,7 +95,7 @@ def in_turns(repetitions: int, candidates: Mapping[str, Callable[[], float]], sa
 
 
 def training(backends: Sequence[str], extent: Extent, say: Say) -> dict[str, Any]:
-    """Measures 1 to 4: a product, a step, `train_ch13` and the book's recipe, in turns: GFLOP/s, and images/s."""
+    """Measure a product, a step, `train_ch13` and the book's recipe in turns (1 to 4), in GFLOP/s and images/s."""
     product = {"size": extent.product_size, "seconds": extent.product_seconds}
     batch = {"batch_size": extent.batch_size}
     candidates: dict[str, Callable[[], float]] = {}
@@ -122,26 +122,26 @@ def training(backends: Sequence[str], extent: Extent, say: Say) -> dict[str, Any
 
 
 def _ask(worker: Worker, task: str, **arguments: Any) -> float:
-    """Return the rate of a task: images/s, of a product GFLOP/s."""
+    """Return the rate of a task: images/s, or GFLOP/s for a product."""
     answer = worker.ask(task, **arguments)
     return rate(answer, "flop") / 1e9 if task == "product" else rate(answer)
 
 
-# What `environment.prepare` sets: in which backends, and the variables that take it away.
+# Settings of `environment.prepare`: the backends that have each, and the variables that undo it.
 WITHOUT: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "keeping freed memory": (
         ("pytorch", "mxnet", "tensorflow"),
-        # Empty, it changes nothing in glibc; but it is there, so the project leaves the allocator alone.
+        # An empty value changes nothing in glibc, but because it is set, the project leaves the allocator alone.
         {"GLIBC_TUNABLES": ""},
     ),
     "all cores": (("mxnet",), {"OMP_NUM_THREADS": str(max(1, environment.cores() // 2))}),
-    # What libgomp takes where neither variable is set: some milliseconds.
+    # libgomp's default if neither variable is set: some milliseconds.
     "sleeping threads": (("pytorch", "mxnet"), {"GOMP_SPINCOUNT": "300000"}),
 }
 
 
 def options(backends: Sequence[str], extent: Extent, say: Say) -> dict[str, Any]:
-    """The step in fp32 as it is, compiled, and without each setting of the environment, in turns: images/s."""
+    """Measure the fp32 step as it is, compiled, and without each environment setting, in turns, in images/s."""
     same: dict[str, Any] = {"precision": "fp32", "batch_size": extent.batch_size}
     candidates: dict[str, Callable[[], float]] = {}
     with ExitStack() as stack:
@@ -160,7 +160,7 @@ def options(backends: Sequence[str], extent: Extent, say: Say) -> dict[str, Any]
         return {"rates": in_turns(extent.repetitions, candidates, say)}
 
 
-# Per backend the loaders that a user could take instead: name, process, pipeline.
+# The loaders that a user could take instead, by framework.
 PEERS: dict[str, tuple[str, ...]] = {
     "pytorch": ("book", "v2", "v2 batch"),
     "mxnet": ("book",),
@@ -170,7 +170,7 @@ PEERS: dict[str, tuple[str, ...]] = {
 
 
 def loaders(backends: Sequence[str], extent: Extent, say: Say) -> dict[str, Any]:
-    """Measure 5: an epoch of batches from each loader alone, in turns for each recipe: images/s."""
+    """Measure an epoch of batches from each loader, in turns for each recipe (5), in images/s."""
     same = {"num_images": extent.loader_images, "batch_size": extent.loader_batch_size}
     rates: Rates = {}
     with workers_of(backends) as ours, workers_of([*backends, "numpy"], plain=True) as others:
@@ -194,7 +194,7 @@ BARE = {
     "mxnet": "from benchmarks.peers import backend_file as f; f('mxnet', '_compat').import_mxnet()",
     "tensorflow": "import tensorflow",
 }
-# A bare import, a layer, and one step of the framework's own Adam: some import more when they are first used.
+# A bare import, a layer, and one step of the framework's own Adam. Some frameworks import more on first use.
 LEAST = {
     "pytorch": "import torch as t; n = t.nn.Linear(2, 2); o = t.optim.Adam(n.parameters()); "
     "n(t.ones(1, 2)).sum().backward(); o.step()",
@@ -207,13 +207,13 @@ LEAST = {
 
 
 def missing_entries(backend: str) -> list[str]:
-    """Return the names of the tables of this file that have no entry for a backend: it needs one in each."""
+    """Return the tables of this file that have no entry for a backend; it needs one in each."""
     tables: dict[str, Mapping[str, Any]] = {"PEERS": PEERS, "BARE": BARE, "LEAST": LEAST}
     return [name for name, table in tables.items() if backend not in table]
 
 
 def start(backends: Sequence[str], extent: Extent, say: Say) -> dict[str, Any]:
-    """Measure 6: from the command to the first training step, beside bare imports, in turns: seconds, and MiB."""
+    """Measure the start up to the first training step, and bare imports, in turns (6), in seconds and MiB."""
     splits: dict[str, list[dict[str, Any]]] = {name: [] for name in backends}
 
     def command(name: str) -> float:
@@ -246,7 +246,7 @@ def _seconds(code: str) -> float:
 
 
 def _first_step(name: str, output: Path) -> dict[str, Any]:
-    """Return how a start of the main job splits, with the ``seconds`` of all of it."""
+    """Return the seconds of each part of the main job's start, and of the whole as ``seconds``."""
     began = time.perf_counter()
     command = [sys.executable, "-m", "benchmarks.first_step", name, str(output)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -259,7 +259,7 @@ def _first_step(name: str, output: Path) -> dict[str, Any]:
 
 
 def growth(backends: Sequence[str], extent: Extent, say: Say) -> dict[str, Any]:
-    """Measure 7: time against images, batch size and workers; memory against images and batch size."""
+    """Measure time by images, batch size and workers, and memory by images and batch size (7)."""
     found: dict[str, Any] = {"images": {}, "batch_size": {}, "workers": {}, "memory": {}}
     with workers_of(backends) as ours:
         for name, worker in ours.items():
@@ -269,7 +269,7 @@ def growth(backends: Sequence[str], extent: Extent, say: Say) -> dict[str, Any]:
     for name in backends:
         points = {}
         for n in extent.memory_images:
-            with Worker(name) as fresh:  # the most that a process has ever held is what is read
+            with Worker(name) as fresh:  # peak memory is counted per process
                 points[n] = fresh.ask("memory", num_images=n, batch_size=extent.batch_size)
         found["memory"][name] = points
     return found
@@ -289,7 +289,7 @@ def _by_images(worker: Worker, extent: Extent, say: Say) -> Rates:
 
 
 def _by_batch_size(name: str, usual: Worker, extent: Extent, say: Say) -> dict[str, Any]:
-    """Return a step's images/s by batch size, each in turns with the usual batch's, and the memory it comes to."""
+    """Return a step's images/s by batch size, each in turns with the usual batch size, and the peak memory."""
 
     def images(worker: Worker, n: int) -> float:
         steps = max(1, extent.batch_size * extent.steps // n)

@@ -1,4 +1,4 @@
-"""The picture of docs/performance.md: how time and memory grow."""
+"""Draw the chart of docs/performance.md: how time and memory grow."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from common.drawing.plots import save_figure
 
 
 def draw_growth(path: Path, results: Results) -> None:
-    """Draw time and memory against images, batch size and workers, with a line for each backend."""
+    """Draw time and memory by images, batch size and workers, with a line for each backend."""
     growth = results["growth"]
     figure = Figure(figsize=(11, 6.5), layout="constrained")
     axes = dict(

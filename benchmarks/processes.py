@@ -1,4 +1,4 @@
-"""Processes that measure: one framework and one environment in each, as both are settled at the import."""
+"""Worker processes, each with one framework and one environment: both are fixed at the import."""
 
 import json
 import os
@@ -13,14 +13,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class WorkerError(RuntimeError):
-    """A process that measured has ended, with its last words."""
+    """A worker process has failed; the message says why."""
 
 
 class Worker:
-    """A process that keeps what it has prepared, and measures when it is asked; between that it sleeps.
+    """A process that prepares each task once, measures on request, and sleeps in between.
 
-    ``variables`` are set in its environment. A ``plain`` process leaves the environment
-    and the allocator as the framework finds them; it can only run the book's recipes.
+    ``variables`` are set in its environment. A ``plain`` process changes neither the environment nor the allocator, and
+    runs only the book's recipes.
     """
 
     def __init__(
@@ -37,9 +37,9 @@ class Worker:
         )
 
     def ask(self, task: str, **arguments: Any) -> dict[str, Any]:
-        """Return what one run of a task measures; the first run of its kind has a run before it that does not count.
+        """Return the result of one run of a task. The first run of a task follows a warm-up run.
 
-        Raises WorkerError where the process cannot answer.
+        Raises WorkerError if the process cannot answer.
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -62,7 +62,7 @@ class Worker:
 
     def __exit__(self, *_: object) -> None:
         assert self.process.stdin is not None
-        with suppress(BrokenPipeError):  # where it has ended before
+        with suppress(BrokenPipeError):  # if it has ended already
             self.process.stdin.close()
         try:
             self.process.wait(10)

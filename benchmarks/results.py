@@ -1,4 +1,4 @@
-"""What was measured, every repetition of it, as JSON; and its summary: medians of ratios, lowest and highest."""
+"""Results as JSON, with every repetition, and their summary: the median, lowest and highest of ratios."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from common.system.files import write_text
 
 @dataclass(frozen=True)
 class Spread:
-    """The median of some repetitions, the lowest and the highest of them."""
+    """The median, the lowest and the highest of some repetitions."""
 
     median: float
     lowest: float
@@ -28,12 +28,12 @@ class Spread:
 
 
 def ratio(over: Sequence[float], under: Sequence[float]) -> Spread:
-    """Return the spread of ratios, each of two values of the same repetition."""
+    """Return the spread of the ratios of two values of the same repetition."""
     return Spread.of([a / b for a, b in zip(over, under, strict=True)])
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures are measured on."""
+    """Describe the machine."""
     flags = environment.cpu_flags()
     wanted = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
     return {
@@ -43,12 +43,12 @@ def machine() -> dict[str, Any]:
 
 
 def load_of_the_machine() -> float | None:
-    """Return how many processes have computed or waited to, on average over the last minute; None on Windows."""
+    """Return the machine's load, averaged over the last minute, or None on Windows."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def added_to(path: Path, header: dict[str, Any]) -> dict[str, Any]:
-    """Return the results of a file, to have some of its measures taken anew, or the header where there is no file.
+    """Return the results in a file, to repeat some of its measures, or only the header if there is no file.
 
     Raises UserError for results of another machine, other backends or another extent: these do not compare.
     """
@@ -65,5 +65,5 @@ def added_to(path: Path, header: dict[str, Any]) -> dict[str, Any]:
 
 
 def save(path: Path, results: dict[str, Any]) -> None:
-    """Write results as JSON, whole or not at all."""
+    """Write results as JSON, atomically."""
     write_text(path, json.dumps(results, indent=1) + "\n")

@@ -1,7 +1,6 @@
-"""What a process measures of a backend of this project: each task is prepared once, and then returns what a run took.
+"""The tasks of a backend of this project. Each is prepared once; then each call returns the time of a run.
 
-A rate is ``images`` (or ``flop``) over ``seconds``. Whatever a framework computes behind Python's back is waited for
-before the clock stops.
+A rate is ``images`` (or ``flop``) divided by ``seconds``. The clock stops only after all asynchronous work is done.
 """
 
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from common.weights.canonical import initial_weights
 Measure = Callable[[], dict[str, Any]]
 
 SIZE = (32, 32)  # CIFAR-10's, in pixels
-# What the first chapter trains with, what the second does, and the first's last and costliest example.
+# The training augmentations of the first and second chapter, and the first chapter's slowest example.
 RECIPES: dict[str, tuple[Augmentation, ...]] = {
     "flip": parse_augmentations("flip", SIZE),
     "kaggle": kaggle_train_augs(SIZE),
@@ -31,12 +30,12 @@ RECIPES: dict[str, tuple[Augmentation, ...]] = {
 
 
 def dataset_of(num_images: int) -> Dataset:
-    """Return images of noise: what is measured here does not depend on what they show."""
+    """Return noise images: the results do not depend on the content."""
     return Dataset(*noise(num_images), tuple("abcdefghij"))
 
 
 def tasks_of(name: str) -> dict[str, Callable[..., Measure]]:
-    """Return the tasks of a backend by name; loads it."""
+    """Load a backend and return its tasks by name."""
     backend = backends.load(name, "bf16")  # some tasks compute in bf16, others in fp32
     peers = import_module(f"benchmarks.peers.{name}")
     return {
@@ -50,7 +49,7 @@ def tasks_of(name: str) -> dict[str, Callable[..., Measure]]:
 
 
 def conditions(backend: Backend, precision: str = "fp32") -> Measure:
-    """Return what is in force in this process: settings, threads, instructions, versions."""
+    """Return the conditions in this process: settings, threads, instructions, versions."""
     devices = backend.devices.get_devices("auto")
     found = {
         **backend.devices.describe(devices, precision),
@@ -63,7 +62,7 @@ def conditions(backend: Backend, precision: str = "fp32") -> Measure:
 def product(
     make: Callable[[str, int], Callable[[], None]], precision: str, size: int, seconds: float
 ) -> Measure:
-    """Multiply two square matrices for about so many seconds, at least once."""
+    """Multiply two square matrices for about this many seconds, at least once."""
     multiply = make(precision, size)
     multiply()
     times = max(1, round(seconds / timed(multiply)["seconds"]))
@@ -76,7 +75,7 @@ def product(
 
 
 def network(backend: Backend, devices: list[Device], precision: str, compile: bool = False) -> Net:
-    """Return the book's ResNet-18 as a run of run.py has it."""
+    """Return the book's ResNet-18 as run.py prepares it."""
     return make_network(backend, devices, initial_weights(NUM_CLASSES), precision, compile)
 
 
@@ -88,7 +87,7 @@ def step(
     steps: int,
     compile: bool = False,
 ) -> Measure:
-    """Train on one batch that lies on the device."""
+    """Train on one batch that is already on the device."""
     devices = backend.devices.get_devices("auto")
     net = network(backend, devices, precision, compile)
     trainer, loss = backend.trainer.adam(net), backend.trainer.cross_entropy()
@@ -107,9 +106,9 @@ def step(
 
 
 def train(backend: Backend, precision: str, batch_size: int, batches: int) -> Measure:
-    """Train for an epoch as run.py does, flips and all: `train_ch13` over the batched pipeline, by the wall clock.
+    """Train for an epoch as run.py does, with flips: `train_ch13` on the batched pipeline, by the wall clock.
 
-    One image is evaluated: evaluation is no part of what the training step is compared with.
+    Evaluates a single image, because the step that this is compared with has no evaluation.
     """
     devices = backend.devices.get_devices("auto")
     net = network(backend, devices, precision)
@@ -135,7 +134,7 @@ def loader(
     batch_size: int,
     workers: int = 0,
 ) -> Measure:
-    """Fetch an epoch of batches and use each, as a training would that took no time."""
+    """Fetch an epoch of batches and wait for each, like a training that takes no time."""
     augs, dataset = RECIPES[recipe], dataset_of(num_images)
     (device, *_) = backend.devices.get_devices("auto")
     if pipeline == "native":
@@ -151,15 +150,15 @@ def loader(
 
 
 def wait(X: Any) -> None:
-    """Wait until a batch is there: reading one value of it does in every framework."""
+    """Wait until a batch is ready; in every framework, reading one value does that."""
     float(X[-1, -1, -1, -1])
 
 
 def memory(backend: Backend, num_images: int, batch_size: int) -> Measure:
-    """Return the most memory that a training holds with so many images of uint8, in MiB.
+    """Return the peak memory of a training on this many uint8 images, in MiB.
 
-    It fetches an epoch of batches, with a step on the first. The data alone is ``data`` MiB: what two numbers of images
-    differ in is neither the framework, nor the network, nor its activations.
+    Trains on the first batch and fetches the rest of an epoch. The images take ``data`` MiB. Only they grow with the
+    number of images, not the framework, the network or its activations.
     """
     devices = backend.devices.get_devices("auto")
     net = network(backend, devices, "fp32")

@@ -1,4 +1,4 @@
-"""What every measure shares: the clock, and images that cost what any images cost."""
+"""The clock and the noise images that all measures share."""
 
 import gc
 import time
@@ -12,14 +12,14 @@ NUM_CLASSES = 10
 
 
 def noise(num_images: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return images of noise, uint8 (n, 32, 32, 3), and labels of ten classes, int64 (n,)."""
+    """Return noise images, uint8 (n, 32, 32, 3), and labels of ten classes, int64 (n,)."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (num_images, 32, 32, 3), dtype=np.uint8)
     return images, np.arange(num_images, dtype=np.int64) % NUM_CLASSES
 
 
 def timed(run: Callable[[], Any], **counts: float) -> dict[str, Any]:
-    """Return the seconds of one run, beside what it counted."""
+    """Return the seconds of one run, together with its counts."""
     gc.collect()
     began = time.perf_counter()
     run()

@@ -1,4 +1,4 @@
-"""The process of `benchmarks.processes.Worker`: reads tasks as lines of JSON, runs them, answers in a line each."""
+"""The process of `benchmarks.processes.Worker`: reads tasks as lines of JSON and answers each in a line."""
 
 import json
 import os
@@ -10,9 +10,9 @@ Measure = Callable[[], dict[str, Any]]
 
 
 def main(arguments: list[str]) -> int:
-    """Answer until there are no more tasks."""
+    """Answer tasks until the input ends."""
     backend, plain = arguments[0], "--plain" in arguments
-    # What is printed on the way, as the closing lines of a training, is no answer.
+    # Answers go to a copy of standard output. Other output, such as a training's closing lines, is dropped.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if plain:
@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
     for line in sys.stdin:
         try:
             answer = _answer(json.loads(line), tasks, prepared)
-        except Exception as error:  # whatever it is, who asked wants to know
+        except Exception as error:  # any error is reported to the caller
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers, flush=True)
     return 0

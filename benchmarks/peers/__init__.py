@@ -1,7 +1,7 @@
-"""What this project is measured against: each framework by itself, the book's recipes, and what else a user would pick.
+"""The peers that this project is compared with: each framework as it comes, the book's recipes, other libraries.
 
-These modules import no backend: that would set what must be left alone here. The book's network is this project's, read
-from its file, with what makes it fast taken out again.
+These modules import no backend, because that would change the framework's settings. The book's network is this
+project's, read from its file and without its optimizations.
 """
 
 import sys
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def backend_file(name: str, file: str) -> ModuleType:
-    """Return a backend's file as a module of a package of its own, without the backend's import."""
+    """Import a backend's file in a package of its own, without importing the backend."""
     package = f"book_{name}"
     if package not in sys.modules:
         sys.modules[package] = ModuleType(package)
@@ -24,7 +24,7 @@ def backend_file(name: str, file: str) -> ModuleType:
 
 
 def plain_tasks(name: str) -> dict[str, Callable[..., Any]]:
-    """Return what a process measures of a framework as it comes: the book's training, and the loaders of others."""
+    """Return the tasks for a framework as it comes: the book's training, and the peers' loaders."""
     module = import_module(f"benchmarks.peers.{name}")
     tasks: dict[str, Callable[..., Any]] = {"loader": module.loader}
     if hasattr(module, "book"):

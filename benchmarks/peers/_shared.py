@@ -1,4 +1,4 @@
-"""What the peers' recipes share: the chapters' numbers."""
+"""The chapters' settings, which all peers share."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,7 +14,7 @@ WORKERS = 4  # the book's
 
 
 def epoch(batches: Iterable[Any], wait: Callable[[Any], object], images: int) -> Any:
-    """Return the measuring of an epoch of batches, each waited for."""
+    """Return a measure that fetches an epoch of batches and waits for each."""
 
     def run() -> None:
         for batch in batches:

@@ -29,16 +29,16 @@ from ._shared import (  # noqa: E402
 
 
 def wait() -> None:
-    """Wait until everything is done that was asked for: a loss is there long before its backward pass is."""
+    """Wait for all queued work: a loss is ready long before its backward pass."""
     npx.waitall()
 
 
 def product(precision: str, size: int) -> Callable[[], None]:
-    """Return what multiplies two square matrices and waits for the result."""
+    """Return a function that multiplies two square matrices and waits for the result."""
     A = np.random.uniform(size=(size, size))
     if precision == "fp32":
         return lambda: np.dot(A, A).wait_to_read()
-    # In bfloat16 only layers have a product, of the old interface.
+    # In bfloat16, only the layers of the old interface have a product.
     B = mx.nd.amp_cast(A.as_nd_ndarray(), dtype=backend_file("mxnet", "_bfloat16").BFLOAT16)
 
     def multiply() -> None:
@@ -48,7 +48,7 @@ def product(precision: str, size: int) -> Callable[[], None]:
 
 
 def per_image(recipe: str) -> Any:
-    """Return the chapters' transforms of an image, uint8 (height, width, 3)."""
+    """Return the chapters' transforms for an image, uint8 (height, width, 3)."""
     flip, to_tensor = transforms.RandomFlipLeftRight(), transforms.ToTensor()
     return transforms.Compose(
         {
@@ -62,7 +62,7 @@ def per_image(recipe: str) -> Any:
             ],
             "jitter": [
                 flip,
-                # Not RandomColorJitter, whose hue reads behind the end of a table: the workers died of it.
+                # Not RandomColorJitter: its hue reads past the end of a table, which crashed the workers.
                 transforms.RandomBrightness(JITTER),
                 transforms.RandomContrast(JITTER),
                 transforms.RandomSaturation(JITTER),

@@ -20,7 +20,7 @@ from ._shared import (
 
 
 def albumentations(recipe: str) -> Any:
-    """Return the chapters' transforms in albumentations, of an image, uint8 (height, width, 3)."""
+    """Return the chapters' transforms in albumentations, for an image, uint8 (height, width, 3)."""
     import albumentations as A
 
     flip, to_float = A.HorizontalFlip(p=0.5), A.ToFloat(max_value=255)
@@ -50,7 +50,7 @@ def albumentations(recipe: str) -> Any:
 
 
 def loader(pipeline: str, recipe: str, num_images: int, batch_size: int) -> Any:
-    """Measure an epoch of batches in one process: 'NumPy', which has the flip alone, or 'albumentations'."""
+    """Measure an epoch of batches in one process: 'NumPy', which has only the flip, or 'albumentations'."""
     images, labels = noise(num_images)
     rng = np.random.default_rng(0)
     transform = albumentations(recipe) if pipeline == "albumentations" else None

@@ -24,13 +24,13 @@ from ._shared import (
 
 
 def wait() -> None:
-    """Wait until everything is done that was asked for."""
+    """Wait for all queued work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def product(precision: str, size: int) -> Callable[[], None]:
-    """Return what multiplies two square matrices and waits for the result."""
+    """Return a function that multiplies two square matrices and waits for the result."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     A = torch.rand(size, size, device=device).to(dtype)
@@ -44,7 +44,7 @@ def product(precision: str, size: int) -> Callable[[], None]:
 
 
 def per_image(recipe: str) -> Any:
-    """Return the chapters' transforms of a PIL image."""
+    """Return the chapters' transforms for a PIL image."""
     from torchvision import transforms
 
     flip, to_tensor = transforms.RandomHorizontalFlip(), transforms.ToTensor()
@@ -69,7 +69,7 @@ def per_image(recipe: str) -> Any:
 
 
 def v2(recipe: str) -> Any:
-    """Return torchvision's newer transforms, of tensors of uint8: one image, or a batch with one draw for all of it."""
+    """Return torchvision's v2 transforms for uint8 tensors: one image, or a batch with a single draw."""
     from torchvision.transforms import v2 as t
 
     flip, to_float = t.RandomHorizontalFlip(), t.ToDtype(torch.float32, scale=True)
@@ -124,7 +124,7 @@ def _data_loader(
         batch_size=batch_size,
         shuffle=True,
         num_workers=workers,
-        # The book's start anew for every epoch; in its epochs of 50,000 images that is nothing.
+        # The book's workers start again for every epoch, which is negligible in its epochs of 50,000 images.
         persistent_workers=workers > 0,
     )
 
@@ -132,7 +132,7 @@ def _data_loader(
 def loader(
     pipeline: str, recipe: str, num_images: int, batch_size: int, workers: int = WORKERS
 ) -> Any:
-    """Measure an epoch of batches: 'book', 'v2' one image at a time, or 'v2 batch' with one draw a batch."""
+    """Measure an epoch of batches: 'book', 'v2' (one image at a time) or 'v2 batch' (one draw per batch)."""
     if pipeline == "book":
         batches = _data_loader(recipe, num_images, batch_size, workers)
         return epoch(batches, lambda batch: float(batch[0][-1, -1, -1, -1]), num_images)

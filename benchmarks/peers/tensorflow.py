@@ -25,11 +25,11 @@ AUTOTUNE = tf.data.AUTOTUNE
 
 
 def wait() -> None:
-    """Wait until everything is done that was asked for: the value that was read last comes with its step."""
+    """Do nothing: the value that was read last is ready only after its step."""
 
 
 def product(precision: str, size: int) -> Callable[[], None]:
-    """Return what multiplies two square matrices and waits for the result."""
+    """Return a function that multiplies two square matrices and waits for the result."""
     dtype = tf.bfloat16 if precision == "bf16" else tf.float32
     A = tf.cast(tf.random.uniform((size, size)), dtype)
 
@@ -53,7 +53,7 @@ def _crop(image: Any, scale: tuple[float, float], ratio: tuple[float, float]) ->
 
 
 def per_image(recipe: str) -> Any:
-    """Return the chapters' transforms of an image, uint8 (height, width, 3), in tf.image's words."""
+    """Return the chapters' transforms in tf.image, for an image, uint8 (height, width, 3)."""
 
     def flip(image: Any) -> Any:
         return tf.image.random_flip_left_right(image) / 255
@@ -75,7 +75,7 @@ def per_image(recipe: str) -> Any:
 
 
 def keras_layers(recipe: str) -> Any:
-    """Return Keras' own layers, of batches in 0..1; its crop is of one size."""
+    """Return Keras' own layers for batches in 0..1; their crop has a single size."""
     layers = keras.layers
     jitter = layers.RandomColorJitter(
         value_range=(0, 1),
@@ -129,7 +129,7 @@ def loader(
 def book(batch_size: int, batches: int) -> Any:
     """Measure a plain Keras `fit` of the book's network on arrays: Keras' BatchNorm, Keras' flips as a layer.
 
-    Not flips by tf.data one image at a time: on two cores they starve beside the training.
+    tf.data would flip one image at a time, which is too slow beside a training on two cores.
     """
     from . import backend_file
 
