@@ -1,31 +1,85 @@
-"""README's first table: the words of the step are those of the tabs."""
+"""The README is short, its links lead somewhere, and what it shows is what the pages and the program say."""
 
+import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
-import backends
+from backends import FRAMEWORKS
+from common import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-ROWS = ("forward", "loss", "gradient", "update")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+# The README's words for a comparison with the reference: the check's name in the published results.
+CHECKS = {
+    "logits, training mode, float64": "logits, training, float64",
+    "gradients, float64": "gradients, float64",
+    "weights after a step of SGD, float64": "locked SGD: weights, float64",
+    "losses, four epochs of `train_ch13`, float64": "train_ch13, SGD: losses, float64",
+    "losses, five epochs of `kaggle.train`, float64": "kaggle.train, with validation: losses, float64",
+    "logits, evaluation mode, float32": "logits, evaluation, float32",
+    "augmented images, float32": "transforms, float32",
+}
 
 
-def snippets(row: str) -> dict[str, list[str]]:
-    """The code in a row of the table, by framework."""
-    line, *_ = re.findall(rf"^\| {row} \|.*$", (ROOT / "README.md").read_text("utf-8"), re.M)
-    cells = line.split("|")[2:-1]
-    return dict(
-        zip(backends.FRAMEWORKS, (re.findall(r"`(.+?)`", cell) for cell in cells), strict=True)
-    )
+def blocks(text: str, language: str) -> list[str]:
+    """Return the fenced code blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
 
 
-@pytest.mark.parametrize("row", ROWS)
-@pytest.mark.parametrize("backend", backends.FRAMEWORKS)
-def test_the_words_of_the_first_table_are_those_of_the_step(backend, row):
-    source = (ROOT / "backends" / backend / "trainer.py").read_text("utf-8")
-    step = source.partition("def train_batch_ch13(")[2].partition("\ndef ")[0]
-    found = snippets(row)[backend]
-    assert found
-    for code in found:
-        assert code in step
+def test_the_readme_has_at_most_150_lines():
+    assert len(README.splitlines()) <= 150
+
+
+def test_every_file_that_the_readme_links_to_exists():
+    links = re.findall(r"\]\(([^)#]+)", README)
+    local = [link for link in links if "://" not in link]
+    assert len(local) > 15
+    assert [link for link in local if not (ROOT / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_program_understands_every_command_that_a_page_shows(page):
+    text = page.read_text(encoding="utf-8")
+    shown = "\n".join([*blocks(text, "sh"), *re.findall(r"\| `(python run\.py .*?)`", text)])
+    for command in re.findall(r"python run\.py(.*)", shown.replace("\\\n", "")):
+        arguments = shlex.split(command.replace("NAME", "numpy"), comments=True)
+        if arguments:
+            frameworks = FRAMEWORKS | {"numpy": FRAMEWORKS["pytorch"]}
+            name, config = cli.parse(arguments, frameworks)
+            chosen = getattr(config, "backend", "")
+            assert not chosen or cli.backend_names(chosen, list(frameworks)), name
+
+
+def test_the_modules_that_the_readme_runs_exist():
+    modules = re.findall(r"python -m ([\w.]+)", README)
+    assert modules
+    for module in modules:
+        path = ROOT / module.replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
+
+
+def test_the_excerpt_of_the_output_is_of_the_run_that_get_started_shows():
+    get_started = (ROOT / "docs" / "get-started.md").read_text(encoding="utf-8")
+    excerpt, *_ = blocks(README, "text")
+    lines = [line for line in excerpt.splitlines() if line != "..."]
+    assert len(lines) > 3
+    assert set(lines) <= set(get_started.splitlines())
+
+
+@pytest.mark.parametrize("comparison", CHECKS)
+def test_the_numbers_of_the_proof_are_the_published_ones(comparison):
+    kept = json.loads((ROOT / "docs/results/parity-checks.json").read_text(encoding="utf-8"))
+    published = {check: differences for check, _, *differences in kept["rows"]}
+    row, *_ = re.findall(rf"^\| {re.escape(comparison)} \|.*$", README, re.M)
+    _, _, *numbers = [cell.strip() for cell in row.strip("|").split("|")]
+    assert numbers == published[CHECKS[comparison]]
+
+
+def test_every_number_of_the_proof_is_compared_with_the_published_ones():
+    proof = README.partition("## Proof")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (.*?) \| NumPy reference \|", proof, re.M)
+    assert rows == list(CHECKS)
