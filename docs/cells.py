@@ -1,8 +1,8 @@
-"""The chapters' cells: Python files in the percent format, which the pages show and the notebooks run.
+"""Read the chapters' cells: Python files in the percent format, which the pages show and the notebooks run.
 
-A cell begins with ``# %% its name``. A cell that each framework writes in its own way comes once for each, as
-``# %% its name [pytorch]``. Code before the first cell belongs to no cell. The cell named ``settings`` holds only lines
-``name = literal``; the tests run the notebooks with other values.
+A cell begins with ``# %% its name``. If its code differs by framework, it comes once for each, as ``# %% its name
+[pytorch]``. Code before the first cell belongs to no cell. The cell named ``settings`` holds only lines ``name =
+literal``; the tests run the notebooks with other values.
 """
 
 import ast
@@ -31,9 +31,9 @@ class Cell:
 def read_cells(path: Path) -> list[Cell]:
     """Return the cells of a file, in order.
 
-    Raises ValueError for a name that comes twice, for an unknown framework, for a cell that some frameworks lack, for
-    settings that are not ``name = literal``, and for a line that is almost a marker: its code would silently join the
-    cell before.
+    Raises ValueError for a name that comes twice, an unknown framework, or a cell that some frameworks lack. Also
+    raises it for settings that are not ``name = literal``, and for a line that is almost a marker: its code would
+    silently join the cell before.
     """
     cells: list[Cell] = []
     lines: list[str] = []
@@ -65,11 +65,13 @@ def _check(cells: list[Cell], path: Path) -> None:
                 raise ValueError(f"{path}: {error}") from error
     for name, found in owners.items():
         if found != [None] and sorted(map(str, found)) != sorted(backends.FRAMEWORKS):
-            raise ValueError(f"{path}: the cell '{name}' is there for {found}, not once for all")
+            raise ValueError(
+                f"{path}: the cell '{name}' exists for {found}: write it once, or for each framework"
+            )
 
 
 def _setting(line: str) -> str | None:
-    """Return the name that a line of the cell ``settings`` sets, None if it is blank or a comment.
+    """Return the name that a line of the cell ``settings`` sets, or None for a blank line or a comment.
 
     Raises ValueError for anything that is not ``name = literal``.
     """
@@ -86,7 +88,7 @@ def _setting(line: str) -> str | None:
 
 
 def with_settings(cells: list[Cell], values: Mapping[str, Any]) -> list[Cell]:
-    """Return the cells with these values in the cell ``settings``.
+    """Return the cells, with these values in the cell ``settings``.
 
     Raises ValueError for a name that the cell does not set.
     """
@@ -112,7 +114,7 @@ def cells_of(cells: list[Cell], backend: str) -> list[Cell]:
 
 
 def cell_named(cells: list[Cell], name: str) -> list[Cell]:
-    """Return the cell of that name: one, or one for each framework. Raises LookupError if there is none."""
+    """Return the cell of a name: one, or one for each framework. Raises LookupError if there is none."""
     found = [cell for cell in cells if cell.name == name]
     if not found:
         raise LookupError(f"there is no cell '{name}'")

@@ -1,8 +1,8 @@
-"""The pictures and numbers of the pages that commands of this project make: `python -m docs figures [PAGE...]`.
+"""Make the pictures and numbers of the pages with this project's commands: `python -m docs figures [PAGE...]`.
 
-A run's results are kept in docs/results, as the table that ``{figures}`` shows, with the command, the versions and the
-machine. Its pictures are kept in docs/images/pages. The outputs of the chapters' cells are kept by docs/outputs.py. The
-measurements of the pages Differences and Performance are in a file beside each page; ``{figures}`` shows their tables.
+docs/results keeps the results of a run as the table that ``{figures}`` shows, with the command, the versions and the
+machine. docs/images/pages keeps its pictures. docs/outputs.py keeps the outputs of the chapters' cells. A file beside
+the page holds the measurements of Differences and of Performance; ``{figures}`` shows their tables too.
 """
 
 import json
@@ -26,9 +26,9 @@ DOCS = ROOT / "docs"
 RESULTS, IMAGES = DOCS / "results", DOCS / "images" / "pages"
 Rows = list[list[str]]
 
-# How fast and how soon is what the page Performance measures, in turns.
+# Rows that are left out: the page Performance measures speed and start, in turns.
 ELSEWHERE = ("examples/s", "start-up")
-QUALITY = 90  # of the photographs, which as PNG are ten times as large
+QUALITY = 90  # for photographs, which are ten times as large as PNG
 
 
 def _trainings(run: Path) -> Rows:
@@ -56,7 +56,7 @@ def _by_backend(run: Path, rows: Mapping[str, tuple[Sequence[str], str]]) -> Row
 
 
 def _by_augmentation(run: Path) -> Rows:
-    """Return the table of a comparison of augmentations: a row for each, with the spread over the seeds."""
+    """Return the table of a comparison of augmentations, a row for each, with the spread over the seeds."""
     from common.metrics import spread
 
     found = _read(run / "comparison.json")
@@ -67,7 +67,7 @@ def _by_augmentation(run: Path) -> Rows:
 
 
 def _checks(run: Path) -> Rows:
-    """Return the table of the parity checks: a row for each, with each backend's largest difference."""
+    """Return the table of the parity checks, a row for each, with each backend's largest difference."""
     from common.parity.results import by_check, number
 
     results = _results(run)
@@ -79,7 +79,7 @@ def _checks(run: Path) -> Rows:
 
 
 def _coverage(run: Path) -> Rows:
-    """Return the table of what the parity checks covered: a row for each dimension."""
+    """Return the table of the values that the parity checks covered, a row for each dimension."""
     from common.parity.results import by_dimension
 
     return [["dimension", "values"], *map(list, by_dimension(_results(run)))]
@@ -94,9 +94,9 @@ def _results(run: Path) -> list[Any]:
 
 @dataclass(frozen=True)
 class Run:
-    """A command whose results a page or the README shows: its table, and its pictures by their names in the docs.
+    """A command whose results a page or the README shows: a table, and pictures by their names in the docs.
 
-    The table's columns but the first are numbers, unless they ``are_words``.
+    All columns but the first are numbers, unless they ``are_words``.
     """
 
     command: tuple[str, ...]
@@ -143,12 +143,12 @@ RUNS = {
         "checks": Run(("run.py", "parity"), _checks, {}),
     },
 }
-# The commands that measure what a whole page shows.
+# The commands that make all measurements of a page.
 MEASURED_BY: dict[str, tuple[str, ...]] = {
     "differences": ("-m", "docs", "differences"),
     "performance": ("-m", "benchmarks", "--output", "docs/benchmarks.json"),
 }
-# The pages that show the output of an example below the command that runs it.
+# The pages that show the output of examples below their commands.
 PRINTED = ("porting", "bring-your-own-port")
 PAGES = (*RUNS, *PRINTED, *MEASURED_BY)
 EXAMPLE = re.compile(
@@ -159,7 +159,7 @@ MEASURED = re.compile(r"^Measured with .*$", re.M)
 
 
 def make(page: str) -> None:
-    """Run the commands and the cells that a page's pictures and numbers come from, and keep the results."""
+    """Run the commands and cells that make a page's pictures and numbers, and keep the results."""
     if page in CHAPTERS:
         make_cells(page, FRAMEWORKS)
     runs = RUNS.get(page, {})
@@ -172,7 +172,7 @@ def make(page: str) -> None:
     if page in MEASURED_BY:
         _run(MEASURED_BY[page])
     if page in PRINTED:
-        print_anew(DOCS / f"{page}.md")
+        print_again(DOCS / f"{page}.md")
 
 
 def make_cells(chapter: str, backends: Iterable[str]) -> None:
@@ -187,7 +187,7 @@ def _run(command: Sequence[str]) -> None:
 
 
 def keep(page: str, name: str, output: Path) -> None:
-    """Keep the table and the pictures of a run, which has left ``output``."""
+    """Keep the table and the pictures of a run whose files are in ``output``."""
     from common.system.environment import measured_with
     from common.system.files import write_text
 
@@ -217,8 +217,8 @@ def _keep_picture(source: Path, target: Path) -> None:
         picture.convert("RGB").save(target, quality=QUALITY, method=6)
 
 
-def print_anew(page: Path) -> None:
-    """Run the examples that a page names, and put what they print, and what they ran on, in the places of the old."""
+def print_again(page: Path) -> None:
+    """Run the examples that a page names, and replace their output and the line of versions on the page."""
     from common.system.environment import hardware, measured_with, versions
     from common.system.files import write_text
 
@@ -235,12 +235,12 @@ def print_anew(page: Path) -> None:
     measured = measured_with(versions(packages), hardware())
     text, count = MEASURED.subn(lambda _: measured, text)
     if count != 1:
-        raise ValueError(f"{page}: {count} lines begin with 'Measured with', and not one")
+        raise ValueError(f"{page}: {count} lines begin with 'Measured with', expected one")
     write_text(page, text)
 
 
 def shown(page: str, name: str) -> str:
-    """Return a table of a page as Markdown; of a run, with the command, the versions and the machine.
+    """Return a table of a page as Markdown; for a run, with the command, the versions and the machine.
 
     Raises OSError or LookupError if no such figures are kept.
     """

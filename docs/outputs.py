@@ -1,7 +1,7 @@
-"""What a chapter's cells print and draw in each framework, kept from one run, so that the page shows it below the code.
+"""Keep the output of a chapter's cells in each framework, which the page shows below the code.
 
-`make` runs the cells of one framework in a process of its own and keeps their outputs in docs/results and
-docs/images/cells; `kept` reads them. Building the site runs nothing.
+`make` runs the cells of one framework in a new process and keeps their outputs in docs/results and docs/images/cells.
+`kept` reads them. Building the site runs no cells.
 """
 
 import ast
@@ -27,13 +27,13 @@ from backends import FRAMEWORKS
 from docs.cells import Cell, cells_of, read_cells
 
 ROOT = Path(__file__).resolve().parents[1]
-DPI = 100  # six inches of pictures are as wide as the text
+DPI = 100  # a figure of six inches is as wide as the text
 QUALITY = 85
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a cell printed, its pictures' file names in docs/images/cells, and a digest of the code that made them."""
+    """The output of a cell: its text, its pictures' file names in docs/images/cells, and a digest of its code."""
 
     code: str
     text: str
@@ -41,7 +41,7 @@ class Output:
 
 
 def digest(cell: Cell) -> str:
-    """Return a short digest of a cell's code: another one means that its output is out of date."""
+    """Return a short digest of a cell's code; if it has changed, the kept output is out of date."""
     return hashlib.sha256(cell.code.encode()).hexdigest()[:16]
 
 
@@ -50,12 +50,12 @@ def _results(page: Path, backend: str) -> Path:
 
 
 def pictures(page: Path) -> Path:
-    """Return the folder that has the pictures of a page's cells."""
+    """Return the folder of the pictures of a page's cells."""
     return page.parent / "images" / "cells"
 
 
 def kept(page: Path, backend: str) -> dict[str, Output]:
-    """Return the kept outputs of a page's cells in one framework, by the cell's name; nothing if none are kept."""
+    """Return the kept outputs of a page's cells in one framework by cell name; empty if none are kept."""
     try:
         found = json.loads(_results(page, backend).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -119,7 +119,7 @@ def _run(cells: list[Cell], folder: Path, prefix: str) -> Iterator[tuple[str, Ou
 
 
 def _printed(cell: Cell, main: ModuleType) -> str:
-    """Run a cell and return what it prints, with the value of its last line as a notebook shows it."""
+    """Run a cell and return its printed text, with the value of its last line as in a notebook."""
     name = f"<cell {cell.name}>"
     # TensorFlow's AutoGraph and tracebacks read a function's source.
     linecache.cache[name] = (len(cell.code), None, cell.code.splitlines(keepends=True), name)
@@ -135,7 +135,7 @@ def _printed(cell: Cell, main: ModuleType) -> str:
 
 
 def _of_matplotlib(value: Any) -> bool:
-    """Return whether the page has no use for a cell's last value: None, and the objects that draw a picture."""
+    """Return whether a cell's last value is None or an object of matplotlib, which the page does not show."""
     import numpy as np
 
     if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.dtype == object):
@@ -144,7 +144,7 @@ def _of_matplotlib(value: Any) -> bool:
 
 
 def _drawn(folder: Path, name: str) -> list[str]:
-    """Write the figures that a cell has left open, close them, and return the files' names."""
+    """Save the open figures of a cell, close them, and return the file names."""
     from matplotlib import pyplot as plt
 
     files = []

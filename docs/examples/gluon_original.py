@@ -1,10 +1,10 @@
-"""The network that the examples port, as a Gluon user has it, and how its layers are recorded."""
+"""The network that the examples port, as a Gluon user wrote it, and functions that record its layers."""
 
 import re
 
 import numpy as onp
 
-import backends.mxnet  # noqa: F401 (puts back what NumPy has dropped, before mxnet is imported)
+import backends.mxnet  # noqa: F401 (restores NumPy's old aliases before mxnet is imported)
 from common.parity import keep
 
 import mxnet as mx  # isort: skip
@@ -13,7 +13,7 @@ from mxnet.gluon import SymbolBlock, nn  # isort: skip
 
 
 def original_net():
-    """Return the network with weights and running statistics as if it had been trained."""
+    """Return the network with weights and running statistics like those after training."""
     net = nn.HybridSequential()
     net.add(
         nn.Conv2D(8, kernel_size=3, padding=1, in_channels=3),
@@ -34,7 +34,7 @@ def original_net():
 
 
 def weights_of(net):
-    """Return the weights as NumPy arrays, by the names that save_parameters gives them."""
+    """Return the weights as NumPy arrays, by the names of save_parameters."""
     parameters = net._collect_params_with_prefix()
     return {name: parameter.data().asnumpy() for name, parameter in parameters.items()}
 
@@ -47,7 +47,7 @@ def blocks(net, prefix=""):
 
 
 def record_gluon(net, training=False):
-    """Return a function from a NumPy input to what each block computes."""
+    """Return a function that maps a NumPy input to the output of each block."""
     net.hybridize(False)  # a hybridized network does not call its blocks
 
     def run(X):
@@ -67,7 +67,7 @@ def record_gluon(net, training=False):
 
 
 def record_exported(symbol_file, params_file, data="data"):
-    """Return such a function for a network that exists only as a graph and its weights, in evaluation mode."""
+    """Return the same function for a graph and its weights, as export writes them, in evaluation mode."""
     graph = mx.sym.load(symbol_file).get_internals()
     names = [name for name in graph.list_outputs() if re.search(r"_output\d*$", name)]
     outputs = mx.sym.Group([graph[name] for name in names])
@@ -75,7 +75,7 @@ def record_exported(symbol_file, params_file, data="data"):
     net.load_parameters(params_file)
 
     def run(X):
-        with mx.util.np_array(False):  # what a loaded graph returns is of the old interface
+        with mx.util.np_array(False):  # a loaded graph returns arrays of the old interface
             outputs = net(mx.nd.array(X, dtype="float32"))
         arrays = {}
         for name, output in zip(names, outputs, strict=True):

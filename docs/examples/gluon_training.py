@@ -1,4 +1,4 @@
-"""The training that the examples port, as a Gluon user has it: three steps of SGD, the last at a lower rate."""
+"""The training that the examples port, as a Gluon user wrote it: three steps of SGD, the last at a lower rate."""
 
 import numpy as onp
 
@@ -6,7 +6,8 @@ from docs.examples.gluon_original import original_net, weights_of
 
 from mxnet import autograd, gluon, np  # isort: skip
 
-# Sums of few powers of two: Gluon and Keras round their settings to float32, which holds these exactly.
+# Powers of two and 7/8 are exact in float32, to which Gluon and Keras round
+# their settings.
 RATES, MOMENTUM, WD = (2**-6, 2**-6, 2**-8), 7 / 8, 2**-6
 
 
@@ -34,7 +35,7 @@ def train_gluon(net):
 
 
 def trained_original():
-    """Return the weights that the training starts from, the losses of its steps, and the weights after it."""
+    """Return the weights before the training, the loss of each step, and the weights after it."""
     net = original_net()
     before = weights_of(net)
     net.cast("float64")

@@ -1,4 +1,4 @@
-"""A small network moved from Gluon to PyTorch, first with a mistake that the comparison names.
+"""Port a small network from Gluon to PyTorch, first with a mistake, which the comparison names.
 
 From the root of the project: python -m docs.examples.own_port
 """
@@ -48,13 +48,13 @@ def port_name(name):
 
 
 def move_weights(weights, net):
-    """Give a PyTorch network the weights of the Gluon one."""
+    """Copy the weights of the Gluon network to a PyTorch network."""
     moved = {port_name(name): torch.from_numpy(weight) for name, weight in weights.items()}
     net.load_state_dict(net.state_dict() | moved)
 
 
 def record_pytorch(net, training=False):
-    """Return a function from a NumPy input to what each module computes."""
+    """Return a function that maps a NumPy input to the output of each module."""
 
     def run(X):
         arrays = {}
@@ -64,7 +64,7 @@ def record_pytorch(net, training=False):
 
         modules = [(name, module) for name, module in net.named_modules() if name]
         hooks = [module.register_forward_hook(hook_for(name)) for name, module in modules]
-        net.train(training)  # in training mode BatchNorm's running statistics move
+        net.train(training)  # training mode updates BatchNorm's running statistics
         with torch.no_grad():
             net(torch.from_numpy(X))
         for hook in hooks:
@@ -75,7 +75,7 @@ def record_pytorch(net, training=False):
 
 
 def main():
-    """Compare the original with two ports: BatchNorm's epsilon as PyTorch has it, and as the original has."""
+    """Compare the original with two ports: with PyTorch's epsilon in BatchNorm, and with the original's."""
     original = original_net()
     weights = weights_of(original)
     X = np.random.default_rng(1).standard_normal((4, 3, 16, 16)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The same network moved from Gluon to Keras, first with a mistake that the comparison names.
+"""Port the same network from Gluon to Keras, first with a mistake, which the comparison names.
 
 From the root of the project: python -m docs.examples.own_port_keras
 """
@@ -17,7 +17,7 @@ LAYERS = {str(i): name for i, name in enumerate(NAMES)}
 
 
 def port_net(same):
-    """Return the port; ``same``: with padding='same' at stride 2, which pads 0 and 1 and not 1 and 1."""
+    """Return the port. ``same`` uses padding='same' at stride 2, which pads 0 and 1 instead of 1 and 1."""
     padding = [] if same else [layers.ZeroPadding2D(1, name="pad")]
     return keras.Sequential(
         [
@@ -37,7 +37,7 @@ def port_net(same):
 
 
 def move_weights(weights, net):
-    """Give a Keras network the weights of the Gluon one."""
+    """Copy the weights of the Gluon network to a Keras network."""
     for number, name in LAYERS.items():
         moved = [weight for key, weight in weights.items() if key.startswith(f"{number}.")]
         if moved:
@@ -47,7 +47,7 @@ def move_weights(weights, net):
 
 
 def record_keras(net, training=False):
-    """Return a function from a NumPy input, channels first, to what each layer computes."""
+    """Return a function that maps a NumPy input, channels first, to the output of each layer."""
     recorder = keras.Model(net.inputs[0], [layer.output for layer in net.layers])
 
     def run(X):
@@ -61,7 +61,7 @@ def record_keras(net, training=False):
 
 
 def main():
-    """Compare the original with two ports: padded as Keras does at stride 2, and as the original does."""
+    """Compare the original with two ports: with Keras' padding at stride 2, and with the original's."""
     original = original_net()
     X = np.random.default_rng(1).standard_normal((4, 3, 16, 16)).astype(np.float32)
     for same in (True, False):

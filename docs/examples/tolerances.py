@@ -1,4 +1,4 @@
-"""By how much correct ports differ: this project's ResNet-18 in three frameworks, layer by layer.
+"""Measure how much correct ports differ: this project's ResNet-18 in three frameworks, layer by layer.
 
 From the root of the project: python -m docs.examples.tolerances
 """
@@ -20,7 +20,7 @@ LAYOUTS = {"pytorch": "NCHW", "tensorflow": "NHWC"}
 
 
 def trained_weights():
-    """Return weights of which none is 0 or 1, as after training."""
+    """Return weights like those after training: none is 0 or 1."""
     rng = np.random.default_rng(0)
     weights = initial_weights(10)
     for name, weight in weights.items():
@@ -41,7 +41,7 @@ def network(backend, weights, dtype):
 
 
 def largest_difference(port, dtype, training):
-    """Return the largest relative difference between MXNet and a port, of any layer and of three inputs."""
+    """Return the largest relative difference between MXNet and a port, over all layers and three inputs."""
     weights, worst = trained_weights(), 0.0
     for seed in range(3):
         X = np.random.default_rng(seed).standard_normal((16, 3, 32, 32)).astype(dtype)
@@ -51,7 +51,7 @@ def largest_difference(port, dtype, training):
             run = record_pytorch(network(backends.pytorch, weights, dtype), training)
         else:
             net = network(backends.tensorflow, weights, dtype)
-            # Pooling is left out: Keras' gives no axes for the image.
+            # Pooling is left out: Keras' pooling drops the axes of the image.
             names = {str(i): net.layers[i].name for i in range(len(BLOCKS)) if i != 7}
             run = record_keras(net, training)
         report = compare_ports(original, run, X, names, layouts=("NCHW", LAYOUTS[port]))

@@ -1,4 +1,4 @@
-"""The training of gluon_training.py in PyTorch: set as Gluon's it agrees, and with each setting left alone it does not.
+"""Port gluon_training.py to PyTorch: with Gluon's settings it agrees, and with any one left at its default it does not.
 
 From the root of the project: python -m docs.examples.train_port
 """
@@ -9,21 +9,21 @@ import torch
 from torch import nn
 
 from common.weights.params import read_params
+from docs.examples.divergence import rows_of, table
 from docs.examples.gluon_training import MOMENTUM, RATES, WD, batches, trained_original
 from docs.examples.own_port import move_weights, port_name, port_net
-from docs.examples.parting import rows_of, table
 
 from mxnet import np  # isort: skip
 
 
 def set_rate(trainer, rate):
-    """Change the learning rate as PyTorch does: what the momentum holds moves at the new rate at once."""
+    """Set the learning rate as in PyTorch: the accumulated momentum takes the new rate too."""
     for group in trainer.param_groups:
         group["lr"] = rate
 
 
 def set_rate_as_gluon(trainer, rate):
-    """Change the learning rate as Gluon and Keras do: what the momentum holds moves at the old rate still."""
+    """Set the learning rate as in Gluon and Keras: the accumulated momentum keeps the old rate."""
     for group in trainer.param_groups:
         for parameter in group["params"]:
             buffer = trainer.state[parameter].get("momentum_buffer")
@@ -33,20 +33,20 @@ def set_rate_as_gluon(trainer, rate):
 
 
 def set_epsilon_as_gluon(trainer, eps, step):
-    """Make the next step of PyTorch's Adam, counted from 1, add epsilon where Gluon and Keras do."""
+    """Make PyTorch's Adam add epsilon where Gluon and Keras do, in the next step, counted from 1."""
     for group in trainer.param_groups:
         group["eps"] = eps / math.sqrt(1 - group["betas"][1] ** step)
 
 
 def train_pytorch(net, summed=False, set_rate=set_rate_as_gluon):
-    """Train a network; return the mean loss of each step. ``summed``: minimise the sum of the losses."""
+    """Train a network and return the mean loss of each step. ``summed`` minimises the sum of the losses."""
     loss = nn.CrossEntropyLoss(reduction="none")
     trainer = torch.optim.SGD(net.parameters(), lr=RATES[0], momentum=MOMENTUM, weight_decay=WD)
     net.train()
     losses = []
     for rate, (X, y) in zip(RATES, batches(), strict=True):
         set_rate(trainer, rate)
-        trainer.zero_grad()  # Gluon writes gradients anew, PyTorch adds them up
+        trainer.zero_grad()  # Gluon overwrites gradients, PyTorch adds to them
         l = loss(net(torch.from_numpy(X)), torch.from_numpy(y))
         (l.sum() if summed else l.mean()).backward()
         trainer.step()
@@ -64,18 +64,18 @@ def double_port(eps=1e-3, momentum=0.1):
 
 
 def move_file(path, net):
-    """Give a PyTorch network the weights of a `.params` file; MXNet is not needed for that."""
+    """Copy the weights of a `.params` file to a PyTorch network, without MXNet."""
     move_weights(read_params(path), net)
 
 
 def named_as_gluon(net, names):
-    """Return the weights of the port as NumPy arrays, by the names that Gluon has for them."""
+    """Return the weights of the port as NumPy arrays, by Gluon's names."""
     state = net.state_dict()
     return {name: state[port_name(name)].numpy() for name in names}
 
 
 def move_back(net, original):
-    """Give the Gluon network the weights of the port."""
+    """Copy the weights of the port to the Gluon network."""
     parameters = original._collect_params_with_prefix()
     for name, weight in named_as_gluon(net, parameters).items():
         parameters[name].set_data(np.array(weight, dtype=parameters[name].dtype))
@@ -91,7 +91,7 @@ PORTS = {
 
 
 def trained_port(before, names, of_net, of_training):
-    """Return the losses of a port trained from Gluon's weights, and its weights after that by Gluon's names."""
+    """Train a port from Gluon's weights; return its losses and its new weights by Gluon's names."""
     net = double_port(**of_net)
     move_weights(before, net)
     losses = train_pytorch(net, **of_training)
@@ -99,7 +99,7 @@ def trained_port(before, names, of_net, of_training):
 
 
 def rows():
-    """Return how far each port parts from the original, by title."""
+    """Return how much each port differs from the original, by title."""
     return rows_of(PORTS, trained_port, *trained_original())
 
 

@@ -1,20 +1,20 @@
-"""The same training in Keras: set as Gluon's it agrees, and with each setting left alone it does not.
+"""Port the same training to Keras: with Gluon's settings it agrees, and with any one left at its default it does not.
 
 From the root of the project: python -m docs.examples.train_port_keras
 """
 
 import backends.tensorflow  # noqa: F401 (TensorFlow, imported quietly)
+from docs.examples.divergence import rows_of, table
 from docs.examples.gluon_training import MOMENTUM, RATES, WD, batches, trained_original
 from docs.examples.own_port_keras import LAYERS, move_weights, port_net
-from docs.examples.parting import rows_of, table
 
 import keras  # isort: skip
 import tensorflow as tf  # isort: skip
 
 
 def train_keras(net, coupled=True):
-    """Train a network; return the mean loss of each step. ``coupled``: add the decay to the gradient."""
-    # Each loss of Keras has a type of its own; left alone it computes in float32.
+    """Train a network and return the mean loss of each step. ``coupled`` adds the decay to the gradient."""
+    # A Keras loss has its own dtype, float32 by default.
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, dtype="float64")
     trainer = keras.optimizers.SGD(RATES[0], MOMENTUM, weight_decay=None if coupled else WD)
     losses = []
@@ -67,7 +67,7 @@ PORTS = {
 
 
 def trained_port(before, names, of_net, of_training):
-    """Return the losses of a port trained from Gluon's weights, and its weights after that by Gluon's names."""
+    """Train a port from Gluon's weights; return its losses and its new weights by Gluon's names."""
     net = double_port(**of_net)
     move_weights(before, net)
     losses = train_keras(net, **of_training)
@@ -75,7 +75,7 @@ def trained_port(before, names, of_net, of_training):
 
 
 def rows():
-    """Return how far each port parts from the original, by title."""
+    """Return how much each port differs from the original, by title."""
     return rows_of(PORTS, trained_port, *trained_original())
 
 

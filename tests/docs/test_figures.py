@@ -195,7 +195,7 @@ def test_what_an_example_prints_takes_the_place_of_what_it_printed(tmp_path, mon
     examples.mkdir(parents=True)
     (examples / "tell.py").write_text("print('new')\nprint('and more')\n", encoding="utf-8")
     monkeypatch.setattr(figures, "ROOT", tmp_path)
-    figures.print_anew(page)
+    figures.print_again(page)
     text = page.read_text(encoding="utf-8")
     assert "```text\nnew\nand more\n```\n\nAfter." in text
     assert "old" not in text

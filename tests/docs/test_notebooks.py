@@ -43,7 +43,7 @@ def test_a_cell_is_everybody_s_or_each_framework_s(tmp_path):
     ids=["one is missing", "one comes twice", "a name comes twice", "unknown"],
 )
 def test_a_cell_that_not_every_framework_has_once_is_refused(tmp_path, cells):
-    with pytest.raises(ValueError, match="not once for all"):
+    with pytest.raises(ValueError, match="write it once"):
         read_cells(write(tmp_path, *cells))
 
 

@@ -302,7 +302,7 @@ def test_each_setting_that_is_left_alone_parts_where_the_page_says(which, reques
 
 @pytest.mark.parametrize("which", ["torch_rows", "keras_rows"])
 def test_the_page_shows_what_the_example_prints(which, request):
-    from docs.examples.parting import table
+    from docs.examples.divergence import table
 
     name = {"torch_rows": "train_port", "keras_rows": "train_port_keras"}[which]
     (shown,) = re.findall(rf"-m docs\.examples\.{name}\n```\n\n```text\n(.*?)```", PAGE, re.S)

@@ -1,13 +1,13 @@
-"""How far a port's training has come from the original's, as the examples print it."""
+"""Compare a port's training with the original's, as a table that the examples print."""
 
 from common.parity import compare_arrays
 
 COLUMNS = ("step 1", "step 2", "step 3", "weights", "mean", "variance")
-PARTS = {"mean": "running_mean", "variance": "running_var"}
+STATISTICS = {"mean": "running_mean", "variance": "running_var"}
 
 
-def parting(losses, port_losses, weights, port_weights):
-    """Return by column the largest relative difference: of each step's loss, of the weights and the statistics after.
+def divergence(losses, port_losses, weights, port_weights):
+    """Return the largest relative difference by column: each step's loss, and the final weights and statistics.
 
     ``weights`` and ``port_weights`` are NumPy arrays by Gluon's names, in its layout.
     """
@@ -16,7 +16,7 @@ def parting(losses, port_losses, weights, port_weights):
         for i, (ours, theirs) in enumerate(zip(losses, port_losses, strict=True), start=1)
     }
     for column in COLUMNS[3:]:
-        names = [name for name in weights if part_of(name) == column]
+        names = [name for name in weights if column_of(name) == column]
         ours, theirs = (
             {name: arrays[name] for name in names} for arrays in (weights, port_weights)
         )
@@ -25,24 +25,25 @@ def parting(losses, port_losses, weights, port_weights):
 
 
 def rows_of(ports, trained_port, before, losses, after):
-    """Return how far ports part, by title: each trained by ``trained_port`` from the original's weights ``before``.
+    """Return how much ports differ, by title. ``trained_port`` trains each from the original's weights ``before``.
 
-    ``losses`` and ``after`` are those of the original. A port is the settings of its network and of its training.
+    ``losses`` and ``after`` are the original's. ``ports`` holds the settings
+    of each port's network and training.
     """
     return {
-        title: parting(losses, port_losses, after, weights)
+        title: divergence(losses, port_losses, after, weights)
         for title, settings in ports.items()
         for port_losses, weights in [trained_port(before, after, *settings)]
     }
 
 
-def part_of(name):
-    """Return the column that an array belongs to: a statistic's, or that of all that is trained."""
-    return next((part for part, end in PARTS.items() if name.endswith(end)), "weights")
+def column_of(name):
+    """Return the column of an array: a statistic's, or "weights" for everything that is trained."""
+    return next((column for column, end in STATISTICS.items() if name.endswith(end)), "weights")
 
 
 def table(rows):
-    """Return rows by title as text; what is below 1e-12 is rounding in float64, and shown as 0."""
+    """Return rows by title as text. Differences below 1e-12 are float64 rounding and are shown as 0."""
     width = max(map(len, rows))
     lines = [" " * width + "".join(f"{column:>10}" for column in COLUMNS)]
     for title, found in rows.items():
