@@ -69,9 +69,9 @@ CONVENTIONS: dict[str, tuple[Edit, ...]] = {
     "bn_momentum": (("resnet", "0.9 * old + 0.1 * now", "{value} * old + (1 - {value}) * now"),),
     "bn_variance": (("resnet", "variance * (count / (count - 1))", "variance"),),
     "objective": (("trainer", "1 / len(y)", "1"),),
-    "adam_epsilon": (("trainer", "adam_epsilon=eps", "adam_epsilon={value}"),),
+    "adam_epsilon": (("trainer", "eps=1e-8", "eps={value}"),),
     "adam_epsilon_place": (
-        ("trainer", "replace(ALIGNED, ", "replace(ALIGNED, adam_epsilon_place={value!r}, "),
+        ("trainer", "betas, eps)\n", "betas, eps, Conventions(adam_epsilon_place={value!r}))\n"),
     ),
     "momentum_rate": (
         ("trainer", "weight_decay)\n", "weight_decay, Conventions(momentum_rate={value!r}))\n"),

@@ -66,10 +66,14 @@ class SGD:
 
 @dataclass
 class Adam:
-    """Adam (Kingma and Ba 2015). With epsilon "inside": the rearranged form at the end of their section 2."""
+    """Adam (Kingma and Ba 2015). With epsilon "inside": the rearranged form at the end of their section 2.
+
+    Without ``eps``, epsilon is that of the conventions.
+    """
 
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
+    eps: float | None = None
     conventions: Conventions = ALIGNED
     state: State = field(default_factory=State)
 
@@ -88,7 +92,7 @@ class Adam:
         """Return the parameters after a step that has left ``state``."""
         # The moments start at 0, and are corrected for that.
         correct1, correct2 = (1 - beta**state.steps for beta in self.betas)
-        epsilon = self.conventions.adam_epsilon
+        epsilon = self.conventions.adam_epsilon if self.eps is None else self.eps
         if self.conventions.adam_epsilon_place == "inside":
             epsilon = epsilon / np.sqrt(correct2)
         new: dict[str, Array] = {}

@@ -176,9 +176,9 @@ def with_decoupled_decay(backend: Backend) -> Backend:
         share["decay"] = lr * weight_decay
         return sgd(net, lr, momentum)
 
-    def adam_without(net, lr, betas):
+    def adam_without(net, *numbers):
         share["decay"] = 0.0
-        return adam(net, lr, betas)
+        return adam(net, *numbers)
 
     def step(net, X, y, loss, trainer, devices):
         before = backend.weights.get_weights(net)
@@ -200,7 +200,7 @@ def with_adam_epsilon(backend: Backend) -> Backend:
     return changed(
         backend,
         "trainer",
-        adam=lambda net, lr=1e-3, betas=(0.9, 0.999): adam(net, lr, betas, eps=1e-7),
+        adam=lambda net, lr=1e-3, betas=(0.9, 0.999), eps=1e-7: adam(net, lr, betas, eps),
     )
 
 
@@ -351,7 +351,7 @@ def with_longer_steps(backend: Backend, factor: float = 1.01) -> Backend:
         backend,
         "trainer",
         sgd=lambda net, lr, *more: sgd(net, lr * factor, *more),
-        adam=lambda net, lr, betas: adam(net, lr * factor, betas),
+        adam=lambda net, lr, *more: adam(net, lr * factor, *more),
     )
 
 

@@ -67,22 +67,23 @@ def sgd(drop: int) -> Recipe:
     )
 
 
-def adam(drop: int) -> Recipe:
-    """Return Adam with numbers near the usual ones, and the backend's own epsilon."""
+def adam(drop: int, eps: float | None = None) -> Recipe:
+    """Return Adam with numbers near the usual ones; without ``eps``, with the backend's default."""
     lr, betas = 2.0**-10, (7 / 8, 1 - 2.0**-10)
+    given = () if eps is None else (eps,)
     return Recipe(
         "Adam",
         lr,
-        lambda conventions: Adam(lr, betas, conventions=conventions),
-        lambda adapter, net: adapter.backend.trainer.adam(net, lr, betas),
+        lambda conventions: Adam(lr, betas, eps, conventions),
+        lambda adapter, net: adapter.backend.trainer.adam(net, lr, betas, *given),
         drop,
         amplifies_noise=True,
     )
 
 
-def recipes(num_steps: int) -> list[Recipe]:
+def recipes(num_steps: int, eps: float | None = None) -> list[Recipe]:
     """Return the recipe of every optimizer, with a learning rate that falls after half of the steps."""
-    return [recipe(num_steps // 2) for recipe in (sgd, adam)]
+    return [sgd(num_steps // 2), adam(num_steps // 2, eps)]
 
 
 def locked_steps(

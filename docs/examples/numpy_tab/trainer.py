@@ -1,12 +1,10 @@
 """The chapter-13 trainer in NumPy: one batch, all epochs, evaluation."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from common.errors import ONE_VALUE_PER_EXAMPLE
 from common.metrics import Accumulator, TrainingLog
-from common.reference import ALIGNED, SGD, Adam, layers
+from common.reference import SGD, Adam, layers
 
 from .devices import describe
 from .weights import arrays_by_name
@@ -26,7 +24,7 @@ def adam(net, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):  # noqa: ARG001
 
     It adds eps outside the bias correction, as PyTorch does.
     """
-    return Adam(lr, betas, replace(ALIGNED, adam_epsilon=eps))
+    return Adam(lr, betas, eps)
 
 
 def sgd(net, lr, momentum=0.0, weight_decay=0.0):  # noqa: ARG001
