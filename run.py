@@ -1,6 +1,7 @@
 """Run a command: `python run.py --backend pytorch`. Commands are in common/commands, frameworks in backends/."""
 
 import sys
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -17,7 +18,10 @@ def main(arguments: list[str]) -> int:
 def _run(arguments: list[str]) -> int:
     name, config = cli.parse(arguments, backends.FRAMEWORKS)
     chosen = getattr(config, "backend", "")
-    names = cli.backend_names(chosen, list(backends.FRAMEWORKS)) if chosen else []
+    every = list(backends.FRAMEWORKS)
+    names = cli.backend_names(chosen, every) if chosen else []
+    if chosen == "all" and (names := backends.without_obstacle(every)) != every:
+        config = replace(config, backend=",".join(names))
     backends.require(names)
     # Only now: commands import packages that `require` has found to be there.
     if len(names) > 1 and not cli.COMMANDS[name].starts_processes:

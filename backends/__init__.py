@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,8 @@ MXNET = Framework(
     before_import=onednn.allow_amx,
     suffixes=(".params",),
     wheels=(("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "x86_64")),
+    newest_python=(3, 12),  # of NumPy 1
+    newest_numpy=1,
     style={
         "color": "#D55E00",
         "linestyle": "--",
@@ -72,6 +75,7 @@ TENSORFLOW = Framework(
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
     },
     suffixes=(".weights.h5",),
+    newest_python=(3, 13),
     style={
         "color": "#000000",
         "linestyle": ":",
@@ -87,8 +91,8 @@ FRAMEWORKS = {
 
 
 def installed(name: str) -> bool:
-    """Return whether a backend's packages are installed; import none."""
-    return not missing_packages(name)
+    """Return whether a backend can be imported here; import none."""
+    return not missing_packages(name) and not obstacle(name)
 
 
 def missing_packages(name: str) -> list[str]:
@@ -97,18 +101,72 @@ def missing_packages(name: str) -> list[str]:
     return [package for package in packages if not find_spec(package)]
 
 
-def require(names: Sequence[str]) -> None:
-    """Raise UserError if packages of these backends are not installed."""
-    missing = [name for name in names if not installed(name)]
+def obstacle(name: str) -> str:
+    """Return why a framework cannot run here and what to do, "" if it can.
+
+    To be installed, it needs wheels for this Python and this system. Once
+    installed, it needs a NumPy that it works with.
+    """
+    framework = FRAMEWORKS[name]
+    if all(find_spec(package) for package in framework.packages):
+        return _newer_numpy(framework)
     place = sys.platform, platform.machine()
-    for name in missing:
-        wheels = FRAMEWORKS[name].wheels
-        if wheels and place not in wheels:
-            raise UserError(
-                f"backend {name}: there are no wheels of {name} for "
-                f"{' '.join(place)}, only for "
-                + ", ".join(" ".join(wheel) for wheel in wheels)
-            )
+    if framework.wheels and place not in framework.wheels:
+        return (
+            f"backend {name}: there are no wheels of {name} for "
+            f"{' '.join(place)}, only for "
+            f"{', '.join(' '.join(wheel) for wheel in framework.wheels)}: "
+            "choose another backend"
+        )
+    return _newer_python(framework)
+
+
+def _newer_numpy(framework: Framework) -> str:
+    newest = framework.newest_numpy
+    if newest is None or not find_spec("numpy"):
+        return ""
+    numpy = version("numpy")
+    if int(numpy.partition(".")[0]) <= newest:
+        return ""
+    return (
+        f"backend {framework.name} needs NumPy {newest}, and NumPy {numpy} "
+        f"is installed: pip install 'numpy<{newest + 1}'"
+    )
+
+
+def _newer_python(framework: Framework) -> str:
+    this = sys.version_info[:2]
+    if framework.newest_python is None or this <= framework.newest_python:
+        return ""
+    newest = "{}.{}".format(*framework.newest_python)
+    return (
+        f"backend {framework.name} needs Python {newest} or older, and this "
+        f"is Python {this[0]}.{this[1]}: choose another backend, or start "
+        f"with uv run --python {newest} --extra {framework.name}"
+    )
+
+
+def without_obstacle(names: Sequence[str]) -> list[str]:
+    """Return the backends that can run here; a notice names each other one.
+
+    Backends that only have to be installed are among them. Raises UserError
+    if no backend can run here.
+    """
+    obstacles = {name: obstacle(name) for name in names}
+    possible = [name for name in names if not obstacles[name]]
+    if not possible:
+        raise UserError("; ".join(obstacles.values()))
+    for why in filter(None, obstacles.values()):
+        warnings.warn(UserNotice(f"left out: {why}"), stacklevel=2)
+    return possible
+
+
+def require(names: Sequence[str]) -> None:
+    """Raise UserError if one of these backends cannot be imported here."""
+    for name in names:
+        if why := obstacle(name):
+            raise UserError(why)
+    missing = [name for name in names if not installed(name)]
     if missing:
         packages = [p for name in missing for p in missing_packages(name)]
         extras = ["all"] if set(names) == set(FRAMEWORKS) else names

@@ -227,6 +227,9 @@ class Framework:
     suffixes: tuple[str, ...] = ()  # of its own weights files
     # (system, processor) for which wheels exist; () if they exist for all.
     wheels: tuple[tuple[str, str], ...] = ()
+    # The newest Python and the newest major version of NumPy that it runs on, as in pyproject.toml; None for any.
+    newest_python: tuple[int, int] | None = None
+    newest_numpy: int | None = None
     # Arguments of matplotlib's `plot`: colour, dash and marker of its curves.
     style: Mapping[str, Any] = field(default_factory=dict)
 
@@ -268,6 +271,7 @@ class Registry(Protocol):
     FRAMEWORKS: dict[str, Framework]
 
     def installed(self, name: str) -> bool: ...
+    def without_obstacle(self, names: Sequence[str]) -> list[str]: ...
     def require(self, names: Sequence[str]) -> None: ...
     def load(self, name: str, precision: str = "fp32") -> Backend: ...
     def load_several(

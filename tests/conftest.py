@@ -42,10 +42,11 @@ def required() -> set[str]:
 
 def load_or_skip(name: str) -> Backend:
     if not backends.installed(name):
-        missing = ", ".join(backends.missing_packages(name))
+        missing = f"{', '.join(backends.missing_packages(name))} is not installed"
+        why = backends.obstacle(name) or missing
         if name in required():
-            pytest.fail(f"backend {name} is required, and {missing} is missing")
-        pytest.skip(f"{missing} is not installed")
+            pytest.fail(f"backend {name} is required: {why}")
+        pytest.skip(why)
     return backends.load(name)
 
 

@@ -1,12 +1,13 @@
 """The MXNet/Gluon tab: `from backends import mxnet as d2l` runs its cells."""
 
 # ruff: noqa: E402
-from backends import FRAMEWORKS
+from backends import FRAMEWORKS, require
 from common import book
 from common.system import environment
 
 from ._compat import import_mxnet
 
+require(["mxnet"])
 environment.prepare(FRAMEWORKS["mxnet"])
 import_mxnet()
 

@@ -22,13 +22,8 @@ PACKAGES = {
 def import_mxnet():
     """Import MXNet and activate its NumPy interface, as the book does.
 
-    Raises UserError if NumPy is too new or a system library is missing.
+    Raises UserError if a system library is missing.
     """
-    if int(numpy.__version__.partition(".")[0]) >= 2:
-        raise UserError(
-            "MXNet 1.9.1 needs NumPy 1.24 to 1.26, and NumPy "
-            f"{numpy.__version__} is installed: pip install 'numpy<2'"
-        )
     for alias in ALIASES:
         if alias.__name__ not in vars(numpy):
             setattr(numpy, alias.__name__, alias)

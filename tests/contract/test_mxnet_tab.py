@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from conftest import bright_dataset, load_or_skip, python, random_dataset
 
-import backends
 from backends import onednn
 from common import metrics
 from common.augmentation.operations import (
@@ -35,17 +34,6 @@ def tab() -> Backend:
 
 
 # --- Importing -------------------------------------------------------------------------------------------------------
-
-
-def test_numpy_2_is_refused_in_one_line_that_says_which_numpy_to_take(tab):
-    script = (
-        "import numpy; numpy.__version__ = '2.1.0'; import run; run.main(['--backend', 'mxnet'])"
-    )
-    result = python(script)
-    assert result.stderr == (
-        "error: MXNet 1.9.1 needs NumPy 1.24 to 1.26, and NumPy 2.1.0 is installed: "
-        "pip install 'numpy<2'\n"
-    )
 
 
 @pytest.mark.parametrize(
@@ -73,18 +61,6 @@ def test_another_failure_to_load_is_not_called_a_missing_library(tab, monkeypatc
     monkeypatch.setattr("builtins.__import__", load)
     with pytest.raises(OSError, match="file too short"):
         _compat.import_mxnet()
-
-
-@pytest.mark.parametrize("place", [("win32", "AMD64"), ("darwin", "arm64")])
-def test_a_platform_without_wheels_is_named_instead_of_an_extra_that_cannot_help(
-    monkeypatch, place
-):
-    monkeypatch.setattr(backends, "find_spec", lambda package: package != "mxnet")
-    monkeypatch.setattr(sys, "platform", place[0])
-    monkeypatch.setattr(backends.platform, "machine", lambda: place[1])
-    with pytest.raises(UserError, match=f"no wheels of mxnet for {' '.join(place)}") as error:
-        backends.load("mxnet")
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
