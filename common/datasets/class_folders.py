@@ -229,7 +229,7 @@ def _only_copies(source: Path, old: Path, plan: Plan) -> list[Path]:
     }
     links: Counter[int] = Counter()  # of each inode, in these splits
     others: dict[int, Path] = {}
-    for path in old.rglob("*"):
+    for path in sorted(old.rglob("*")):  # of two links, every Python keeps the first
         split, *inner = path.relative_to(old).parts
         if split in plan and stat.S_ISREG((status := path.lstat()).st_mode):
             links[status.st_ino] += 1

@@ -187,6 +187,7 @@ def drawn_weights(
     """
     rng = np.random.default_rng(seed)
     weights: Weights = {}
+    drawn: Array
     for name, weight in initial_weights(num_classes, in_channels, num_channels, seed).items():
         if name.endswith("running_var"):
             drawn = rng.uniform(0.02, 0.1, weight.shape)

@@ -1,5 +1,6 @@
 """A framework that cannot run on this Python, NumPy or system: what is said, and what `--backend all` does."""
 
+import re
 import sys
 import tomllib
 import warnings
@@ -14,6 +15,7 @@ from packaging.requirements import Requirement
 
 import backends
 import run
+from common import cli
 from common.commands import side_by_side
 from common.errors import UserError, UserNotice
 
@@ -144,3 +146,16 @@ def test_an_extra_brings_a_framework_exactly_where_it_can_run(here, name, place,
     assert (set(packages) <= brought) == (not backends.obstacle(name))
     if backends.obstacle(name):
         assert not set(packages) & brought
+
+
+def test_ci_covers_the_oldest_python_and_the_newest_of_each_framework(here):
+    text = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
+    jobs = re.findall(r'python: "3\.(\d+)", backends: "([\w,]+)"', text)
+    pythons = [int(minor) for minor, _ in jobs]
+    assert PROJECT["requires-python"] == f">=3.{pythons[0]}"
+    limits = [framework.newest_python for framework in backends.FRAMEWORKS.values()]
+    assert {limit[1] for limit in limits if limit} <= set(pythons)
+    for minor, chosen in jobs:
+        here(absent=["torch", "mxnet", "tensorflow"], python=(3, int(minor)))
+        possible = [name for name in backends.FRAMEWORKS if not backends.obstacle(name)]
+        assert cli.backend_names(chosen, list(backends.FRAMEWORKS)) == possible

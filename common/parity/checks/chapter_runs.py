@@ -248,7 +248,7 @@ def start_weights(adapter: Adapter, pipeline: Pipeline, seed: int) -> Weights:
     After the few steps of these runs, statistics that began with 0 and 1 would give all images the same class.
     """
     drawn = initial_weights(10, num_channels=adapter.num_channels, seed=seed)
-    weights = {name: weight.astype(np.float64) for name, weight in drawn.items()}
+    weights: Weights = {name: weight.astype(np.float64) for name, weight in drawn.items()}
     X = np.concatenate([X for X, _ in pipeline.batches(0, adapter.conventions)])
     passed = forward(weights, X, training=True)
     for name, (mean, variance, _) in passed.statistics.items():
