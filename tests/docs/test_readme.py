@@ -35,7 +35,7 @@ def test_the_readme_has_at_most_150_lines():
 
 
 def test_every_file_that_the_readme_links_to_exists():
-    links = re.findall(r"\]\(([^)#]+)", README)
+    links = re.findall(r"\]\(([^)#]+)", README) + re.findall(r'src="(.*?)"', README)
     local = [link for link in links if "://" not in link]
     assert len(local) > 15
     assert [link for link in local if not (ROOT / link).exists()] == []
