@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,14 @@ def test_every_file_that_the_readme_links_to_exists():
     local = [link for link in links if "://" not in link]
     assert len(local) > 15
     assert [link for link in local if not (ROOT / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/get-started.md"])
+def test_the_clone_line_has_the_address_in_pyproject_or_says_that_none_is_known(page):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    address = project.get("urls", {}).get("Repository", "<address of this repository>")
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert f"git clone {address} three-tabs\n" in text
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
