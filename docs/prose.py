@@ -138,18 +138,19 @@ def of_program(source: str, strings: bool = True) -> Iterator[Sentence]:
 def _comments(source: str) -> Iterator[Sentence]:
     """Yield the sentences of comments; whole lines of comments one below the other are one text."""
     block: list[str] = []
-    last = 0
+    begin = 1
+    last = 0  # the line of the block's last comment; 0 after a comment behind code
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type != tokenize.COMMENT or NO_PROSE.match(token.string.lstrip("# ")):
             continue
         line, column = token.start
-        follows = line == last + 1 and not token.line[:column].strip()
-        if not follows:
-            yield from sentences("\n".join(block), last + 1 - len(block))
-            block = []
+        whole = not token.line[:column].strip()
+        if not (whole and line == last + 1):
+            yield from sentences("\n".join(block), begin)
+            block, begin = [], line
         block.append(token.string.lstrip("#").strip())
-        last = line
-    yield from sentences("\n".join(block), last + 1 - len(block))
+        last = line if whole else 0
+    yield from sentences("\n".join(block), begin)
 
 
 def of_file(path: Path) -> list[Sentence]:

@@ -1,8 +1,8 @@
-"""Shared by all tests: the backends, which are skipped where absent unless they are required.
+"""Fixtures of all tests. Tests of a backend that is not installed are skipped, unless it is required.
 
-``REQUIRE_BACKENDS=pytorch`` (names joined by commas, or ``all``) makes a missing backend a failure; CI sets it. A
-framework that is installed and does not import is always a failure. ``REQUIRE_SITE`` does the same for what builds and
-shows the site.
+With ``REQUIRE_BACKENDS=pytorch`` (names joined by commas, or ``all``), a missing backend is a failure; CI sets it. A
+framework that is installed and fails to import is always a failure. ``REQUIRE_SITE`` requires the packages that build
+and show the site.
 """
 
 import contextlib
@@ -51,7 +51,7 @@ def load_or_skip(name: str) -> Backend:
 
 
 def needs(*packages: str, programs: tuple[str, ...] = ()) -> pytest.MarkDecorator:
-    """Skip where what the site takes is missing; where it is required, the test fails of that."""
+    """Skip a test if packages or programs of the site are missing; if they are required, let it fail."""
     missing = [name for name in packages if find_spec(name) is None]
     missing += [name for name in programs if shutil.which(name) is None]
     return pytest.mark.skipif(
@@ -61,9 +61,9 @@ def needs(*packages: str, programs: tuple[str, ...] = ()) -> pytest.MarkDecorato
 
 
 class ByFramework(LoadScopeScheduling):
-    """Give a framework's tests to one process, which then imports no other for them.
+    """Run all tests of a framework in one process, so that others need not import it.
 
-    The framework is the one word of a test's id that names one. The tests of none, or of several, go by file.
+    A test belongs to the framework whose name is in its id. Tests with no name, or several, are grouped by file.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -77,7 +77,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFrame
 
 
 def resident_mib() -> int:
-    """Return how much memory this process has, 0 if the system is not Linux."""
+    """Return this process's memory in MiB, or 0 if the system is not Linux."""
     pages = Path("/proc/self/statm")
     return (
         int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
@@ -96,8 +96,8 @@ def after_collection() -> list[int]:
 def memory_is_given_back(after_collection: list[int]) -> Iterator[None]:
     """Keep a process that runs many tests small.
 
-    A network is a few objects of Python that refer to each other, and 45 MB: Python seldom looks for them. A step that
-    TensorFlow traces would stay for good with its network and optimizer: Keras' optimizers sum gradients through a
+    A network is a cycle of a few Python objects with 45 MB, and Python seldom collects cycles. A step that TensorFlow
+    has traced would stay forever with its network and optimizer. Keras' optimizers sum gradients through a
     tf.custom_gradient, and TensorFlow never removes one that is registered in a graph.
     """
     yield
@@ -107,7 +107,7 @@ def memory_is_given_back(after_collection: list[int]) -> Iterator[None]:
             del registry[name]
     if resident_mib() > after_collection[0] + 200:
         gc.collect()
-        if platform.libc_ver()[0] == "glibc":  # which keeps freed memory: see environment.prepare
+        if platform.libc_ver()[0] == "glibc":  # it keeps freed memory: see environment.prepare
             ctypes.CDLL(None).malloc_trim(0)
         after_collection[0] = resident_mib()
 
@@ -120,7 +120,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 @pytest.fixture(scope="session")
 def loaded() -> dict[str, Backend]:
-    """All backends in one process, in the order that a process allows."""
+    """All backends in one process, imported in the order that a process allows."""
     return {name: load_or_skip(name) for name in backends.FRAMEWORKS}
 
 
@@ -152,7 +152,7 @@ def tensorflow() -> ModuleType:
 
 
 def python(script: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a script in a process of its own: a framework is imported once in each."""
+    """Run a script in a new process, which imports a framework afresh."""
     return subprocess.run(
         [sys.executable, "-c", script],
         cwd=Path(__file__).parent.parent,
@@ -164,7 +164,7 @@ def python(script: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def without_tracing(backend_name: str) -> contextlib.AbstractContextManager[None]:
-    """Run a backend's functions untraced: tracing takes seconds for every new network. Of no name, do nothing."""
+    """Run a backend's functions eagerly: tracing takes seconds for every new network. For no name, do nothing."""
     if not backend_name:
         return contextlib.nullcontext()
     return backends.load(backend_name).probes.without_tracing()
@@ -176,7 +176,7 @@ def rng() -> np.random.Generator:
 
 
 class Recorder(Listener):
-    """Keep what a training log tells."""
+    """Record the calls of a training log."""
 
     def __init__(self) -> None:
         self.images: list[int] = []
@@ -200,14 +200,14 @@ class Recorder(Listener):
 
 
 def random_dataset(n: int, seed: int = 0, size: int = 32) -> Dataset:
-    """n noise images, two to a class at least; nothing to learn, everything to tell apart."""
+    """Return n noise images in ten classes: nothing to learn, but no two images are equal."""
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (n, size, size, 3), dtype=np.uint8)
     return Dataset(images, np.arange(n) % 10, tuple("abcdefghij"))
 
 
 def bright_dataset(n: int, seed: int = 0, size: int = 8) -> Dataset:
-    """n noise images of two classes, dark and bright: learnt in a few steps, also at 8 x 8."""
+    """Return n noise images of two classes, dark and bright, which are learnt in a few steps, also at 8 x 8."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(n) % 2)
     levels = rng.integers(0, 100, (n, size, size, 3)) + 150 * labels[:, None, None, None]
@@ -225,7 +225,7 @@ def write_folder(root: Path, data: Data) -> Path:
 
 
 def write_competition(root: Path, num_train: int = 80, num_test: int = 21) -> Path:
-    """Write images of two classes, ids with gaps, the answers beside them."""
+    """Write a competition: images of two classes, ids with gaps, and the answers."""
     train, test = bright_dataset(num_train, 0), bright_dataset(num_test, 1)
     for split, dataset, csv_name, step in (
         ("train", train, "trainLabels.csv", 3),
@@ -250,7 +250,7 @@ def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def filled_weights(
     num_classes: int = 3, in_channels: int = 3, seed: int = 0, num_channels: int = 64
 ) -> Weights:
-    """Weights and buffers of which no two are alike, small enough that no unit is dead in all images."""
+    """Return weights and buffers, all different, and small enough that no unit is dead in all images."""
     rng = np.random.default_rng(seed)
     weights = initial_weights(num_classes, in_channels, num_channels, seed)
     for name, weight in weights.items():
@@ -264,5 +264,5 @@ def filled_weights(
 
 @pytest.fixture(scope="session")
 def weights() -> Weights:
-    """Such weights of a narrow network for three classes."""
+    """The filled weights of a narrow network for three classes."""
     return filled_weights(num_channels=8)

@@ -1,4 +1,4 @@
-"""The contract in common/interface.py and the functions of the backends' files, read from the sources with `ast`."""
+"""Read the contract in common/interface.py and the functions of the backends' files from their sources, with `ast`."""
 
 import ast
 from pathlib import Path
@@ -14,13 +14,13 @@ FILES = {
     "kaggle": "Kaggle",
     "probes": "Probes",
 }
-# What the book's cells pass to one tab's function alone: an argument more at the end, and its default.
+# Extra arguments, with defaults, that the book's cells pass to the function of a single tab.
 EXTRAS = {("mxnet", "train_batch_ch13"): ("split_f", "split_batch")}
 Signature = tuple[list[str], list[str]]
 
 
 def signature(function: ast.FunctionDef) -> Signature:
-    """The argument names, and the defaults as source."""
+    """Return the argument names and the source of the defaults."""
     arguments = function.args
     names = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
     defaults = [ast.unparse(d) for d in (*arguments.defaults, *arguments.kw_defaults) if d]
@@ -47,7 +47,7 @@ def first_lines(text: str) -> dict[str, str]:
 
 
 def departures(text: str, protocol: str, backend: str = "") -> list[str]:
-    """What a backend's file lacks or has otherwise than its protocol."""
+    """Return the functions of a protocol that a backend's file lacks or defines differently."""
     found = {
         name: signature(function) for name, function in functions(ast.parse(text).body).items()
     }

@@ -1,10 +1,10 @@
-"""The NumPy tab of docs/add-a-backend.md as a backend for tests: right, or with mistakes planted in its source.
+"""The NumPy tab of docs/add-a-backend.md as a backend for tests: unchanged, or with mistakes planted in its source.
 
-The parity checks are themselves checked with it: as it is it must pass all of them, and each deliberate mistake must be
-rejected by the checks that are meant for it.
+It tests the parity checks. Unchanged, it must pass all of them; each planted mistake must be rejected by the checks
+that are meant for it.
 
-The tab refuses bf16. For these tests it also computes in bfloat16: it rounds what the frameworks round, the operands
-and results of convolutions and products, and the results of the layers between them.
+The tab refuses bf16. For these tests it also computes in bfloat16 and rounds as the frameworks do: the operands and
+results of convolutions and products, and the results of the layers in between.
 """
 
 import re
@@ -34,13 +34,13 @@ PAGE = (ROOT / "docs" / "add-a-backend.md").read_text(encoding="utf-8")
 (_RECORD,) = re.findall(r'^FRAMEWORKS\["numpy"\] = (Framework\(.*?^\))$', PAGE, re.M | re.S)
 FRAMEWORK: Framework = eval(_RECORD, {"Framework": Framework})
 
-# A mistake as one would type it: the file of the tab, what is right, what is there instead.
+# A planted mistake: the file of the tab, the right text, and the text that replaces it.
 Edit = tuple[str, str, str]
 USES_CONVENTIONS = "import numpy as np\n\nfrom common.reference import Conventions\n"
 
 
 def _reference_resizes(conventions: str = "") -> tuple[Edit, Edit]:
-    """The reference resizes, crop by crop, where the tab multiplies by the matrices that it is given."""
+    """Return edits that crop and resize with the reference, image by image, instead of the given matrices."""
     resizes = (
         "transforms",
         "case Crops(_, rows, columns) | Resamples(rows, columns):\n"
@@ -53,14 +53,14 @@ def _reference_resizes(conventions: str = "") -> tuple[Edit, Edit]:
     return resizes, ("loaders", "merged(decisions))", "decisions)")
 
 
-# The changes of colour, and what their functions take.
+# The colour operations, and the argument of each function.
 ADJUSTED = {
     "brightness": "factors",
     "contrast": "factors",
     "saturation": "factors",
     "hue": "shifts",
 }
-# How each field of `Conventions` is written in the tab: where, and what stands there instead of the aligned meaning.
+# For each field of `Conventions`, the edits of the tab that replace the aligned meaning by a value.
 CONVENTIONS: dict[str, tuple[Edit, ...]] = {
     "padding": (
         ("resnet", "weight, bias, self.strides)", "weight, bias, self.strides, {value!r})"),
@@ -95,7 +95,7 @@ CONVENTIONS: dict[str, tuple[Edit, ...]] = {
         for field, given in ADJUSTED.items()
     },
     "antialias": _reference_resizes("antialias={value}"),
-    # In float64, whole levels stay whole.
+    # Computes in float64, where uint8 values stay integers.
     "rounding": (
         (
             "transforms",
@@ -123,7 +123,7 @@ CONVENTIONS: dict[str, tuple[Edit, ...]] = {
 
 
 def by(conventions: Conventions) -> list[Edit]:
-    """The edits that make the tab compute by conventions that it does not declare."""
+    """Return the edits that make the tab follow conventions that it does not declare."""
     return [
         (file, right, wrong.format(value=value))
         for name in (field.name for field in fields(Conventions))
@@ -133,7 +133,7 @@ def by(conventions: Conventions) -> list[Edit]:
 
 
 def numpy_backend(conventions: Conventions = ALIGNED, *edits: Edit) -> Backend:
-    """Return the NumPy tab, which computes by ``conventions`` and says that nothing differs, with ``edits``."""
+    """Return the NumPy tab with ``edits``. It follows ``conventions`` and declares that nothing differs."""
     return with_bfloat16(_imported(*by(conventions), *edits))
 
 
@@ -142,7 +142,7 @@ _numbers = count()
 
 @cache
 def _imported(*edits: Edit) -> Backend:
-    """Import a copy of the tab with these edits, under a name of its own."""
+    """Import a copy of the tab with these edits, under a new name."""
     name = f"numpy_tab_{next(_numbers)}"
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -163,7 +163,7 @@ def _imported(*edits: Edit) -> Backend:
 
 
 def changed(backend: Backend, file: str, **functions: Any) -> Backend:
-    """Return the backend with some functions of one file replaced for those who use the backend, not for the tab."""
+    """Return the backend with some functions of one file replaced; the tab's own calls are not affected."""
     module = getattr(backend, file)
     names = {name: getattr(module, name) for name in dir(module) if not name.startswith("__")}
     return replace(backend, **{file: SimpleNamespace(**(names | functions))})
@@ -183,7 +183,7 @@ def to_tf32(X: np.ndarray) -> np.ndarray:
 
 
 def without_bits(X: np.ndarray, count: int) -> np.ndarray:
-    """Round float32 so that its last bits are 0; of two that are as near, to the even one."""
+    """Round float32 so that its last bits are 0; ties go to the even value."""
     bits = np.ascontiguousarray(X, np.float32).view(np.uint32)
     odd, half = (bits >> count) & 1, (1 << count - 1) - 1
     kept = 0xFFFFFFFF << count & 0xFFFFFFFF
@@ -191,7 +191,7 @@ def without_bits(X: np.ndarray, count: int) -> np.ndarray:
 
 
 def with_bfloat16(backend: Backend) -> Backend:
-    """Return the backend with a `prepare` that also takes bf16, and ``compile``, for which it does nothing."""
+    """Return the backend with a `prepare` that also accepts bf16, and ignores ``compile``."""
 
     def prepare(net, devices, precision="fp32", compile=False):
         if precision == "bf16":
@@ -209,7 +209,7 @@ def with_bfloat16(backend: Backend) -> Backend:
 
 
 def with_tf32(backend: Backend, rounded: Callable[[Any], Any] = to_tf32) -> Backend:
-    """Return the backend with a `prepare` as on a GPU with TF32: products round their operands, and nothing else."""
+    """Return the backend with a `prepare` like that of a GPU with TF32: only products round their operands."""
 
     def prepare(net, devices, precision="fp32", compile=False):
         for layer in layers_of(net).values():
@@ -221,7 +221,7 @@ def with_tf32(backend: Backend, rounded: Callable[[Any], Any] = to_tf32) -> Back
 
 
 def round_operands(layer: Any, rounded: Callable[[Any], Any]) -> None:
-    """Have a layer round the operands of its products, forward and backward."""
+    """Make a layer round the operands of its products, forward and backward."""
     right = layer.compute
 
     def compute(X):
@@ -233,7 +233,7 @@ def round_operands(layer: Any, rounded: Callable[[Any], Any]) -> None:
 
 
 def layers_of(net: Any) -> dict[str, Any]:
-    """The layers of a network of the tab by canonical name, without its blocks."""
+    """Return the layers of the tab's network by canonical name, without blocks."""
     found = {}
     for name, child in getattr(net, "children", {}).items():
         if hasattr(child, "compute"):
@@ -243,7 +243,7 @@ def layers_of(net: Any) -> dict[str, Any]:
 
 
 def round_layer(layer: Any) -> None:
-    """Have a layer round its input, the weights of its product, its result, and its gradients on the way back."""
+    """Make a layer round its input, the weights of its product, its result, and its gradients."""
     right = layer.compute
 
     def compute(X):
@@ -256,7 +256,7 @@ def round_layer(layer: Any) -> None:
 
 
 def compute_with(layer: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Have a layer compute with changed weights, while it keeps its own."""
+    """Make a layer compute with changed weights, and keep its own."""
     right = layer.compute
 
     def compute(X):

@@ -1,6 +1,6 @@
-"""What a reader of the book does: the chapters' cells, with `from backends import NAME as d2l` as their first line.
+"""A reader of the book can run the chapters' cells after `from backends import NAME as d2l`.
 
-The cells here are our own, and take from d2l what the book's take, called in the same way.
+The cells here are our own. They use the same names of d2l as the book's cells, with the same arguments.
 """
 
 import csv
@@ -52,7 +52,7 @@ SHARED = {
 }
 
 
-# What only one tab's cells take.
+# Names that only one tab's cells use.
 OWN = {
     "pytorch": {"evaluate_accuracy_gpu"},
     "mxnet": {"evaluate_accuracy_gpus", "split_batch"},
@@ -95,7 +95,7 @@ def test_try_all_gpus_is_never_empty(name):
 
 
 class Pictures:
-    """Stands for the CIFAR-10 of torchvision: PIL images and labels, through a transform."""
+    """A stand-in for torchvision's CIFAR-10: PIL images and labels, with a transform."""
 
     def __init__(self, n, transform=None):
         self.data, self.transform = random_dataset(n, size=8), transform
@@ -146,7 +146,7 @@ def test_the_cells_of_image_augmentation_run(d2l, tmp_path, capsys):
 
 @pytest.fixture
 def tiny_zip(tmp_path: Path) -> Path:
-    """A competition of 40 labelled and 6 unlabelled images, as the book's kaggle_cifar10_tiny.zip lays it out."""
+    """A competition of 40 labelled and 6 unlabelled images, with the layout of the book's kaggle_cifar10_tiny.zip."""
     path = tmp_path / "data" / "kaggle_cifar10_tiny.zip"
     path.parent.mkdir()
     dataset = random_dataset(40, size=8)
@@ -253,7 +253,7 @@ def test_show_images_takes_tensors_arrays_and_pil_images(d2l):
 
 
 class Shown:
-    """Stands for Gluon's CIFAR-10, which no longer downloads: arrays of MXNet and labels."""
+    """A stand-in for Gluon's CIFAR-10, which no longer downloads: MXNet arrays and labels."""
 
     def __new__(cls, n):
         from mxnet import gluon, np

@@ -7,10 +7,10 @@ predictions, the weights and BatchNorm's running statistics are equal to the bit
 Two things must be right for that:
 
 * The book's PyTorch step minimises the sum of the losses, ours the mean. So the book's learning rate is divided by the
-  size of the batch. Sizes and rates are powers of two, where dividing is exact. The book's MXNet step minimises the
-  mean, as `gluon.Trainer.step` divides by the size of the batch.
-* d2l.mxnet imports MXNet 1.9.1, which uses `np.bool` and other names that NumPy 1.24 removed. Alone, its import fails
-  with an AttributeError. After `from backends import mxnet` it imports and runs.
+size of the batch. Sizes and rates are powers of two, where dividing is exact. The book's MXNet step minimises the mean,
+as `gluon.Trainer.step` divides by the size of the batch. * d2l.mxnet imports MXNet 1.9.1, which uses `np.bool` and
+other names that NumPy 1.24 removed. By itself, its import fails with an AttributeError. After `from backends import
+mxnet` it imports and runs.
 
 d2l.tensorflow is not compared: the book has no chapter 13 for TensorFlow, so there is no `train_batch_ch13` in it.
 """
@@ -26,10 +26,10 @@ import numpy as np
 import pytest
 from conftest import filled_weights, load_or_skip, random_dataset, required
 
-# Ten batches: all of one size, or with smaller ones among them.
+# The sizes of ten batches: all the same, or some smaller.
 EVEN = (8,) * 10
 UNEVEN = (8, 8, 8, 4, 8, 8, 8, 4, 8, 2)
-LR, MOMENTUM = 2**-7, 7 / 8  # exact in float32 too, which MXNet's optimizers round to
+LR, MOMENTUM = 2**-7, 7 / 8  # exact in float32, to which MXNet's optimizers round
 # d2l imports these packages only to draw. They come with the docs group; IPython needs 40 MB of others.
 DRAWING = {"IPython": "display", "matplotlib_inline": "backend_inline"}
 
@@ -49,7 +49,7 @@ def import_book(framework: str) -> ModuleType:
 
 
 class PyTorch:
-    """Ours and the book's in PyTorch."""
+    """This project's PyTorch code and the book's."""
 
     sums_the_losses = True
 
@@ -103,7 +103,7 @@ class PyTorch:
 
 
 class MXNet:
-    """Ours and the book's in MXNet."""
+    """This project's MXNet code and the book's."""
 
     sums_the_losses = False
 
@@ -156,7 +156,7 @@ Peer = PyTorch | MXNet
 
 @pytest.fixture(params=[PyTorch, MXNet], ids=["pytorch", "mxnet"], scope="module")
 def peer(request: pytest.FixtureRequest) -> Peer:
-    """A framework's two libraries: ours and the book's."""
+    """This project's and the book's library in one framework."""
     return request.param()
 
 
@@ -173,7 +173,7 @@ def number(value: Any) -> float:
 
 
 class Training:
-    """Ours and the book's side by side, from the same weights."""
+    """This project's network and the book's side by side, with the same weights."""
 
     def __init__(self, peer: Peer, momentum: float):
         self.peer = peer
@@ -210,14 +210,14 @@ def test_ten_steps_of_sgd_are_the_book_s_to_the_bit(peer, sizes, momentum):
         lr = LR / len(y) if peer.sums_the_losses else LR
         assert training.step("ours", X, y) == training.step("book", X, y, lr)
     training.assert_same_weights()
-    # Every weight has moved, the running statistics too.
+    # Every weight and every running statistic has changed.
     after = training.weights("ours")
     assert all((a != b).any() for a, b in zip(before, after, strict=True))
 
 
 @pytest.mark.parametrize("wrong", ["the rate of the other objective", "one size for all batches"])
 def test_another_learning_rate_is_rejected(peer, wrong):
-    """The comparison can fail: at the second step, whose loss tells what the first step has done."""
+    """The comparison can fail: the second step's loss shows the effect of the first step."""
     training = Training(peer, 0)
     sizes = (4, 8)
     for i, (X, y) in enumerate(batches(peer, sizes)):
@@ -232,7 +232,7 @@ def test_another_learning_rate_is_rejected(peer, wrong):
 
 
 def test_momentum_over_uneven_batches_needs_the_loss_divided(peer):
-    """Momentum adds up gradients of several batches: no learning rate turns a sum of sums into one of means."""
+    """Momentum sums gradients of several batches. No learning rate turns a sum of sums into a sum of means."""
     training, loss = Training(peer, MOMENTUM), peer.loss()
     if peer.sums_the_losses:
         training.losses["book"] = lambda y_hat, y: loss(y_hat, y) / len(y)

@@ -1,4 +1,4 @@
-"""Every backend's devices: there is always one, and the run says what is in force there."""
+"""Every backend has a device, and describes its settings."""
 
 import ast
 import os

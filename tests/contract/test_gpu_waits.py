@@ -1,4 +1,4 @@
-"""An epoch in PyTorch does not make the host wait for the GPU: on tensors without values, and on a GPU where one is."""
+"""An epoch in PyTorch never makes the host wait for the GPU: checked on fake tensors, and on a GPU if there is one."""
 
 # ruff: noqa: E402
 
@@ -15,7 +15,7 @@ if not backends.installed("pytorch") and "pytorch" not in required():
 
 backends.load(
     "pytorch"
-)  # before PyTorch: its threads then sleep while they wait, in all tests of this process
+)  # before PyTorch, so that its waiting threads sleep in all tests of this process
 
 import torch
 from torch import nn
@@ -28,7 +28,7 @@ NO_GPU = "there is no GPU here"
 
 
 def small_net(device=None):
-    """A network of ten classes with all that ResNet-18 has."""
+    """A network of ten classes with every kind of layer of ResNet-18."""
     torch.manual_seed(0)
     place = {"device": device}
     layers = nn.Conv2d(3, 4, 3, **place), nn.BatchNorm2d(4, **place), nn.ReLU()
@@ -37,7 +37,7 @@ def small_net(device=None):
 
 
 class Waits(TorchDispatchMode):
-    """Keeps the operations that make the host wait for a GPU, on tensors that have no values."""
+    """Records the operations that make the host wait for a GPU, on tensors without values."""
 
     def __init__(self):
         super().__init__()
@@ -70,7 +70,7 @@ recipes = pytest.mark.parametrize("augs", RECIPES.values(), ids=RECIPES)
 
 
 def an_epoch(net, train_iter, loss, trainer, devices):
-    """Train for one epoch and return the sums, unread."""
+    """Train for one epoch and return the sums without reading them."""
     metric = Accumulator(3)
     for X, y in train_iter:
         metric.add(*tab.train_batch_ch13(net, X, y, loss, trainer, devices), len(y))

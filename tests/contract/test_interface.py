@@ -1,4 +1,4 @@
-"""The backends keep the contract and each other's step: names, arguments, defaults, first docstring lines.
+"""The backends follow the contract and agree with each other: names, arguments, defaults, first docstring lines.
 
 Read from the sources with `ast`, so that no framework is needed. mypy, which CI runs, checks the rest.
 """
@@ -40,7 +40,7 @@ def test_functions_of_the_contract_come_in_the_same_order(backend, file, protoco
     assert orders[0] == orders[1]
 
 
-# The columns of docs/three-columns.md; a backend that is no framework has none.
+# The columns of docs/three-columns.md; a backend without a framework has none.
 COMPARED = ("pytorch", "mxnet", "tensorflow")
 
 

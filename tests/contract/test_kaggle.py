@@ -1,4 +1,4 @@
-"""Every backend's training of the Kaggle chapter, and the labels that it predicts: real steps on small data."""
+"""Every backend trains the Kaggle chapter and predicts its labels: real steps on small data."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from common.interface import Backend
 from common.metrics import KaggleSummary
 from common.weights.canonical import initial_weights
 
-LR, WD = 2**-9, 5e-4  # of few and small images; .02 is too much for them
+LR, WD = 2**-9, 5e-4  # for few and small images; .02 is too large for them
 
 
 class Training:
@@ -59,7 +59,7 @@ def training(backend: Backend) -> Training:
 
 @pytest.fixture(scope="module")
 def learnt(backend: Backend) -> tuple[Training, KaggleSummary]:
-    """A training that has seen enough to tell bright from dark."""
+    """A training that has learnt to tell bright from dark."""
     training = Training(backend, n=64)
     return training, training.run(5)
 
@@ -95,7 +95,7 @@ def test_validating_does_not_change_what_is_trained(backend):
 
 
 def test_the_learning_rate_falls_after_each_period_of_epochs(backend):
-    """Five epochs of `train` are the same steps by hand, with the rates of the schedule."""
+    """Five epochs of `train` equal the same steps by hand, with the schedule's learning rates."""
     training = Training(backend, n=16)
     training.run(5, lr=LR, lr_period=2, lr_decay=0.25)
     rates = [epoch.learning_rate for epoch in training.recorder.epochs]
@@ -133,7 +133,7 @@ def test_without_an_animator_the_book_s_plot_is_drawn(training):
 
 
 def test_validation_counts_every_image_also_those_of_a_smaller_last_batch(backend):
-    """The book drops the last batch of a folder in class order: whole classes with it."""
+    """The book drops the last batch of a folder in class order, and with it whole classes."""
     training = Training(backend, n=16)
     valid = bright_dataset(19, 3)  # two batches of 8 and one of 3
     training.valid_iter = training.load(valid)
@@ -156,7 +156,7 @@ def test_labels_are_those_of_the_images_in_order(backend, learnt):
 
 
 def test_a_label_does_not_depend_on_the_other_images_of_its_batch(backend, learnt):
-    """In training mode it would: the book's PyTorch tab predicts the test set so."""
+    """In training mode it would. The book's PyTorch tab predicts the test set in that mode."""
     training, _ = learnt
     shown = random_dataset(17, 4, size=8)
     labels = [
@@ -168,7 +168,7 @@ def test_a_label_does_not_depend_on_the_other_images_of_its_batch(backend, learn
 
 
 def test_the_test_set_is_predicted_without_a_graph(backend, training):
-    """With one, every batch of 300,000 images keeps its activations until its labels are read."""
+    """With a graph, every batch of 300,000 images keeps its activations until its labels are read."""
     if backend.name != "pytorch":
         pytest.skip("the others record a graph only when they are asked to")
     import torch

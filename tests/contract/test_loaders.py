@@ -1,4 +1,4 @@
-"""Every backend's loaders: the same order, the same batches from the same seed, every example once an epoch."""
+"""Every backend's loaders give the same order and the same batches for a seed, and every example once an epoch."""
 
 from dataclasses import replace
 
@@ -60,7 +60,7 @@ def test_a_test_set_comes_in_its_own_order_every_time(backend):
 
 
 def test_the_batched_pipeline_applies_the_decisions_of_seed_epoch_and_index(backend):
-    images = random_dataset(20).images[:, :, :24].copy()  # 32 x 24: height and width are told apart
+    images = random_dataset(20).images[:, :, :24].copy()  # 32 x 24: swapped axes would show
     dataset = replace(random_dataset(20), images=images)
     data_iter = backend.loaders.load_batched(dataset, AUGS, 8, True, seed=3)
     transforms = backend.transforms
@@ -92,7 +92,9 @@ def test_the_native_pipeline_draws_the_same_with_any_number_of_workers(backend, 
         data_iter = backend.loaders.load_native(
             random_dataset(20), augs, 4, True, seed=3, num_workers=num_workers
         )
-        assert getattr(data_iter, "num_workers", num_workers) == num_workers  # if it is told at all
+        assert (
+            getattr(data_iter, "num_workers", num_workers) == num_workers
+        )  # if the loader has the attribute
         runs.append([epoch(backend, data_iter)[0] for _ in range(2)])
     for run in runs[1:]:
         np.testing.assert_array_equal(run, runs[0])
@@ -104,7 +106,7 @@ def channels_last(backend: Backend, X: np.ndarray) -> np.ndarray:
 
 
 def test_both_pipelines_give_the_kaggle_recipe_the_same_shape_range_mean_and_spread(backend):
-    """Of noise, whose spread falls with each resize. test_transforms.py holds crops to antialiasing."""
+    """On noise images, whose spread falls with each resize. test_transforms.py checks that crops are antialiased."""
     mean, std = np.array(CIFAR10_NORMALIZE.mean), np.array(CIFAR10_NORMALIZE.std)
     batched, native = (
         channels_last(backend, epoch(backend, data_iter)[0])
@@ -117,7 +119,7 @@ def test_both_pipelines_give_the_kaggle_recipe_the_same_shape_range_mean_and_spr
         assert (X.max((0, 1, 2)) <= (1 - mean) / std + 1e-6).all()
         assert X.min() < -2
         assert X.max() > 2
-    # Measured over three seeds: means .0045 apart and spreads 1 %, or 4 % in TensorFlow, whose boxes are other ones.
+    # Measured over three seeds: the means differ by .0045 and the spreads by 1 %, in TensorFlow by 4 % (other boxes).
     np.testing.assert_allclose(native.mean((0, 1, 2)), batched.mean((0, 1, 2)), atol=0.015)
     np.testing.assert_allclose(native.std((0, 1, 2)), batched.std((0, 1, 2)), rtol=0.07)
 
@@ -131,9 +133,9 @@ def test_both_pipelines_normalize_the_kaggle_test_set_and_do_no_more(backend):
 
 
 def drawn_boxes(X: np.ndarray) -> np.ndarray:
-    """The boxes (top, left, height, width) that were cut out of images whose red is 6 x row and green 6 x column.
+    """The boxes (top, left, height, width) of crops from images whose red is 6 x row and green 6 x column.
 
-    Away from the edges a resize leaves ramps straight: value i is that at start - .5 + (i + .5) x length / 32.
+    Away from the edges, a resized ramp stays straight: value i is the one at start - .5 + (i + .5) x length / 32.
     """
     found = []
     inside = np.arange(8, 24)
@@ -152,7 +154,7 @@ def test_native_kaggle_crops_are_squares_of_32_to_40_pixels_at_all_places(backen
     data_iter = backend.loaders.load_native(dataset, [crop], 100, True)
     exact = drawn_boxes(channels_last(backend, epoch(backend, data_iter)[0]))
     boxes = np.rint(exact).astype(int)
-    assert np.abs(exact - boxes).max() < 0.4  # .27 measured, as levels are whole
+    assert np.abs(exact - boxes).max() < 0.4  # .27 measured, because uint8 values are integers
     top, left, height, width = boxes.T
     assert (height == width).all()
     assert set(height) == set(range(32, 41))
@@ -179,12 +181,12 @@ def test_native_draws_differ_from_example_to_example(backend):
     X, _ = epoch(backend, data_iter)
     flipped = (X[0] != X).any(axis=(1, 2, 3))
     assert 16 < flipped.sum() < 48
-    patterns = flipped.reshape(4, 16)  # a batch each: workers must not repeat one another
+    patterns = flipped.reshape(4, 16)  # one batch each: workers must not repeat each other's draws
     assert len(np.unique(patterns, axis=0)) == 4
 
 
 def test_native_draws_and_order_change_with_seed_and_epoch(backend):
-    """The same image every time: what differs between examples is what was drawn for them."""
+    """All images are equal, so examples differ only by their draws."""
     dataset = replace(random_dataset(64), labels=np.arange(64))
     dataset.images[:] = dataset.images[0]
     flip, seen = parse_augmentations("flip", (32, 32)), []

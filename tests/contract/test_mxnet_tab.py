@@ -1,4 +1,4 @@
-"""What only the MXNet tab promises: an old framework that installs, upstream's bugs, contexts, and old checkpoints."""
+"""Promises of the MXNet tab only: the import of an old framework, MXNet's bugs, contexts and old checkpoints."""
 
 import os
 import platform
@@ -68,7 +68,7 @@ def test_another_failure_to_load_is_not_called_a_missing_library(tab, monkeypatc
     [
         ("", {}, len(os.sched_getaffinity(0))),
         ("", {"OMP_NUM_THREADS": "3"}, 3),
-        # Imported before, MXNet has made its choice: half of the cores on x86.
+        # If it was imported before, MXNet has chosen its threads already: half of the cores on x86.
         ("backends.load('mxnet'); del os.environ['OMP_NUM_THREADS'];", {}, None),
     ],
 )
@@ -113,7 +113,7 @@ ONEDNN_SAYS = {
 
 
 def instructions(precision: str = "fp32", **chosen: str) -> tuple[str, str]:
-    """Run a network; return which instructions the tab says it takes, and what oneDNN says of itself.
+    """Run a network; return the instructions that the tab reports and those that oneDNN reports.
 
     ``precision`` is what the tab is loaded for; ``chosen`` are variables of the environment.
     """
@@ -137,7 +137,7 @@ def instructions(precision: str = "fp32", **chosen: str) -> tuple[str, str]:
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="names of x86-64")
 @pytest.mark.parametrize("chosen", [None, "AVX512_CORE", "AVX2", "avx2"])
 def test_the_run_says_which_instructions_onednn_takes(tab, chosen):
-    """It ignores a name in small letters."""
+    """oneDNN ignores a lower-case name."""
     described, says = instructions(**({"DNNL_MAX_CPU_ISA": chosen} if chosen else {}))
     assert says == ONEDNN_SAYS[described.partition(",")[0]]
 
@@ -166,7 +166,7 @@ def test_amx_that_is_named_and_refused_ends_the_run_in_one_line(tab):
 
 
 def graph(net) -> list[dict]:
-    """The operators of a hybridized network; the inputs of each are numbers in this list."""
+    """The operators of a hybridized network; their inputs are indices into this list."""
     import json
 
     import mxnet as mx
@@ -179,7 +179,7 @@ ONEDNN = {"Convolution", "BatchNorm", "Activation", "elemwise_add", "Pooling", "
 
 
 def test_every_operator_of_the_network_is_one_that_onednn_has(tab):
-    """Another one would have each batch copied out of oneDNN's layout and back."""
+    """Any other operator would copy each batch out of oneDNN's layout and back."""
     net = tab.trainer.prepare(tab.resnet.resnet18(10), [tab.devices.cpu()])
     assert {node["op"] for node in graph(net)} - {"null"} == ONEDNN
 
@@ -191,12 +191,12 @@ def test_in_bf16_a_batch_is_cast_at_the_ends_alone(tab):
     cast = [nodes[node["inputs"][0][0]] for node in nodes if node["op"] == "amp_cast"]
     names = {node["name"] for node in cast}
     weights = {name for name in names if name.endswith(("_weight", "_bias"))}
-    assert len(weights) == 2 * 21  # of the convolutions and the dense layer
-    assert names - weights == {"data", nodes[-2]["name"]}  # what goes in, and the logits
+    assert len(weights) == 2 * 21  # for the convolutions and the dense layer
+    assert names - weights == {"data", nodes[-2]["name"]}  # the input and the logits
 
 
-# As shares of all logits. Measured, evaluating and training: 7e-3 and 4.6e-2, and as much in
-# PyTorch's autocast; times 4.
+# Relative to all logits: four times the measured errors, 7e-3 in evaluation and 4.6e-2 in training. PyTorch's autocast
+# has the same.
 BF16_ERRORS = {False: 0.03, True: 0.2}
 
 
@@ -220,7 +220,7 @@ def test_bf16_differs_from_fp32_by_rounding(tab, training):
 
 
 def repeated_batches(data_iter) -> int:
-    """How many batches show the very flips of another; the images themselves are all one."""
+    """Return how many batches repeat the flips of another one; all images are the same."""
     patterns = [(X[:, 0, 0, 0].asnumpy() > 0.5).tolist() for X, _ in data_iter]
     return len(patterns) - len({tuple(pattern) for pattern in patterns})
 
@@ -235,10 +235,10 @@ def test_workers_draw_apart_here_and_the_same_upstream(tab):
     examples = gluon.data.SimpleDataset(list(zip(dataset.images, range(128), strict=True)))
     examples = examples.transform_first(tab.transforms.native(augs))
     repeated = 0
-    for _ in range(5):  # of 8 batches; none repeat where one worker takes them all
+    for _ in range(5):  # 8 batches each; if one worker makes all of them, none repeats
         repeated += repeated_batches(gluon.data.DataLoader(examples, 16, num_workers=2))
     ours = tab.loaders.load_native(dataset, augs, 16, True, num_workers=2)
-    assert repeated >= 2  # two batches of 16 flips agree by chance one in 65,536 times
+    assert repeated >= 2  # by chance, two batches of 16 flips agree once in 65,536 times
     assert repeated_batches(ours) == 0
 
 
@@ -265,7 +265,7 @@ def test_the_loader_uses_processes_as_upstream_s_threads_crash(tab):
 
 
 def test_native_saturation_is_upstream_s_wrong_one_and_says_so_and_batched_is_right(tab):
-    """Upstream's grey is 0.114 x blue. With a strength of 1 the factor f is in 0..2, read off the red channel here."""
+    """MXNet's grey is 0.114 x blue. With a strength of 1 the factor f is in 0..2; it is read from the red channel."""
     image = np.full((2, 2, 3), (100, 80, 50), np.uint8)
     with pytest.warns(UserNotice, match="saturation is wrong"):
         transform = tab.transforms.native([ColorJitter(saturation=1)])
@@ -297,9 +297,9 @@ def test_native_flips_of_odd_sizes_leave_no_line_unwritten(tab, rng, flip, shape
 
 
 def test_a_native_jitter_survives_hues_that_round_to_a_whole_turn():
-    """Red that is turned back by next to nothing: upstream's jitter reads behind a table (see docs/traps.md).
+    """For a tiny negative turn of red, MXNet's jitter reads past the end of a table (see docs/traps.md).
 
-    In a process of its own, which would die.
+    It runs in a new process, because it would crash.
     """
     script = """
 import numpy as np
@@ -342,11 +342,11 @@ def test_a_native_jitter_of_nothing_changes_nothing(tab, rng):
     [
         ((0.64, 1.0), (1, 1), (40, 40)),
         ((0.1, 1.0), (0.5, 2.0), (31, 44)),
-        ((1, 1), (0.5, 2), (20, 100)),  # nothing fits: the middle
+        ((1, 1), (0.5, 2), (20, 100)),  # no box fits: the middle
     ],
 )
 def test_a_native_crop_is_gluons_own_box_from_the_same_random_numbers(tab, scale, ratio, shape):
-    """On ramps antialiasing changes nothing, away from the edges."""
+    """Away from the edges, antialiasing does not change a ramp."""
     import random
 
     from mxnet import np as mxnp
@@ -371,12 +371,12 @@ def test_a_native_crop_is_gluons_own_box_from_the_same_random_numbers(tab, scale
 
 # --- Several devices -------------------------------------------------------------------------------------------------
 
-# Measured over the steps below: 4e-7 for weights of about 1. Sums of shards round otherwise than a sum of the whole.
+# Measured over the steps below: 4e-7 for weights of about 1. Sums over shards round differently from sums over a batch.
 SHARD_ERROR = 4e-6
 
 
 def small_net(devices):
-    """A network without BatchNorm, whose shards see statistics of their own."""
+    """A network without BatchNorm, whose statistics would differ between shards."""
     from mxnet import init
     from mxnet.gluon import nn
 
@@ -440,7 +440,7 @@ def test_a_trainer_that_does_not_add_gradients_up_is_refused(tab):
     train_small(tab, 1, (8,), kvstore=None)
 
 
-@pytest.mark.parametrize("n", [2, 3, 5, 9])  # of 9 parts one is empty
+@pytest.mark.parametrize("n", [2, 3, 5, 9])  # one of 9 shards is empty
 def test_a_batch_is_split_into_parts_that_differ_by_one_at_most(tab, n):
     import mxnet as mx
 
@@ -475,7 +475,7 @@ def test_after_an_epoch_all_devices_have_the_statistics_that_are_saved(tab):
 
 
 def test_shards_of_the_same_examples_take_resnet_18_s_step_of_one_device(tab):
-    """Each device gets the same two images, so that BatchNorm's statistics are those of the whole batch."""
+    """Each device gets the same two images, so its BatchNorm statistics are those of the whole batch."""
     import mxnet as mx
 
     images = random_dataset(2, size=16).images
@@ -522,7 +522,7 @@ def test_a_step_waits_for_nothing(tab, monkeypatch, num_devices):
 
 
 def test_the_timer_of_a_step_stops_when_the_step_is_done(tab, monkeypatch):
-    """MXNet computes behind Python's back: the loader would wait in the timer's place, and the rate be a fairy tale."""
+    """MXNet is asynchronous: the loader would wait instead of the timer, and the rate would be much too high."""
     events = []
     steps = lambda *arguments: events.append("step") or (0, 0)  # noqa: E731
     monkeypatch.setattr(tab.trainer, "train_batch_ch13", steps)
@@ -534,18 +534,21 @@ def test_the_timer_of_a_step_stops_when_the_step_is_done(tab, monkeypatch):
     net = small_net([tab.devices.cpu()])
     batches = [(np.zeros(1), np.zeros(1))] * 3
     tab.trainer.train_ch13(net, batches, batches, None, None, 1, [tab.devices.cpu()], Listener())
-    assert events == [*["step", "wait", "stop"] * 3, "stop"]  # the last is the whole training's
+    assert events == [
+        *["step", "wait", "stop"] * 3,
+        "stop",
+    ]  # the last one is for the whole training
 
 
 def test_weights_are_those_after_the_step_although_mxnet_computes_behind_python_s_back(
     tab, monkeypatch
 ):
-    """Upstream's static graphs let BatchNorm's statistics be read before the backward pass has written them."""
+    """MXNet's static graphs allow reading BatchNorm's statistics before the backward pass has written them."""
     import mxnet as mx
 
     devices = [tab.devices.cpu()]
     net = tab.trainer.prepare(tab.resnet.resnet18(10), devices)
-    # Weights come first as they stand, and reading them waits for the step; here buffers come first.
+    # Usually weights come first, and reading them waits for the step. Here buffers come first.
     parameters = tab.weights.parameters_by_name
     monkeypatch.setattr(
         tab.weights,
@@ -563,7 +566,7 @@ def test_weights_are_those_after_the_step_although_mxnet_computes_behind_python_
 
 
 def test_several_devices_keep_the_optimizer_s_state_from_epoch_to_epoch(tab):
-    """Each device sees the same two images, so that BatchNorm's statistics are those of one device."""
+    """Each device sees the same two images, so its BatchNorm statistics are those of one device."""
     import mxnet as mx
 
     images, results = random_dataset(2, size=16).images, []
@@ -580,7 +583,7 @@ def test_several_devices_keep_the_optimizer_s_state_from_epoch_to_epoch(tab):
         tab.trainer.train_ch13(net, [batch], [batch], loss, trainer, 3, devices, Listener())
         results.append(tab.weights.get_weights(net)["fc.weight"])
     moved = np.abs(results[0] - initial_weights(10)["fc.weight"]).max()
-    # Where the momentum is lost, the two are 0.6 of the way apart.
+    # If the momentum were lost, they would differ by 0.6 of the change.
     assert np.abs(results[1] - results[0]).max() < 0.02 * moved
 
 
@@ -602,7 +605,7 @@ def test_another_network_has_no_canonical_weights(tab):
 
 
 def test_initialize_starts_a_network_anew_on_the_devices_that_it_is_given(tab):
-    """The book's cell initializes its network; Gluon would ignore that for weights that exist."""
+    """The book's cell initializes its network. Gluon would ignore that for weights that exist."""
     import mxnet as mx
 
     net, devices = tab.resnet.resnet18(10), [mx.cpu(0), mx.cpu(1)]

@@ -87,7 +87,7 @@ LOSSES: dict[str, Callable[[], Any]] = {
     "mxnet": gluon_loss,
     "tensorflow": lambda: keras_loss(reduction="none"),
 }
-# One value for a batch: the default of PyTorch and of Keras. What the error says to pass instead.
+# A loss with one value for a batch, the default of PyTorch and Keras. The argument that the error message recommends.
 LOSSES_OF_A_BATCH: dict[str, tuple[Callable[[], Any], str]] = {
     "pytorch": (torch_loss, "reduction='none'"),
     "mxnet": (gluon_mean, "one value per example"),
@@ -97,7 +97,7 @@ LOSSES_OF_A_BATCH: dict[str, tuple[Callable[[], Any], str]] = {
 
 @pytest.fixture(autouse=True)
 def eager(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Trace TensorFlow's graphs only where the test is about them; tracing takes seconds."""
+    """Trace TensorFlow's graphs only in the tests about them, because tracing takes seconds."""
     traced = any(word in request.node.name for word in ("one_after_the_other", "refused"))
     eagerly = "tensorflow" in request.node.name and not traced
     with without_tracing("tensorflow" if eagerly else ""):
@@ -111,7 +111,7 @@ def network(backend: Backend) -> Any:
 
 
 def train(backend: Backend, net: Any, loss: Any, trainer: Any, num_epochs: int) -> list[Epoch]:
-    """Train on 88 images in batches of 16, the last of which has 8; return what each epoch reported."""
+    """Train on 88 images in batches of 16, the last with 8; return the report of each epoch."""
     load, recorder = backend.loaders.load_batched, Recorder()
     train_iter = load(bright_dataset(88, 0), (), 16, True)
     test_iter = load(bright_dataset(16, 1), (), 16, False)
@@ -127,7 +127,7 @@ def test_a_user_s_own_optimizer_and_loss_learn(backend, optimizer):
     net = network(backend)
     trainer = OPTIMIZERS[backend.name][optimizer](net)
     epochs = train(backend, net, LOSSES[backend.name](), trainer, 3)
-    # The best epoch: at this size the loss of a few batches may jump after all have been learnt.
+    # The best epoch: at this size the loss of a few batches may jump after everything has been learnt.
     assert min(epoch.train_loss for epoch in epochs) < 0.1
     assert max(epoch.train_acc for epoch in epochs) > 0.95
 
@@ -142,7 +142,7 @@ def test_two_optimizers_train_a_network_one_after_the_other(backend):
 
 
 def test_a_loss_of_one_value_for_the_batch_is_refused(backend):
-    """In one line, which says what to pass."""
+    """The error is one line, which says what to pass."""
     make, says = LOSSES_OF_A_BATCH[backend.name]
     net = network(backend)
     trainer = OPTIMIZERS[backend.name]["adam"](net)

@@ -28,13 +28,13 @@ def network(backend: Backend, weights, **arguments):
 
 
 def single_weights() -> Weights:
-    """Weights of which none is 0 or 1, in float32."""
+    """Weights in float32, none of them 0 or 1."""
     return {name: weight.astype(np.float32) for name, weight in drawn_weights().items()}
 
 
 @pytest.mark.parametrize("training", [False, True])
 def test_logits_are_those_of_the_book_s_network_in_numpy(backend, rng, training):
-    """The network twice: in the reference, and in the tab."""
+    """The same network in the reference and in the tab."""
     weights = single_weights()
     images = rng.integers(0, 256, (8, 10, 7, 3), dtype=np.uint8)  # even and odd sides at stride 2
 
@@ -105,7 +105,7 @@ def test_wrong_weights_are_refused_by_name(backend):
 
 
 def test_the_shortcut_is_a_plain_sum(backend, rng):
-    """With every convolution in a stage at zero, and BatchNorm at the identity, the first stage passes ReLU(x) on."""
+    """If all convolutions of the first stage are zero and BatchNorm is the identity, the stage returns ReLU(x)."""
     weights = initial_weights(10)
     for name in weights:
         if name.startswith("resnet_block1") and "conv" in name:
@@ -117,11 +117,13 @@ def test_the_shortcut_is_a_plain_sum(backend, rng):
     )  # a block that only subtracts: ReLU gives 0
     silent = logits(backend, network(backend, weights), images)
     assert np.abs(once).max() > 0
-    np.testing.assert_allclose(silent[0], silent[1], atol=1e-6)  # the images no longer matter
+    np.testing.assert_allclose(
+        silent[0], silent[1], atol=1e-6
+    )  # the output no longer depends on the images
 
 
 def test_a_step_moves_the_running_statistics_by_a_tenth(backend, rng):
-    """The new variance may be that of the batch or the unbiased one: the frameworks differ there."""
+    """The new variance is the batch's or the unbiased one: the frameworks differ here."""
     weights = single_weights()
     images = rng.integers(0, 256, (8, 10, 7, 3), dtype=np.uint8)
     passed = forward(weights, np.moveaxis(images / 255, -1, 1), training=True)

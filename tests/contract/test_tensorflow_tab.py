@@ -1,4 +1,4 @@
-"""What only the TensorFlow tab promises: a quiet import in any order, graphs traced once, and strategies."""
+"""Promises of the TensorFlow tab only: a quiet import in any order, graphs traced once, and strategies."""
 
 import subprocess
 import sys
@@ -35,7 +35,7 @@ def test_the_import_is_quiet_and_finds_the_devices(tab):
 
 
 def test_errors_still_show_during_the_import_also_where_it_ends_in_an_abort():
-    """The filter alone, in a process that ends in both ways."""
+    """Only the filter, in a process that ends normally or aborts."""
     script = (
         "import os, runpy\n"
         "without_chatter = runpy.run_path('backends/tensorflow/_start.py')['without_chatter']\n"
@@ -135,7 +135,7 @@ def test_a_network_of_one_s_own_without_weights_gets_them_from_the_first_batch(t
 
 
 def test_labels_that_are_no_class_numbers_are_refused(tab):
-    """As keras.datasets gives them, (n, 1): the accuracy would compare each with all."""
+    """keras.datasets returns labels of shape (n, 1): the accuracy would compare each with all."""
     net = tab.resnet.resnet18(2)
     X, y = next(iter(tab.loaders.load_batched(bright_dataset(8), (), 8, True)))
     step = net, X, y[:, None], tab.trainer.cross_entropy(), tab.trainer.adam(net)
@@ -144,7 +144,7 @@ def test_labels_that_are_no_class_numbers_are_refused(tab):
 
 
 def test_a_network_s_graphs_go_with_it(tab):
-    """A plain tf.function would keep all networks, 45 MB each, and their optimizers."""
+    """A plain tf.function would keep all networks (45 MB each) and their optimizers."""
     import gc
     import weakref
 
@@ -200,7 +200,7 @@ def test_batched_operations_give_the_same_in_graphs_and_in_dataset_map(tab, rng,
 
 
 def test_upstream_s_crops_never_reach_the_lower_or_right_edge_and_ours_do(tab):
-    """Boxes of 32 of 40 pixels: upstream's start at 0 to 7, where 8 fits too."""
+    """Boxes of 32 of 40 pixels: TensorFlow's own start at 0 to 7, although 8 fits too."""
     import tensorflow as tf
 
     image = np.zeros((40, 40, 3), np.uint8)
@@ -308,7 +308,7 @@ np.savez(sys.argv[2], **{name: np.asarray(array) for name, array in arrays.items
 
 @pytest.fixture(scope="module")
 def by_devices(tmp_path_factory) -> dict[int, dict[str, np.ndarray]]:
-    """The same steps on 1, 2 and 3 logical CPUs, each in its own process: devices are settled once."""
+    """Run the same steps on 1, 2 and 3 logical CPUs, each in a new process, because devices are fixed at the start."""
     load_or_skip("tensorflow")
     folder, results = tmp_path_factory.mktemp("devices"), {}
     for num_devices in (1, 2, 3):
@@ -320,7 +320,7 @@ def by_devices(tmp_path_factory) -> dict[int, dict[str, np.ndarray]]:
     return results
 
 
-# Measured over the steps below: 2e-7 of weights of about 1. Sums of shards round otherwise than a sum of the whole.
+# Measured over the steps below: 2e-7 for weights of about 1. Sums over shards round differently from sums over a batch.
 SHARD_ERROR = 4e-6
 
 
@@ -340,7 +340,7 @@ def test_an_optimizer_that_is_not_of_the_network_s_devices_is_refused(by_devices
 
 @pytest.mark.slow
 def test_shards_of_the_same_examples_take_resnet_18_s_steps_of_one_device(by_devices):
-    """Each device gets the same two images, so that BatchNorm's statistics are those of the whole batch."""
+    """Each device gets the same two images, so its BatchNorm statistics are those of the whole batch."""
     one, several = by_devices[1], by_devices[3]
     np.testing.assert_allclose(several["even"], one["even"], rtol=1e-3)
     np.testing.assert_allclose(several["resnet"], one["resnet"], atol=1e-3)
@@ -355,7 +355,7 @@ def test_a_device_without_an_example_spoils_no_weight(by_devices, num_devices):
 
 @pytest.mark.slow
 def test_all_devices_have_the_same_batch_norm_statistics(by_devices):
-    """After batches of which each saw other images: the mean of all is kept, and every shard is judged by it."""
+    """Each device has seen other images. The mean of their statistics is kept, and evaluates every shard."""
     several = by_devices[3]
     assert len(several["means"]) == 3
     assert np.isfinite(several["means"]).all()

@@ -1,4 +1,4 @@
-"""Every backend's chapter-13 trainer: real steps on small data."""
+"""Every backend's chapter-13 trainer, with real steps on small data."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -48,7 +48,7 @@ class Training:
 
 @pytest.fixture(autouse=True)
 def eager(request):
-    """Trace nothing but what is about it; test_run.py does the rest."""
+    """Trace graphs only in the tests about them; test_run.py traces the rest."""
     traced = any(word in request.node.name for word in ("compiled", "learns"))
     tensorflow = not traced and "tensorflow" in request.node.name
     with without_tracing("tensorflow" if tensorflow else ""):
@@ -61,7 +61,7 @@ def training(backend: Backend) -> Training:
 
 
 def test_a_step_is_the_reference_s(backend):
-    """The step twice: in the reference, and in the tab."""
+    """The same step in the reference and in the tab."""
     data, weights = bright_dataset(8, 0), initial_weights(2, num_channels=16)
     lr, momentum, weight_decay = 0.1, 0.9, 1e-3
 
@@ -164,7 +164,7 @@ def test_reported_numbers_are_those_of_the_batches_and_of_the_test_set(backend, 
 
 
 class Clock:
-    """Stands for the time module: time passes where a test says so."""
+    """A stand-in for the time module; the test sets the time."""
 
     now = 0.0
 
@@ -172,7 +172,7 @@ class Clock:
         return self.now
 
     def slow(self, data_iter, seconds):
-        """The same batches, each of which takes so long to fetch."""
+        """Return the same batches, with this many seconds to fetch each."""
         clock = self
 
         class Slow:
@@ -214,7 +214,7 @@ def test_the_step_timer_runs_from_the_batch_to_its_numbers_and_the_summary_s_all
 
 
 def test_the_mean_of_the_losses_is_minimised(backend):
-    """Twice the same examples in a batch give the same mean, so the same step; a sum would double the gradient."""
+    """A batch with every example four times has the same mean, so the same step; a sum would change it."""
     steps = []
     for copies in (1, 4):
         training = Training(backend)
@@ -246,7 +246,7 @@ def test_a_loss_without_one_value_per_example_is_refused(backend, training):
 
 
 def test_adam_takes_the_textbook_first_step(backend):
-    """With bias correction the first step is lr * g / (|g| + eps): its size is lr wherever |g| is far above eps."""
+    """With bias correction, the first step is lr * g / (|g| + eps). Its size is lr if |g| is far above eps."""
     training = Training(backend)
     X, y = next(iter(training.train_iter))
     before = training.weights()
@@ -259,7 +259,7 @@ def test_adam_takes_the_textbook_first_step(backend):
 
 
 def test_adam_takes_the_textbook_steps(backend):
-    """The gradient of the last bias is the mean of softmax - one-hot, so its whole path can be foretold."""
+    """The gradient of the last bias is the mean of softmax - one-hot, so all its steps can be computed."""
     training = Training(backend)
     start = initial_weights(2) | {"fc.bias": np.array([2, -1], np.float32)}
     backend.weights.set_weights(training.net, start)
@@ -291,7 +291,7 @@ def test_predictions_keep_no_graph_and_leave_a_network_in_its_mode(backend, imag
     data = bright_dataset(images, size=16)  # one image of 8 x 8 has one value per channel
     X = tab.to_float(tab.from_images(data.images, backend.devices.cpu()))
     for mode in (True, False) if hasattr(net, "training") else (None,):
-        if mode is not None:  # else the mode is not the network's
+        if mode is not None:  # otherwise the network has no mode
             net.train(mode)
         y_hat = backend.trainer.predict(net, X, asked)
         assert not getattr(y_hat, "requires_grad", False)
@@ -327,7 +327,7 @@ def test_training_moves_batch_norm_s_running_statistics(training):
     assert all((before[name] != after[name]).any() for name in before if is_buffer(name))
 
 
-@pytest.mark.slow  # test_run.py holds the command to it
+@pytest.mark.slow  # test_run.py checks it for the command
 def test_the_same_seed_trains_to_the_same_bits(backend):
     recorders, weights = [], []
     for _ in range(2):
@@ -365,7 +365,7 @@ def test_bf16_trains_the_same_weights_in_lower_precision(backend):
         weights = training.weights()
         assert (weights["fc.weight"] != initial_weights(2)["fc.weight"]).any()
         assert all(weight.dtype == np.float32 for weight in weights.values())
-    assert losses[0] != losses[1]  # bf16 is in force
+    assert losses[0] != losses[1]  # bf16 is active
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
 
 
@@ -380,7 +380,7 @@ def test_a_network_may_be_prepared_again_in_full_precision(backend, training):
 
 
 def test_the_metrics_of_a_batch_are_not_read_back(backend, training):
-    """What a batch returns are tensors, so that the host need not wait for the device."""
+    """A batch returns tensors, so the host does not wait for the device."""
     X, y = next(iter(training.train_iter))
     results = backend.trainer.train_batch_ch13(
         training.net, X, y, training.loss, training.trainer, training.devices
@@ -400,7 +400,7 @@ def test_a_compiled_network_trains_whole_epochs_with_a_smaller_last_batch_and_an
         training.run(1, recorder)
         losses.append([epoch.train_loss for epoch in recorder.epochs])
         assert all(np.isfinite(weight).all() for weight in training.weights().values())
-    # Training multiplies rounding: measured .003 apart in the first epoch, .009 in the second.
+    # Training amplifies rounding. Measured differences: .003 in the first epoch, .009 in the second.
     np.testing.assert_allclose(losses[1], losses[0], atol=0.03)
 
 

@@ -1,4 +1,4 @@
-"""Every backend's augmentations against Pillow, the standard library's colour formulas and plain NumPy."""
+"""Compare every backend's augmentations with Pillow, the standard library's colour formulas and plain NumPy."""
 
 import colorsys
 from dataclasses import replace
@@ -38,11 +38,11 @@ from common.interface import Backend
 from common.reference import transforms as reference
 
 MEAN, STD = np.array(CIFAR10_NORMALIZE.mean), np.array(CIFAR10_NORMALIZE.std)
-NORMALIZED_ERROR = 1e-6  # in deviations, of 2.8 at most: 3.6e-7 measured, with a margin of three
-# Of the Kaggle recipe, in levels: 1.8 measured on 256 images, with a margin. Pillow rounds to levels after each of its
-# two resizes, which may add up to one level each, and nothing else does.
+NORMALIZED_ERROR = 1e-6  # in standard deviations, at most 2.8: three times the measured 3.6e-7
+# For the Kaggle recipe, in uint8 steps: 1.8 measured on 256 images. Pillow rounds after each of its two resizes, which
+# may add up to one step each. Nothing else rounds.
 TWO_RESIZES = 2.0
-FLOAT_ERROR = 2e-6  # of float32 in 0..1: 3e-7 measured over all operations, with a margin of six
+FLOAT_ERROR = 2e-6  # float32 in 0..1: six times the 3e-7 measured over all operations
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def images(rng: np.random.Generator) -> np.ndarray:
 
 
 class Batch:
-    """Images as a backend's uint8 and float tensors, and results back as NumPy images."""
+    """Images as a backend's uint8 and float tensors; converts results back to NumPy images."""
 
     def __init__(self, backend: Backend, images: np.ndarray) -> None:
         self.backend = backend
@@ -92,7 +92,7 @@ RECIPES["flip,jitter,crop"] = gallery((12, 10))["flip, jitter and crop"]
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_operations_are_the_reference_s(backend, batch, images, name):
-    """Each operation of --augment twice: in the reference, and in the tab."""
+    """Each operation of --augment in the reference and in the tab."""
     augs = RECIPES[name]
     decisions = decide(augs, np.arange(len(images)), 0, 0, images.shape[1:3])
 
@@ -209,7 +209,7 @@ def test_normalizing_takes_the_mean_and_divides_by_the_deviation_of_each_channel
     found = batch.image_floats(result)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, normalized(images), atol=NORMALIZED_ERROR)
-    assert found.min() < -1.5  # as black is: floats, not levels
+    assert found.min() < -1.5  # as black is: floats, not uint8
 
 
 def test_normalizing_keeps_float64(backend, batch, images):
@@ -332,7 +332,7 @@ def test_native_operations_give_floats_of_the_right_shape_that_vary(backend, ima
 
 
 def native_images(backend: Backend, image: np.ndarray, *augs, times: int = 1) -> np.ndarray:
-    """What the native operations make of an image, several times, in levels."""
+    """Return several results of the native operations on one image, as uint8 values."""
     transform = backend.transforms.native(augs)
     backend.devices.set_seed(0)
     draws = np.stack([backend.devices.to_numpy(transform(image)) for _ in range(times)])
@@ -363,7 +363,7 @@ def test_native_flips_mirror_the_right_axis_with_their_probability(backend, imag
 
 
 def test_native_crops_keep_to_scale_and_ratio(backend, images):
-    """The one box of all the area and the image's own ratio is the image; half the area is not."""
+    """The only box with the whole area and the image's ratio is the image itself; half the area is another box."""
     whole = RandomResizedCrop((21, 18), (1, 1), (18 / 21, 18 / 21))
     for draw in native_images(backend, images[0], whole, times=4):
         assert levels_apart(draw, images[0]) <= 1
@@ -393,7 +393,7 @@ def test_native_resizes_are_antialiased_within_one_level_of_pillow(backend, rng,
 
 
 def test_native_crops_are_antialiased_within_one_level_of_pillow(backend, rng):
-    """All of the image, so that nothing is left to chance; without antialiasing it is 50 to 57 levels off."""
+    """The crop is the whole image, so nothing is random. Without antialiasing it would be off by 50 to 57 of 255."""
     whole = RandomResizedCrop((32, 32), scale=(1, 1), ratio=(1, 1))
     for _ in range(4):
         noise = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
@@ -447,17 +447,15 @@ def test_nothing_may_follow_normalizing(backend, augs):
 def test_native_jitter_changes_what_its_name_says(
     backend, images, jitter, colours, greys, one_grey
 ):
-    """Contrast leaves a single grey alone, saturation and hue every grey, and hue the brightest channel."""
+    """Contrast does not change a single grey, saturation and hue any grey, and hue the brightest channel."""
     if backend.name == "mxnet" and jitter.saturation:
-        greys = one_grey = (
-            True  # upstream's operator is wrong: see tests/contract/test_mxnet_tab.py
-        )
+        greys = one_grey = True  # MXNet's operator is wrong: see tests/contract/test_mxnet_tab.py
     flat = np.full_like(images[0], 90)
     for image, changes in ((images[0], colours), (images[3], greys), (flat, one_grey)):
         draws = native_images(backend, image, jitter, times=4)
         assert (levels_apart(draws, np.stack([image] * 4)) > 2) == changes
     values = native_images(backend, images[0], jitter, times=4).max(-1)
-    # tf.image's saturation is HSV's, which leaves the brightest channel alone.
+    # tf.image uses the saturation of HSV, which does not change the brightest channel.
     kept = jitter.hue > 0 or (backend.name == "tensorflow" and jitter.saturation > 0)
     assert (levels_apart(values, np.stack([images[0].max(-1)] * 4)) > 4) != kept
 

@@ -1,4 +1,4 @@
-"""Each framework's own files of weights: they bring back the canonical weights, and others are refused."""
+"""Each framework's own weights files restore the canonical weights, and other files are refused."""
 
 import numpy as np
 import pytest

@@ -29,6 +29,7 @@ It runs alone, ``alone``.
 """
 
 x = 1  # noqa: alone
+y = 2  # of two
 # A comment that goes
 # on anew. And ends.
 
@@ -64,11 +65,12 @@ def test_docstrings_comments_and_messages_of_a_program_are_prose():
     texts = [
         (1, "Do it."),
         (3, "It runs alone, `code`."),
-        (7, "A comment that goes on anew."),
-        (8, "And ends."),
-        (12, "Raise."),
+        (7, "of two"),
+        (8, "A comment that goes on anew."),
+        (9, "And ends."),
+        (13, "Raise."),
     ]
-    message = (13, "`code` is not there: it is shown alone")
+    message = (14, "`code` is not there: it is shown alone")
     assert sorted(of_program(PROGRAM)) == [*texts, message]
     assert sorted(of_program(PROGRAM, strings=False)) == texts
 
