@@ -284,7 +284,7 @@ def test_adam_takes_the_textbook_steps(backend):
     assert any(np.allclose(found, expected, atol=2e-6) for expected in bias.values())
 
 
-@pytest.mark.parametrize("images", [1, 3, 8])
+@pytest.mark.parametrize("images", [1, 3, 8, 33])
 @pytest.mark.parametrize("asked", [False, True])
 def test_predictions_keep_no_graph_and_leave_a_network_in_its_mode(backend, images, asked):
     net, tab = backend.resnet.resnet18(2, num_channels=8), backend.transforms

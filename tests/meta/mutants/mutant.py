@@ -2,7 +2,6 @@
 
 import ast
 import hashlib
-import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -73,8 +72,13 @@ def mutants_of(backend: str) -> list[Mutant]:
 
 
 def sample(mutants: list[Mutant], number: int, seed: int) -> list[Mutant]:
-    """Return that many of the mutants, drawn from the seed; all of them if there are no more."""
-    return random.Random(seed).sample(mutants, min(number, len(mutants)))
+    """Return that many of the mutants, drawn from the seed; all of them if there are no more.
+
+    Each mutant's place in the draw follows from its id alone, so the others stay when one is added or removed.
+    """
+    return sorted(mutants, key=lambda m: hashlib.sha256(f"{seed} {m.id}".encode()).digest())[
+        :number
+    ]
 
 
 @cache
