@@ -20,6 +20,7 @@ from sphinx.pycode import ModuleAnalyzer
 import backends
 from docs import figures
 from docs.cells import Cell, cell_named, cells_of, read_cells, with_settings
+from docs.repository import repository
 
 FENCE = re.compile(r"^(?P<fence>`{3,}|:{3,})\{(?P<name>[\w-]+)\} ?(?P<argument>.*)$")
 OPTION = re.compile(r"^:(?P<name>\w+): (?P<value>.*)$")
@@ -27,6 +28,17 @@ PICTURE = re.compile(r"^!\[[^\]]*\]\(.*\)$", re.M)
 ROLE = re.compile(r"\{[\w-]+\}`([^`]*)`")
 COLUMN = re.compile(r"(?<!\\)\|")
 PAGE_LINK = re.compile(r"\[([^\[\]]*)\]\((?!https?:)[^)]*\)")
+
+# Colab has no checkout: this makes one, where `FIRST` finds it. Colab's own PyTorch or TensorFlow stays if
+# pyproject.toml allows its version.
+COLAB = """\
+# In Google Colab, get the project and install what is missing. Elsewhere, do nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    !git clone --quiet --depth 1 {repository} /content/three-tabs
+    %cd -q /content/three-tabs
+    %pip install --quiet --editable '.[{extra}]'"""
 
 # A notebook runs in its own folder: this finds the project before its first cell.
 FIRST = """\
@@ -45,12 +57,13 @@ sys.path.insert(0, str(root))
 
 
 def notebook(
-    page: Path, backend: str, settings: Mapping[str, Any] | None = None
+    page: Path, backend: str, settings: Mapping[str, Any] | None = None, address: str = ""
 ) -> nbformat.NotebookNode:
     """Return the notebook of a chapter's page in one framework, without outputs.
 
-    ``settings`` replaces values in the page's cell ``settings``. Raises OSError, LookupError and ValueError if the page
-    or ``settings`` names something that does not exist.
+    ``settings`` replaces values in the page's cell ``settings``. With the ``address`` of the repository, the notebook
+    of a framework that runs in Google Colab gets a cell that prepares Colab. Raises OSError, LookupError and ValueError
+    if the page or ``settings`` names something that does not exist.
     """
     cells = cells_of(read_cells(page.with_suffix(".py")), backend)
     cells = with_settings(cells, settings or {})
@@ -61,7 +74,12 @@ def notebook(
         "display_name": "Python 3",
         "language": "python",
     }
-    book.cells = [_first(page, backend), nbformat.v4.new_code_cell(FIRST)]
+    book.cells = [_first(page, backend)]
+    # Colab has NumPy 2.
+    if address and backends.FRAMEWORKS[backend].newest_numpy is None:
+        code = COLAB.format(repository=address, extra=backend)
+        book.cells.append(nbformat.v4.new_code_cell(code))
+    book.cells.append(nbformat.v4.new_code_cell(FIRST))
     book.cells += [
         nbformat.v4.new_code_cell(text) if kind == "code" else nbformat.v4.new_markdown_cell(text)
         for kind, text in parts
@@ -77,7 +95,8 @@ def write_notebooks(page: Path, folder: Path) -> list[Path]:
     written = []
     for backend in backends.FRAMEWORKS:
         path = folder / f"{page.stem}-{backend}.ipynb"
-        text = json.dumps(notebook(page, backend), indent=1, ensure_ascii=False)
+        book = notebook(page, backend, address=repository())
+        text = json.dumps(book, indent=1, ensure_ascii=False)
         path.write_text(text + "\n", encoding="utf-8")
         written.append(path)
     return written

@@ -279,6 +279,85 @@ def test_a_notebook_finds_its_checkout_or_says_that_it_needs_one(tmp_path, insid
         )
 
 
+ADDRESS = "https://example.org/three-tabs"
+
+
+@needs_jupyter
+@pytest.mark.parametrize("name", backends.FRAMEWORKS)
+def test_colab_is_prepared_for_a_framework_that_runs_there(name):
+    from docs.notebooks import notebook
+
+    without, book = (notebook(PAGES["kaggle-cifar10"], name, address=at) for at in ("", ADDRESS))
+    text = json.dumps(without)
+    assert "colab" not in text
+    if name == "mxnet":  # Colab has NumPy 2
+        assert json.dumps(book) == text
+        return
+    assert len(book.cells) == len(without.cells) + 1
+    words, cell, *_ = book.cells
+    assert words["cell_type"] == "markdown"
+    assert f"!git clone --quiet --depth 1 {ADDRESS} " in cell["source"]
+    assert cell["source"].endswith(f"%pip install --quiet --editable '.[{name}]'")
+
+
+def test_the_address_is_pyproject_s_or_else_the_variable_s(tmp_path, monkeypatch):
+    from docs import repository
+
+    monkeypatch.setattr(repository, "PROJECT", tmp_path / "pyproject.toml")
+    monkeypatch.setenv("SITE_REPOSITORY", ADDRESS)
+    urls = '[project.urls]\nRepository = "https://example.org/other"\n'
+    for content, address in {"[project]\n": ADDRESS, urls: "https://example.org/other"}.items():
+        repository.PROJECT.write_text(content, encoding="utf-8")
+        assert repository.repository() == address
+    monkeypatch.delenv("SITE_REPOSITORY")
+    repository.PROJECT.write_text("[project]\n", encoding="utf-8")
+    assert repository.repository() == ""
+
+
+# What is looked at here: a checkout that is cloned, one kernel with the module google.colab, and no pip.
+IN_COLAB = """
+import json, sys, types
+from pathlib import Path
+sys.modules["google.colab"] = types.ModuleType("google.colab")
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+asked = []
+shell.register_magic_function(lambda line: asked.append(line), "line", "pip")
+for _ in range(2):
+    shell.run_cell(sys.argv[1]).raise_error()
+shell.run_cell(sys.argv[2]).raise_error()
+print(json.dumps([asked, str(Path.cwd()), str(shell.user_ns["root"])]))
+"""
+
+
+@needs_jupyter
+def test_the_cell_for_colab_clones_the_project_in_which_the_next_cell_finds_itself(tmp_path):
+    """The cell may run twice."""
+    from docs.notebooks import COLAB, FIRST
+
+    origin, content = tmp_path / "origin", tmp_path / "content"
+    (origin / "common").mkdir(parents=True)
+    (origin / "common" / "book.py").write_text("")
+    content.mkdir()
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"]):
+        subprocess.run([*git, *command], cwd=origin, check=True)
+    code = COLAB.format(repository=origin.as_uri(), extra="pytorch")
+    code = code.replace("/content/", f"{content}/")
+    first = FIRST.replace("%matplotlib inline", "")
+    done = subprocess.run(
+        [sys.executable, "-c", IN_COLAB, code, first],
+        cwd=content,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    checkout = str(content / "three-tabs")
+    asked = "install --quiet --editable '.[pytorch]'"
+    assert json.loads(done.stdout.splitlines()[-1]) == [[asked, asked], checkout, checkout]
+
+
 # All cells, in less than a minute: few images, one epoch.
 SMALL = {"num_train": 60, "num_test": 30, "num_epochs": 1}
 
