@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md, made from docs/benchmarks.json when the site is built. Needs no NumPy."""
+"""Make the tables of docs/performance.md from docs/benchmarks.json, when the site is built. Needs no NumPy."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -21,14 +21,14 @@ FILE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.json"
 
 
 def figures(name: str, file: Path = FILE) -> str:
-    """Return one of TABLES as Markdown, from a file of results. Raises LookupError for another name."""
+    """Return one of TABLES as Markdown, from a file of results. Raises LookupError for an unknown name."""
     return TABLES[name](json.loads(file.read_text(encoding="utf-8")))
 
 
 def _conditions(results: Results) -> str:
     machine, conditions = results["machine"], results["training"]["conditions"]
     versions: dict[str, str] = {}
-    in_force = []
+    used = []
     for key, condition in conditions.items():
         versions |= condition["versions"]
         shown = {
@@ -37,21 +37,22 @@ def _conditions(results: Results) -> str:
             if name not in ("versions", "device", "memory", "precision")
         }
         settings = ", ".join(f"{name} {value}" for name, value in shown.items())
-        in_force.append(f"- {key}: {settings}")
+        used.append(f"- Settings of {key}: {settings}.")
     extent = results["extent"]
     measures = (found for found in results.values() if "load_before" in found)
     known = [found["load_before"] for found in measures if found["load_before"] is not None]
     busy = f"{min(known):.2f} to {max(known):.2f}" if known else "not known"
     return (
         f"Measured on {machine['processor']}, {machine['cores']} cores, {machine['memory']}, "
-        f"{machine['system']}; instructions {', '.join(machine['instructions']) or 'not known'}; "
-        f"load of the machine before each measure: {busy}; {extent['repetitions']} repetitions, "
-        f"{extent['growth_repetitions']} for the curves; training in batches of {extent['batch_size']}, "
-        f"{extent['train_batches']} per epoch; products of {extent['product_size']:,} x {extent['product_size']:,}; "
-        f"loaders with {extent['loader_images']:,} images in batches of {extent['loader_batch_size']}; versions: "
-        + ", ".join(f"{name} {version}" for name, version in versions.items())
-        + ". Settings:\n\n"
-        + "\n".join(in_force)
+        f"{machine['system']}.\n\n"
+        f"- Instructions: {', '.join(machine['instructions']) or 'not known'}.\n"
+        f"- Load of the machine before each measure: {busy}.\n"
+        f"- Repetitions: {extent['repetitions']}; {extent['growth_repetitions']} for the curves.\n"
+        f"- Training: {extent['train_batches']} batches of {extent['batch_size']} per epoch.\n"
+        f"- Products: {extent['product_size']:,} x {extent['product_size']:,}.\n"
+        f"- Loaders: {extent['loader_images']:,} images in batches of {extent['loader_batch_size']}.\n"
+        f"- Versions: {', '.join(f'{name} {version}' for name, version in versions.items())}.\n"
+        + "\n".join(used)
     )
 
 

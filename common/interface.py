@@ -1,10 +1,10 @@
 """The contract: one Protocol per file of a backend, and the records of a framework and of its backend.
 
-A backend's files are modules of plain functions, as in the book; a module satisfies a Protocol when it has functions of
-these names and arguments. mypy checks that where each backend builds its `Backend`; tests/contract/test_interface.py
-also holds argument names, defaults and first docstring lines equal, which mypy does not.
+A backend's files are modules of plain functions, as in the book. A module satisfies a Protocol if it has functions with
+these names and arguments. This is checked by mypy where each backend builds its `Backend`. Argument names, defaults and
+first docstring lines are compared by tests/contract/test_interface.py.
 
-Tensors pass through as ``Any``: they are the framework's own, in its own layout (`Devices.image_layout`).
+Tensors have the type ``Any``: they are the framework's own, in its own layout (`Devices.image_layout`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-if TYPE_CHECKING:  # run.py --help imports this file and should not wait for NumPy
+if TYPE_CHECKING:  # run.py --help imports this file and should not import NumPy
     from pathlib import Path
 
     import numpy as np
@@ -44,7 +44,7 @@ class DataIter(Protocol):
 
 
 class Devices(Protocol):
-    """Which processor computes, and what is in force there."""
+    """The devices, their settings, and conversions to and from NumPy."""
 
     image_layout: str  # "NCHW" or "NHWC": the axes of a batch of images
 
@@ -63,7 +63,7 @@ class Devices(Protocol):
 
 
 class Transforms(Protocol):
-    """The augmentations: the framework's one-liners, and operations on whole batches."""
+    """Augmentation: the framework's own transforms, and operations on whole batches."""
 
     def native(self, augs: Sequence[Augmentation]) -> Callable[[Any], Tensor]: ...
     def from_images(self, images: NDArray[np.uint8], device: Device) -> Tensor: ...
@@ -89,7 +89,7 @@ class Transforms(Protocol):
 
 
 class Loaders(Protocol):
-    """Minibatches: through the framework's own loader, or whole batches on the device."""
+    """Minibatches: from the framework's own loader, or augmented as whole batches on the device."""
 
     def get_dataloader_workers(self) -> int: ...
     def load_native(
@@ -122,7 +122,7 @@ class ResNet(Protocol):
 
 
 class WeightFiles(Protocol):
-    """Between the canonical weights of `common.weights` and a network, or a file of the framework's own kind."""
+    """Convert the weights of `common.weights` to and from a network, or a file in the framework's own format."""
 
     def get_weights(self, net: Net) -> Weights: ...
     def set_weights(self, net: Net, weights: Weights) -> None: ...
@@ -132,7 +132,7 @@ class WeightFiles(Protocol):
 
 
 class Trainers(Protocol):
-    """The chapter-13 trainer. `prepare` may return another network; the optimizer and training take that one."""
+    """The chapter-13 trainer. `prepare` may return another network: make the optimizer for it, and train it."""
 
     def cross_entropy(self) -> Loss: ...
     def adam(
@@ -177,7 +177,7 @@ class Trainers(Protocol):
 
 
 class Kaggle(Protocol):
-    """The training of the Kaggle chapter, and what it predicts with."""
+    """The training of the Kaggle chapter, and its predictions."""
 
     def train(
         self,
@@ -196,11 +196,11 @@ class Kaggle(Protocol):
 
 
 class Probes(Protocol):
-    """What the parity checks see of a framework, and training never asks for."""
+    """The parity checks' access to a framework, which training does not need."""
 
-    # Those of the reference, except where this backend declares a difference.
+    # The reference's conventions, except where this backend declares a difference.
     CONVENTIONS: Conventions
-    # Those of `Transforms.native`, which the framework's own transforms follow.
+    # The conventions of `Transforms.native`, that is, of the framework's own transforms.
     NATIVE: Conventions
     labels_first: bool  # whether the framework's losses take (labels, logits)
 
@@ -215,16 +215,16 @@ class Probes(Protocol):
 
 @dataclass(frozen=True)
 class Framework:
-    """What the project knows of a framework before it is imported."""
+    """The facts about a framework that are needed before it is imported."""
 
-    name: str  # of its folder in backends/, and for --backend
+    name: str  # of its folder in backends/, and in --backend
     title: str
-    packages: tuple[str, ...]  # that it is imported from: the framework itself first
-    # Environment variables to set before the import, where the user has not set them.
+    packages: tuple[str, ...]  # the framework's packages, the framework itself first
+    # Environment variables to set before the import, unless the user has set them.
     variables: Mapping[str, str] = field(default_factory=dict)
-    # Called with the precision before the import, for what depends on the precision.
+    # Called with the precision before the import, for settings that depend on it.
     before_import: Callable[[str], None] | None = None
-    suffixes: tuple[str, ...] = ()  # of its own weights files
+    suffixes: tuple[str, ...] = ()  # of its weights files
     # (system, processor) for which wheels exist; () if they exist for all.
     wheels: tuple[tuple[str, str], ...] = ()
     # The newest Python and the newest major version of NumPy that it runs on, as in pyproject.toml; None for any.
@@ -255,7 +255,7 @@ class Backend:
 
     @property
     def title(self) -> str:
-        """Return what the framework is called in text."""
+        """Return the framework's name in text."""
         return self.framework.title
 
     @property

@@ -1,8 +1,8 @@
 """Make the pictures and numbers of the pages with this project's commands: `python -m docs figures [PAGE...]`.
 
-docs/results keeps the results of a run as the table that ``{figures}`` shows, with the command, the versions and the
-machine. docs/images/pages keeps its pictures. docs/outputs.py keeps the outputs of the chapters' cells. A file beside
-the page holds the measurements of Differences and of Performance; ``{figures}`` shows their tables too.
+The results of a run are kept in docs/results, as the table that ``{figures}`` shows, with the command, the versions and
+the machine. Its pictures are kept in docs/images/pages. The outputs of the chapters' cells are kept by docs/outputs.py.
+The measurements of Differences and Performance are in a file beside each page; ``{figures}`` shows their tables too.
 """
 
 import json
