@@ -67,7 +67,7 @@ def record_gluon(net, training=False):
 
 
 def record_exported(symbol_file, params_file, data="data"):
-    """Return the same function for a graph and its weights, as export writes them, in evaluation mode."""
+    """Return the same function for an exported graph and its weights, in evaluation mode."""
     graph = mx.sym.load(symbol_file).get_internals()
     names = [name for name in graph.list_outputs() if re.search(r"_output\d*$", name)]
     outputs = mx.sym.Group([graph[name] for name in names])

@@ -41,7 +41,7 @@ def move_weights(weights, net):
     for number, name in LAYERS.items():
         moved = [weight for key, weight in weights.items() if key.startswith(f"{number}.")]
         if moved:
-            # (outputs, inputs, height, width) to (height, width, inputs, outputs); dense: (inputs, outputs)
+            # OIHW to HWIO; dense: (outputs, inputs) to (inputs, outputs)
             axes = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
             net.get_layer(name).set_weights([w.transpose(axes[w.ndim]) for w in moved])
 

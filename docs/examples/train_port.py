@@ -33,13 +33,13 @@ def set_rate_as_gluon(trainer, rate):
 
 
 def set_epsilon_as_gluon(trainer, eps, step):
-    """Make PyTorch's Adam add epsilon where Gluon and Keras do, in the next step, counted from 1."""
+    """Make PyTorch's Adam add epsilon as Gluon and Keras do, in this step, counted from 1."""
     for group in trainer.param_groups:
         group["eps"] = eps / math.sqrt(1 - group["betas"][1] ** step)
 
 
 def train_pytorch(net, summed=False, set_rate=set_rate_as_gluon):
-    """Train a network and return the mean loss of each step. ``summed`` minimises the sum of the losses."""
+    """Train a network; return the mean loss of each step. ``summed`` minimizes the sum."""
     loss = nn.CrossEntropyLoss(reduction="none")
     trainer = torch.optim.SGD(net.parameters(), lr=RATES[0], momentum=MOMENTUM, weight_decay=WD)
     net.train()
@@ -82,10 +82,10 @@ def move_back(net, original):
 
 
 PORTS = {
-    "as Gluon's": ({}, {}),
+    "Gluon's settings": ({}, {}),
     "the sum of the losses": ({}, {"summed": True}),
-    "momentum left alone at the new rate": ({}, {"set_rate": set_rate}),
-    "BatchNorm's epsilon left alone, 1e-05": ({"eps": 1e-5}, {}),
+    "momentum not rescaled at the new rate": ({}, {"set_rate": set_rate}),
+    "BatchNorm's default epsilon, 1e-05": ({"eps": 1e-5}, {}),
     "BatchNorm's momentum copied, 0.9": ({"momentum": 0.9}, {}),
 }
 

@@ -13,7 +13,7 @@ import tensorflow as tf  # isort: skip
 
 
 def train_keras(net, coupled=True):
-    """Train a network and return the mean loss of each step. ``coupled`` adds the decay to the gradient."""
+    """Train a network; return the mean loss of each step. ``coupled``: decay in the gradient."""
     # A Keras loss has its own dtype, float32 by default.
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, dtype="float64")
     trainer = keras.optimizers.SGD(RATES[0], MOMENTUM, weight_decay=None if coupled else WD)
@@ -58,11 +58,11 @@ def named_as_gluon(net, names):
 
 
 PORTS = {
-    "as Gluon's": ({}, {}),
-    "weight_decay=, which is decoupled": ({}, {"coupled": False}),
+    "Gluon's settings": ({}, {}),
+    "decoupled decay, weight_decay=": ({}, {"coupled": False}),
     "padding='same' at stride 2": ({"same": True}, {}),
-    "BatchNorm's epsilon of PyTorch, 1e-05": ({"epsilon": 1e-5}, {}),
-    "BatchNorm's momentum left alone, 0.99": ({"momentum": 0.99}, {}),
+    "PyTorch's BatchNorm epsilon, 1e-05": ({"epsilon": 1e-5}, {}),
+    "BatchNorm's default momentum, 0.99": ({"momentum": 0.99}, {}),
 }
 
 

@@ -1,4 +1,4 @@
-"""docs/porting.md: names, defaults and layouts are the frameworks', the example parts as it says, its claims hold."""
+"""docs/porting.md: names, defaults and layouts match the frameworks, the examples diverge as shown, the claims hold."""
 
 import inspect
 import math
@@ -260,40 +260,40 @@ TRAINED = ("step 1", "step 2", "step 3", "weights")
 
 
 def test_a_port_to_pytorch_with_gluon_s_settings_agrees_to_rounding(torch_rows):
-    aligned = torch_rows["as Gluon's"]
+    aligned = torch_rows["Gluon's settings"]
     assert max(aligned[column] for column in TRAINED) < EXACT
     assert aligned["mean"] < 1e-6  # Gluon keeps BatchNorm's momentum as a float32: 6e-8 of it
     assert 1e-6 < aligned["variance"] < 1e-2  # unbiased, by n / (n - 1)
 
 
 def test_a_port_to_keras_with_gluon_s_settings_agrees_to_rounding(keras_rows):
-    aligned = keras_rows["as Gluon's"]
+    aligned = keras_rows["Gluon's settings"]
     assert max(aligned[column] for column in TRAINED) < EXACT
     assert max(aligned["mean"], aligned["variance"]) < 1e-6
 
 
-# Title: the columns in which a setting that is left alone shows, and those in which it does not.
-PARTINGS = {
+# Title: the columns in which a wrong setting shows, and those in which it does not.
+DIVERGENCES = {
     "torch_rows": {
         "the sum of the losses": (("step 2", "step 3", "weights"), ("step 1",)),
-        "momentum left alone at the new rate": (("weights",), ("step 1", "step 2", "step 3")),
-        "BatchNorm's epsilon left alone, 1e-05": (TRAINED, ()),
+        "momentum not rescaled at the new rate": (("weights",), ("step 1", "step 2", "step 3")),
+        "BatchNorm's default epsilon, 1e-05": (TRAINED, ()),
         "BatchNorm's momentum copied, 0.9": (("mean", "variance"), TRAINED),
     },
     "keras_rows": {
-        "weight_decay=, which is decoupled": (("step 3", "weights"), ("step 1",)),
+        "decoupled decay, weight_decay=": (("step 3", "weights"), ("step 1",)),
         "padding='same' at stride 2": (TRAINED, ()),
-        "BatchNorm's epsilon of PyTorch, 1e-05": (TRAINED, ()),
-        "BatchNorm's momentum left alone, 0.99": (("mean", "variance"), TRAINED),
+        "PyTorch's BatchNorm epsilon, 1e-05": (TRAINED, ()),
+        "BatchNorm's default momentum, 0.99": (("mean", "variance"), TRAINED),
     },
 }
 
 
-@pytest.mark.parametrize("which", PARTINGS)
-def test_each_setting_that_is_left_alone_parts_where_the_page_says(which, request):
+@pytest.mark.parametrize("which", DIVERGENCES)
+def test_each_wrong_setting_diverges_where_the_page_says(which, request):
     found = request.getfixturevalue(which)
-    assert set(found) == {"as Gluon's", *PARTINGS[which]}
-    for title, (shows, hides) in PARTINGS[which].items():
+    assert set(found) == {"Gluon's settings", *DIVERGENCES[which]}
+    for title, (shows, hides) in DIVERGENCES[which].items():
         for column in shows:
             assert found[title][column] > 1e-6, (title, column)
         for column in hides:
