@@ -161,6 +161,11 @@ def parse(arguments: Sequence[str], frameworks: Mapping[str, Framework]) -> tupl
     return name, _configure(name, parser.values(arguments))
 
 
+def command_parser(name: str, frameworks: Mapping[str, Framework]) -> argparse.ArgumentParser:
+    """Return the parser of the command `name`."""
+    return _Parser(name, COMMANDS[name], frameworks)
+
+
 def backend_names(chosen: str, backends: Sequence[str]) -> list[str]:
     """Return the backends that ``--backend`` asks for: one, several joined by commas, or 'all' of ``backends``.
 

@@ -1,20 +1,35 @@
 """The site: `uv run --extra all --group docs python -m docs html` builds it into build/site."""
 
+import os
 import sys
+import tomllib
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
-project = "three-tabs"
+about = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+# Where the source is. The Pages workflow sets the variable; without an address, pages have no links to the source.
+repository = about.get("urls", {}).get("Repository") or os.environ.get("SITE_REPOSITORY", "")
+
+project = about["name"]
+version = release = about["version"]
 author = "the three-tabs authors"
 project_copyright = "2026, the three-tabs authors"
 
-extensions = ["myst_parser", "sphinx_design", "docs.tabs"]
+extensions = ["myst_parser", "sphinx_copybutton", "sphinx_design", "docs.tabs", "docs.markup"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
-exclude_patterns = ["examples"]
+exclude_patterns = ["examples", "templates"]
+templates_path = ["templates"]
 nitpicky = True
+nitpick_ignore_regex = [
+    ("py:.*", ".*")
+]  # the types in the signatures of the Python API are no links
+python_maximum_signature_line_length = 88
+toc_object_entries_show_parents = "hide"
 smartquotes_action = "qe"  # no dashes: `--compile` is an option
+copybutton_selector = "div:not(.output) > div.highlight > pre"
 myst_html_meta = {
     "description": "Dive into Deep Learning's image augmentation and Kaggle CIFAR-10 in PyTorch, MXNet and "
     "TensorFlow, side by side, with measured differences."
@@ -22,9 +37,15 @@ myst_html_meta = {
 html_theme = "furo"
 html_title = "three-tabs"
 html_theme_options = {
-    "top_of_page_buttons": [],  # MyST as it is written says nothing to a reader
+    "source_repository": repository,
+    "source_branch": "main",
+    "source_directory": "docs",
+    # MyST as it is written says nothing to a reader, so there is no "view" button.
+    "top_of_page_buttons": ["edit"] if repository else [],
     "light_css_variables": {"color-code-background": "#f6f8fa"},  # comments keep a contrast of 7
 }
+html_context = {"repository": repository}
+html_last_updated_fmt = "%Y-%m-%d"
 html_copy_source = False
 html_use_index = False
 html_static_path = ["_static"]

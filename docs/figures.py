@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from backends import FRAMEWORKS
-from docs import outputs
+from docs import command_line, outputs
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -150,7 +150,9 @@ MEASURED_BY: dict[str, tuple[str, ...]] = {
 }
 # The pages that show the output of examples below their commands.
 PRINTED = ("porting", "bring-your-own-port")
-PAGES = (*RUNS, *PRINTED, *MEASURED_BY)
+# The page that shows an example of each command.
+COMMAND_LINE = "command-line"
+PAGES = (*RUNS, *PRINTED, *MEASURED_BY, COMMAND_LINE)
 EXAMPLE = re.compile(
     r"(?P<head>```sh\nuv run [^\n]*python (?P<module>-m docs\.examples\.\w+)\n```\n\n```text\n).*?(?P<end>```)",
     re.S,
@@ -173,6 +175,8 @@ def make(page: str) -> None:
         _run(MEASURED_BY[page])
     if page in PRINTED:
         print_again(DOCS / f"{page}.md")
+    if page == COMMAND_LINE:
+        command_line.make()
 
 
 def make_cells(chapter: str, backends: Iterable[str]) -> None:
@@ -252,6 +256,8 @@ def shown(page: str, name: str) -> str:
         from benchmarks import report
 
         return report.figures(name)
+    if page == COMMAND_LINE:
+        return f"`python -m docs figures {page}`. {command_line.measured()}"
     kept = _read(RESULTS / f"{page}-{name}.json")
     head, *rows = (f"| {' | '.join(row)} |" for row in kept["rows"])
     run = RUNS.get(page, {}).get(name)

@@ -5,7 +5,9 @@ common/augmentation/decisions.py decide`` that of one file. ``{columns} trainer.
 three columns whose rows line up. ``{cell} the network`` shows a cell of the page's own Python file and its kept
 output. ``{only} mxnet`` holds prose for one framework, ``{differs}`` a note on what differs. ``{trap} lazy_layers``
 shows an example that fails and its fix, ``{figures} training`` the results of a run, ``{notes}`` the ``Differs:``
-notes of the source. A name that does not exist is an error of the page: a renamed function fails the build.
+notes of the source. ``{command} predict`` shows a command of run.py, ``{contract} trainer`` a part of a backend, and
+``{api} common.parity`` what a package exports. A name that does not exist is an error of the page: a renamed function
+fails the build.
 """
 
 import itertools
@@ -20,7 +22,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx_design.shared import is_component
 
 import backends
-from docs import columns, figures, outputs
+from docs import api, columns, command_line, figures, outputs
 from docs.cells import cell_named, read_cells
 from docs.differences.notes import as_list, read_notes
 from docs.notebooks import check_framework, cut, source_of, write_notebooks
@@ -304,6 +306,50 @@ class Notes(Shown):
         return self.parse_text_to_nodes(text)
 
 
+class Generated(Shown):
+    """Show Markdown that a function makes from the argument."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def text(self, argument: str) -> str:
+        """Return the Markdown. Raises LookupError for an argument that names nothing."""
+        raise NotImplementedError
+
+    def run(self) -> list[nodes.Node]:
+        """Return what the Markdown says."""
+        try:
+            text = self.text(self.arguments[0])
+        except (OSError, LookupError) as error:
+            raise self.error(str(error)) from error
+        return self.parse_text_to_nodes(text)
+
+
+class CommandDirective(Generated):
+    """Show a command of run.py: what it does, an example with its output, and its options."""
+
+    def text(self, argument: str) -> str:
+        """Return the command's help."""
+        return command_line.shown(argument)
+
+
+class Contract(Generated):
+    """Show the functions of a part of a backend, as ``trainer``."""
+
+    def text(self, argument: str) -> str:
+        """Return their signatures and docstrings."""
+        return api.contract(self.root, argument)
+
+
+class Api(Generated):
+    """Show functions and classes of a package: ``PACKAGE NAME...``, without names what it exports."""
+
+    def text(self, argument: str) -> str:
+        """Return their signatures and docstrings."""
+        package, *names = argument.split()
+        return api.public_names(self.root, package, names)
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Make the directives known to Sphinx."""
     app.add_directive("source", Source)
@@ -316,4 +362,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("notebooks", Notebooks)
     app.add_directive("figures", Figures)
     app.add_directive("notes", Notes)
+    app.add_directive("command", CommandDirective)
+    app.add_directive("contract", Contract)
+    app.add_directive("api", Api)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

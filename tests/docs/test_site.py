@@ -8,12 +8,16 @@ import functools
 import http.server
 import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import threading
+import tomllib
+from collections import Counter
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
@@ -24,11 +28,21 @@ import backends
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = "chromium", "chromedriver"
+REPOSITORY = "https://github.com/example/three-tabs"
+THEMES = "light", "dark"
 
 pytestmark = [
     pytest.mark.slow,
     needs(
-        "sphinx", "myst_parser", "sphinx_design", "furo", "selenium", "nbformat", programs=PROGRAMS
+        "sphinx",
+        "myst_parser",
+        "sphinx_copybutton",
+        "sphinx_design",
+        "furo",
+        "selenium",
+        "nbformat",
+        "axe_playwright_python",
+        programs=PROGRAMS,
     ),
 ]
 
@@ -39,7 +53,14 @@ def site(tmp_path_factory) -> Path:
     assert all(map(shutil.which, PROGRAMS)), f"not installed: {' or '.join(PROGRAMS)}"
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "docs", "html", "--output", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "SITE_REPOSITORY": REPOSITORY},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -231,6 +252,35 @@ def test_three_columns_stand_beside_each_other_at_1600_pixels(browser, address):
     assert len(shown_tabs(browser)) == 1
 
 
+def test_what_three_columns_show_begins_in_the_same_rows(browser, address, site):
+    """Also in the tab that is open, whose styles are others."""
+    resize(browser, 1600)
+    put_side_by_side(browser, address)
+    sets = []
+    for page in pages(site):
+        visit(browser, address + page)
+        sets += browser.execute_script("""
+            return [...document.querySelectorAll('.three-columns')].filter(set => set.checkVisibility()).map(set =>
+                [...set.querySelectorAll(':scope > .sd-tab-content')].map(content =>
+                    [...content.children].map(child => child.getBoundingClientRect().top)))""")
+    assert len(sets) > 20
+    assert max(len(set[0]) for set in sets) > 2
+    for set in sets:
+        for row in itertools.zip_longest(*set):
+            tops = [top for top in row if top is not None]
+            assert max(tops) - min(tops) <= 1
+
+
+def test_the_text_is_in_the_middle_while_three_columns_are_shown(browser, address):
+    resize(browser, 1600)
+    put_side_by_side(browser, address)
+    visit(browser, address + "image-augmentation.html")
+    left, right = browser.execute_script("""
+        const {left, right} = document.querySelector('article section > p').getBoundingClientRect();
+        return [left, document.documentElement.clientWidth - right]""")
+    assert abs(left - right) <= 2
+
+
 @pytest.mark.parametrize(
     ("page", "width", "pixels"),
     [
@@ -372,13 +422,117 @@ def test_what_scrolls_sideways_and_nothing_else_is_reached_with_the_keyboard(bro
     assert [pair for pair in found if pair[0] != pair[1]] == []
 
 
-def test_all_columns_of_the_porting_table_are_in_sight_at_1280_pixels(browser, address):
+@pytest.mark.parametrize("width", [1024, 1280, 1600])
+def test_all_columns_of_the_porting_tables_are_in_sight_and_no_word_is_broken(
+    browser, address, width
+):
+    resize(browser, width)
     visit(browser, address + "porting.html")
-    resize(browser, 1280)
-    script = (
-        "const t = document.querySelector('.table-wrapper'); return t.scrollWidth - t.clientWidth"
-    )
-    assert browser.execute_script(script) <= 0
+    hidden, words = browser.execute_script("""
+        const lines = node => {
+            const range = document.createRange();
+            return [...node.data.matchAll(/\\w+/g)].map(({0: word, index}) => {
+                range.setStart(node, index);
+                range.setEnd(node, index + word.length);
+                return [word, range.getClientRects().length];
+            });
+        };
+        const code = [...document.querySelectorAll('.table-wrapper .pre')];
+        return [
+            [...document.querySelectorAll('.table-wrapper')].map(each => each.scrollWidth - each.clientWidth),
+            code.flatMap(each => [...each.childNodes].filter(node => node.data).flatMap(lines))]""")
+    assert max(hidden) <= 0
+    assert len(words) > 300
+    assert [word for word, lines in words if lines > 1] == []
+
+
+def test_lines_of_100_characters_fit_at_1600_pixels(browser, address, site):
+    resize(browser, 1600)
+    cut = []
+    for page in pages(site):
+        visit(browser, address + page)
+        cut += browser.execute_script("""
+            document.querySelectorAll('details').forEach(details => details.open = true);
+            return [...document.querySelectorAll('.highlight pre')]
+                .filter(pre => pre.scrollWidth > pre.clientWidth && !pre.closest('li, .trap'))
+                .map(pre => pre.textContent)""")
+    assert [text for text in cut if max(map(len, text.splitlines())) <= 100] == []
+
+
+def test_commands_are_whole_and_icons_apart_on_a_telephone(browser, address, site):
+    resize(browser, 390, mobile=True)
+    for page in pages(site):
+        visit(browser, address + page)
+        cut, icons = browser.execute_script("""
+            const icons = [...document.querySelectorAll('.header-right svg')].filter(svg => svg.checkVisibility());
+            return [
+                [...document.querySelectorAll('.highlight-sh pre')]
+                    .filter(pre => pre.scrollWidth > pre.clientWidth).map(pre => pre.textContent),
+                icons.map(svg => svg.getBoundingClientRect()).map(({left, right}) => [left, right])]""")
+        assert cut == []
+        assert all(b[0] - a[1] >= 12 for a, b in itertools.pairwise(icons)), page
+
+
+def test_code_has_a_copy_button_and_output_has_none(browser, address):
+    visit(browser, address + "image-augmentation.html")
+    found = browser.execute_script("""
+        return [...document.querySelectorAll('.highlight:has(> pre)')].map(block =>
+            [block.parentElement.matches('.output'), block.querySelector('.copybtn') !== null])""")
+    assert {(is_output, has_button) for is_output, has_button in found} == {
+        (True, False),
+        (False, True),
+    }
+
+
+def violations(browser, theme: str) -> list[str]:
+    """What axe says of a page in a theme: in the light one all of its rules, in the dark one those of colours."""
+    browser.execute_script("document.body.dataset.theme = arguments[0]", theme)
+    browser.execute_script(files("axe_playwright_python").joinpath("axe.min.js").read_text())
+    rules = {} if theme == "light" else {"runOnly": ["color-contrast"]}
+    script = """
+        const [rules, done] = arguments;
+        axe.run(document, {...rules, resultTypes: ['violations']}).then(found => done(found.violations.flatMap(rule =>
+            rule.nodes.map(node => `${rule.id}: ${node.target}`))), error => done([String(error)]))"""
+    return browser.execute_async_script(script, rules)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("theme", THEMES)
+def test_axe_finds_nothing_that_keeps_a_reader_out(browser, address, site, theme):
+    browser.set_script_timeout(120)
+    resize(browser, 1600)
+    found = {}
+    for page in (*pages(site), "search.html?q=train_ch13"):
+        visit(browser, address + page)
+        found[page] = violations(browser, theme)
+    assert {page: said for page, said in found.items() if said} == {}
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_axe_would_find_pale_text_and_headings_out_of_order(browser, address, theme):
+    visit(browser, address + "index.html")
+    browser.execute_script("""
+        document.querySelector('article p').style.color = 'rgb(128 128 128 / 0.4)';
+        document.querySelector('article').insertAdjacentHTML('beforeend', '<h6>Deep</h6>');""")
+    found = Counter(said.split(":")[0] for said in violations(browser, theme))
+    assert found["color-contrast"] >= 1
+    assert found["heading-order"] == (theme == "light")
+
+
+def test_what_has_the_focus_shows_it(browser, address):
+    from selenium.webdriver import Keys
+
+    visit(browser, address + "porting.html")
+    seen = Counter()
+    for _ in range(60):
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+        name, outline = browser.execute_script("""
+            const focus = document.activeElement;
+            const seen = focus.matches('.sd-tab-set > input') ? focus.nextElementSibling : focus;
+            return [focus.localName, getComputedStyle(seen).outlineStyle]""")
+        seen[name, outline != "none"] += 1
+    assert {name for name, shown in seen if not shown} == set()
+    assert {"a", "button", "input"} <= {name for name, _ in seen}
 
 
 @pytest.mark.parametrize("theme", ["light", "dark", "auto"])
@@ -532,6 +686,20 @@ def test_no_link_and_no_anchor_is_broken(site, parsed):
             if lost or not (site / path).exists():
                 broken.append((page, link))
     assert broken == []
+
+
+def test_each_page_says_its_version_and_date_and_where_its_source_is(site, parsed):
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "version"
+    ]
+    for page, found in parsed.items():
+        text = (site / page).read_text(encoding="utf-8")
+        assert f"three-tabs {version}" in text
+        assert re.search(r"Last updated on \d{4}-\d\d-\d\d", text)
+        assert REPOSITORY in found.links
+        if page != "search.html":
+            edit = f"{REPOSITORY}/edit/main/docs/{page.removesuffix('.html')}.md"
+            assert edit in found.links
 
 
 def test_every_picture_says_what_it_shows(parsed):
