@@ -1,6 +1,5 @@
 """The site: `uv run --extra all --group docs python -m docs html` builds it into build/site."""
 
-import os
 import sys
 import tomllib
 from pathlib import Path
@@ -8,9 +7,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from docs.repository import repository  # noqa: E402
+
 about = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-# Where the source is. The Pages workflow sets the variable; without an address, pages have no links to the source.
-repository = about.get("urls", {}).get("Repository") or os.environ.get("SITE_REPOSITORY", "")
+address = repository()  # without one, pages have no links to the source
 
 project = about["name"]
 version = release = about["version"]
@@ -37,14 +37,14 @@ myst_html_meta = {
 html_theme = "furo"
 html_title = "three-tabs"
 html_theme_options = {
-    "source_repository": repository,
+    "source_repository": address,
     "source_branch": "main",
     "source_directory": "docs",
     # MyST as it is written says nothing to a reader, so there is no "view" button.
-    "top_of_page_buttons": ["edit"] if repository else [],
+    "top_of_page_buttons": ["edit"] if address else [],
     "light_css_variables": {"color-code-background": "#f6f8fa"},  # comments keep a contrast of 7
 }
-html_context = {"repository": repository}
+html_context = {"repository": address}
 html_last_updated_fmt = "%Y-%m-%d"
 html_copy_source = False
 html_use_index = False
