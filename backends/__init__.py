@@ -91,7 +91,7 @@ FRAMEWORKS = {
 
 
 def installed(name: str) -> bool:
-    """Return whether a backend can be imported here; import none."""
+    """Return whether a backend can be imported here, without importing it."""
     return not missing_packages(name) and not obstacle(name)
 
 
@@ -147,9 +147,9 @@ def _newer_python(framework: Framework) -> str:
 
 
 def without_obstacle(names: Sequence[str]) -> list[str]:
-    """Return the backends that can run here; a notice names each other one.
+    """Return the backends that can run here, and warn about the others.
 
-    Backends that only have to be installed are among them. Raises UserError
+    These include backends that are not installed yet. Raises UserError
     if no backend can run here.
     """
     obstacles = {name: obstacle(name) for name in names}

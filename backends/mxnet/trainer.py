@@ -78,7 +78,7 @@ def predict(net, X, training=False):
 
 
 def accuracy(y_hat, y):
-    """Return the number of correct predictions, still on the device."""
+    """Return the number of correct predictions, as a tensor on the device."""
     return (y_hat.argmax(axis=1).astype(y.dtype) == y).sum()
 
 

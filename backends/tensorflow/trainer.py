@@ -85,7 +85,7 @@ def predict(net, X, training=False):
 
 
 def accuracy(y_hat, y):
-    """Return the number of correct predictions, still on the device."""
+    """Return the number of correct predictions, as a tensor on the device."""
     correct = tf.cast(tf.argmax(y_hat, axis=1), y.dtype) == y
     return tf.reduce_sum(tf.cast(correct, tf.int64))
 

@@ -15,7 +15,7 @@ from common.weights.checks import check_weights, require_fit
 
 from .resnet import layers_by_name, resnet18
 
-# Errors that NumPy raises for a file that is no archive of arrays.
+# The errors that NumPy raises for other files.
 UNREADABLE = (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile)
 
 
