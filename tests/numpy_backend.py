@@ -115,8 +115,8 @@ CONVENTIONS: dict[str, tuple[Edit, ...]] = {
         ),
         (
             "transforms",
-            "reference.to_levels(Y)",
-            "reference.to_levels(Y, Conventions(rounding={value!r}))",
+            "reference.to_uint8(Y)",
+            "reference.to_uint8(Y, Conventions(rounding={value!r}))",
         ),
     ),
 }

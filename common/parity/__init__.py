@@ -1,7 +1,7 @@
-"""Checks that versions of one network in several frameworks compute the same.
+"""Compare implementations of one network in several frameworks.
 
-`compare_ports` is for networks of your own: see docs/bring-your-own-port.md. What proves this project's backends starts
-with `common.parity.suite`: see docs/parity.md.
+`compare_ports` compares networks of your own: see docs/bring-your-own-port.md. The checks of this project's backends
+start at `common.parity.suite`: see docs/parity.md.
 """
 
 from common.parity.ports import Layer, Report, compare_arrays, compare_ports, keep

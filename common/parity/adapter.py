@@ -1,4 +1,4 @@
-"""A backend as the checks use it, in NumPy: images (n, channels, height, width) and canonical weights."""
+"""Adapter of a backend for the checks: NumPy images (n, channels, height, width) and canonical weights."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -16,10 +16,10 @@ from common.weights.canonical import Weights, initial_weights, is_buffer
 
 Array = NDArray[Any]
 BATCH_NORM_BIAS = ("bn.bias", "bn1.bias", "bn2.bias")
-NUM_CHANNELS = 64  # of the network's first stage, in both chapters
-NUM_CLASSES, IN_CHANNELS = 10, 3  # of the chapters' data sets
+NUM_CHANNELS = 64  # in the network's first stage, in both chapters
+NUM_CLASSES, IN_CHANNELS = 10, 3  # in the chapters' data sets
 KINDS = {"fp32": "float32", "bf16": "bfloat16", "tf32": "tf32"}  # by --precision
-# In these kinds products round their operands, while weights, images and logits stay float32.
+# Mixed precision: matrix products round their operands; weights, images and logits stay float32.
 MIXED = ("bfloat16", "tf32")
 
 
@@ -34,10 +34,11 @@ class Batch:
 class Adapter:
     """A backend that computes in ``kind`` on one device, compiled or not.
 
-    ``kind`` is "float32", "float64", or one of `MIXED`, where weights and images are float32; with "uint8" there is no
-    network. ``num_channels`` are those of the network's first stage, ``in_channels`` those of its images. ``device`` is
-    named as in --device; of several, the first computes. ``loss`` is the backend's cross-entropy. ``logits_types``
-    collects the types of the logits that training steps have passed to it. Raises UserError if there is no such device.
+    ``kind`` is "float32", "float64" or one of `MIXED`, which store weights and images in float32. An adapter of kind
+    "uint8" only runs transforms. ``num_channels`` are the channels of the network's first stage, ``in_channels`` those
+    of the images. ``device`` takes the values of --device; if it selects several devices, the first one computes.
+    ``loss`` is the backend's cross-entropy. ``logits_types`` collects the dtypes of the logits that training steps pass
+    to it. Raises UserError if the device does not exist.
     """
 
     def __init__(
@@ -59,13 +60,13 @@ class Adapter:
         self.devices = backend.devices.get_devices(device)[:1]
         self.logits_types: set[str] = set()
         self._cross_entropy = backend.trainer.cross_entropy()
-        # One object: TensorFlow traces a step again for each new one, and `self._loss` is new each time.
+        # Bind the method once: each access creates a new object, for which TensorFlow would trace the step again.
         self.loss: Loss = self._loss
         self._net: Net | None = None
         self._suspects = [d for d in KNOWN_DIFFERENCES if not d.holds(self.conventions)]
 
     def _loss(self, *arguments: Tensor) -> Tensor:
-        """Return the backend's cross-entropy of each example, and note the type of the logits.
+        """Return the backend's cross-entropy of each example, and record the dtype of the logits.
 
         The arguments are logits and labels, in the order that the framework's losses take.
         """
@@ -74,22 +75,22 @@ class Adapter:
         return self._cross_entropy(*arguments)
 
     def tensor(self, images: Array, dtype: str | None = None) -> Tensor:
-        """Return images as the backend's loader returns them, in ``dtype``, or else in the adapter's type."""
-        # A loader's images have the channels of a pixel side by side in memory, also where the axes are NCHW.
+        """Return images as the backend's loader returns them, in ``dtype`` (default: the adapter's dtype)."""
+        # Loaders return images with channels last in memory, even if the axes are NCHW.
         images = np.ascontiguousarray(np.moveaxis(images, 1, -1), dtype or self.dtype)
         if self.backend.devices.image_layout == "NCHW":
             images = np.moveaxis(images, -1, 1)
         return self.backend.devices.from_numpy(images, self.devices[0])
 
     def array(self, X: Tensor) -> Array:
-        """Return a tensor as an array; images and feature maps as (n, channels, height, width)."""
+        """Return a tensor as a NumPy array; images and feature maps as (n, channels, height, width)."""
         array = self.backend.devices.to_numpy(X)
         if array.ndim == 4 and self.backend.devices.image_layout == "NHWC":
             return np.moveaxis(array, -1, 1)
         return array
 
     def labels(self, y: NDArray[np.int64]) -> Tensor:
-        """Return labels as the backend has them."""
+        """Return labels as a tensor of the backend."""
         return self.backend.devices.from_numpy(y, self.devices[0])
 
     def new_network(self) -> Net:
@@ -97,10 +98,10 @@ class Adapter:
         return self.backend.resnet.resnet18(*self.sizes)
 
     def network(self, weights: Weights) -> Net:
-        """Return the backend's network with these weights, prepared as a run prepares it.
+        """Return the backend's network with these weights, prepared as for a training run.
 
-        It is the same network each time: building and compiling one takes longer than most checks. It is left in
-        evaluation mode, as after a user's `net.eval()`: training must not rely on the mode that a network begins in.
+        Every call returns the same network, because building and compiling one takes longer than most checks. The
+        network is in evaluation mode, as after ``net.eval()``: training must switch the mode itself.
         """
         if self._net is None:
             net = self.new_network()
@@ -113,41 +114,42 @@ class Adapter:
         return self._net
 
     def weights(self, seed: int) -> Weights:
-        """Return the weights that checks start from, drawn from that seed; they are read-only."""
+        """Return the weights that the checks start from, drawn from ``seed``. The arrays are read-only."""
         return drawn_weights(seed, self.mixed, *self.sizes)
 
     def compare(
         self,
         check: str,
         got: Arrays,
-        wanted: Callable[[Conventions], Arrays],
+        expected: Callable[[Conventions], Arrays],
         distance: Distance = largest_relative,
         parts: Collection[str] = ("network",),
     ) -> CheckResult:
-        """Compare what the backend computed with the reference, within the tolerance of that check.
+        """Compare the backend's result with the reference, within the tolerance of that check.
 
-        ``wanted`` returns the reference's answer under given conventions. After a failure it is called again under each
-        known difference of these ``parts``: the first that brings the backend within the tolerance is the cause.
+        ``expected`` returns the reference's result under the given conventions. If the check fails, ``expected`` is
+        called again with each known difference of these ``parts``. The cause is the first difference that brings the
+        backend within the tolerance.
         """
-        found = tuple(distance(got, wanted(self.conventions)))
+        found = tuple(distance(got, expected(self.conventions)))
         result = CheckResult(check, self.kind, found, tolerance(check, self.kind))
         if result.passed:
             return result
         suspects = [known for known in self._suspects if known.part in parts]
         for known in suspects:
-            found = tuple(distance(got, wanted(known.conventions(self.conventions))))
+            found = tuple(distance(got, expected(known.conventions(self.conventions))))
             if replace(result, differences=found).passed:
                 self._suspects.remove(known)
-                self._suspects.insert(0, known)  # it probably explains the next failure too
+                self._suspects.insert(0, known)  # try it first on the next failure
                 return replace(result, cause=f"{known.name} ({known.meaning})")
         return replace(result, cause="" if suspects else None)
 
     def cast(self, weights: Mapping[str, Array]) -> Weights:
-        """Return copies of the weights in the adapter's type."""
+        """Return copies of the weights in the adapter's dtype."""
         return {name: weight.astype(self.dtype) for name, weight in weights.items()}
 
     def step(self, net: Net, trainer: Trainer, batch: Batch) -> tuple[float, int]:
-        """Take one step of the chapter's trainer; return the sum of the losses and the number right."""
+        """Take one step of the chapter's trainer; return the sum of the losses and the number of correct labels."""
         l, correct = self.backend.trainer.train_batch_ch13(
             net, self.tensor(batch.X), self.labels(batch.y), self.loss, trainer, self.devices
         )
@@ -157,33 +159,33 @@ class Adapter:
     def restore(
         self, net: Net, trainer: Trainer, weights: Mapping[str, Array], state: State
     ) -> None:
-        """Set a network's weights and buffers and its optimizer's state."""
+        """Set a network's weights and buffers, and its optimizer's state."""
         self.backend.weights.set_weights(net, self.cast(weights))
         if state.slots:
             slots = {slot: self.cast(arrays) for slot, arrays in state.slots.items()}
             self.backend.probes.set_state(net, trainer, replace(state, slots=slots))
 
 
-def in_float32(types: Collection[str]) -> bool:
-    """Return whether there are types and all are float32, as a framework writes the types of its tensors."""
+def all_float32(types: Collection[str]) -> bool:
+    """Return whether ``types`` is not empty and contains only float32, in any framework's spelling."""
     return bool(types) and all("float32" in name for name in types)
 
 
 @lru_cache(maxsize=2)
 def drawn_weights(
     seed: int = 0,
-    clear: bool = False,
+    away_from_zero: bool = False,
     num_classes: int = NUM_CLASSES,
     in_channels: int = IN_CHANNELS,
     num_channels: int = NUM_CHANNELS,
 ) -> Weights:
-    """Return weights of which none is 0 or 1, with variances so small that BatchNorm's epsilon counts.
+    """Return random weights, none of them 0 or 1, with variances so small that BatchNorm's epsilon has an effect.
 
-    With ``clear``, each BatchNorm shifts four channels of five above 0 and the fifth below, by twice their deviation,
-    so that the inputs of most ReLUs are far from 0. Otherwise one ReLU in some hundred would open or close when its
-    input is rounded to bfloat16, and gradients would be off by a third.
+    With ``away_from_zero``, each BatchNorm shifts four of five channels above 0 and the fifth below 0, by two standard
+    deviations. Most ReLU inputs are then far from 0. Otherwise about one ReLU in a hundred would open or close when
+    bfloat16 rounds its input, and gradients would change by a third.
 
-    The arrays are read-only, as many checks share them.
+    The arrays are read-only because many checks share them.
     """
     rng = np.random.default_rng(seed)
     weights: Weights = {}
@@ -197,10 +199,10 @@ def drawn_weights(
             drawn = rng.uniform(0.5, 1.5, weight.shape)
         else:
             drawn = weight.astype(np.float64)
-        if clear and name.endswith(BATCH_NORM_BIAS):
+        if away_from_zero and name.endswith(BATCH_NORM_BIAS):
             scale = weights[name.replace("bias", "weight")]
             drawn = 2 * scale * rng.choice([1, 1, 1, 1, -1], drawn.shape)
-        # Numbers that float32 holds exactly, so that both precisions start from the same ones.
+        # Round to float32, so that both precisions start from the same numbers.
         weights[name] = drawn.astype(np.float32).astype(np.float64)
         weights[name].flags.writeable = False
     return weights
@@ -213,7 +215,7 @@ def random_batch(
     num_classes: int = NUM_CLASSES,
     in_channels: int = IN_CHANNELS,
 ) -> Batch:
-    """Return n images of noise and their labels, exact in float32; ``size`` is (height, width), or both in one."""
+    """Return n noise images and their labels, exact in float32; ``size`` is (height, width) or the side of a square."""
     rng = np.random.default_rng(seed)
     height, width = (size, size) if isinstance(size, int) else size
     X = rng.integers(0, 256, (n, in_channels, height, width)).astype(np.float32) / np.float32(255)

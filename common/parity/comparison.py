@@ -1,4 +1,4 @@
-"""The result of a check: differences by place, a tolerance, and the likely cause if a difference exceeds it."""
+"""The result of a check: a difference for each place, a tolerance, and the likely cause of a failure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-Arrays = Mapping[str, Array]  # by place, in the order of computation
+Arrays = Mapping[str, Array]  # place: array, in the order of computation
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """The largest difference that was measured between a correct backend and the reference, times a margin.
+    """The largest difference measured between a correct backend and the reference, times a margin.
 
-    ``reason`` says where that difference comes from.
+    ``reason`` explains where that difference comes from.
     """
 
     measured: float
@@ -30,22 +30,22 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Difference:
-    """A place (a layer, a weight, a step, an operation) and how far the backend is from the reference there."""
+    """A place (a layer, a weight, a step, an operation) and the backend's difference from the reference there."""
 
     place: str
     value: float
 
 
-# Returns how far a backend's arrays are from the reference's, place by place.
+# Compares a backend's arrays with the reference's; returns one difference for each place.
 Distance = Callable[[Arrays, Arrays], list[Difference]]
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One check of one backend.
+    """The result of one check of one backend.
 
-    ``cause`` names the known difference that explains a failure, '' if no known difference does. It is None if no cause
-    was searched for: the check passed, or cannot tell causes apart. ``seed`` is what the inputs were drawn from.
+    ``cause`` names the known difference that explains a failure; it is "" if no known difference does. It is None if no
+    cause was searched for: the check passed, or it cannot tell causes apart. ``seed`` is the seed of the inputs.
     """
 
     check: str
@@ -66,7 +66,7 @@ class CheckResult:
 
     @property
     def first(self) -> Difference | None:
-        """Return the first difference that exceeds the tolerance, in the order of computation; None if none does."""
+        """Return the first difference above the tolerance, in the order of computation, or None."""
         return next((d for d in self.differences if not d.value <= self.tolerance.limit), None)
 
     @property
@@ -75,12 +75,12 @@ class CheckResult:
         return self.first is None
 
     def where(self) -> str:
-        """Return where the first difference exceeds the tolerance, and by how much."""
+        """Return which difference is the first above the tolerance, and its value."""
         if self.first is None:
             return f"{self.check}, {self.kind}: within {self.tolerance.limit:.1e}"
         return (
-            f"{self.check}, {self.kind}: first off at {self.first.place}, by {self.first.value:.1e} "
-            f"where {self.tolerance.limit:.1e} is allowed"
+            f"{self.check}, {self.kind}: first differs at {self.first.place}, by {self.first.value:.1e} "
+            f"(tolerance {self.tolerance.limit:.1e})"
         )
 
     def sentence(self) -> str:
@@ -92,13 +92,13 @@ class CheckResult:
 
 
 def at(place: str, result: CheckResult) -> CheckResult:
-    """Return a result at a place: with its first difference that is too large, or else its largest."""
+    """Return ``result`` reduced to one difference at ``place``: the first above the tolerance, or the largest."""
     worst = result.first or result.largest
     return replace(result, differences=(Difference(f"{place}: {worst.place}", worst.value),))
 
 
 def together(results: Sequence[CheckResult]) -> CheckResult:
-    """Return one result with the differences of several results of a check, and the cause of the first failure."""
+    """Merge several results of one check: all differences, and the cause of the first failure."""
     first = next((result for result in results if not result.passed), results[0])
     return replace(first, differences=tuple(d for result in results for d in result.differences))
 
@@ -112,7 +112,7 @@ def norm(values: Array) -> float:
 
 
 def largest(values: Array) -> float:
-    """Return the largest absolute value; nan if any is not a number."""
+    """Return the largest absolute value; nan if any value is nan."""
     return float(np.abs(values).max(initial=0.0))
 
 
@@ -122,29 +122,31 @@ def mean(values: Array) -> float:
 
 
 def by_place(
-    size: Size, got: Arrays, wanted: Arrays, scales: Mapping[str, float]
+    size: Size, got: Arrays, expected: Arrays, scales: Mapping[str, float]
 ) -> list[Difference]:
-    """Return the ``size`` of the difference of each place, divided by its scale; inf if an array is missing."""
+    """Return the ``size`` of the difference at each place, divided by its scale; inf if an array is missing."""
     found = []
-    for place, array in wanted.items():
+    for place, array in expected.items():
         value = np.inf
         if place in got and got[place].shape == array.shape:
-            apart = np.subtract(got[place], array, dtype=np.float64)
-            value = size(apart) / (scales[place] or 1.0)
+            error = np.subtract(got[place], array, dtype=np.float64)
+            value = size(error) / (scales[place] or 1.0)
         found.append(Difference(place, value))
     return found
 
 
 def absolute(size: Size) -> Distance:
-    """Return the distance that is the size of the difference of each place."""
-    return lambda got, wanted: by_place(size, got, wanted, dict.fromkeys(wanted, 1.0))
+    """Return the distance that measures the absolute difference at each place by ``size``."""
+    return lambda got, expected: by_place(size, got, expected, dict.fromkeys(expected, 1.0))
 
 
 def relative(size: Size) -> Distance:
-    """Return the distance that is the size of each place's difference, divided by the size of what is wanted there."""
+    """Return the distance that divides each difference by the size of the expected array."""
 
-    def distance(got: Arrays, wanted: Arrays) -> list[Difference]:
-        return by_place(size, got, wanted, {name: size(array) for name, array in wanted.items()})
+    def distance(got: Arrays, expected: Arrays) -> list[Difference]:
+        return by_place(
+            size, got, expected, {name: size(array) for name, array in expected.items()}
+        )
 
     return distance
 
@@ -152,38 +154,38 @@ def relative(size: Size) -> Distance:
 largest_relative = relative(largest)
 
 
-def exactly_these(distance: Distance) -> Distance:
-    """Return the distance that also counts each place that is not wanted, as 1."""
+def same_places(distance: Distance) -> Distance:
+    """Return a distance that also counts each unexpected place as a difference of 1."""
 
-    def with_extra(got: Arrays, wanted: Arrays) -> list[Difference]:
-        extra = [Difference(f"{place}, not wanted", 1.0) for place in got if place not in wanted]
-        return distance(got, wanted) + extra
+    def with_extra(got: Arrays, expected: Arrays) -> list[Difference]:
+        extra = [Difference(f"{place}, unexpected", 1.0) for place in got if place not in expected]
+        return distance(got, expected) + extra
 
     return with_extra
 
 
-# Differences as they are, or as a share; no place may be there that is not wanted.
-difference = exactly_these(absolute(largest))
-relative_difference = exactly_these(largest_relative)
+# Absolute and relative differences; unexpected places are rejected.
+difference = same_places(absolute(largest))
+relative_difference = same_places(largest_relative)
 
 
-def logits_difference(got: Arrays, wanted: Arrays) -> list[Difference]:
-    """Return the largest difference as a share of the largest logit, or of 1: one logit may be near 0 by chance."""
-    scales = {place: max(largest(array), 1.0) for place, array in wanted.items()}
-    return by_place(largest, got, wanted, scales)
+def logits_difference(got: Arrays, expected: Arrays) -> list[Difference]:
+    """Return the largest difference relative to the largest logit, or to 1 if all logits are smaller."""
+    scales = {place: max(largest(array), 1.0) for place, array in expected.items()}
+    return by_place(largest, got, expected, scales)
 
 
-def norm_together(got: Arrays, wanted: Arrays) -> list[Difference]:
-    """Return the Euclidean norm of all differences, divided by the norm of all that is wanted."""
-    size = norm(np.array([norm(array) for array in wanted.values()]))
-    found = by_place(norm, got, wanted, dict.fromkeys(wanted, size))
-    return [Difference("all together", norm(np.array([d.value for d in found])))]
+def overall_norm(got: Arrays, expected: Arrays) -> list[Difference]:
+    """Return the Euclidean norm of all differences, divided by the norm of all expected values."""
+    size = norm(np.array([norm(array) for array in expected.values()]))
+    found = by_place(norm, got, expected, dict.fromkeys(expected, size))
+    return [Difference("overall", norm(np.array([d.value for d in found])))]
 
 
-def size_in(kind: str) -> Size:
-    """Return the size that gradients and weights are compared by: the largest value in float64, else the norm.
+def size_for(kind: str) -> Size:
+    """Return the size that compares gradients and weights: the largest value in float64, the norm otherwise.
 
-    In float32 a ReLU whose input is within rounding of 0 passes its gradient on in one framework and not in another, so
-    single values differ by some per cent. In bfloat16 every value does.
+    In float32, a ReLU whose input is within rounding of 0 passes its gradient on in one framework and not in another.
+    Single values then differ by a few percent. In bfloat16 all values do.
     """
     return largest if kind == "float64" else norm

@@ -1,7 +1,7 @@
-"""Which functions of a backend the parity checks call, and with which values.
+"""Record which functions of a backend the parity checks call, and with which values.
 
-`CallRecorder` stands between the checks and a backend. Calls between a tab's own functions do not count, as no check
-compares their results.
+`CallRecorder` wraps a backend. Calls between a backend's own functions do not count, because no check compares their
+results.
 """
 
 import re
@@ -25,12 +25,12 @@ FILES: dict[str, type] = {
     "kaggle": interface.Kaggle,
     "probes": interface.Probes,
 }
-NUMBER_TYPE = re.compile(r"(?:bfloat|float|uint|int)\d+")  # in each framework's way to write one
-Covered = Mapping[str, list[str]]  # by dimension: the values that were used, in order
+NUMBER_TYPE = re.compile(r"(?:bfloat|float|uint|int)\d+")  # matches every framework's spelling
+Covered = Mapping[str, list[str]]  # dimension: the values that were used, sorted
 
 
 def contract() -> list[str]:
-    """Return the functions of the contract, such as "trainer.predict"."""
+    """Return the names of the contract's functions, such as "trainer.predict"."""
     return [f"{file}.{name}" for file in FILES for name in _signatures(file)]
 
 
@@ -43,7 +43,7 @@ def _signatures(file: str) -> dict[str, Signature]:
 
 
 class CallRecorder:
-    """Notes which functions of a backend are called: those of ``backend``, which otherwise is the ``original``."""
+    """Records the calls of the functions of ``backend``, a wrapper of the ``original`` backend."""
 
     def __init__(self, backend: Backend) -> None:
         self.original = backend
@@ -54,9 +54,9 @@ class CallRecorder:
         self.backend: Backend = replace(backend, **watched)  # type: ignore[arg-type]
 
     def note(self, file: str, name: str, arguments: Mapping[str, Any], result: Any) -> Any:
-        """Note a call with its arguments by the contract's names; return its result, watched if it is a loader's."""
+        """Record a call and its arguments by the contract's names; return its result, wrapped if it is a loader."""
         self.called.add(f"{file}.{name}")
-        if file == "devices":  # which computes nothing
+        if file == "devices":  # computes nothing
             return result
         if name in BY_FUNCTION:
             self._add(*BY_FUNCTION[name])
@@ -85,7 +85,7 @@ class CallRecorder:
         self._values.setdefault(dimension, set()).add(str(value))
 
     def covered(self) -> Covered:
-        """Return the values of each dimension, numbers by size."""
+        """Return the values of each dimension, sorted; numbers are sorted by value."""
         return {
             dimension: sorted(self._values[dimension], key=_natural)
             for dimension in sorted(self._values)
@@ -93,14 +93,14 @@ class CallRecorder:
 
 
 def _natural(text: str) -> list[tuple[int, str]]:
-    """Return a key by which numbers inside of texts sort by size."""
+    """Return a sort key that orders numbers inside strings by value."""
     return [
         (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)
     ]
 
 
 class _Watched:
-    """A file of a backend whose functions of the contract are noted."""
+    """A file of a backend. Calls of the contract's functions are recorded."""
 
     def __init__(self, module: Any, file: str, note: Callable[..., Any]) -> None:
         self._module, self._file, self._note = module, file, note
@@ -112,7 +112,7 @@ class _Watched:
             return found
 
         def watched(*given: Any, **named: Any) -> Any:
-            # The contract's own function has `self`.
+            # The contract's functions are methods, with `self`.
             arguments = self._known[name].bind(None, *given, **named)
             arguments.apply_defaults()
             del arguments.arguments["self"]
@@ -124,7 +124,7 @@ class _Watched:
 
 
 class _WatchedBatches:
-    """The batches of a loader, whose sizes and epochs are noted."""
+    """The batches of a loader. Their sizes and the number of epochs are recorded."""
 
     def __init__(self, batches: DataIter, add: Callable[[str, Any], None]) -> None:
         self._batches, self._add, self._epochs = batches, add, 0
@@ -164,7 +164,7 @@ def _device(device: Any) -> str:
     return "cpu" if "cpu" in text.lower() else f"gpu:{''.join(re.findall(r'[0-9]', text))}"
 
 
-# By argument of a function of the contract: the dimension, and its values in what is passed.
+# Argument of a contract function: the dimension, and a function that reads its values from the argument.
 BY_ARGUMENT: dict[str, tuple[tuple[str, Callable[[Any], Iterable[Any]]], ...]] = {
     "num_classes": (("classes", _itself),),
     "in_channels": (("channels of images, network", _itself),),
@@ -188,7 +188,7 @@ BY_ARGUMENT: dict[str, tuple[tuple[str, Callable[[Any], Iterable[Any]]], ...]] =
     "device": (("devices", lambda device: [] if device is None else [_device(device)]),),
 }
 LOADERS = ("load_native", "load_batched")
-# By function: the dimension and the value.
+# Function: the dimension and the value.
 BY_FUNCTION = {
     "load_native": ("pipelines", "native"),
     "load_batched": ("pipelines", "batched"),

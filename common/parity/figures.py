@@ -1,4 +1,4 @@
-"""The pictures of the parity report: difference maps, losses in their envelope, growth by layer and by step."""
+"""The figures of the parity report: difference maps, losses with their envelope, differences by layer and by step."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from common.parity.results import BackendResults, Pictures
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Styles = Mapping[str, Mapping[str, Any]]  # arguments of matplotlib's `plot` by backend
+Styles = Mapping[str, Mapping[str, Any]]  # backend: arguments of matplotlib's `plot`
 
 
 def difference_maps(true: Pictures, results: Sequence[BackendResults]) -> Figure:
-    """Draw a row for each operation: the reference's image, and how far each backend is from it, pixel by pixel."""
+    """Draw a row for each operation: the reference's image, and each backend's difference from it, pixel by pixel."""
     from matplotlib.figure import Figure
 
     columns = 1 + len(results)
     figure = Figure(figsize=(1.7 * columns + 1.2, 1.75 * len(true)), layout="constrained")
     grid = figure.subplots(len(true), columns, squeeze=False)
     maps = {
-        (name, result.backend): _apart(result.pictures.get(name), image)
+        (name, result.backend): _difference(result.pictures.get(name), image)
         for name, image in true.items()
         for result in results
     }
@@ -35,9 +35,13 @@ def difference_maps(true: Pictures, results: Sequence[BackendResults]) -> Figure
         row[0].imshow(np.moveaxis(image, 0, -1).clip(0, 1))
         row[0].set_ylabel(name, fontsize="small")
         for axis, result in zip(row[1:], results, strict=True):
-            apart = maps[name, result.backend]
-            drawn = axis.imshow(apart, cmap="magma", vmin=0, vmax=most or 1)
-            text = f"at most {apart.max():.1e}" if np.isfinite(apart).all() else "not comparable"
+            difference = maps[name, result.backend]
+            drawn = axis.imshow(difference, cmap="magma", vmin=0, vmax=most or 1)
+            text = (
+                f"at most {difference.max():.1e}"
+                if np.isfinite(difference).all()
+                else "not comparable"
+            )
             axis.set_xlabel(text, fontsize="x-small")
         for axis in row:
             axis.set(xticks=[], yticks=[])
@@ -47,21 +51,21 @@ def difference_maps(true: Pictures, results: Sequence[BackendResults]) -> Figure
     return figure
 
 
-def _apart(picture: Array | None, image: Array) -> Array:
-    """Return the largest difference of the channels, pixel by pixel; nan where there is nothing to subtract."""
+def _difference(picture: Array | None, image: Array) -> Array:
+    """Return the largest difference over the channels for each pixel; nan if the shapes differ."""
     if picture is None or picture.shape != image.shape:
         return np.full(image.shape[1:], np.nan)
-    apart: Array = np.abs(picture - image).max(axis=0)
-    return apart
+    difference: Array = np.abs(picture - image).max(axis=0)
+    return difference
 
 
-def losses(around: Envelope, results: Sequence[BackendResults], styles: Styles) -> Figure:
-    """Draw the losses of free-running training: the reference's, its envelope, and every backend's."""
+def losses(envelope: Envelope, results: Sequence[BackendResults], styles: Styles) -> Figure:
+    """Draw the losses of free-running training: the reference's, its envelope, and each backend's."""
     figure, axis = _axis((8, 4))
-    steps = np.arange(1, len(around.losses) + 1)
-    true, width = np.array(around.losses), np.array(around.widths())
+    steps = np.arange(1, len(envelope.losses) + 1)
+    true, width = np.array(envelope.losses), np.array(envelope.widths())
     axis.fill_between(
-        steps, true - width, true + width, color="0.85", label="envelope of rounding alone"
+        steps, true - width, true + width, color="0.85", label="envelope of rounding errors"
     )
     axis.plot(steps, true, color="0.5", linewidth=1, label="reference, float64")
     for result in results:
@@ -79,10 +83,10 @@ def growth(
     xlabel: str,
     names: bool = False,
 ) -> Figure:
-    """Draw how far each backend is from the reference, place by place, on a logarithmic scale."""
+    """Draw each backend's difference from the reference for each place, on a logarithmic scale."""
     figure, axis = _axis((8, 5 if names else 3.6))
     for backend, found in series.items():
-        # Exact agreement has no place on such a scale; it is drawn where float64 ends.
+        # A logarithmic scale cannot show 0: draw it as 1e-17, below float64's precision.
         values = [max(d.value, 1e-17) for d in found]
         axis.plot(range(1, len(values) + 1), values, label=backend, **styles[backend])
     axis.axhline(limit, color="0.4", linestyle="-", linewidth=1, label="tolerance")

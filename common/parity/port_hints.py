@@ -1,7 +1,7 @@
-"""What the first divergence of a port is consistent with: relations between two arrays, tried one after another.
+"""Hints on the first divergence of a port: relations between the two arrays that would explain it.
 
-A hint is given only where its relation, taken into account, leaves no difference. It is still a hint: another cause may
-leave the same trace.
+A hint is given only if its relation removes the difference. It does not prove the cause: another cause can leave the
+same trace.
 """
 
 import itertools
@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-# What a relation leaves must be below the tolerance, and this share of what there was: a difference that is just above
-# the tolerance comes below it by almost anything.
-SHARE_LEFT = 0.1
-# So many distinct values must agree beyond the numbers that were fitted: a line passes through any two points.
-WITNESSES = 8
+# A relation must bring the difference below the tolerance and below this share of itself. The second condition is for
+# differences just above the tolerance, which almost any change brings below it.
+MAX_REMAINING = 0.1
+# At least this many distinct values must agree beyond the fitted parameters: a line passes through any two points.
+MIN_DISTINCT_VALUES = 8
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One layer of the original and of the port, float64, in the same layout.
+    """One layer of the original and of the port, in float64 and in the same layout.
 
-    ``tolerance`` is relative to the largest absolute value of the original; ``channels`` is the axis of the channels.
+    ``tolerance`` is relative to the largest absolute value of the original; ``channels`` is the channel axis.
     """
 
     original: Array
@@ -40,7 +40,7 @@ class Pair:
 
     @property
     def difference(self) -> float:
-        """The largest absolute difference; infinite where the shapes differ."""
+        """The largest absolute difference; infinite if the shapes differ."""
         if self.original.shape != self.port.shape:
             return np.inf
         with np.errstate(over="ignore"):
@@ -48,24 +48,25 @@ class Pair:
 
     @property
     def spatial(self) -> tuple[int, ...]:
-        """The axes of the image: all but the first and that of the channels."""
+        """The axes of the image: all but the first and the channel axis."""
         return tuple(axis for axis in range(1, self.original.ndim) if axis != self.channels)
 
     def removes(self, changed: Array, expected: Array, fitted: int = 0) -> bool:
-        """Tell whether values of the port, ``changed`` by a relation, are those ``expected``, and enough of them.
+        """Return whether ``changed`` agrees with ``expected`` in enough distinct values.
 
-        ``fitted`` numbers were adjusted to each row of a matrix, or to all of another array.
+        ``changed`` are the port's values after a relation. ``fitted`` is the number of parameters fitted to each row of
+        a matrix, or to the whole of any other array.
         """
         allowed = self.tolerance * self.largest
-        if not np.abs(expected - changed).max() <= min(allowed, SHARE_LEFT * self.difference):
+        if not np.abs(expected - changed).max() <= min(allowed, MAX_REMAINING * self.difference):
             return False
         rows = expected if expected.ndim == 2 else expected.reshape(1, -1)
         steps = np.round(rows / allowed) if allowed else rows
-        return sum(max(len(np.unique(row)) - fitted, 0) for row in steps) >= WITNESSES
+        return sum(max(len(np.unique(row)) - fitted, 0) for row in steps) >= MIN_DISTINCT_VALUES
 
 
 def hints(pair: Pair) -> tuple[str, ...]:
-    """Return what the difference is consistent with; nothing if no relation removes it."""
+    """Return the causes that the difference is consistent with; empty if no relation removes it."""
     if not pair.original.ndim or not pair.port.ndim:
         return ()
     relations = VALUES if pair.original.shape == pair.port.shape else SHAPES
@@ -74,13 +75,13 @@ def hints(pair: Pair) -> tuple[str, ...]:
 
 
 def _linear(pair: Pair) -> Iterator[str]:
-    """A factor; an offset for each channel; both: the simplest that does."""
+    """Try a factor, then an offset for each channel, then both; yield the simplest that fits."""
     x, y = pair.port.reshape(1, -1), pair.original.reshape(1, -1)
     factor = (x * y).sum() / (x * x).sum()
     if pair.removes(factor * x, y, fitted=1):
         yield (
-            f"consistent with a constant factor: {factor:.5g} times the port's values agree "
-            "(a sum for a mean, dropout, another scale of the input)"
+            f"consistent with a constant factor: the port's values times {factor:.5g} agree "
+            "(a sum instead of a mean, dropout, another scale of the input)"
         )
         return
     x, y = _by_channel(pair.port, pair.channels), _by_channel(pair.original, pair.channels)
@@ -93,7 +94,7 @@ def _linear(pair: Pair) -> Iterator[str]:
         return
     smallest, x = pair.tolerance * np.abs(x).max(), x - x_mean
     factors = (x * y).sum(1, keepdims=True) / (x * x).sum(1, keepdims=True)
-    # A channel that is constant but for rounding has none.
+    # A channel that is constant up to rounding has no factor.
     varies = np.abs(x).max(1, keepdims=True) > smallest
     factors = np.where(varies, factors, 1)
     if pair.removes(factors * x + y_mean, y, fitted=2):
@@ -106,16 +107,16 @@ def _by_channel(array: Array, channels: int) -> Array:
 
 
 def _batch_norm(factors: Array) -> str:
-    # Epsilon adds to the variance: it moves all channels to the same side, and little, as most variances are larger.
+    # Epsilon adds to the variance. It moves all channels to the same side, and by little if variances are larger.
     one_side = (factors <= 1).all() or (factors >= 1).all()
     if one_side and len(factors) > 2 and np.abs(factors - 1).max() < 0.1:
         return (
-            f"the factors, {_range(factors)}, suit another epsilon in BatchNorm, or running statistics "
-            "that are a little different"
+            f"the factors, {_range(factors)}, suggest another epsilon in BatchNorm, or slightly different "
+            "running statistics"
         )
     return (
-        f"the factors, {_range(factors)}, suit other statistics in BatchNorm (the batch's for the "
-        "running ones, or a momentum for one minus itself), or another gamma or beta"
+        f"the factors, {_range(factors)}, suggest other statistics in BatchNorm (batch instead of running "
+        "statistics, or one minus the momentum), or another gamma or beta"
     )
 
 
@@ -124,20 +125,20 @@ def _rectified(pair: Pair) -> Iterator[str]:
     for side, plain, rectified in sides:
         if pair.removes(np.maximum(plain, 0), rectified):
             yield (
-                f"consistent with a ReLU in the {side} alone, or a record there that a ReLU in "
-                "place has overwritten"
+                f"consistent with a ReLU in the {side} only, or with an in-place ReLU there that has "
+                "overwritten the recorded array"
             )
 
 
 def _reordered(pair: Pair) -> Iterator[str]:
-    """Slices along one axis in another order, matched by their products with one random vector."""
+    """Match slices along one axis by their products with one random vector."""
     for axis, size in enumerate(pair.original.shape):
         y, x = (_by_channel(array, axis) for array in (pair.original, pair.port))
         vector = np.random.default_rng(0).standard_normal(y.shape[1])
         order = np.argsort(x @ vector)[np.argsort(np.argsort(y @ vector))]
         if pair.removes(x[order].ravel(), y.ravel()):
             way = "reversed" if (order == np.arange(size)[::-1]).all() else "in another order"
-            yield f"consistent with axis {axis} {way}: the values there are the same"
+            yield f"consistent with axis {axis} {way}: the slices are the same"
 
 
 def _transposed(pair: Pair) -> Iterator[str]:
@@ -148,25 +149,25 @@ def _transposed(pair: Pair) -> Iterator[str]:
         changed = x.transpose(axes)
         if changed.shape == y.shape and pair.removes(changed.ravel(), y.ravel()):
             yield (
-                f"consistent with another layout: transposed by {axes}, the port's values agree "
+                f"consistent with another layout: the port's values transposed by {axes} agree "
                 "(see the argument layouts)"
             )
             return
     if x.shape != y.shape:
         yield (
-            "the same sizes in another order: probably another layout (see the argument layouts), "
-            "and not that alone, as the values differ however they are transposed"
+            "the same sizes in another order: probably another layout (see the argument layouts). "
+            "No transposition makes the values agree, so there is another difference too"
         )
 
 
 def _reshaped(pair: Pair) -> Iterator[str]:
     x, y = pair.port, pair.original
     if x.size == y.size and pair.removes(x.ravel(), y.ravel()):
-        yield "in their order in memory the values agree: reshape where they are recorded"
+        yield "the flattened values agree: reshape the array where it is recorded"
 
 
 def _shifted(pair: Pair) -> Iterator[str]:
-    """One pixel further in the image, compared where both have that pixel."""
+    """Shift the image by one pixel, and compare the pixels that both images have."""
     if min((pair.original.shape[axis] for axis in pair.spatial), default=0) < 3:
         return
     parts = {0: slice(None), 1: slice(1, None), -1: slice(None, -1)}
@@ -176,7 +177,7 @@ def _shifted(pair: Pair) -> Iterator[str]:
         if pair.removes(pair.port[there].ravel(), pair.original[here].ravel()):
             yield (
                 f"consistent with a shift by one pixel, {shift} along axes {pair.spatial}: padding "
-                "on another side, or another crop"
+                "on the other side, or another crop"
             )
 
 
@@ -187,7 +188,7 @@ def _at_edges(pair: Pair) -> Iterator[str]:
     if pair.removes(pair.port[inner].ravel(), pair.original[inner].ravel()):
         yield (
             "only the edges of the image differ: consistent with another kind of padding, or with "
-            "an average that counts the padding on one side alone"
+            "an average that counts the padding in only one of the two networks"
         )
 
 
@@ -195,13 +196,14 @@ VALUES = (_linear, _rectified, _reordered, _transposed, _shifted, _at_edges)
 SHAPES = (_transposed, _reshaped)
 
 
-def half_a_stride(
+def half_stride_shift(
     pair: Pair, inputs: Array, port_again: Callable[[Array], Array]
 ) -> tuple[str, ...]:
-    """Return a hint if the port, given inputs shifted by half a stride, computes what the original does.
+    """Return a hint if the port agrees with the original when its inputs are shifted by half a stride.
 
-    At stride 2 another padding takes the pixels between those that the original takes: the outputs have none in
-    common, and only the input can be shifted. The middle of the image is compared, as the shift changes the edges.
+    With other padding at stride 2, the port computes the pixels between those of the original. The outputs have no
+    pixel in common, so only the input can be shifted. Only the middle of the image is compared, because the shift
+    changes the edges.
     """
     sizes = [(inputs.shape[axis], pair.original.shape[axis]) for axis in pair.spatial]
     halves = [round(before / after) // 2 for before, after in sizes]
@@ -216,20 +218,20 @@ def half_a_stride(
             continue
         if pair.removes(changed[middle].ravel(), pair.original[middle].ravel()):
             return (
-                f"consistent with padding on another side at stride 2 (TensorFlow's 'same' pads 0 "
-                f"and 1, PyTorch and MXNet 1 and 1): with the input shifted by {shift} along axes "
-                f"{pair.spatial}, the middle of the port's image agrees",
+                f"consistent with padding on the other side at stride 2: with the input shifted by {shift} "
+                f"along axes {pair.spatial}, the middle of the port's image agrees. TensorFlow's 'same' "
+                "pads 0 and 1, PyTorch and MXNet pad 1 and 1",
             )
     return ()
 
 
 def _directions(axes: int) -> list[tuple[int, ...]]:
-    """Return the steps to the neighbours of a pixel, the diagonal first."""
+    """Return the steps to the neighbours of a pixel, the diagonal ones first."""
     return [steps for steps in itertools.product((1, -1, 0), repeat=axes) if any(steps)]
 
 
 def _where(pair: Pair, parts: list[slice]) -> tuple[slice, ...]:
-    """Return the index that takes ``parts`` of the image's axes and all of the others."""
+    """Return the index that selects ``parts`` along the image's axes and everything along the others."""
     index = [slice(None)] * pair.original.ndim
     for axis, part in zip(pair.spatial, parts, strict=True):
         index[axis] = part

@@ -1,4 +1,4 @@
-"""The parity report: one HTML file with its pictures in it, which loads nothing from another host."""
+"""The parity report: one HTML file with embedded pictures. It loads nothing from another host."""
 
 import base64
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from common.parity import figures
 from common.parity.checks.free_running import Envelope
 from common.parity.checks.steps import recipes
-from common.parity.checks.transforms import true_pictures
+from common.parity.checks.transforms import reference_pictures
 from common.parity.comparison import CheckResult
 from common.parity.figures import Styles
 from common.parity.results import BackendResults, by_check, by_dimension, number
@@ -43,30 +43,30 @@ def write_report(
     path: Path,
     results: Sequence[BackendResults],
     styles: Styles,
-    around: Envelope | None,
+    envelope: Envelope | None,
     seed: int,
     checked: str,
 ) -> None:
-    """Write the report of these backends and the configuration that was ``checked``.
+    """Write the report of these backends and of the configuration that was ``checked``.
 
-    ``styles`` are those of the backends' curves. ``around`` is None where free-running training was left out.
+    ``styles`` are the styles of the backends' curves. ``envelope`` is None if free-running training was not checked.
     """
     parts = [
-        f"<h1>Parity of {escape(checked)}: each backend against the reference</h1>",
+        f"<h1>Parity of {escape(checked)}: each backend compared with the reference</h1>",
         _verdict(results),
         _conditions(results, seed),
         "<h2>Checks</h2>",
         _table(results),
-        "<h2>What was covered</h2>",
+        "<h2>Coverage</h2>",
         _covered(results),
         "<h2>By layer</h2>",
         *_by_layer(results, styles),
         "<h2>By step</h2>",
-        *_by_step(results, styles, around),
+        *_by_step(results, styles, envelope),
         *_transforms(results),
         "<h2>Tolerances</h2>",
-        "<p>Each is the largest difference that was measured between correct backends and the reference, times a "
-        "margin. Unless the reason says otherwise, a difference is a share of the largest value of its tensor.</p>",
+        "<p>Each tolerance is the largest difference measured between correct backends and the reference, times a "
+        "margin. Differences are relative to the largest value of their tensor, unless the reason gives a unit.</p>",
         _tolerances([first for first, _ in by_check(results)]),
     ]
     body = "\n".join(parts)
@@ -86,7 +86,7 @@ def _verdict(results: Sequence[BackendResults]) -> str:
     each = [f"{r.backend}: {check.sentence()}" for r in results for check in r.failures]
     return (
         f"<div class='verdict failed'>{len(each)} checks failed.{_list(causes)}"
-        f"<details><summary>Each of them</summary>{_list(each)}</details></div>"
+        f"<details><summary>All failures</summary>{_list(each)}</details></div>"
     )
 
 
@@ -99,10 +99,10 @@ def _conditions(results: Sequence[BackendResults], seed: int) -> str:
     for result in results:
         versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
         configuration = ", ".join(f"{k} {v}" for k, v in result.configuration.items())
-        declared = "; ".join(result.declared) or "nothing: it computes by the reference's defaults"
+        declared = "; ".join(result.declared) or "none, it follows the reference's defaults"
         lines.append(
             f"<li><b>{escape(result.backend)}</b>: {escape(versions)}. "
-            f"Checked: {escape(configuration) or 'nothing'}. Declared difference: {escape(declared)}.</li>"
+            f"Checked: {escape(configuration) or 'nothing'}. Declared differences: {escape(declared)}.</li>"
         )
     machine = ", ".join(f"{k} {v}" for k, v in environment.hardware().items())
     return f"<ul>{''.join(lines)}</ul><p><small>Seed {seed}; {escape(machine)}.</small></p>"
@@ -118,9 +118,9 @@ def _table(results: Sequence[BackendResults]) -> str:
             f"<td class='number'>{number(first.tolerance.limit)}</td>{cells}</tr>"
         )
     return (
-        "<div class='scroll'><table><thead><tr><th>check</th><th>in</th><th class='number'>tolerance</th>"
+        "<div class='scroll'><table><thead><tr><th>check</th><th>precision</th><th class='number'>tolerance</th>"
         f"{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-        "<p><small>The largest difference of each; point at a number to see where it is.</small></p>"
+        "<p><small>The largest difference of each backend. Hover over a number to see its place.</small></p>"
     )
 
 
@@ -157,7 +157,7 @@ def _growth(
     xlabel: str,
     names: bool,
 ) -> str:
-    """Draw a check place by place, for the backends that have had it."""
+    """Draw the differences of a check place by place, for the backends that ran it."""
     found = {
         result.backend: result.worst[check, kind]
         for result in results
@@ -172,21 +172,21 @@ def _growth(
 
 
 def _by_layer(results: Sequence[BackendResults], styles: Styles) -> list[str]:
-    """Draw how the error grows through the network, in every precision that was checked."""
+    """Draw how the difference grows through the network, in every precision that was checked."""
     check, kinds = "activations, training", ("float64", "float32", "bfloat16", "tf32")
     return [_growth(results, styles, check, kind, "layer", True) for kind in kinds]
 
 
 def _by_step(
-    results: Sequence[BackendResults], styles: Styles, around: Envelope | None
+    results: Sequence[BackendResults], styles: Styles, envelope: Envelope | None
 ) -> list[str]:
-    """Draw the losses, and the error by step: it grows in whole runs and does not in locked steps."""
+    """Draw the losses, and the differences by step: they grow in whole runs but not in locked steps."""
     parts = []
-    if around is not None:
+    if envelope is not None:
         parts += [
-            f"<p>Free-running training in {around.kind} with flips, colour jitter and crops. It is chaotic: the grey "
-            "band is what rounding alone does to the reference.</p>",
-            _picture(figures.losses(around, results, styles), "losses of free-running training"),
+            f"<p>Free-running training in {envelope.kind} with flips, colour jitter and crops. It is chaotic: the grey "
+            "band shows how far rounding errors move the reference's losses.</p>",
+            _picture(figures.losses(envelope, results, styles), "losses of free-running training"),
         ]
     names = [recipe.name for recipe in recipes(2)]
     checks = [f"train_ch13, {name}: losses" for name in names] + [
@@ -204,7 +204,7 @@ def _transforms(results: Sequence[BackendResults]) -> list[str]:
     """Draw the results of the operations on one image, if they were checked."""
     if not any(result.pictures for result in results):
         return []
-    maps = figures.difference_maps(true_pictures(), results)
+    maps = figures.difference_maps(reference_pictures(), results)
     return [
         "<h2>Transforms</h2>",
         "<p>Each operation on one image in float32: the reference's result, and the largest difference of the three "
@@ -220,7 +220,7 @@ def _tolerances(checks: Sequence[CheckResult]) -> str:
         for c in checks
     )
     return (
-        "<div class='scroll'><table><thead><tr><th>check</th><th>in</th><th class='number'>measured</th>"
+        "<div class='scroll'><table><thead><tr><th>check</th><th>precision</th><th class='number'>measured</th>"
         f"<th class='number'>margin</th><th>reason</th></tr></thead><tbody>{rows}</tbody></table></div>"
     )
 

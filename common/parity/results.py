@@ -1,4 +1,4 @@
-"""The results of one backend's checks, kept as JSON and pictures: each backend has a process of its own."""
+"""The results of one backend's checks, saved as JSON and pictures. Each backend runs in a process of its own."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,32 +12,32 @@ from common.parity.comparison import Array, CheckResult, Difference, Tolerance
 from common.parity.coverage import Covered
 from common.system.files import atomic_write, write_text, writing
 
-Pictures = dict[str, Array]  # by operation: floats 0..1, (3, height, width)
-SO_FAR = "so-far.jsonl"  # one line for each check that was made
+Pictures = dict[str, Array]  # operation: floats 0..1, (3, height, width)
+SO_FAR = "so-far.jsonl"  # one line for each finished check
 
 
 @dataclass(frozen=True)
 class BackendResults:
     """One backend's checks, the losses of its free-running training, and pictures of its operations.
 
-    The checks are those of every seed, one seed after another; the losses and pictures are those of the first seed.
+    The checks include every seed, one seed after another. The losses and pictures are those of the first seed.
     """
 
     backend: str
     versions: Mapping[str, str]
-    configuration: Mapping[str, str]  # what computed: precision, device, threads, compiler
+    configuration: Mapping[str, str]  # precision, device, threads, compiler
     declared: tuple[str, ...]  # the known differences that it declares
     checks: tuple[CheckResult, ...]
     losses: tuple[float, ...] = ()
     pictures: Pictures = field(default_factory=dict)
-    error: str = ""  # what ended the checks early: an exception, or how the process ended
-    last_seed: int = 0  # the seed of the last checks, also of those that ended early
-    covered: Covered = field(default_factory=dict)  # which values of which dimension were used
-    not_called: tuple[str, ...] = ()  # functions of the contract
+    error: str = ""  # why the checks ended early: an exception, or how the process ended
+    last_seed: int = 0  # the seed of the last checks, finished or not
+    covered: Covered = field(default_factory=dict)  # dimension: the values that were used
+    not_called: tuple[str, ...] = ()  # functions of the contract that no check called
 
     @property
     def passed(self) -> bool:
-        """Return whether all checks were made and passed."""
+        """Return whether all checks were run and passed."""
         return not self.error and not self.failures
 
     @property
@@ -47,13 +47,13 @@ class BackendResults:
 
     @property
     def failing_seeds(self) -> list[int]:
-        """Return the seeds with which a check failed or the checks ended early."""
+        """Return the seeds for which a check failed or the checks ended early."""
         found = {check.seed for check in self.failures}
         return sorted(found | ({self.last_seed} if self.error else set()))
 
     @property
     def worst(self) -> dict[tuple[str, str], CheckResult]:
-        """Return each check by name and kind: of all seeds, the result with the largest difference."""
+        """Return each check by name and kind, with the seed that gave the largest difference."""
         found: dict[tuple[str, str], CheckResult] = {}
         for check in self.checks:
             key = check.check, check.kind
@@ -61,7 +61,7 @@ class BackendResults:
         return found
 
     def diagnosis(self) -> list[str]:
-        """Return the failures by cause: how many checks each explains, and the first of them."""
+        """Return the failures grouped by cause: the number of checks, and the first of them."""
         by_cause: dict[str | None, list[CheckResult]] = {}
         for check in self.failures:
             by_cause.setdefault(check.cause, []).append(check)
@@ -69,11 +69,11 @@ class BackendResults:
         lines = [
             f"{self.backend}: {len(failed)} of {count} checks failed"
             + ("" if cause is None else f", explained by {cause or 'no known difference'}")
-            + f". The first: {failed[0].where()}"
+            + f". First: {failed[0].where()}"
             for cause, failed in by_cause.items()
         ]
         if self.error:
-            lines.append(f"{self.backend}: broke off after {count} checks: {self.error}")
+            lines.append(f"{self.backend}: stopped after {count} checks: {self.error}")
         return lines
 
 
@@ -84,9 +84,9 @@ def _size(check: CheckResult) -> float:
 def by_check(
     results: Sequence[BackendResults],
 ) -> list[tuple[CheckResult, list[CheckResult | None]]]:
-    """Return a row for each check: a result that describes it, and each backend's, None if it has none.
+    """Return a row for each check: a result that describes it, and each backend's result or None.
 
-    A backend's result is the one of the seed with the largest difference.
+    Of several seeds, a backend's result is the one with the largest difference.
     """
     found = [result.worst for result in results]
     keys = dict.fromkeys(key for checks in found for key in checks)
@@ -95,7 +95,7 @@ def by_check(
 
 
 def by_dimension(results: Sequence[BackendResults]) -> list[tuple[str, str]]:
-    """Return what the checks covered: dimension and values, of each backend by itself where backends differ."""
+    """Return what the checks covered: each dimension and its values, in one row for each backend if they differ."""
     known = [result for result in results if result.covered]
     rows = []
     for dimension in dict.fromkeys(name for result in known for name in result.covered):
@@ -108,7 +108,7 @@ def by_dimension(results: Sequence[BackendResults]) -> list[tuple[str, str]]:
 
 
 def number(value: float) -> str:
-    """Return a difference as it is shown."""
+    """Format a difference for display."""
     return "0" if value == 0 else f"{value:.1e}"
 
 
@@ -125,7 +125,7 @@ def save_results(folder: Path, results: BackendResults) -> None:
 
 
 def are_saved(folder: Path) -> bool:
-    """Return whether `save_results` has written to ``folder``: the checks came to their end."""
+    """Return whether `save_results` has written to ``folder``, which means that all checks have ended."""
     return (folder / "outcomes.json").is_file()
 
 
@@ -149,21 +149,21 @@ def load_results(folder: Path) -> BackendResults:
     )
 
 
-# --- What is known of checks whose process has ended -----------------------------------------------------------------
+# --- Results of checks whose process has ended early -----------------------------------------------------------------
 
 
 def begin_seed(folder: Path, seed: int) -> None:
-    """Note in ``folder`` that the checks of a seed begin."""
+    """Record in ``folder`` that the checks of a seed begin."""
     _append(folder, {"seed": seed})
 
 
 def add_check(folder: Path, check: CheckResult) -> None:
-    """Note a check in ``folder``: all that is known if the process ends before `save_results`."""
+    """Record a check in ``folder``, in case the process ends before `save_results`."""
     _append(folder, {"outcome": _plain(check)})
 
 
 def load_so_far(folder: Path) -> tuple[tuple[CheckResult, ...], int]:
-    """Return the checks that were noted in ``folder``, and the seed of the last ones; none if it does not exist."""
+    """Return the checks recorded in ``folder`` and the last seed; no checks and seed 0 if it does not exist."""
     checks: list[CheckResult] = []
     seed = 0
     path = folder / SO_FAR
@@ -179,14 +179,13 @@ def load_so_far(folder: Path) -> tuple[tuple[CheckResult, ...], int]:
 
 
 def _append(folder: Path, content: Mapping[str, Any]) -> None:
-    # Not written whole, as all other files are: each line stands by itself, and the file is for a process that ends
-    # at any moment.
+    # Not written atomically like all other files: each line is complete by itself, and the process may end at any time.
     with writing(folder), (folder / SO_FAR).open("a", encoding="utf-8") as file:
         file.write(json.dumps(content, allow_nan=False) + "\n")
 
 
 def _plain(check: CheckResult) -> dict[str, Any]:
-    """Return a check as JSON can hold it."""
+    """Return a check as a JSON-compatible dict."""
     plain = asdict(check) | {"passed": check.passed, "limit": check.tolerance.limit}
     for difference in plain["differences"]:
         if not np.isfinite(difference["value"]):  # JSON has no nan and no inf

@@ -1,4 +1,4 @@
-"""All checks of one backend, in the order of a training: data, network, steps, whole runs."""
+"""All checks of one backend, in the order of a training run: data, network, steps, whole runs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from common.parity.checks.initial_weights import initial_checks
 from common.parity.checks.loaders import batched_loader_checks
 from common.parity.checks.network import model_checks
 from common.parity.checks.operations import operation_checks
-from common.parity.checks.transforms import level_checks, transform_checks
+from common.parity.checks.transforms import transform_checks, uint8_checks
 from common.parity.checks.varied import case_checks
 from common.parity.comparison import CheckResult
 from common.parity.native.checks import native_checks
@@ -22,18 +22,18 @@ from common.parity.native.checks import native_checks
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is checked: pixels a side of the images, numbers of steps, channels of the network's first stage."""
+    """How much is checked: image sizes in pixels, numbers of steps, channels of the network's first stage."""
 
-    model_size: int = 32  # the chapter's
-    num_channels: int = NUM_CHANNELS  # the chapter's
+    model_size: int = 32  # as in the chapter
+    num_channels: int = NUM_CHANNELS  # as in the chapter
     step_size: int = 16
-    # The reference takes a tenth of the time for a step of a quarter of the channels.
+    # With a quarter of the channels, a step of the reference takes a tenth of the time.
     step_channels: int = 16
     locked_steps: int = 12
     float32_steps: int = 4
-    # More steps hardly change BatchNorm's statistics, and differences are measured relative to the change.
+    # Later steps hardly change BatchNorm's statistics, and differences are measured relative to that change.
     bfloat16_steps: int = 4
-    quick: bool = False  # inputs from a small fixed set, not all pairs
+    quick: bool = False  # a small fixed set of inputs instead of all pairs
 
 
 QUICK = Extent(
@@ -44,8 +44,8 @@ QUICK = Extent(
     bfloat16_steps=2,
     quick=True,
 )
-# Where results are rounded: with 8 pixels a side the last stage has one position, and statistics over few positions are
-# mostly rounding. Norms over the values of few channels vary too much.
+# Minimums for mixed precision. With 8 x 8 pixels the last stage has one position, and statistics over few positions are
+# mostly rounding errors. Norms over the values of few channels vary too much.
 LEAST_SIZE, LEAST_CHANNELS = 16, 32
 
 
@@ -57,10 +57,10 @@ def run_checks(
     compile: bool = False,
     device: str = "cpu",
 ) -> Iterator[CheckResult]:
-    """Yield the result of every check except that of free-running training, which needs an envelope.
+    """Yield the result of every check except free-running training, which needs an envelope.
 
-    ``device`` is named as in --device. Transforms, loaders and whole runs are checked only in fp32 and not compiled:
-    other precisions and compilers change the network and its steps only.
+    ``device`` takes the values of --device. Transforms, loaders and whole runs are checked only in fp32 without
+    compiling: other precisions and compilers change only the network and its steps.
     """
     on_device = partial(Adapter, backend, device=device)
     network = partial(on_device, compile=compile, num_channels=extent.num_channels)
@@ -72,7 +72,7 @@ def run_checks(
     if not compile:
         yield from device_checks(backend)
         yield from transform_checks(single, seed)
-        yield from level_checks(on_device("uint8"), seed)
+        yield from uint8_checks(on_device("uint8"), seed)
         yield from operation_checks(single, on_device("uint8"), extent.quick, seed)
         yield from batched_loader_checks(single, extent.quick, seed)
         yield from native_checks(single, extent.quick, seed)
@@ -82,7 +82,7 @@ def run_checks(
     if not compile:
         yield from case_checks(backend, device, extent.quick, seed)
     if extent.step_channels != extent.num_channels:
-        # Training at the chapter's width too, in two steps: a layer may go wrong by its size.
+        # Also train at the chapter's width, for two steps: a mistake may depend on the size of a layer.
         yield from training.locked_steps(double, training.sgd(1), extent.step_size, 2, seed)
         narrow = partial(network, num_channels=extent.step_channels)
         single, double = narrow("float32"), narrow("float64")
@@ -94,12 +94,12 @@ def run_checks(
 
 
 def whole_runs(adapter: Adapter, extent: Extent, seed: int) -> Iterator[CheckResult]:
-    """Check the runs of both chapters, and locked steps with the optimizers of the first chapter's."""
-    # Adam's epsilon is given here; float32's locked steps take the default.
+    """Check the training runs of both chapters, and locked steps with the optimizers of the first chapter."""
+    # Pass Adam's epsilon here. The locked steps in float32 use the default.
     for recipe in training.recipes(extent.locked_steps, eps=2.0**-20):
         net = adapter.network(adapter.weights(seed))
         trainer = recipe.trainer(adapter, net)
-        native = recipe.name == "Adam"  # each pipeline once
+        native = recipe.name == "Adam"  # so that each pipeline runs once
         run = chapter_runs.train_ch13(adapter, recipe, net, trainer, native, seed)
         yield from chapter_checks(run)
         yield from training.locked_steps(

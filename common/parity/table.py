@@ -1,4 +1,4 @@
-"""What the parity command prints: the table of the checks, and that of what they covered."""
+"""The tables that the parity command prints: the checks, and what they covered."""
 
 from collections.abc import Sequence
 
@@ -10,12 +10,12 @@ from common.parity.results import BackendResults, by_check, by_dimension, number
 
 
 def table(console: Console, results: Sequence[BackendResults], checked: str) -> Table:
-    """Return the table of the checks: a row each, with its tolerance and each backend's largest difference.
+    """Return the table of the checks: one row each, with its tolerance and each backend's largest difference.
 
-    Its title names the configuration that was ``checked``.
+    The title names the configuration that was ``checked``.
     """
     shown = _table(console, f"checked: {checked}")
-    for title in ("check", "in"):
+    for title in ("check", "precision"):
         shown.add_column(title, overflow="fold")
     shown.add_column("tolerance", justify="right")
     for result in results:
@@ -30,7 +30,7 @@ def table(console: Console, results: Sequence[BackendResults], checked: str) -> 
 
 
 def coverage_table(console: Console, results: Sequence[BackendResults]) -> Table:
-    """Return the table of what the checks covered: each dimension with the values that were used."""
+    """Return the table of what the checks covered: each dimension and the values that were used."""
     shown = _table(console, "covered by these checks")
     for title in ("dimension", "values"):
         shown.add_column(title, overflow="fold")

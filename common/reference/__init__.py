@@ -1,6 +1,6 @@
-"""The reference: the chapter's transforms, network and optimizers in NumPy and float64, written to be read.
+"""The reference: the chapter's transforms, network and optimizers in NumPy and float64, written for readability.
 
-It decides which of the frameworks is right, so its tests use none of them, but finite differences, Pillow, `colorsys`
+It decides which framework is correct. Its tests therefore use no framework, only finite differences, Pillow, `colorsys`
 and the formulas of the papers (tests/parity/test_reference.py).
 """
 

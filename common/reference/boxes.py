@@ -1,6 +1,6 @@
-"""The boxes that a random resized crop cuts out, as the sources draw them, from NumPy's generator.
+"""The boxes of random resized crops, drawn from NumPy's generator as the frameworks' sources do.
 
-Nothing is shared with `common.augmentation.decisions`, which draws the boxes of the batched pipeline.
+This code is independent of `common.augmentation.decisions`, which draws the boxes of the batched pipeline.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from common.augmentation.operations import RandomResizedCrop
 from common.reference.conventions import ALIGNED, Conventions
 
 Boxes = NDArray[np.int64]  # (n, 4): top, left, height, width
-ATTEMPTS = 10  # of the book's frameworks; TensorFlow makes 100
+ATTEMPTS = 10  # in PyTorch and MXNet; TensorFlow makes 100
 
 
 def draw_boxes(
@@ -25,7 +25,7 @@ def draw_boxes(
     height, width, drawn = draw(crop, n, image_size, rng)
     room = np.stack([image_size[0] - height, image_size[1] - width])  # (2, n)
     places = rng.integers(0, room + 1)
-    # What no attempt has drawn lies in the centre.
+    # If no attempt has drawn a box, it is in the centre.
     top, left = np.where(drawn, places, room // 2)
     return np.stack([top, left, height, width], axis=1)
 
@@ -33,7 +33,7 @@ def draw_boxes(
 def _sizes_by_area(
     crop: RandomResizedCrop, n: int, image_size: tuple[int, int], rng: np.random.Generator
 ) -> tuple[Boxes, Boxes, NDArray[np.bool_]]:
-    """Draw a uniform area and a log-uniform ratio until the box fits; after ten attempts take the largest ratio."""
+    """Draw a uniform area and a log-uniform ratio until the box fits; after ten attempts use the largest box."""
     full_height, full_width = image_size
     height, width = np.zeros((2, n), np.int64)
     todo = np.arange(n)
@@ -53,9 +53,9 @@ def _sizes_by_area(
 def _sizes_by_height(
     crop: RandomResizedCrop, n: int, image_size: tuple[int, int], rng: np.random.Generator
 ) -> tuple[Boxes, Boxes, NDArray[np.bool_]]:
-    """Draw a uniform ratio, then a uniform height among those that it allows; after 100 attempts take the image.
+    """Draw a uniform ratio, then a uniform height in the allowed range; after 100 attempts use the whole image.
 
-    As TensorFlow does: core/kernels/image/sample_distorted_bounding_box_op.cc, GenerateRandomCrop.
+    TensorFlow does this in core/kernels/image/sample_distorted_bounding_box_op.cc, GenerateRandomCrop.
     """
     full_height, full_width = image_size
     least_area, most_area = (full_height * full_width * share for share in crop.scale)
@@ -69,7 +69,7 @@ def _sizes_by_height(
         least = np.minimum(np.rint(np.sqrt(least_area / ratio)).astype(np.int64), most)
         h = rng.integers(least, most + 1)
         w = np.rint(h * ratio).astype(np.int64)
-        # Rounding may have left the range of areas by one line.
+        # Rounding may leave the range of areas by one row.
         h = h + (h * w < least_area)
         w = np.rint(h * ratio).astype(np.int64)
         h = h - (h * w > most_area)

@@ -1,4 +1,4 @@
-"""The chapters' trainings in NumPy: the book's loops, on batches that they are given."""
+"""The chapters' training loops in NumPy, on given batches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from common.reference.optimizers import SGD, Optimizer, State
 from common.reference.resnet import correct, forward
 from common.reference.training import Arrays, Labels, train_step
 
-# (X, y) each: images (n, channels, height, width) and labels (n,).
+# Pairs (X, y): images (n, channels, height, width) and labels (n,).
 Batches = Sequence[tuple[Array, Labels]]
 
 
 @dataclass(frozen=True)
 class TrainedEpoch:
-    """The reference after an epoch.
+    """The metrics and the state of the reference after an epoch.
 
-    ``losses`` and ``accuracies`` are means over the ``images`` of the epoch so far, after each batch; the last ones
-    are the epoch's. ``held_out_acc`` is the accuracy on the images held out, None if there are none. ``weights`` are
-    parameters and buffers by canonical name.
+    ``losses`` and ``accuracies`` are running means over the first ``images`` of the epoch, one value after each batch.
+    The last values are those of the epoch. ``held_out_acc`` is the accuracy on the held-out images, or None without
+    them. ``weights`` are parameters and buffers by canonical name.
     """
 
     images: list[int]
@@ -41,7 +41,7 @@ def train_ch13(
     optimizer: Optimizer,
     conventions: Conventions = ALIGNED,
 ) -> list[TrainedEpoch]:
-    """Train on the batches of each epoch, and evaluate after each (chapter 13)."""
+    """Train on the batches of each epoch, and evaluate after each epoch (chapter 13)."""
     found: list[TrainedEpoch] = []
     for batches in epochs:
         found.append(_train_epoch(weights, batches, test_batches, optimizer, conventions))
@@ -59,7 +59,7 @@ def train(
     lr_decay: float,
     conventions: Conventions = ALIGNED,
 ) -> list[TrainedEpoch]:
-    """Train as the Kaggle chapter does, with a learning rate that falls in steps (14.13.5)."""
+    """Train as the Kaggle chapter does, with a learning rate that drops in steps (14.13.5)."""
     optimizer = SGD(lr, momentum=0.9, weight_decay=wd, conventions=conventions)
     found: list[TrainedEpoch] = []
     for epoch, batches in enumerate(epochs):
@@ -96,7 +96,7 @@ def _train_epoch(
 def evaluate_accuracy(
     weights: Arrays, batches: Batches, conventions: Conventions = ALIGNED
 ) -> float:
-    """Return the share of the images that are recognised, in evaluation mode."""
+    """Return the share of correctly classified images, in evaluation mode."""
     right = [correct(forward(weights, X, False, conventions).logits, y) for X, y in batches]
     return sum(right) / sum(len(y) for _, y in batches)
 

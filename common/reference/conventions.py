@@ -1,9 +1,11 @@
-"""Where the frameworks differ, as settings of the reference, and the list of the known differences.
+"""How the frameworks differ: settings of the reference, and the list of known differences.
 
-The reference computes by `Conventions`. The defaults are those that this project aligns every backend to. A known
-difference is one field with the value that some framework has by default. The list has three uses: the parity command
-tries each difference to name the cause of a failure, tests plant each one in a backend that must then be rejected, and
-docs/differences.md shows the effect of each one on a training.
+`Conventions` are the settings of the reference. The defaults are the ones that this project aligns every backend with.
+A known difference is one field with the default value of some framework. The list has three uses:
+
+- The parity command tries each difference to find the cause of a failure.
+- Tests plant each one in a backend, which the checks must then reject.
+- docs/differences.md shows the effect of each one on training.
 """
 
 from dataclasses import dataclass, replace
@@ -12,41 +14,37 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Conventions:
-    """How the reference computes where correct frameworks disagree. The defaults are the aligned meaning."""
+    """The settings of the reference for which correct frameworks disagree. The defaults are the aligned settings."""
 
-    # The network. At stride 2, "both" pads both sides of an axis, "end" only its end, as 'same' does on even sizes.
+    # The network. At stride 2, "both" pads both sides of an axis; "end" pads only its end, like 'same' for even sizes.
     padding: str = "both"
     bn_epsilon: float = 1e-5
     bn_momentum: float = 0.9  # the share of a running statistic that a step keeps
-    bn_variance: str = "unbiased"  # the running variance divides by n - 1, or by n: "biased"
+    bn_variance: str = "unbiased"  # the running variance divides by n - 1; "biased": by n
     # The objective and the optimizers.
-    objective: str = "mean"  # of the losses of a batch: "mean" or "sum"
+    objective: str = "mean"  # the mean of a batch's losses, or "sum"
     adam_epsilon: float = 1e-8
-    # Epsilon is added after the bias correction (Kingma and Ba 2015, algorithm 1), or before it: "inside".
+    # Epsilon is added after the bias correction (Kingma and Ba 2015, algorithm 1); "inside": before it.
     adam_epsilon_place: str = "outside"
     momentum_rate: str = (
-        "outside"  # the momentum buffer is free of the learning rate, or has it: "inside"
+        "outside"  # the momentum buffer does not contain the learning rate; "inside": it does
     )
-    weight_decay: str = (
-        "coupled"  # added to the gradient, or subtracted from the weight: "decoupled"
-    )
+    weight_decay: str = "coupled"  # added to the gradient; "decoupled": subtracted from the weight
     # The transforms.
     brightness: str = "multiply"  # or "add"
     contrast: str = (
-        "grey"  # blend with the mean grey of the image, or with the mean of each "channel"
+        "grey"  # blend with the mean grey of the image; "channel": with the mean of each channel
     )
-    saturation: str = (
-        "grey"  # blend with the pixel's grey, scale S of "hsv", or blend with 0.114 of "blue"
-    )
+    saturation: str = "grey"  # blend with the pixel's grey; "hsv": scale S of HSV; "blue": blend with 0.114 * blue
     hue: str = "exact"  # or in Pillow's "8-bit" HSV
-    antialias: bool = True  # when a crop is resized to fewer pixels
+    antialias: bool = True  # when a crop is downsampled
     rounding: str = "nearest"  # of uint8 values, or "down"
-    # The box of a random crop has a uniform area and a log-uniform ratio, or a uniform ratio and "height".
+    # The box of a random crop has a uniform area and a log-uniform ratio; "height": a uniform ratio and height.
     crop_box: str = "area"
 
 
 ALIGNED = Conventions()
-# Where each field has an effect: in the outputs of the network, in the state after a training step, or in images.
+# Where each field has an effect: on the outputs of the network, on the state after a training step, or on images.
 PARTS = {
     "network": ("padding", "bn_epsilon", "objective"),
     "training": (
@@ -71,7 +69,7 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Difference:
-    """One known difference: the field and its value, whose default that is, and what it means."""
+    """A known difference: a field, its value, the framework whose default that is, and an explanation."""
 
     name: str
     field: str
@@ -99,132 +97,132 @@ KNOWN_DIFFERENCES = (
         "padding",
         "end",
         "TensorFlow (padding='same')",
-        "at stride 2 pads the end of each axis alone, which shifts the grid by one pixel",
+        "at stride 2, pads only the end of each axis, which shifts the grid by one pixel",
     ),
     Difference(
         "BatchNorm's epsilon",
         "bn_epsilon",
         1e-3,
         "Keras",
-        "1e-3, where the others take 1e-5",
+        "uses 1e-3; the others use 1e-5",
     ),
     Difference(
         "BatchNorm's momentum",
         "bn_momentum",
         0.99,
         "Keras",
-        "a step keeps .99 of the running statistics, where the others keep .9",
+        "a step keeps 0.99 of the running statistics; the others keep 0.9",
     ),
     Difference(
         "BatchNorm's momentum swapped",
         "bn_momentum",
         0.1,
         "a port that copies the number",
-        "PyTorch's momentum is the share of the new batch, one minus that of the others",
+        "PyTorch's momentum is the weight of the new batch, one minus the momentum of the others",
     ),
     Difference(
         "biased running variance",
         "bn_variance",
         "biased",
         "MXNet on the CPU, Keras",
-        "keeps the variance of the batch as it is, where PyTorch corrects it by n / (n - 1)",
+        "uses the variance of the batch as it is; PyTorch multiplies it by n / (n - 1)",
     ),
     Difference(
         "unbiased running variance",
         "bn_variance",
         "unbiased",
         "PyTorch, TensorFlow's fused operator",
-        "corrects the variance of the batch by n / (n - 1), where MXNet and Keras keep it as it is",
+        "multiplies the variance of the batch by n / (n - 1); MXNet and Keras use it as it is",
     ),
     Difference(
         "sum of losses",
         "objective",
         "sum",
         "the book's PyTorch tab",
-        "minimises the sum of the losses of a batch, where the MXNet tab minimises the mean",
+        "minimizes the sum of the losses of a batch; the MXNet tab minimizes the mean",
     ),
     Difference(
         "Adam's epsilon",
         "adam_epsilon",
         1e-7,
         "Keras",
-        "1e-7, where the others take 1e-8",
+        "uses 1e-7; the others use 1e-8",
     ),
     Difference(
         "Adam's epsilon inside",
         "adam_epsilon_place",
         "inside",
         "MXNet, Keras",
-        "adds epsilon before the second moment is corrected for its bias, where PyTorch adds it after",
+        "adds epsilon before the bias correction of the second moment; PyTorch adds it after",
     ),
     Difference(
         "Adam's epsilon outside",
         "adam_epsilon_place",
         "outside",
         "PyTorch",
-        "adds epsilon after the second moment is corrected for its bias, where the others add it before",
+        "adds epsilon after the bias correction of the second moment; the others add it before",
     ),
     Difference(
         "learning rate inside the momentum",
         "momentum_rate",
         "inside",
         "MXNet, Keras",
-        "bakes the learning rate into the momentum buffer, so a new rate takes hold only slowly",
+        "puts the learning rate into the momentum buffer, so a new rate takes effect only gradually",
     ),
     Difference(
         "decoupled weight decay",
         "weight_decay",
         "decoupled",
         "Keras (weight_decay=)",
-        "takes the decay from the weight itself, past the momentum or Adam's moments",
+        "subtracts the decay from the weight directly; it does not enter the momentum or Adam's moments",
     ),
     Difference(
         "brightness added",
         "brightness",
         "add",
         "TensorFlow",
-        "adds factor - 1 to every pixel, where the others multiply by the factor",
+        "adds factor - 1 to every pixel; the others multiply by the factor",
     ),
     Difference(
         "contrast by channel",
         "contrast",
         "channel",
         "TensorFlow",
-        "blends with the mean of each channel, where the others blend with the mean grey",
+        "blends with the mean of each channel; the others blend with the mean grey",
     ),
     Difference(
         "saturation of HSV",
         "saturation",
         "hsv",
         "TensorFlow",
-        "scales the S of HSV, where PyTorch blends with the pixel's grey",
+        "scales S of HSV; PyTorch blends with the pixel's grey",
     ),
     Difference(
         "saturation with wrong grey",
         "saturation",
         "blue",
         "MXNet",
-        "takes 0.114 of blue alone for the grey: a bug upstream",
+        "uses 0.114 * blue as the grey, an upstream bug",
     ),
     Difference(
         "hue in 8 bits",
         "hue",
         "8-bit",
         "PyTorch on PIL images",
-        "turns the hue in Pillow's 8-bit HSV, where the others keep fractions",
+        "shifts the hue in Pillow's 8-bit HSV; the others keep fractions",
     ),
     Difference(
         "no antialiasing",
         "antialias",
         False,
         "MXNet, TensorFlow",
-        "interpolates between four pixels however much a crop shrinks, and skips the others",
+        "interpolates between four pixels, however much a crop is downsampled, and skips the others",
     ),
     Difference(
         "uint8 values rounded down",
         "rounding",
         "down",
         "MXNet, PyTorch on brightness",
-        "cuts the fraction of a level off, where rounding to the nearest is unbiased",
+        "truncates uint8 values; rounding to the nearest is unbiased",
     ),
 )

@@ -1,8 +1,8 @@
-"""The layers of ResNet-18 in NumPy, forward and backward by hand.
+"""The layers of ResNet-18 in NumPy, with hand-written backward passes.
 
-Each function returns its result and a function ``backward``, which takes the gradient of the loss by the result and
-returns the gradients by the arguments. Images are (n, channels, height, width). Arithmetic is in the type of the
-arguments: float64 as the reference, float32 to measure the effect of rounding.
+Each function returns its result and a function ``backward``. ``backward`` maps the gradient with respect to the result
+to the gradients with respect to the arguments. Images are (n, channels, height, width). The arithmetic uses the dtype
+of the arguments: float64 as the reference, float32 to measure rounding errors.
 """
 
 from collections.abc import Callable
@@ -18,10 +18,10 @@ Backward = Callable[[Array], tuple[Array, ...]]
 def conv2d(
     X: Array, weight: Array, bias: Array, stride: int = 1, padding: str = "both"
 ) -> tuple[Array, Backward]:
-    """Convolve (n, inputs, height, width) with ``weight`` (outputs, inputs, k, k): patches times a matrix.
+    """Convolve (n, inputs, height, width) with ``weight`` (outputs, inputs, k, k), as patches times a matrix.
 
-    k // 2 zeros are laid around the image on both sides; with ``padding`` "end" and stride 2, as TensorFlow's 'same'
-    does, on an axis of even size only at its end. ``backward`` returns the gradients by X, weight and bias.
+    Both sides of the image are padded with k // 2 zeros. With ``padding`` "end" and stride 2, an axis of even size is
+    padded only at its end, like TensorFlow's 'same'. ``backward`` returns the gradients of X, weight and bias.
     """
     outputs, inputs, k, _ = weight.shape
     pads = [_pads(size, k, stride, padding) for size in X.shape[2:]]
@@ -38,7 +38,7 @@ def conv2d(
         dweight = (dY.T @ columns).reshape(weight.shape)
         dpatches = (dY @ matrix).reshape(n, out_h, out_w, inputs, k, k)
         dpadded = np.zeros_like(padded)
-        for i in range(k):  # each pixel gets the gradients of all patches that it is in
+        for i in range(k):  # each pixel sums the gradients of all patches that contain it
             for j in range(k):
                 rows, columns_ = (
                     slice(i, i + stride * out_h, stride),
@@ -53,7 +53,7 @@ def conv2d(
 
 
 def _pads(size: int, k: int, stride: int, padding: str) -> tuple[int, int]:
-    """Return how many zeros go before and after an axis."""
+    """Return the number of zeros before and after an axis."""
     if padding == "end" and stride == 2 and k == 3 and size % 2 == 0:
         return 0, 1
     return k // 2, k // 2
@@ -68,10 +68,10 @@ def batch_norm(
     epsilon: float,
     training: bool,
 ) -> tuple[Array, Backward]:
-    """Normalise each channel of (n, channels, height, width), then scale and shift it (Ioffe and Szegedy 2015).
+    """Normalize each channel of (n, channels, height, width), then scale and shift it (Ioffe and Szegedy 2015).
 
-    ``mean`` and ``variance`` (channels,) are those of this very batch when ``training``, and the gradient then flows
-    through them; else they are constants. ``backward`` returns the gradients by X, weight and bias.
+    If ``training``, ``mean`` and ``variance`` (channels,) are those of this batch, and the gradient flows through them.
+    Otherwise they are constants. ``backward`` returns the gradients of X, weight and bias.
     """
     deviation = np.sqrt(_per_channel(variance) + X.dtype.type(epsilon))
     normalised = (X - _per_channel(mean)) / deviation
@@ -124,8 +124,8 @@ def dense(X: Array, weight: Array, bias: Array) -> tuple[Array, Backward]:
 
 
 def cross_entropy(logits: Array, y: NDArray[np.int64]) -> tuple[Array, Backward]:
-    """Return the softmax cross-entropy of each example, (n,), of logits (n, classes) and labels (n,)."""
-    shifted = logits - logits.max(axis=1, keepdims=True)  # the exponentials stay finite
+    """Return the softmax cross-entropy of each example, (n,), for logits (n, classes) and labels (n,)."""
+    shifted = logits - logits.max(axis=1, keepdims=True)  # keeps the exponentials finite
     log_sum = np.log(np.exp(shifted).sum(axis=1))
     examples = np.arange(len(y))
 

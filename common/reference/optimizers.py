@@ -1,7 +1,8 @@
-"""Adam and SGD in NumPy, each written out as its paper or framework has it, with the known differences to choose.
+"""Adam and SGD in NumPy, written like the formulas of the papers, with the known differences as options.
 
-An optimizer's state has one form for all frameworks: the number of steps, and arrays by slot and canonical name:
-"momentum" for SGD (PyTorch's buffer, free of the learning rate), "first" and "second" moments for Adam.
+The optimizer state has the same form for all frameworks: the number of steps, and arrays by slot and canonical name.
+SGD has the slot "momentum": PyTorch's buffer, without the learning rate. Adam has the slots "first" and "second" for
+its moments.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ Arrays = Mapping[str, Array]
 
 @dataclass
 class State:
-    """``steps`` taken, each slot's arrays by canonical name, and the learning rate of the last step, if it is known."""
+    """The number of ``steps``, arrays by slot and canonical name, and the learning rate of the last step if known."""
 
     steps: int = 0
     slots: dict[str, dict[str, Array]] = field(default_factory=dict)
@@ -35,7 +36,7 @@ class SGD:
     state: State = field(default_factory=State)
 
     def step(self, weights: Arrays, gradients: Arrays) -> dict[str, Array]:
-        """Return the new parameters, named as ``gradients`` are, and keep the new state."""
+        """Return the new parameters, with the names of ``gradients``, and update the state."""
         old = self.state.slots.get("momentum", {})
         buffers = {}
         for name, g in gradients.items():
@@ -44,16 +45,16 @@ class SGD:
                 g = g + decay * weights[name]
             buffers[name] = mu * old[name] + g if name in old else g
         self.state = State(self.state.steps + 1, {"momentum": buffers}, self.lr)
-        return self.moved(weights, self.state)
+        return self.updated_parameters(weights, self.state)
 
     def _rescale(self) -> float:
-        """Return what a change of the learning rate does to the buffer where the rate goes inside."""
+        """Return the factor on the buffer after a change of the learning rate, if the buffer contains the rate."""
         if self.conventions.momentum_rate == "outside" or self.state.lr is None:
             return 1.0
         return self.state.lr / self.lr
 
-    def moved(self, weights: Arrays, state: State) -> dict[str, Array]:
-        """Return the parameters after a step that has left ``state``."""
+    def updated_parameters(self, weights: Arrays, state: State) -> dict[str, Array]:
+        """Return the parameters after a step that has produced ``state``."""
         new: dict[str, Array] = {}
         for name, b in state.slots["momentum"].items():
             w = weights[name]
@@ -66,9 +67,9 @@ class SGD:
 
 @dataclass
 class Adam:
-    """Adam (Kingma and Ba 2015). With epsilon "inside": the rearranged form at the end of their section 2.
+    """Adam (Kingma and Ba 2015). Epsilon "inside" is the rearranged form at the end of their section 2.
 
-    Without ``eps``, epsilon is that of the conventions.
+    The default of ``eps`` is the epsilon of the conventions.
     """
 
     lr: float = 1e-3
@@ -78,7 +79,7 @@ class Adam:
     state: State = field(default_factory=State)
 
     def step(self, weights: Arrays, gradients: Arrays) -> dict[str, Array]:
-        """Return the new parameters, named as ``gradients`` are, and keep the new state."""
+        """Return the new parameters, with the names of ``gradients``, and update the state."""
         first, second = ({**self.state.slots.get(slot, {})} for slot in ("first", "second"))
         for name, g in gradients.items():
             b1, b2 = _numbers(g, *self.betas)
@@ -86,11 +87,11 @@ class Adam:
             second[name] = b2 * second.get(name, 0 * g) + (1 - b2) * g * g
         slots = {"first": first, "second": second}
         self.state = State(self.state.steps + 1, slots, self.lr)
-        return self.moved(weights, self.state)
+        return self.updated_parameters(weights, self.state)
 
-    def moved(self, weights: Arrays, state: State) -> dict[str, Array]:
-        """Return the parameters after a step that has left ``state``."""
-        # The moments start at 0, and are corrected for that.
+    def updated_parameters(self, weights: Arrays, state: State) -> dict[str, Array]:
+        """Return the parameters after a step that has produced ``state``."""
+        # Bias correction: the moments start at 0.
         correct1, correct2 = (1 - beta**state.steps for beta in self.betas)
         epsilon = self.conventions.adam_epsilon if self.eps is None else self.eps
         if self.conventions.adam_epsilon_place == "inside":
@@ -107,5 +108,5 @@ Optimizer = SGD | Adam
 
 
 def _numbers(array: Array, *numbers: float) -> tuple[Array, ...]:
-    """Return numbers in the type of an array."""
+    """Return numbers in the dtype of an array."""
     return tuple(array.dtype.type(number) for number in numbers)

@@ -1,7 +1,7 @@
 """ResNet-18 (He et al. 2016) as the book builds it for small images, in NumPy: forward, backward, statistics.
 
-The reference for every backend's network. Images are (n, channels, height, width); weights are the canonical ones of
-`common.weights.canonical`, and the type of the images is the type of the arithmetic.
+It is the reference for every backend's network. Images are (n, channels, height, width). Weights have the canonical
+names and layouts of `common.weights.canonical`. The arithmetic uses the dtype of the images.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,10 +21,10 @@ Back = Callable[[Array], Array]
 
 @dataclass
 class Forward:
-    """What a forward pass leaves.
+    """The result of a forward pass.
 
-    ``activations`` holds the output of each layer with weights and of each residual block, by canonical name, in the
-    order of computation; ``statistics`` the mean, variance and count of each BatchNorm's batch, in training mode.
+    ``activations`` has the output of each residual block and of each layer with weights, by canonical name, in the
+    order of computation. ``statistics`` has the mean, variance and count of each BatchNorm's batch, in training mode.
     """
 
     logits: Array
@@ -35,7 +35,7 @@ class Forward:
     _parameters: tuple[str, ...] = field(repr=False)
 
     def backward(self, dlogits: Array) -> dict[str, Array]:
-        """Return the gradient by every parameter, by canonical name, given the gradient by the logits."""
+        """Return the gradient of every parameter by canonical name, given the gradient of the logits."""
         self._backward(dlogits)
         return {name: self._gradients[name] for name in self._parameters}
 
@@ -45,7 +45,7 @@ def forward(
 ) -> Forward:
     """Run the network on images (n, channels, height, width), floats in 0..1.
 
-    In training mode BatchNorm takes the statistics of the batch; the running ones are never changed here.
+    In training mode, BatchNorm uses the statistics of the batch. This function never changes the running statistics.
     """
     run = _Pass(
         {name: w.astype(X.dtype, copy=False) for name, w in weights.items()}, training, conventions
@@ -86,7 +86,7 @@ def _chain(back: list[Back]) -> Back:
 
 
 class _Pass:
-    """One pass through the network: what each layer saw, and where each gradient goes."""
+    """One pass through the network, which records activations, batch statistics and gradients."""
 
     def __init__(self, weights: Arrays, training: bool, conventions: Conventions) -> None:
         self.weights, self.training, self.conventions = weights, training, conventions
@@ -95,7 +95,7 @@ class _Pass:
         self.gradients: dict[str, Array] = {}
 
     def residual(self, back: list[Back], X: Array, name: str, stride: int) -> Array:
-        """Run the block ``name``: two convolutions beside a shortcut, which is a 1 x 1 convolution at stride 2."""
+        """Run the block ``name``: two convolutions, and a shortcut, which has a 1 x 1 convolution at stride 2."""
         branch: list[Back] = []
         shortcut: list[Back] = []
         Y = self.conv(branch, X, f"{name}.conv1", stride)
@@ -136,7 +136,7 @@ class _Pass:
     def _with_weights(
         self, back: list[Back], name: str, Y: Array, backward: layers.Backward
     ) -> Array:
-        """Keep a layer's activation, and on the way back its gradients."""
+        """Record a layer's activation, and its gradients in the backward pass."""
         self.activations[name] = Y
 
         def step(dY: Array) -> Array:
@@ -165,19 +165,19 @@ def updated_buffers(
 
 
 def before_batch_norm(name: str) -> bool:
-    """Tell the biases whose true gradient is 0, as the BatchNorm behind them takes every constant away again.
+    """Return whether ``name`` is a bias before a BatchNorm, which removes every constant: its true gradient is 0.
 
-    Their gradients are rounding noise, which Adam turns into full steps. These change nothing that the network
-    computes in training mode, so checks leave them out where they compare weights.
+    Frameworks compute rounding noise as this gradient, and Adam turns the noise into full steps. In training mode these
+    steps do not change the network's results, so checks leave these biases out when they compare weights.
     """
     return name == "conv.bias" or name.endswith((".conv1.bias", ".conv2.bias"))
 
 
 def parameters(weights: Arrays) -> dict[str, Array]:
-    """Return what is trained, without BatchNorm's buffers."""
+    """Return the trained parameters, without BatchNorm's buffers."""
     return {name: weight for name, weight in weights.items() if not is_buffer(name)}
 
 
 def correct(logits: Array, y: NDArray[np.int64]) -> int:
-    """Return the number of right predictions."""
+    """Return the number of correct predictions."""
     return int((logits.argmax(axis=1) == y).sum())

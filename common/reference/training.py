@@ -17,7 +17,7 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Step:
-    """What a step returns, as `train_batch_ch13` does, and what is after it: weights, buffers, optimizer's state."""
+    """The result of a step as in `train_batch_ch13`, and the weights, buffers and optimizer state after it."""
 
     loss: float  # the sum of the losses of the batch
     correct: int
@@ -28,7 +28,7 @@ class Step:
 def gradients(
     weights: Arrays, X: Array, y: Labels, conventions: Conventions = ALIGNED
 ) -> tuple[dict[str, Array], Array, resnet.Forward]:
-    """Return the gradient of the objective by every parameter, the losses (n,) and the forward pass."""
+    """Return the gradient of the objective for every parameter, the losses (n,) and the forward pass."""
     passed = resnet.forward(weights, X, training=True, conventions=conventions)
     losses, backward = layers.cross_entropy(passed.logits, y)
     share = 1 if conventions.objective == "sum" else len(y)
@@ -43,9 +43,9 @@ def train_step(
     optimizer: Optimizer,
     conventions: Conventions = ALIGNED,
 ) -> Step:
-    """Train on one batch (n, channels, height, width); the optimizer's state moves, ``weights`` stay."""
+    """Train on one batch (n, channels, height, width). This updates the optimizer's state, but not ``weights``."""
     gradient, losses, passed = gradients(weights, X, y, conventions)
     after = optimizer.step(weights, gradient) | resnet.updated_buffers(weights, passed, conventions)
-    # In the canonical order, which is that of the argument.
+    # In canonical order, as in `weights`.
     after = {name: after[name] for name in weights}
     return Step(float(losses.sum()), resnet.correct(passed.logits, y), after, optimizer.state)

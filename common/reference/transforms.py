@@ -1,7 +1,7 @@
-"""The chapters' augmentations in NumPy, pixel by pixel formulas as the sources state them, in float64.
+"""The chapters' augmentations in NumPy and float64: the formulas of the frameworks' sources, pixel by pixel.
 
-Images are (n, 3, height, width), floats in 0..1; parameters come one for each image. Nothing is shared with the
-backends but the decisions: the matrices of a crop are made here again, from its box.
+Images are (n, 3, height, width), floats in 0..1. Parameters have one value for each image. The code shares only the
+decisions with the backends; it computes the matrices of a crop again from its box.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ def augmented(
     epoch: int,
     conventions: Conventions = ALIGNED,
 ) -> Array:
-    """Return the images ``indices`` of a data set, uint8 (n, height, width, 3), as an epoch's batch must have them."""
+    """Return the images ``indices`` of a uint8 data set (n, height, width, 3), augmented as in that epoch's batch."""
     size = images.shape[1], images.shape[2]
     decisions = decide(augmentations, indices, seed, epoch, size)
     return augment(from_images(images[indices]), decisions, conventions)
@@ -65,19 +65,19 @@ def augment(X: Array, decisions: Sequence[Decision], conventions: Conventions = 
 
 
 def flip_left_right(X: Array, flips: NDArray[np.bool_]) -> Array:
-    """Mirror left and right the images where ``flips`` (n,) is true."""
+    """Mirror the images left and right for which ``flips`` (n,) is true."""
     return np.stack([x[:, :, ::-1] if flip else x for x, flip in zip(X, flips, strict=True)])
 
 
 def flip_top_bottom(X: Array, flips: NDArray[np.bool_]) -> Array:
-    """Turn upside down the images where ``flips`` (n,) is true."""
+    """Turn the images upside down for which ``flips`` (n,) is true."""
     return np.stack([x[:, ::-1] if flip else x for x, flip in zip(X, flips, strict=True)])
 
 
 def crop_resize(
     X: Array, boxes: Array, size: tuple[int, int], conventions: Conventions = ALIGNED
 ) -> Array:
-    """Cut (top, left, height, width) out of each image and resize it to ``size``, bilinear with antialiasing."""
+    """Crop (top, left, height, width) from each image and resize it to ``size``, bilinear with antialiasing."""
     crops = []
     for x, (top, left, height, width) in zip(X, boxes, strict=True):
         cut = x[:, top : top + height, left : left + width]
@@ -90,8 +90,9 @@ def crop_resize(
 def resize_matrix(length: int, size: int, antialias: bool = True) -> Array:
     """Return the (size, length) weights of a bilinear resize of an axis, with half-pixel centres.
 
-    Each output pixel is the mean of the input under a triangle around its centre, as wide as two input pixels, or as
-    two output pixels where they are larger: that is the antialiasing. Past the edges, its nearest pixel counts on.
+    Each output pixel is a mean of the input, weighted by a triangle around the pixel's centre. The triangle is two
+    input pixels wide. With antialiasing it is two output pixels wide if those are larger. At the edges, the weights are
+    normalized over the pixels inside; without antialiasing the nearest pixel is repeated.
     """
     scale = length / size
     centres = (np.arange(size) + 0.5) * scale
@@ -111,13 +112,13 @@ def adjust_brightness(X: Array, factors: Array, conventions: Conventions = ALIGN
 
 
 def adjust_contrast(X: Array, factors: Array, conventions: Conventions = ALIGNED) -> Array:
-    """Blend each image with its mean grey; 0 is all grey."""
+    """Blend each image with its mean grey; factor 0 gives a grey image."""
     seen = X if conventions.contrast == "channel" else _grey(X)
     return _blend(X, seen.mean(axis=(2, 3), keepdims=True), factors)
 
 
 def adjust_saturation(X: Array, factors: Array, conventions: Conventions = ALIGNED) -> Array:
-    """Blend each pixel with its own grey; 0 is all grey."""
+    """Blend each pixel with its own grey; factor 0 gives a grey image."""
     if conventions.saturation == "blue":
         return _blend(X, LUMA[2] * X[:, 2:], factors)
     if conventions.saturation == "hsv":
@@ -128,12 +129,12 @@ def adjust_saturation(X: Array, factors: Array, conventions: Conventions = ALIGN
 
 
 def adjust_hue(X: Array, shifts: Array, conventions: Conventions = ALIGNED) -> Array:
-    """Turn the colour circle of each image by its shift, in turns."""
+    """Shift the hue of each image by its shift, in turns of the colour wheel."""
     hue, saturation, value = to_hsv(X)
     shift = _per_image(shifts)[:, 0]
     if conventions.hue == "8-bit":
-        # Pillow's HSV image: each of the three in 256 levels, and the shift too.
-        # The little that is added keeps whole levels whole, which rounding may have put just below.
+        # Pillow's HSV image: all three channels and the shift are 8-bit integers.
+        # Adding 1e-4 protects whole numbers that rounding has made slightly smaller.
         hue, saturation, value = (np.floor(255 * p + 1e-4) for p in (hue, saturation, value))
         hue = (hue + np.trunc(255 * shift)) % 256
         return from_hsv(hue / 255, saturation / 255, value / 255)
@@ -147,7 +148,7 @@ ADJUST = adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue
 def color_jitter(
     X: Array, factors: Array, order: Array, conventions: Conventions = ALIGNED
 ) -> Array:
-    """Change brightness, contrast, saturation and hue of each image by ``factors`` (n, 4) in its ``order`` (n, k)."""
+    """Change brightness, contrast, saturation and hue of each image by ``factors`` (n, 4), in its ``order`` (n, k)."""
     images = []
     for i, kinds in enumerate(order):
         x = X[i : i + 1]
@@ -158,19 +159,19 @@ def color_jitter(
 
 
 def normalize(X: Array, mean: Array, std: Array) -> Array:
-    """Take ``mean`` (3,) from each channel and divide it by ``std`` (3,); what comes out is not in 0..1."""
+    """Subtract ``mean`` (3,) from each channel and divide by ``std`` (3,). The result is not in 0..1."""
     return np.stack([(X[:, c] - mean[c]) / std[c] for c in range(3)], axis=1)
 
 
-def to_levels(X: Array, conventions: Conventions = ALIGNED) -> NDArray[np.uint8]:
-    """Return floats 0..1 as levels 0..255."""
-    levels = 255 * X
-    rounded = np.rint(levels) if conventions.rounding == "nearest" else np.floor(levels)
+def to_uint8(X: Array, conventions: Conventions = ALIGNED) -> NDArray[np.uint8]:
+    """Convert floats 0..1 to uint8."""
+    scaled = 255 * X
+    rounded = np.rint(scaled) if conventions.rounding == "nearest" else np.floor(scaled)
     return rounded.astype(np.uint8)
 
 
 def to_hsv(X: Array) -> tuple[Array, Array, Array]:
-    """Return hue in turns, saturation and value, each (n, height, width), by the hexcone of Smith (1978)."""
+    """Return hue in turns, saturation and value, each (n, height, width), by the hexcone model of Smith (1978)."""
     red, green, blue = X[:, 0], X[:, 1], X[:, 2]
     value, least = X.max(axis=1), X.min(axis=1)
     chroma = value - least
@@ -184,7 +185,7 @@ def to_hsv(X: Array) -> tuple[Array, Array, Array]:
 
 
 def from_hsv(hue: Array, saturation: Array, value: Array) -> Array:
-    """Return the image (n, 3, height, width) of hue in turns, saturation and value: Smith's six cases."""
+    """Return the image (n, 3, height, width) of hue in turns, saturation and value, by Smith's six cases."""
     sixth = np.floor(hue * 6)
     fraction = hue * 6 - sixth
     low = value * (1 - saturation)

@@ -239,7 +239,7 @@ def _batch(i: int, conventions: Conventions, kind: str, reading: Reading) -> Bat
     decisions = decide(AUGMENTATIONS, drawn_for, 0, 0, (X.shape[2], X.shape[3]))
     X = transforms.augment(X, decisions, conventions)
     if reading.in_uint8:
-        X = transforms.to_levels(X, conventions) / 255
+        X = transforms.to_uint8(X, conventions) / 255
     if reading.misread:
         X = misread(X)
     return Batch(X.astype(kind), y)

@@ -67,7 +67,7 @@ def left_alone(conventions: Conventions = ALIGNED, **others: Any) -> SimpleNames
         return path
 
     def as_uint8(X):
-        return np.moveaxis(transforms.to_levels(X, conventions), 1, -1)
+        return np.moveaxis(transforms.to_uint8(X, conventions), 1, -1)
 
     def adjust(name, images, factor):
         X, factors = np.moveaxis(images, -1, 1) / 255, np.full(len(images), factor)

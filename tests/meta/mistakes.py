@@ -22,7 +22,7 @@ from common.parity.checks.initial_weights import initial_checks
 from common.parity.checks.loaders import batched_loader_checks
 from common.parity.checks.network import model_checks
 from common.parity.checks.operations import operation_checks
-from common.parity.checks.transforms import level_checks, transform_checks
+from common.parity.checks.transforms import transform_checks, uint8_checks
 from common.parity.checks.varied import case_checks
 from common.parity.comparison import CheckResult
 from common.parity.suite import LEAST_SIZE
@@ -43,7 +43,7 @@ def adapter(backend: Backend, kind: str) -> Adapter:
 
 def data(backend: Backend) -> Iterator[CheckResult]:
     yield from transform_checks(adapter(backend, "float32"))
-    yield from level_checks(Adapter(backend, "uint8"))
+    yield from uint8_checks(Adapter(backend, "uint8"))
     yield from operation_checks(adapter(backend, "float32"), Adapter(backend, "uint8"), quick=True)
     yield from batched_loader_checks(adapter(backend, "float32"), quick=True)
 

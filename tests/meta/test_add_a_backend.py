@@ -60,12 +60,12 @@ def test_the_numpy_tab_has_the_contract_s_names_arguments_and_defaults(file):
 
 @pytest.mark.parametrize("file", FILES)
 def test_the_numpy_tab_says_what_each_function_does_and_orders_them_as_the_others(file):
-    wanted = contract(FILES[file])
+    expected = contract(FILES[file])
     first, *_ = backends.FRAMEWORKS
     theirs, ours = first_lines(source(first, file)), first_lines(text(file))
-    assert {name: ours[name] for name in wanted} == {name: theirs[name] for name in wanted}
+    assert {name: ours[name] for name in expected} == {name: theirs[name] for name in expected}
     orders = [
-        [name for name in functions(ast.parse(t).body) if name in wanted]
+        [name for name in functions(ast.parse(t).body) if name in expected]
         for t in (source(first, file), text(file))
     ]
     assert orders[0] == orders[1]
@@ -86,9 +86,9 @@ def test_the_record_holds_the_eight_files_and_they_have_all_that_the_contract_na
 def test_the_tab_offers_the_names_that_the_others_offer():
     theirs = ast.parse((ROOT / "backends/pytorch/__init__.py").read_text())
     (names,) = [n.value for n in theirs.body if ast.unparse(n).startswith("__all__")]
-    wanted = [e.value for e in names.elts if isinstance(e, ast.Constant)]
-    assert len(wanted) > 10
-    assert set(wanted) <= set(numpy_tab.__all__)
+    expected = [e.value for e in names.elts if isinstance(e, ast.Constant)]
+    assert len(expected) > 10
+    assert set(expected) <= set(numpy_tab.__all__)
     assert all(hasattr(numpy_tab, name) for name in numpy_tab.__all__)
 
 

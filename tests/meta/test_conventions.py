@@ -39,8 +39,8 @@ def test_a_difference_that_is_declared_and_computed_is_no_false_alarm(name):
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_difference_that_is_declared_and_not_computed_is_rejected(name):
     """The other half: that an undeclared difference is rejected and named is in test_planted_mistakes.py."""
-    _, wanted = KNOWN[name]
-    assert failed(declaring(BY_NAME[name].conventions(), computed=ALIGNED), name).keys() >= wanted
+    _, expected = KNOWN[name]
+    assert failed(declaring(BY_NAME[name].conventions(), computed=ALIGNED), name).keys() >= expected
 
 
 @pytest.mark.parametrize("kind", ["float64", "float32"])

@@ -86,9 +86,9 @@ MADE = {
 
 @pytest.mark.parametrize("operator", MADE)
 def test_an_operator_makes_exactly_these_changes(operator):
-    text, wanted = MADE[operator]
+    text, expected = MADE[operator]
     found = [m for m in of_source("pytorch", "resnet", text) if m.operator == operator]
-    assert [mutant.after for mutant in found] == wanted
+    assert [mutant.after for mutant in found] == expected
 
 
 def test_conditions_on_size_leave_a_step_out_or_change_what_is_returned():
@@ -236,7 +236,7 @@ def seeks_causes(name, mutant, stages, say, untraced):
 
 
 @pytest.mark.parametrize(
-    ("judged", "wanted"),
+    ("judged", "expected"),
     [
         (killed, Judgement("full", "the process ended with -9", raised=True)),
         (hangs, Judgement("time", "in quick")),
@@ -245,7 +245,7 @@ def seeks_causes(name, mutant, stages, say, untraced):
     ],
 )
 def test_a_process_that_ends_rejects_one_that_hangs_is_given_up_and_one_that_passes_all_stages_is_let_through(
-    judged, wanted, monkeypatch
+    judged, expected, monkeypatch
 ):
     monkeypatch.setattr(judge, "judge", judged)
     monkeypatch.setattr(judge, "prepare", lambda name: None)
@@ -253,7 +253,7 @@ def test_a_process_that_ends_rejects_one_that_hangs_is_given_up_and_one_that_pas
     found = []
     mutants = mutants_of("pytorch")[:3]
     serve(How("pytorch", ("quick", "full"), jobs=2), mutants, lambda *words: found.append(words))
-    assert {mutant.id: what for mutant, what, _ in found} == {m.id: wanted for m in mutants}
+    assert {mutant.id: what for mutant, what, _ in found} == {m.id: expected for m in mutants}
 
 
 def test_the_tests_of_a_mutant_run_in_a_copy_that_differs_only_by_the_mutant(tmp_path):

@@ -57,9 +57,9 @@ def test_the_numpy_backend_passes_every_group_of_checks(checks):
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_known_difference_is_rejected_and_named_as_the_cause(name):
     (known,) = [difference for difference in KNOWN_DIFFERENCES if difference.name == name]
-    checks, wanted = KNOWN[name]
+    checks, expected = KNOWN[name]
     found = rejected(checks(numpy_backend(known.conventions())))
-    assert set(found) == wanted
+    assert set(found) == expected
     assert any(result.cause for result in found.values())
     for result in found.values():
         if result.cause is None:  # a check that cannot tell causes apart
@@ -73,29 +73,29 @@ def test_every_known_difference_from_the_defaults_is_planted():
 
 @pytest.mark.parametrize("name", OTHER_MISTAKES)
 def test_an_other_mistake_is_rejected(name):
-    make, checks, wanted = OTHER_MISTAKES[name]
-    assert set(rejected(checks(make(numpy_backend())))) == wanted
+    make, checks, expected = OTHER_MISTAKES[name]
+    assert set(rejected(checks(make(numpy_backend())))) == expected
 
 
 @pytest.mark.slow  # each runs all checks of its group
 @pytest.mark.parametrize("name", INPUT_MISTAKES)
 def test_a_mistake_on_some_inputs_is_rejected(name):
-    make, checks, wanted = INPUT_MISTAKES[name]
-    assert set(rejected(checks(make(numpy_backend())))) == wanted
+    make, checks, expected = INPUT_MISTAKES[name]
+    assert set(rejected(checks(make(numpy_backend())))) == expected
 
 
 @pytest.mark.slow  # each runs all checks of the native pipeline
 @pytest.mark.parametrize("name", NATIVE_MISTAKES)
 def test_a_mistake_in_the_native_pipeline_is_rejected(name):
-    edits, wanted = NATIVE_MISTAKES[name]
-    assert set(rejected(native(numpy_backend(ALIGNED, *edits)))) == wanted
+    edits, expected = NATIVE_MISTAKES[name]
+    assert set(rejected(native(numpy_backend(ALIGNED, *edits)))) == expected
 
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_in_every_backend_is_rejected(backend, name):
-    make, checks, wanted = MISTAKES[name]
+    make, checks, expected = MISTAKES[name]
     with without_tracing(backend.name):
-        assert set(rejected(checks(make(backend)))) == wanted
+        assert set(rejected(checks(make(backend)))) == expected
 
 
 @pytest.mark.slow  # each trains four times
@@ -103,22 +103,22 @@ def test_a_mistake_in_every_backend_is_rejected(backend, name):
 def test_a_mistake_in_a_whole_run_is_rejected(name, monkeypatch):
     # Do not search for a cause: the reference would train once more for each known difference.
     monkeypatch.setattr(adapter, "KNOWN_DIFFERENCES", ())
-    edits, wanted = IN_RUNS[name]
-    assert wanted - set(rejected(runs(numpy_backend(ALIGNED, *edits)))) == set()
+    edits, expected = IN_RUNS[name]
+    assert expected - set(rejected(runs(numpy_backend(ALIGNED, *edits)))) == set()
 
 
 @pytest.mark.slow  # rounding in NumPy takes five times as long as float32
 @pytest.mark.parametrize("name", IN_BFLOAT16)
 def test_a_mistake_in_bfloat16_is_rejected(name):
-    make, checks, wanted = IN_BFLOAT16[name]
-    assert wanted <= set(rejected(checks(make())))
+    make, checks, expected = IN_BFLOAT16[name]
+    assert expected <= set(rejected(checks(make())))
 
 
 @pytest.mark.parametrize("name", THOUSANDTHS)
 def test_a_result_0_1_percent_too_large_is_rejected(name):
-    make, checks, wanted = THOUSANDTHS[name]
+    make, checks, expected = THOUSANDTHS[name]
     found = rejected(checks(make()))
-    assert set(found) == wanted
+    assert set(found) == expected
     if "activation" in name:
         assert all(r.first and r.first.place == "resnet_block3.1.bn1" for r in found.values())
 
@@ -126,19 +126,19 @@ def test_a_result_0_1_percent_too_large_is_rejected(name):
 def rows() -> list[str]:
     """Return the rows of the table of mistakes in docs/parity.md."""
     tables = {
-        "known difference": {name: wanted for name, (_, wanted) in KNOWN.items()},
-        "other mistake": {name: wanted for name, (_, _, wanted) in OTHER_MISTAKES.items()},
-        "some inputs only": {name: wanted for name, (_, _, wanted) in INPUT_MISTAKES.items()},
+        "known difference": {name: expected for name, (_, expected) in KNOWN.items()},
+        "other mistake": {name: expected for name, (_, _, expected) in OTHER_MISTAKES.items()},
+        "some inputs only": {name: expected for name, (_, _, expected) in INPUT_MISTAKES.items()},
         "native pipeline": {n: w for n, (_, w) in NATIVE_MISTAKES.items()},
-        "every backend": {name: wanted for name, (_, _, wanted) in MISTAKES.items()},
-        "whole run": {name: wanted for name, (_, wanted) in IN_RUNS.items()},
-        "0.1% too large": {name: wanted for name, (_, _, wanted) in THOUSANDTHS.items()},
-        "bfloat16": {name: wanted for name, (_, _, wanted) in IN_BFLOAT16.items()},
+        "every backend": {name: expected for name, (_, _, expected) in MISTAKES.items()},
+        "whole run": {name: expected for name, (_, expected) in IN_RUNS.items()},
+        "0.1% too large": {name: expected for name, (_, _, expected) in THOUSANDTHS.items()},
+        "bfloat16": {name: expected for name, (_, _, expected) in IN_BFLOAT16.items()},
     }
     return [
-        f"| {name} | {kind} | {'; '.join(sorted(wanted))} |"
+        f"| {name} | {kind} | {'; '.join(sorted(expected))} |"
         for kind, table in tables.items()
-        for name, wanted in table.items()
+        for name, expected in table.items()
     ]
 
 

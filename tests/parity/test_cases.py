@@ -1,4 +1,4 @@
-"""The cases that parity checks vary: all pairs meet, quick has every value, and what is drawn is what cases promise."""
+"""The cases of the parity checks: all pairs occur, --quick uses every value, inputs have the promised values."""
 
 from itertools import combinations, product
 
@@ -34,7 +34,7 @@ SEEDS = range(5)
 
 
 def met(rows, *dimensions):
-    """Whether each two values of two dimensions are in one of the rows, which are sets of values by dimension."""
+    """Return whether one of the rows contains each two values of two dimensions. A row has a set for each dimension."""
     return all(
         any(a in row[i] and b in row[j] for row in rows)
         for i, j in combinations(range(len(dimensions)), 2)
@@ -43,17 +43,17 @@ def met(rows, *dimensions):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_each_two_values_of_two_dimensions_meet_in_a_network_case(seed):
+def test_every_pair_of_values_occurs_in_a_network_case(seed):
     cases = network_cases(seed)
     rows = [({c.batch_size, c.last_size}, {c.num_classes}, {c.in_channels}) for c in cases]
     assert met(rows, BATCH_SIZES, CLASSES, CHANNELS)
     assert (
         len(cases) <= 27
-    )  # eight sizes of batches times five numbers of classes, two sizes in each case: 20
+    )  # at least 20: eight batch sizes times five numbers of classes, two sizes in each case
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_each_two_values_of_two_dimensions_meet_in_a_loader_case(seed):
+def test_every_pair_of_values_occurs_in_a_loader_case(seed):
     cases = loader_cases(seed)
     rows = [({c.batch_size, c.last_size}, {c.recipe}, {c.split}, {c.whole}) for c in cases]
     assert met(rows, BATCH_SIZES, RECIPES, SPLITS, WHOLE_BATCHES)
@@ -70,7 +70,7 @@ def test_each_two_values_of_two_dimensions_meet_in_a_loader_case(seed):
     st.booleans(),
 )
 @settings(max_examples=40, deadline=None)
-def test_a_covering_has_all_pairs_of_any_dimensions_and_no_row_in_vain(sizes, seed, several):
+def test_covering_contains_all_pairs_and_no_superfluous_row(sizes, seed, several):
     """With ``several``, an option of the first dimension may have two values."""
     dimensions = {f"d{i}": [(value,) for value in range(n)] for i, n in enumerate(sizes)}
     if several:
@@ -79,7 +79,7 @@ def test_a_covering_has_all_pairs_of_any_dimensions_and_no_row_in_vain(sizes, se
     found = [[set(row[name]) for name in dimensions] for row in rows]
     assert met(found, *(range(n) for n in sizes))
     every = set().union(*(pairs_of(row) for row in rows))
-    for i, row in enumerate(rows):  # each adds a pair to those before it
+    for i, row in enumerate(rows):  # each row adds a new pair
         before = set().union(*(pairs_of(earlier) for earlier in rows[:i]))
         assert set(pairs_of(row)) - before
         before |= set(pairs_of(row))
@@ -104,7 +104,7 @@ def test_quick_has_every_value_in_few_cases():
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_size_has_its_shape(shape):
+def test_a_drawn_size_has_the_requested_shape(shape):
     rng = np.random.default_rng(0)
     for least in (2, 4, 9):
         sizes = [draw_size(shape, least, rng) for _ in range(50)]
@@ -121,14 +121,14 @@ def test_a_size_has_its_shape(shape):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_small_last_batch_has_images_that_batch_norm_can_train_on(seed):
+def test_small_last_batches_have_images_large_enough_for_batch_norm(seed):
     for case in (*network_cases(seed), *network_cases(seed, quick=True)):
         positions = np.prod([-(-side // 8) for side in case.size])
         assert case.last_size * positions >= 4, case
 
 
 @pytest.mark.parametrize("quick", [False, True])
-def test_batches_have_the_first_and_last_class_and_levels_0_and_255(quick):
+def test_batches_contain_the_first_and_last_class_and_the_values_0_and_255(quick):
     for case in network_cases(3, quick):
         for batch, n in zip(
             case.batches((case.batch_size, case.last_size), 0), (0, 1), strict=True
@@ -146,7 +146,7 @@ def test_batches_have_the_first_and_last_class_and_levels_0_and_255(quick):
         assert dataset.images.max() == 255
 
 
-def test_a_case_is_named_by_what_it_varies():
+def test_the_name_of_a_case_lists_its_values():
     case = NetworkCase(37, 1, (9, 14), 33, 5)
     assert str(case) == "37 classes, 1 channel, 9 x 14, batches of 33 and 5"
     loader = LoaderCase("Kaggle", "test", (9, 14), 33, 1, 0, 10)
@@ -160,17 +160,17 @@ SIZES = (10, 3, 8)
 
 
 def rejected(change):
-    """The layers that `distribution` rejects after a change of right weights."""
+    """Return the layers that `distribution` rejects after a change of correct weights."""
     weights = {
         name: change(name, w.astype(np.float64)) for name, w in initial_weights(*SIZES).items()
     }
     return {d.place for d in distribution(weights, SIZES) if d.value > 1}
 
 
-def test_xavier_weights_pass_with_room_for_chance():
+def test_xavier_weights_stay_well_below_the_limit():
     for seed in range(20):
         found = distribution(initial_weights(*SIZES, seed=seed), SIZES)
-        # A median layer is at a fifth of the limit, and one of 400 comes to a half.
+        # The median layer is at a fifth of the limit, and one layer in 400 reaches a half.
         assert max(d.value for d in found) < 0.7
 
 
@@ -180,14 +180,14 @@ def test_other_distributions_are_rejected():
     wider = rejected(lambda _, w: w * 1.01 if w.ndim > 1 else w)
     assert (
         len(wider) >= len(matrices) - 2
-    )  # beyond the bound, unless a small layer's largest draw is below it
+    )  # beyond Xavier's bound, unless a small layer's largest value is below it
     narrower = rejected(lambda _, w: w * 0.9 if w.ndim > 1 else w)
     assert {name for name in matrices if "block4" in name and "conv3" not in name} <= narrower
     normal = rejected(lambda _, w: rng.normal(0, w.std(), w.shape) if w.ndim > 1 else w)
     assert normal == set(matrices)
 
 
-def test_biases_statistics_and_equal_layers_are_rejected():
+def test_wrong_biases_wrong_statistics_and_equal_layers_are_rejected():
     assert rejected(lambda name, w: w + (name == "conv.bias")) == {"conv.bias"}
     assert rejected(lambda name, w: w * (name != "bn.running_var")) == {"bn.running_var"}
     first = initial_weights(*SIZES)["resnet_block1.0.conv1.weight"]
@@ -195,7 +195,7 @@ def test_biases_statistics_and_equal_layers_are_rejected():
     assert found == {"resnet_block1.0.conv1.weight and resnet_block1.0.conv2.weight: equal"}
 
 
-def test_a_false_alarm_is_less_likely_than_one_in_a_thousand_million():
+def test_a_false_alarm_is_less_likely_than_1e_9():
     (result,) = initial_checks(numpy_backend())
     assert len(result.differences) * chance.FALSE_ALARM < 1e-9
     assert result.passed

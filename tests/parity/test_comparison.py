@@ -13,7 +13,7 @@ def result(*values: float, limit: float = 1.0) -> CheckResult:
     return CheckResult("logits", "float64", found, Tolerance(limit, 1.0, "for a test"))
 
 
-def test_the_first_difference_beyond_the_limit_is_named_and_not_the_largest():
+def test_the_first_difference_above_the_tolerance_is_named_not_the_largest():
     failed = result(0.5, 2.0, 9.0)
     assert failed.first == Difference("layer 1", 2.0)
     assert failed.largest == Difference("layer 2", 9.0)
@@ -22,7 +22,7 @@ def test_the_first_difference_beyond_the_limit_is_named_and_not_the_largest():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_what_is_not_a_number_never_passes(value):
+def test_nan_and_inf_never_pass(value):
     failed = result(0.5, value, 0.1)
     assert failed.first is not None
     assert failed.first.place == "layer 1"
@@ -34,6 +34,6 @@ def test_a_difference_at_the_limit_passes():
     assert replace(result(0.0), tolerance=Tolerance(0.0, 1.0, "exact")).passed
 
 
-def test_nothing_to_compare_is_not_a_pass():
+def test_a_check_without_differences_is_an_error():
     with pytest.raises(ValueError, match="nothing"):
         result()

@@ -1,4 +1,4 @@
-"""What the checks use of a backend is noted: functions of the contract, and values by dimension."""
+"""`CallRecorder` records which functions of the contract the checks call, and the values of each dimension."""
 
 from dataclasses import fields, replace
 
@@ -18,7 +18,7 @@ from common.parity.table import coverage_table
 from common.reference import ALIGNED
 
 NARROW = replace(QUICK, num_channels=8)
-TWO_GPUS = ("devices", "return 0", "return 2")  # an edit of the NumPy tab, which then says so
+TWO_GPUS = ("devices", "return 0", "return 2")  # an edit of the NumPy tab: it reports two GPUs
 
 
 def test_the_contract_is_every_function_of_the_eight_files():
@@ -30,14 +30,13 @@ def test_the_contract_is_every_function_of_the_eight_files():
     assert not any(name.startswith(("resnet.Residual", "probes.CONVENTIONS")) for name in found)
 
 
-# Functions that no check calls by name, and why. A function that a tab's own functions call is checked only where it
-# has a check of its own.
+# Functions that no check calls by name, and why. Calls between a tab's own functions do not count.
 NOT_CALLED: dict[str, str] = {}
 
 
 @pytest.fixture(scope="module")
 def noted() -> CallRecorder:
-    """What the quick checks use of the NumPy backend, which pretends to have two GPUs and computes on the second."""
+    """The record of the quick checks on the NumPy backend, which reports two GPUs and computes on the second."""
     recorder = CallRecorder(numpy_backend(ALIGNED, TWO_GPUS))
     checks = run_checks(recorder.backend, NARROW, device="gpu:1")
     assert [result.sentence() for result in checks if not result.passed] == []
@@ -49,15 +48,15 @@ def test_every_function_of_the_contract_is_called_by_a_quick_check_or_has_a_reas
     assert missing == list(NOT_CALLED), f"no check calls {', '.join(missing) or 'fewer'}"
 
 
-def test_every_check_computes_on_the_device_that_is_asked_for(noted):
+def test_every_check_computes_on_the_requested_device(noted):
     assert noted.covered()["devices"] == ["gpu:1"]
 
 
-def test_of_several_devices_the_first_computes():
+def test_the_first_of_several_devices_computes():
     assert Adapter(numpy_backend(ALIGNED, TWO_GPUS), "float32", device="gpu").devices == ["gpu(0)"]
 
 
-def test_a_call_is_noted_with_its_values_and_changes_nothing(rng):
+def test_recording_a_call_does_not_change_its_result(rng):
     backend = numpy_backend()
     recorder = CallRecorder(backend)
     watched = recorder.backend
@@ -79,7 +78,7 @@ def test_a_call_is_noted_with_its_values_and_changes_nothing(rng):
     }
 
 
-def test_the_batches_of_a_loader_are_noted_as_they_come():
+def test_the_batches_of_a_loader_are_recorded():
     backend = numpy_backend()
     recorder = CallRecorder(backend)
     data, augs = random_dataset(20, size=9), gallery((5, 5))["flip, jitter and crop"]
@@ -87,8 +86,8 @@ def test_the_batches_of_a_loader_are_noted_as_they_come():
     true = backend.loaders.load_batched(data, augs, 8, True, 3)
     assert len(found) == len(true)
     for _ in range(2):
-        for got, wanted in zip(found, true, strict=True):
-            np.testing.assert_array_equal(got[0], wanted[0])
+        for got, expected in zip(found, true, strict=True):
+            np.testing.assert_array_equal(got[0], expected[0])
     covered = recorder.covered()
     assert covered["batch sizes, loaders"] == ["4", "8"]
     assert covered["epochs of a loader"] == ["1", "2"]
@@ -97,12 +96,12 @@ def test_the_batches_of_a_loader_are_noted_as_they_come():
     assert covered["augmentations"] == ["ColorJitter", "RandomFlipLeftRight", "RandomResizedCrop"]
 
 
-def test_a_call_that_the_contract_does_not_have_is_refused():
+def test_a_call_with_arguments_outside_the_contract_is_an_error():
     with pytest.raises(TypeError, match="unexpected keyword"):
         CallRecorder(numpy_backend()).backend.trainer.accuracy(1, 2, weights=3)
 
 
-def test_what_backends_cover_is_one_row_where_they_agree():
+def test_coverage_has_one_row_per_dimension_if_backends_agree():
     results = [
         BackendResults(name, {}, {}, (), (), covered=covered)
         for name, covered in {

@@ -1,8 +1,8 @@
-"""Every backend passes the parity checks: on small images, and at the chapter's size, compiled and in bfloat16.
+"""Every backend passes the parity checks: on small images, at the chapter's size, compiled and in bfloat16.
 
-The network has the chapter's width once for each backend, in few steps. Elsewhere it has a quarter of the chapter's
-channels, and half of them in bfloat16, where norms are compared, which vary more over fewer values: a step of the
-reference costs a tenth then. Checks that take much memory run in a process of their own.
+The network has the chapter's width once for each backend, in few steps. Elsewhere it has a quarter of the channels,
+which makes a step of the reference ten times faster. In bfloat16 it has half of them, because norms over fewer values
+vary more. Checks that use much memory run in a process of their own.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from common.commands.parity_backend import FREE_STEPS, declared
 from common.interface import Backend
 from common.parity.adapter import Adapter
 from common.parity.checks.free_running import envelope, free_running
-from common.parity.checks.transforms import operation_pictures, true_pictures
+from common.parity.checks.transforms import operation_pictures, reference_pictures
 from common.parity.suite import QUICK, Extent, run_checks
 from common.system.processes import call_in_process
 
@@ -35,7 +35,7 @@ def assert_all_pass(backend: Backend, extent: Extent, precision: str):
 
 
 def check(name: str, extent: Extent, precision: str, compile: bool) -> int:
-    """Check a backend in this process, print what failed, and return the exit code."""
+    """Check a backend in this process, print the failures, and return the exit code."""
     results = list(run_checks(backends.load(name, precision), extent, 0, precision, compile))
     failed = [result.sentence() for result in results if not result.passed]
     print(*failed, f"{len(results)} checks", sep="\n")
@@ -43,7 +43,7 @@ def check(name: str, extent: Extent, precision: str, compile: bool) -> int:
 
 
 def untraced(backend: Backend, precision: str) -> contextlib.AbstractContextManager[None]:
-    """Run TensorFlow's functions eagerly in fp32. In bf16 that rounds more than a run does, which traces them."""
+    """Run TensorFlow eagerly in fp32. In bf16 trace the functions, as a run does: eager execution rounds more often."""
     return without_tracing(backend.name if precision == "fp32" else "")
 
 
@@ -70,7 +70,7 @@ def test_every_backend_passes_the_checks_at_the_chapter_s_size_and_width(backend
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("precision", NUM_CHANNELS)
-def test_every_backend_passes_the_checks_where_it_is_compiled(backend, precision):
+def test_every_backend_passes_the_checks_when_compiled(backend, precision):
     if backend.name == "pytorch" and shutil.which(os.environ.get("CXX", "g++")) is None:
         pytest.skip("torch.compile needs a C++ compiler on the CPU")
     narrow = replace(QUICK, num_channels=NUM_CHANNELS[precision])
@@ -80,23 +80,23 @@ def test_every_backend_passes_the_checks_where_it_is_compiled(backend, precision
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["float32", "bfloat16"])
-def test_every_backend_trains_freely_within_the_envelope(backend, kind):
-    # With 16 channels so few ReLUs flip that the perturbed runs miss the first flip of a correct backend.
+def test_free_running_training_stays_within_the_envelope(backend, kind):
+    # With 16 channels too few ReLUs flip: the perturbed runs can miss the first flip of a correct backend.
     around = envelope(FREE_STEPS, kind=kind, num_channels=32)
     result, _ = free_running(Adapter(backend, kind, num_channels=32), around)
     assert result.passed, result.sentence()
 
 
-def test_each_backend_declares_what_is_known_of_it_and_no_more(backend):
-    wanted = {
+def test_each_backend_declares_exactly_its_known_differences(backend):
+    expected = {
         "mxnet": {"biased running variance", "Adam's epsilon inside"},
         "tensorflow": {"Adam's epsilon inside"},
     }.get(backend.name, set())
-    assert {line.partition(":")[0] for line in declared(backend)} == wanted
+    assert {line.partition(":")[0] for line in declared(backend)} == expected
 
 
-def test_the_reports_pictures_are_images_and_none_is_normalized():
-    found, true = operation_pictures(Adapter(numpy_backend(), "float32")), true_pictures()
+def test_the_pictures_of_the_report_are_images_without_normalization():
+    found, true = operation_pictures(Adapter(numpy_backend(), "float32")), reference_pictures()
     assert list(found) == list(true)
     assert "resize" in found
     for picture in (*found.values(), *true.values()):

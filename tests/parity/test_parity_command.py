@@ -1,4 +1,4 @@
-"""`python run.py parity`: real processes, exit codes, files, and what a user reads when something is wrong."""
+"""`python run.py parity`: real processes, exit codes, files, and the messages about errors."""
 
 import json
 import re
@@ -34,11 +34,15 @@ from common.parity.results import (
 from common.reference import Conventions
 
 ROOT = Path(__file__).parents[2]
-NUM_CHANNELS = 16  # of the network, where the chapter's has 64
+NUM_CHANNELS = 16  # of the network; the chapter's has 64
 
-# Stands in for run.py. Its backends are the NumPy one, right or wrong; one that breaks; some whose process ends where
-# the first batches are loaded, or after the last check; one that is wrong with one seed; and one that has been checked
-# before, whose results are copied.
+# A run.py for the tests. Its backends:
+# - "right" and "wrong": the NumPy backend, with and without the reference's epsilon
+# - "broken": fails on import
+# - "copied": copies the results of "right"
+# - "few": runs only the first checks
+# - "leaves", "stops", "killed": the process ends when it loads the first batches; "late": after the last check
+# - "unlucky": wrong with one seed
 SCRIPT = f"""
 import os, signal, sys
 from dataclasses import replace
@@ -63,7 +67,7 @@ NAMES = ("right", "wrong", "broken", "copied", "few", "late", "unlucky", *ENDS)
 FRAMEWORKS = {{name: Framework(name, name, ("numpy",), suffixes=(".npz",)) for name in NAMES}}
 
 def first_checks(backend, extent, seed, *arguments):
-    # They take a second. The unlucky one has no last batches where the seed is 8.
+    # These take a second. With seed 8, "unlucky" drops the last batches.
     if backend.name == "unlucky" and seed == 8:
         load = backend.loaders.load_batched
         loaders = replace_batches(lambda *arguments, **named: list(load(*arguments, **named))[:-1])
@@ -118,11 +122,11 @@ def run(folder: Path, names: str, output: str, *more: str) -> subprocess.Complet
 
 @pytest.fixture(scope="module")
 def mixed(folder: Path) -> subprocess.CompletedProcess[str]:
-    """What the command says of a backend that breaks, one that is right and one that is wrong."""
+    """The output of the command for a backend that breaks, one that is right and one that is wrong."""
     return run(folder, "broken,right,wrong", "mixed")
 
 
-def test_backends_that_agree_end_with_0(folder, mixed):
+def test_the_exit_code_is_0_if_all_backends_agree(folder, mixed):
     process = run(folder, "copied", "agreed")
     assert process.returncode == 0, process.stderr
     assert "All checks passed: copied agrees with the reference." in process.stdout
@@ -131,7 +135,7 @@ def test_backends_that_agree_end_with_0(folder, mixed):
     assert f"All {checks} checks passed." in (folder / "agreed" / "report.html").read_text()
 
 
-def test_the_folder_says_what_was_checked_with_what_and_where(folder, mixed):
+def test_the_run_folder_records_options_versions_and_hardware(folder, mixed):
     record = json.loads((folder / "mixed" / "config.json").read_text())
     assert record["backends"] == ["broken", "right", "wrong"]
     assert record["config"] == {
@@ -146,7 +150,7 @@ def test_the_folder_says_what_was_checked_with_what_and_where(folder, mixed):
     assert record["hardware"]["cores"]
 
 
-def test_a_fast_configuration_is_checked_in_its_processes_and_named(folder):
+def test_bf16_and_compile_are_checked_and_named_in_the_output(folder):
     process = run(folder, "right", "fast", "--precision", "bf16", "--compile")
     assert process.returncode == 0, process.stderr
     assert "Parity of bf16, compiled, quick" in process.stdout
@@ -156,17 +160,17 @@ def test_a_fast_configuration_is_checked_in_its_processes_and_named(folder):
     assert content["configuration"]["precision"] == "bf16"
     assert {result["kind"] for result in content["outcomes"]} == {"bfloat16"}
     report = (folder / "fast" / "report.html").read_text()
-    assert "Parity of bf16, compiled: each backend against the reference" in report
+    assert "Parity of bf16, compiled: each backend compared with the reference" in report
     assert "Checked: precision bf16, device cpu: " in report
 
 
-def test_a_wrong_backend_ends_with_1_and_its_layer_and_cause_are_named(folder, mixed):
+def test_the_exit_code_is_1_for_a_wrong_backend_and_layer_and_cause_are_named(folder, mixed):
     assert mixed.returncode == 1
     assert "FAILED" in mixed.stdout
     (line,) = [line for line in mixed.stdout.splitlines() if "explained by" in line]
     assert re.fullmatch(
-        r"wrong: \d+ of \d+ checks failed, explained by BatchNorm's epsilon \(.*\)\. The first: "
-        r"activations, evaluation, float64: first off at bn, by .* where .* is allowed",
+        r"wrong: \d+ of \d+ checks failed, explained by BatchNorm's epsilon \(.*\)\. First: "
+        r"activations, evaluation, float64: first differs at bn, by .* \(tolerance .*\)",
         line,
     )
     report = (folder / "mixed" / "report.html").read_text()
@@ -174,16 +178,16 @@ def test_a_wrong_backend_ends_with_1_and_its_layer_and_cause_are_named(folder, m
     assert "explained by BatchNorm&#x27;s epsilon" in report
 
 
-def test_a_backend_whose_process_breaks_is_a_failure_and_the_others_are_reported(mixed):
+def test_a_backend_that_fails_to_import_is_a_failure_and_the_others_are_reported(mixed):
     assert mixed.returncode == 1
     assert "the framework does not import" in mixed.stderr
-    assert "broken: broke off after 0 checks: its process ended with exit code 1" in mixed.stdout
+    assert "broken: stopped after 0 checks: its process ended with exit code 1" in mixed.stdout
     assert re.search(r"logits, evaluation +float64 +[0-9.e-]+ +- +0 ", mixed.stdout)
 
 
 @pytest.fixture(scope="module")
 def ended(folder: Path) -> subprocess.CompletedProcess[str]:
-    """What the command says of backends whose process ends early, and of one before them whose does not."""
+    """The output of the command for backends whose process ends early, and for one that runs to its end."""
     return run(folder, "few,leaves,stops,killed,late", "ended")
 
 
@@ -196,20 +200,20 @@ def ended(folder: Path) -> subprocess.CompletedProcess[str]:
         ("late", "was killed by SIGTERM after its last check"),
     ],
 )
-def test_a_process_that_ends_early_is_one_line_with_how_it_ended_and_after_how_many_checks(
+def test_one_line_tells_how_a_process_ended_early_and_after_how_many_checks(
     folder, ended, name, how
 ):
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr + ended.stdout
-    (line,) = [line for line in ended.stdout.splitlines() if line.startswith(f"{name}: broke")]
+    (line,) = [line for line in ended.stdout.splitlines() if line.startswith(f"{name}: stopped")]
     made = len(load_results(folder / "ended" / name).checks)
     assert made > 1
-    assert line == f"{name}: broke off after {made} checks: its process {how}"
+    assert line == f"{name}: stopped after {made} checks: its process {how}"
     assert line in (folder / "ended" / "report.html").read_text()
 
 
-def test_a_process_that_ends_early_leaves_its_checks_and_those_of_the_others(folder, ended):
-    assert not any(line.startswith("few: broke") for line in ended.stdout.splitlines())
+def test_the_checks_before_a_process_ended_are_kept(folder, ended):
+    assert not any(line.startswith("few: stopped") for line in ended.stdout.splitlines())
     right, killed, late = (
         load_results(folder / "ended" / name) for name in ("few", "killed", "late")
     )
@@ -218,7 +222,7 @@ def test_a_process_that_ends_early_leaves_its_checks_and_those_of_the_others(fol
     assert killed.checks == right.checks[: len(killed.checks)]
 
 
-def test_a_line_that_is_cut_off_is_not_a_check(tmp_path):
+def test_an_incomplete_last_line_is_ignored(tmp_path):
     check = CheckResult(
         "logits", "float64", (Difference("", 0.5),), Tolerance(1.0, 1.0, ""), seed=3
     )
@@ -230,7 +234,7 @@ def test_a_line_that_is_cut_off_is_not_a_check(tmp_path):
     assert load_so_far(tmp_path) == ((check,), 3)
 
 
-def test_a_search_names_the_seed_that_fails_and_the_command_that_repeats_it(folder):
+def test_the_failing_seed_and_the_command_to_repeat_it_are_printed(folder):
     process = run(folder, "unlucky", "search", "--seed", "7", "--seeds", "2")
     assert process.returncode == 1
     lines = process.stdout.splitlines()
@@ -254,23 +258,23 @@ def test_a_search_names_the_seed_that_fails_and_the_command_that_repeats_it(fold
         c.largest.value for c in results.checks if (c.check, c.kind) == ("transforms", "float32")
     ]
     assert logits.largest.value == max(each)
-    assert len(set(each)) == 2  # the seeds draw other inputs
+    assert len(set(each)) == 2  # each seed draws different inputs
 
 
-def test_seeds_that_no_framework_takes_are_refused():
+def test_seeds_above_the_largest_are_an_error():
     assert ParityConfig(seed=MAX_SEED - 1, seeds=2).all_seeds == [MAX_SEED - 1, MAX_SEED]
     with pytest.raises(UserError, match="leaves no room for 2 seeds"):
         ParityConfig(seed=MAX_SEED, seeds=2)
 
 
-def test_the_report_is_one_file_that_asks_no_other_host(folder, mixed):
+def test_the_report_is_one_file_without_external_links(folder, mixed):
     report = (folder / "mixed" / "report.html").read_text()
-    assert "broken: broke off" in report
+    assert "broken: stopped" in report
     assert report.count("<img ") >= 7
     assert not re.search(r"(src|href)=['\"](?!data:)", report)
 
 
-def test_what_a_backend_leaves_is_read_back_as_it_was(folder, mixed):
+def test_saved_results_are_loaded_unchanged(folder, mixed):
     content = json.loads((folder / "mixed" / "right" / "outcomes.json").read_text())
     assert all(result["passed"] for result in content["outcomes"])
     results = load_results(folder / "mixed" / "right")
@@ -282,8 +286,8 @@ def test_what_a_backend_leaves_is_read_back_as_it_was(folder, mixed):
     assert json.loads((folder / "again" / "outcomes.json").read_text()) == content
 
 
-def test_what_a_backend_raises_is_a_failure_and_keeps_the_checks_before_it(tmp_path):
-    """A network without one bias: its names are told before nothing can be put into it any more."""
+def test_an_exception_is_a_failure_and_the_checks_before_it_are_kept(tmp_path):
+    """A network without one bias: the check of names reports it, and the checks that would set weights do not run."""
     backend = numpy_backend()
     get = backend.weights.get_weights
     wrong = changed(
@@ -306,7 +310,7 @@ def without_bias(weights):
     return {name: weight for name, weight in weights.items() if name != "fc.bias"}
 
 
-def test_what_the_checks_covered_is_printed_and_kept(folder, mixed):
+def test_coverage_is_printed_and_saved(folder, mixed):
     assert re.search(r"pipelines +batched, native", mixed.stdout)
     content = json.loads((folder / "mixed" / "right" / "outcomes.json").read_text())
     assert content["covered"]["precisions"] == ["fp32", "fp64"]
@@ -315,7 +319,7 @@ def test_what_the_checks_covered_is_printed_and_kept(folder, mixed):
     assert "<td>pipelines</td><td>batched, native</td>" in report
 
 
-def test_numbers_that_json_does_not_know_are_kept(tmp_path):
+def test_nan_and_inf_survive_saving_as_json(tmp_path):
     found = tuple(Difference(f"layer {v}", v) for v in (np.nan, np.inf, 0.5))
     check = CheckResult("logits", "float64", found, Tolerance(1.0, 1.0, "for a test"))
     save_results(tmp_path, BackendResults("numpy", {}, {}, (), (check,)))
@@ -325,9 +329,7 @@ def test_numbers_that_json_does_not_know_are_kept(tmp_path):
     assert [d.value for d in back.differences[1:]] == [np.inf, 0.5]
 
 
-def test_pictures_of_another_shape_or_without_numbers_do_not_break_the_report(
-    folder, mixed, tmp_path
-):
+def test_the_report_accepts_pictures_of_another_shape_or_with_nan(folder, mixed, tmp_path):
     right = load_results(folder / "mixed" / "right")
     bad = dict(right.pictures) | {
         "hue": right.pictures["hue"][:, :50],
@@ -342,7 +344,7 @@ def test_pictures_of_another_shape_or_without_numbers_do_not_break_the_report(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_command_proves_every_installed_backend(tmp_path):
+def test_every_installed_backend_passes_the_command(tmp_path):
     for name in backends.FRAMEWORKS:
         load_or_skip(name)
     process = subprocess.run(
@@ -368,12 +370,12 @@ def trained(backend, around: Envelope):
     return free_running(Adapter(backend, "float32", num_channels=NUM_CHANNELS), around)
 
 
-def test_each_seed_trains_freely_within_an_envelope_of_its_own(tmp_path, monkeypatch):
+def test_each_seed_has_its_own_envelope(tmp_path, monkeypatch):
     for name, narrow in (("Adapter", Adapter), ("envelope", envelope)):
         monkeypatch.setattr(parity_backend, name, partial(narrow, num_channels=NUM_CHANNELS))
     monkeypatch.setattr(parity_backend, "FREE_STEPS", 2)
     monkeypatch.setattr(parity_backend, "run_checks", lambda *arguments: iter(()))
-    config = ParityConfig(seed=5, seeds=2, compile=True)  # compiled: without the report's pictures
+    config = ParityConfig(seed=5, seeds=2, compile=True)  # compiled checks draw no pictures
     parity_backend.write_envelopes(tmp_path, config)
     losses = [parity_backend.read_envelope(tmp_path, seed).losses for seed in (5, 6)]
     assert losses[0] != losses[1]
@@ -383,7 +385,7 @@ def test_each_seed_trains_freely_within_an_envelope_of_its_own(tmp_path, monkeyp
     np.testing.assert_allclose(results.losses, losses[0], rtol=1e-3)
 
 
-def test_a_right_backend_stays_within_the_envelope(around):
+def test_a_correct_backend_stays_within_the_envelope(around):
     result, losses = trained(numpy_backend(), around)
     assert result.passed, result.sentence()
     assert len(losses) == 4
@@ -399,13 +401,13 @@ def test_a_right_backend_stays_within_the_envelope(around):
         Conventions(antialias=False),
     ],
 )
-def test_a_real_difference_leaves_the_envelope(around, conventions):
+def test_a_wrong_backend_leaves_the_envelope(around, conventions):
     result, _ = trained(numpy_backend(conventions), around)
     assert not result.passed
     assert result.cause is None
 
 
-def test_an_optimiser_that_stands_still_leaves_the_envelope(around):
+def test_an_optimizer_that_does_not_move_leaves_the_envelope(around):
     backend = numpy_backend()
     adam = backend.trainer.adam
     wrong = changed(backend, "trainer", adam=lambda net, lr=1e-3: adam(net, 1e-12))

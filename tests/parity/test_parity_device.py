@@ -1,6 +1,6 @@
-"""`parity --device`: refused where there is no GPU, the same checks there, and TF32 off or on.
+"""`parity --device`: an error without a GPU, the same checks with one, and TF32 off or on.
 
-No GPU is needed: the NumPy backend pretends to have two, and rounds to TF32 by hand.
+No GPU is needed: the NumPy backend reports two GPUs and rounds to TF32 in NumPy.
 """
 
 import os
@@ -31,7 +31,7 @@ VARIABLE = environment.TF32_VARIABLE
 
 
 @pytest.mark.parametrize("name", ["pytorch"])
-def test_a_gpu_that_is_not_there_is_one_line_before_anything_is_written(name, tmp_path):
+def test_a_missing_gpu_is_a_one_line_error_before_anything_is_written(name, tmp_path):
     if load_or_skip(name).devices.num_gpus():
         pytest.skip("there is a GPU")
     output = tmp_path / "out"
@@ -46,7 +46,7 @@ def test_a_gpu_that_is_not_there_is_one_line_before_anything_is_written(name, tm
     assert not output.exists()
 
 
-def test_tf32_without_a_gpu_is_refused():
+def test_tf32_without_a_gpu_is_an_error():
     with pytest.raises(UserError, match="add --device gpu"):
         ParityConfig(precision="tf32")
     with pytest.raises(UserError, match="the framework finds none"):
@@ -54,7 +54,7 @@ def test_tf32_without_a_gpu_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("options", "wanted"),
+    ("options", "expected"),
     [
         ({"device": "gpu"}, ("fp32", "0")),
         ({"device": "gpu", "precision": "tf32"}, ("fp32", None)),
@@ -62,34 +62,32 @@ def test_tf32_without_a_gpu_is_refused():
         ({}, ("fp32", None)),
     ],
 )
-def test_in_fp32_on_a_gpu_tf32_is_switched_off_before_the_framework_is_imported(
-    options, wanted, monkeypatch
-):
+def test_fp32_on_a_gpu_switches_tf32_off_before_the_import(options, expected, monkeypatch):
     package = ModuleType("registry")
     package.load = lambda name, precision: (precision, os.environ.get(VARIABLE))
     monkeypatch.setitem(sys.modules, "registry", package)
     monkeypatch.setenv(VARIABLE, "a value to restore")
     monkeypatch.delenv(VARIABLE)
-    assert parity.load("registry", "pytorch", ParityConfig(**options)) == wanted
+    assert parity.load("registry", "pytorch", ParityConfig(**options)) == expected
 
 
-def test_tf32_that_the_user_keeps_on_is_refused_where_it_must_be_off(monkeypatch):
+def test_an_environment_variable_that_keeps_tf32_on_is_an_error(monkeypatch):
     monkeypatch.setenv(VARIABLE, "1")
     with pytest.raises(UserError, match=r"unset it, or use --precision tf32"):
         environment.switch_tf32_off()
 
 
 @pytest.mark.parametrize("off", [False, True])
-def test_a_gpu_that_computes_without_tf32_is_not_described_as_with_it(off, monkeypatch):
+def test_the_description_of_a_gpu_tells_whether_tf32_is_on(off, monkeypatch):
     devices = load_or_skip("pytorch").devices
     monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "a GPU")
     monkeypatch.setenv(VARIABLE, "0" if off else "1")
-    wanted = "fp32" if off else "fp32, TF32 in convolutions"
-    assert devices.describe([devices.gpu()])["precision"] == wanted
+    expected = "fp32" if off else "fp32, TF32 in convolutions"
+    assert devices.describe([devices.gpu()])["precision"] == expected
 
 
-def test_tensorflow_is_told_to_take_the_memory_of_a_gpu_as_it_grows(monkeypatch):
-    """In the process that checks it, before the import: `load` of the registry prepares the environment."""
+def test_tensorflow_allocates_gpu_memory_on_demand(monkeypatch):
+    """The registry's `load` sets the variable in the process that runs the checks, before the import."""
     import backends
 
     name = "TF_FORCE_GPU_ALLOW_GROWTH"
@@ -108,15 +106,15 @@ def test_tensorflow_is_told_to_take_the_memory_of_a_gpu_as_it_grows(monkeypatch)
     assert found == ["true"]
 
 
-def test_tensorflow_puts_an_operation_that_gpus_do_not_have_on_the_cpu(tensorflow):
-    """Such as some of uint8. The tab leaves TensorFlow's own choice, which is to place softly."""
+def test_tensorflow_places_operations_without_a_gpu_kernel_on_the_cpu(tensorflow):
+    """Some uint8 operations have no GPU kernel. The tab keeps TensorFlow's default, soft device placement."""
     assert tensorflow.config.get_soft_device_placement()
 
 
-# --- TF32, rounded by hand -------------------------------------------------------------------------------------------
+# --- TF32, rounded in NumPy ------------------------------------------------------------------------------------------
 
 SIZE = 16
-NUM_CHANNELS = 32  # as the tests of bfloat16, whose tolerances these are derived from
+NUM_CHANNELS = 32  # as in the tests of bfloat16, from whose tolerances those of TF32 are derived
 
 
 def in_tf32(backend: Backend) -> list[CheckResult]:
@@ -127,35 +125,35 @@ def in_tf32(backend: Backend) -> list[CheckResult]:
     return found
 
 
-def test_products_that_round_their_operands_to_tf32_pass():
+def test_products_with_operands_rounded_to_tf32_pass():
     assert [r.sentence() for r in in_tf32(with_tf32(numpy_backend())) if not r.passed] == []
 
 
-def test_float32_is_rejected_where_tf32_is_asked_for():
+def test_float32_is_rejected_if_tf32_is_requested():
     (failed,) = (r for r in in_tf32(numpy_backend()) if not r.passed)
     assert failed.check == "precision in use"
 
 
-def test_bfloat16_is_rejected_where_tf32_is_asked_for():
+def test_bfloat16_is_rejected_if_tf32_is_requested():
     rounded = with_tf32(numpy_backend(), to_bfloat16)
     adapter = Adapter(rounded, "tf32", num_channels=NUM_CHANNELS)
     failed = {result.check for result in model_checks(adapter, SIZE) if not result.passed}
     assert {"logits, evaluation", "activations, evaluation"} <= failed
 
 
-def test_tf32_is_rejected_where_float32_is_asked_for():
+def test_tf32_is_rejected_if_float32_is_requested():
     adapter = Adapter(with_tf32(numpy_backend()), "float32", num_channels=16)
     failed = {result.check for result in model_checks(adapter, 8) if not result.passed}
     assert {"logits, evaluation", "logits, training", "activations, evaluation"} <= failed
 
 
-def test_free_training_in_tf32_stays_within_its_envelope():
+def test_free_running_training_in_tf32_stays_within_its_envelope():
     around = envelope(4, kind="tf32", num_channels=16)
     result, _ = free_running(Adapter(with_tf32(numpy_backend()), "tf32", num_channels=16), around)
     assert result.passed, result.sentence()
 
 
-def test_tf32_has_a_tolerance_for_each_check_of_bfloat16_and_says_that_it_is_derived():
+def test_tf32_has_a_derived_tolerance_for_each_check_of_bfloat16():
     rounded = {check: t for (check, kind), t in TOLERANCES.items() if kind == "bfloat16"}
     for check, bfloat16 in rounded.items():
         tf32 = TOLERANCES[check, "tf32"]
@@ -164,6 +162,6 @@ def test_tf32_has_a_tolerance_for_each_check_of_bfloat16_and_says_that_it_is_der
     assert any(tf32.reason.startswith("derived") for tf32 in TOLERANCES.values())
 
 
-@pytest.mark.parametrize(("value", "wanted"), [(1 + 2**-10, 1 + 2**-10), (1 + 2**-12, 1.0)])
-def test_tf32_keeps_ten_bits_after_the_point(value, wanted):
-    assert to_tf32([value]) == wanted
+@pytest.mark.parametrize(("value", "expected"), [(1 + 2**-10, 1 + 2**-10), (1 + 2**-12, 1.0)])
+def test_tf32_keeps_ten_bits_after_the_point(value, expected):
+    assert to_tf32([value]) == expected

@@ -1,4 +1,4 @@
-"""The reference, checked without a framework: finite differences, Pillow, colorsys, published numbers."""
+"""The reference, tested without a framework: finite differences, Pillow, colorsys, published numbers."""
 
 import colorsys
 from collections.abc import Callable
@@ -29,11 +29,11 @@ from common.reference.resnet import before_batch_norm, parameters, updated_buffe
 from common.weights.canonical import is_buffer
 
 SLOPE = 1e-6  # the step of a finite difference
-CLOSE = 1e-6  # how far a difference quotient may be from the gradient, as a share; measured: at most 1e-8
+CLOSE = 1e-6  # the relative tolerance of a difference quotient; at most 1e-8 was measured
 
 
 def quotient(function: Callable[[Array], float], at: Array, direction: Array) -> float:
-    """The slope of a function in a direction, by a central difference."""
+    """Return the slope of a function in a direction, by a central difference."""
     ahead, behind = function(at + SLOPE * direction), function(at - SLOPE * direction)
     return (ahead - behind) / (2 * SLOPE)
 
@@ -41,7 +41,7 @@ def quotient(function: Callable[[Array], float], at: Array, direction: Array) ->
 def assert_gradients(
     layer: Callable[..., tuple[Array, layers.Backward]], *arguments: Array
 ) -> None:
-    """Every gradient that a layer returns is the slope of a random weighting of its outputs."""
+    """Assert that every gradient a layer returns is the slope of a random weighting of its outputs."""
     rng = np.random.default_rng(0)
     Y, backward = layer(*arguments)
     dY = rng.normal(size=Y.shape)
@@ -70,9 +70,7 @@ sizes = st.integers(1, 5)
     stride=st.sampled_from([1, 2]),
     padding=st.sampled_from(["both", "end"]),
 )
-def test_a_convolution_is_the_sum_over_its_window_and_its_gradients_are_its_slopes(
-    n, inputs, outputs, height, width, k, stride, padding
-):
+def test_convolution_values_and_gradients(n, inputs, outputs, height, width, k, stride, padding):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n, inputs, height, width))
     weight, bias = rng.normal(size=(outputs, inputs, k, k)), rng.normal(size=outputs)
@@ -99,7 +97,7 @@ def test_a_convolution_is_the_sum_over_its_window_and_its_gradients_are_its_slop
 
 @settings(max_examples=20, deadline=None)
 @given(n=st.integers(2, 4), channels=sizes, side=st.integers(1, 4), training=st.booleans())
-def test_batch_norm_normalises_and_its_gradients_are_its_slopes(n, channels, side, training):
+def test_batch_norm_values_and_gradients(n, channels, side, training):
     rng = np.random.default_rng(0)
     X = rng.normal(2, 3, (n, channels, side, side))
     weight, bias, mean = (rng.normal(size=channels) for _ in range(3))
@@ -117,7 +115,7 @@ def test_batch_norm_normalises_and_its_gradients_are_its_slopes(n, channels, sid
     assert_gradients(layer, X, weight, bias)
 
 
-def test_the_other_layers_gradients_are_their_slopes():
+def test_gradients_of_the_other_layers():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(3, 4, 5, 2))
     assert_gradients(layers.relu, X)
@@ -129,15 +127,15 @@ def test_the_other_layers_gradients_are_their_slopes():
     assert_gradients(lambda y_hat: layers.cross_entropy(y_hat, y), rng.normal(0, 5, (3, 5)))
 
 
-def test_cross_entropy_is_minus_the_log_of_the_softmax_also_of_huge_logits():
+def test_cross_entropy_is_minus_the_log_of_the_softmax_even_for_huge_logits():
     y_hat = np.array([[1.0, 2.0, 3.0], [1e4, 0.0, -1e4]])
     losses, _ = layers.cross_entropy(y_hat, np.array([2, 1]))
     assert losses[0] == pytest.approx(-np.log(np.exp(3) / np.exp([1, 2, 3]).sum()))
     assert losses[1] == 1e4
 
 
-def test_every_gradient_of_the_network_is_its_slope():
-    """Each parameter in a random direction of its own, so every kind in every place."""
+def test_every_gradient_of_the_network_equals_a_finite_difference():
+    """Each parameter moves in a random direction of its own."""
     weights, batch = drawn_weights(num_channels=16), random_batch(4, 8)
     found, losses, _ = gradients(weights, batch.X, batch.y)
     assert list(found) == list(parameters(weights))
@@ -164,7 +162,7 @@ def test_biases_before_a_batch_norm_have_no_gradient():
     assert len(silent) == 17
 
 
-def test_running_statistics_move_by_a_tenth_and_are_unbiased_unless_told_otherwise():
+def test_running_statistics_move_by_a_tenth_and_are_unbiased_by_default():
     weights, batch = drawn_weights(num_channels=16), random_batch(4, 8)
     passed = forward(weights, batch.X, training=True)
     mean, variance, count = passed.statistics["bn"]
@@ -181,7 +179,7 @@ def test_running_statistics_move_by_a_tenth_and_are_unbiased_unless_told_otherwi
     np.testing.assert_allclose(variance, first.var((0, 2, 3)))
 
 
-def test_evaluation_uses_the_running_statistics_and_no_image_knows_of_another():
+def test_evaluation_uses_the_running_statistics_and_treats_each_image_independently():
     weights, batch = drawn_weights(num_channels=16), random_batch(4, 8)
     together = logits(weights, batch.X)
     alone = np.concatenate([logits(weights, batch.X[i : i + 1]) for i in range(4)])
@@ -189,7 +187,7 @@ def test_evaluation_uses_the_running_statistics_and_no_image_knows_of_another():
     assert not np.allclose(together, forward(weights, batch.X, training=True).logits, atol=0.1)
 
 
-def test_the_arithmetic_is_in_the_type_of_the_images():
+def test_the_arithmetic_uses_the_dtype_of_the_images():
     weights, batch = drawn_weights(num_channels=16), random_batch(2, 8)
     single = {name: weight.astype(np.float32) for name, weight in weights.items()}
     step = train_step(single, batch.X.astype(np.float32), batch.y, Adam())
@@ -197,7 +195,7 @@ def test_the_arithmetic_is_in_the_type_of_the_images():
     assert forward(weights, batch.X).logits.dtype == np.float64
 
 
-def test_a_step_leaves_the_weights_that_it_is_given():
+def test_a_step_does_not_change_the_given_weights():
     weights, batch = drawn_weights(num_channels=16), random_batch(2, 8)
     before = {name: weight.copy() for name, weight in weights.items()}
     train_step(weights, batch.X, batch.y, SGD(0.1, 0.9, 0.1))
@@ -220,15 +218,15 @@ def path(optimizer: SGD | Adam, rates: list[float], gradient: float = 1.0) -> li
 RATES = [0.1, 0.1, 0.01, 0.01]
 
 
-def test_momentum_with_the_learning_rate_outside_and_inside_is_that_of_the_frameworks():
-    """A weight of 1 with gradient 1: the numbers that PyTorch, and that MXNet and Keras gave."""
+def test_momentum_equals_the_frameworks_for_each_place_of_the_learning_rate():
+    """A weight of 1 with gradient 1: the numbers come from PyTorch ("outside") and from MXNet and Keras ("inside")."""
     outside = path(SGD(0.1, 0.9), RATES)
     assert outside == pytest.approx([0.9, 0.71, 0.6829, 0.64851])
     inside = path(SGD(0.1, 0.9, conventions=Conventions(momentum_rate="inside")), RATES)
     assert inside == pytest.approx([0.9, 0.71, 0.529, 0.3561])
 
 
-def test_coupled_decay_goes_through_the_momentum_and_decoupled_decay_does_not():
+def test_coupled_decay_enters_the_momentum_and_decoupled_decay_does_not():
     coupled = path(SGD(0.1, 0.9, 0.5), [0.1, 0.1])
     assert coupled[0] == pytest.approx(1 - 0.1 * 1.5)
     assert coupled[1] == pytest.approx(0.85 - 0.1 * (0.9 * 1.5 + 1 + 0.5 * 0.85))
@@ -247,7 +245,7 @@ def test_adam_is_algorithm_1_of_its_paper():
     assert path(Adam(0.1), [0.1] * 4) == pytest.approx(expected, abs=1e-15)
 
 
-def test_adams_epsilon_counts_where_gradients_are_as_small_and_more_so_inside():
+def test_adams_epsilon_affects_gradients_of_its_size_and_more_so_inside():
     """With gradient g the first step is lr g / (g + eps); inside the correction, eps is divided by sqrt(1 - beta2)."""
     g, eps = 1e-8, 1e-8
     assert path(Adam(0.1), [0.1], g)[0] == pytest.approx(1 - 0.1 * g / (g + eps))
@@ -259,7 +257,7 @@ def test_adams_epsilon_counts_where_gradients_are_as_small_and_more_so_inside():
 
 
 def photograph() -> Array:
-    """Levels (1, 3, 40, 48) that are smooth in places and noisy in others."""
+    """Return a uint8 image (1, 3, 40, 48), smooth in places and noisy in others."""
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:40, :48]
     image = np.stack([rows * 6, columns * 5, 120 + 60 * np.sin(rows / 4)])
@@ -267,16 +265,16 @@ def photograph() -> Array:
     return image.clip(0, 255).astype(np.uint8)[None]
 
 
-def pillow(levels: Array) -> Image.Image:
-    return Image.fromarray(np.moveaxis(levels[0], 0, -1))
+def pillow(images: Array) -> Image.Image:
+    return Image.fromarray(np.moveaxis(images[0], 0, -1))
 
 
 def back(image: Image.Image) -> Array:
     return np.moveaxis(np.asarray(image), -1, 0)[None]
 
 
-def levels_apart(found: Array, wanted: Array) -> int:
-    return int(np.abs(found.astype(int) - wanted).max())
+def largest_difference(found: Array, expected: Array) -> int:
+    return int(np.abs(found.astype(int) - expected).max())
 
 
 boxes = st.tuples(st.integers(0, 39), st.integers(0, 47), st.integers(1, 40), st.integers(1, 48))
@@ -284,14 +282,14 @@ boxes = st.tuples(st.integers(0, 39), st.integers(0, 47), st.integers(1, 40), st
 
 @settings(max_examples=60, deadline=None)
 @given(box=boxes, size=st.tuples(st.integers(1, 30), st.integers(1, 30)))
-def test_crops_come_within_one_level_of_pillow_and_use_the_backends_matrices(box, size):
+def test_crops_differ_by_at_most_1_from_pillow_and_match_the_matrices_of_the_backends(box, size):
     top, left = box[0], box[1]
     height, width = min(box[2], 40 - top), min(box[3], 48 - left)
     image = photograph()
     found = transforms.crop_resize(image / 255, np.array([[top, left, height, width]]), size)
     cut = pillow(image).crop((left, top, left + width, top + height))
-    wanted = cut.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    assert levels_apart(transforms.to_levels(found), back(wanted)) <= 1
+    expected = cut.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    assert largest_difference(transforms.to_uint8(found), back(expected)) <= 1
     rows = box_weights(np.array([top]), np.array([height]), 40, size[0])[0]
     own = np.zeros_like(rows)
     own[:, top : top + height] = transforms.resize_matrix(height, size[0])
@@ -316,24 +314,24 @@ def test_without_antialiasing_only_the_nearest_pixels_count():
         (transforms.adjust_saturation, ImageEnhance.Color),
     ],
 )
-def test_blends_come_within_two_levels_of_pillow(adjust, enhance, factor):
-    """One level for rounding, and one as Pillow rounds the grey that it blends with."""
+def test_blends_differ_by_at_most_2_from_pillow(adjust, enhance, factor):
+    """The difference of up to 2 has two causes: one rounding here, and the grey that Pillow rounds before it blends."""
     image = photograph()
-    found = transforms.to_levels(adjust(image / 255, np.array([factor])))
-    assert levels_apart(found, back(enhance(pillow(image)).enhance(factor))) <= 2
+    found = transforms.to_uint8(adjust(image / 255, np.array([factor])))
+    assert largest_difference(found, back(enhance(pillow(image)).enhance(factor))) <= 2
 
 
 @given(colour=st.tuples(*[st.integers(0, 255)] * 3), shift=st.floats(-0.5, 0.5))
-def test_hue_is_that_of_colorsys(colour, shift):
+def test_hue_equals_colorsys(colour, shift):
     X = np.array(colour).reshape(1, 3, 1, 1) / 255
     hue, saturation, value = colorsys.rgb_to_hsv(*X.ravel())
-    wanted = colorsys.hsv_to_rgb((hue + shift) % 1, saturation, value)
+    expected = colorsys.hsv_to_rgb((hue + shift) % 1, saturation, value)
     found = transforms.adjust_hue(X, np.array([shift])).ravel()
-    np.testing.assert_allclose(found, wanted, atol=1e-9)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
     np.testing.assert_allclose(transforms.to_hsv(X)[0].ravel() % 1, hue % 1, atol=1e-12)
 
 
-def test_flips_and_orders_are_each_images_own():
+def test_flips_and_jitter_orders_differ_per_image():
     X = np.random.default_rng(0).random((3, 3, 4, 5))
     flips = np.array([True, False, True])
     mirrored = transforms.flip_left_right(X, flips)
@@ -357,13 +355,13 @@ def test_flips_and_orders_are_each_images_own():
 MEAN, STD = np.array([0.25, 0.5, 1.0]), np.array([0.125, 0.5, 0.25])
 
 
-def test_normalizing_takes_each_channels_own_mean_and_divides_by_its_own_deviation():
+def test_normalize_uses_the_mean_and_standard_deviation_of_each_channel():
     X = np.broadcast_to(np.array([0.5, 1.0, 0.5])[:, None, None], (2, 3, 4, 5))
     found = transforms.normalize(X, MEAN, STD)
     np.testing.assert_array_equal(found, np.array([2.0, 1.0, -2.0])[:, None, None] + 0 * X)
 
 
-def test_what_is_normalized_is_what_the_operations_before_it_left():
+def test_normalize_applies_to_the_result_of_earlier_operations():
     X = np.random.default_rng(0).random((2, 3, 4, 5))
     flips = FlipsLeftRight(np.array([True, False]))
     found = transforms.augment(X, [flips, Normalizes(MEAN, STD)])

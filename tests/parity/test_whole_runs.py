@@ -1,4 +1,4 @@
-"""The reference's own run of each chapter, and whole runs of a backend that can tell right from wrong."""
+"""The reference's own runs of each chapter, and whether a backend's runs can show a mistake."""
 
 from itertools import pairwise
 
@@ -10,7 +10,7 @@ from common.parity.adapter import Adapter, drawn_weights, random_batch
 from common.parity.checks import chapter_runs
 from common.reference import ALIGNED, SGD, chapters, forward, train_step
 
-SIZES = (8, 8, 3)  # of the batches of an epoch
+SIZES = (8, 8, 3)  # of the batches in an epoch
 
 
 def batches(epoch: int):
@@ -27,7 +27,7 @@ def start():
     return drawn_weights(0, num_channels=4)
 
 
-def test_the_reference_s_train_ch13_is_its_steps_one_after_another(start):
+def test_the_reference_train_ch13_equals_its_single_steps(start):
     trained = chapters.train_ch13(start, EPOCHS, HELD_OUT, SGD(2**-7, 7 / 8))
     optimizer, weights = SGD(2**-7, 7 / 8), start
     for epoch, found in zip(EPOCHS, trained, strict=True):
@@ -44,7 +44,7 @@ def test_the_reference_s_train_ch13_is_its_steps_one_after_another(start):
         assert found.held_out_acc == right / 19
 
 
-def test_the_reference_s_kaggle_training_multiplies_the_rate_after_each_period(start):
+def test_the_reference_kaggle_training_multiplies_the_rate_after_each_period(start):
     trained = chapters.train(start, [*EPOCHS, batches(4)], None, 2**-4, 2**-11, 2, 0.5)
     assert [epoch.learning_rate for epoch in trained] == [2**-4, 2**-4, 2**-5, 2**-5, 2**-6]
     assert all(epoch.held_out_acc is None for epoch in trained)
@@ -55,11 +55,11 @@ def test_the_reference_s_kaggle_training_multiplies_the_rate_after_each_period(s
 
 def test_the_reference_predicts_the_label_of_the_largest_logit_of_every_image(start):
     labels = chapters.predict_labels(start, HELD_OUT)
-    wanted = [forward(start, x[None]).logits[0].argmax() for X, _ in HELD_OUT for x in X]
-    assert labels.tolist() == wanted
+    expected = [forward(start, x[None]).logits[0].argmax() for X, _ in HELD_OUT for x in X]
+    assert labels.tolist() == expected
 
 
-def test_the_runs_predict_several_classes_so_that_a_wrong_label_shows():
+def test_the_runs_predict_several_classes():
     adapter = Adapter(numpy_backend(), "float64", num_channels=16)
     run = chapter_runs.kaggle_train(adapter, validate=True, seed=0)
     assert run.held_out_iter is not None

@@ -1,1 +1,1 @@
-"""The checks, a file for each part of a backend that they compare with the reference."""
+"""The checks: one file for each part of a backend that is compared with the reference."""

@@ -1,6 +1,6 @@
-"""Parity of a short training on inputs that vary: two epochs of `train_ch13`, and then `predict_labels`.
+"""Parity of short training runs on varied inputs: two epochs of `train_ch13`, then `predict_labels`.
 
-What the training reports and leaves is compared with the reference's own run.
+Metrics, summary, weights and buffers are compared with the reference's own run.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ Batches = list[tuple[Array, Labels]]
 def training_checks(
     adapter: Adapter, case: NetworkCase, number: int, seed: int
 ) -> Iterator[CheckResult]:
-    """Check two epochs of `train_ch13` with SGD, what they report and leave, and then `predict_labels`."""
+    """Check two epochs of `train_ch13` with SGD (metrics, summary, weights, buffers), then `predict_labels`."""
     backend = adapter.backend
     train = [
         (batch.X, batch.y) for batch in case.batches((case.batch_size, case.last_size), seed + 1)
@@ -60,7 +60,7 @@ def training_checks(
             recorder,
         )
     after = backend.weights.get_weights(net)
-    # With the last bias that the training leaves, all images may be of one class.
+    # After training, the network may predict one class for all images: change the last bias.
     X = np.concatenate([X for X, _ in test])
     spread = all_classes_predicted(after, X, adapter.conventions)
     backend.weights.set_weights(net, spread)
@@ -70,11 +70,11 @@ def training_checks(
     counts.append(_counts(summary.train_acc, summary.test_acc, summary.examples))
     counts.append(labels_and_type(labels))
 
-    def wanted_losses(conventions: Conventions) -> Arrays:
+    def expected_losses(conventions: Conventions) -> Arrays:
         found = [epoch.losses[-1] for epoch in run(conventions)]
         return _numbered([{"loss": np.array(loss)} for loss in (*found, found[-1])])
 
-    def wanted_counts(conventions: Conventions) -> Arrays:
+    def expected_metrics(conventions: Conventions) -> Arrays:
         found = [_counts(e.accuracies[-1], e.held_out_acc, e.images[-1]) for e in run(conventions)]
         found.append(found[-1] | {"images": NUM_EPOCHS * found[-1]["images"]})
         true = chapters.predict_labels(spread, test, conventions)
@@ -85,9 +85,11 @@ def training_checks(
         return lambda conventions: _chosen(run(conventions)[-1].weights, is_part)
 
     got = _numbered([{"loss": np.array(loss)} for loss in losses])
-    yield adapter.compare("cases: training losses", got, wanted_losses, relative_difference, PARTS)
     yield adapter.compare(
-        "cases: training metrics", _numbered(counts), wanted_counts, difference, PARTS
+        "cases: training losses", got, expected_losses, relative_difference, PARTS
+    )
+    yield adapter.compare(
+        "cases: training metrics", _numbered(counts), expected_metrics, difference, PARTS
     )
     distance = change_since(weights, adapter.kind)
     for part, is_part in (("weights", lambda name: not is_buffer(name)), ("buffers", is_buffer)):
@@ -103,7 +105,7 @@ def training_checks(
 def _held_out(
     adapter: Adapter, case: NetworkCase, number: int, seed: int
 ) -> tuple[Weights, Batches]:
-    """Return weights that predict several classes, and test batches of which they recognise about a half.
+    """Return weights that predict several classes, and test batches of which about half are classified correctly.
 
     The cases take turns at the sizes of test batches.
     """
@@ -133,7 +135,7 @@ def _counts(train_acc: float, test_acc: float | None, images: int) -> dict[str, 
 
 
 def _numbered(epochs: list[dict[str, Array]]) -> Arrays:
-    """Return the figures of each epoch; what follows the last epoch is the summary, and the labels predicted."""
+    """Return the metrics of each epoch, then those of the summary and the predicted labels."""
     return {
         f"epoch {i}: {place}" if i <= NUM_EPOCHS else f"at the end: {place}": array
         for i, figures in enumerate(epochs, start=1)

@@ -1,4 +1,4 @@
-"""The inputs that checks vary, and cases in which each two values of two dimensions meet: pairwise testing."""
+"""The inputs that checks vary, and cases that contain every pair of values of two dimensions (pairwise testing)."""
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,21 +19,21 @@ from common.augmentation.operations import (
 from common.datasets import Dataset
 from common.parity.adapter import Batch, random_batch
 
-NUM_CHANNELS = 8  # of the first stage of the cases' networks
-NUM_FEATURES = 8 * NUM_CHANNELS  # of their last layer
+NUM_CHANNELS = 8  # in the first stage of the cases' networks
+NUM_FEATURES = 8 * NUM_CHANNELS  # in their last layer
 CLASSES = (1, 2, 10, 37, NUM_FEATURES)
 CHANNELS = (1, 3)
 SHAPES = ("square", "wide", "high", "odd")
 BATCH_SIZES = (1, 2, 3, 5, 7, 8, 16, 33)
 RECIPES = ("none", "every operation", "flip, jitter and crop", "Kaggle")
 SPLITS = ("training", "test")
-WHOLE_BATCHES = (0, 1, 3)  # of a data set, before the last batch
+WHOLE_BATCHES = (0, 1, 3)  # full batches before the last batch
 
-Option = tuple[Any, ...]  # the values of a dimension that one case has: mostly one
-Row = dict[str, Option]  # an option of each dimension, by the name of the dimension
+Option = tuple[Any, ...]  # the values of one dimension in a case, usually one
+Row = dict[str, Option]  # dimension: option
 Pair = frozenset[tuple[str, Hashable]]  # two values, each with the name of its dimension
 FULL = "the last one full"
-# The size of an epoch's batches and that of its last one: a check sees both. They may be one.
+# The size of an epoch's batches and of its last batch. Both values count as tested; they may be equal.
 BATCHES: list[Option] = [
     (most, last, FULL) if most == last else (most, last)
     for last, most in combinations_with_replacement(BATCH_SIZES, 2)
@@ -41,9 +41,9 @@ BATCHES: list[Option] = [
 
 
 def covering(dimensions: Mapping[str, Sequence[Option]], seed: int = 0) -> list[Row]:
-    """Return rows in which each two values of two dimensions meet at least once.
+    """Return rows that contain every pair of values of two dimensions at least once.
 
-    Greedy: the next row is one with the most pairs that have not met.
+    Greedy: the next row is one with the most pairs that are still missing.
     """
     rows = [dict(zip(dimensions, row, strict=True)) for row in product(*dimensions.values())]
     np.random.default_rng(seed).shuffle(rows)  # type: ignore[arg-type]
@@ -58,7 +58,7 @@ def covering(dimensions: Mapping[str, Sequence[Option]], seed: int = 0) -> list[
 
 
 def pairs_of(row: Row) -> Iterator[Pair]:
-    """Yield the pairs of values of different dimensions that meet in a row."""
+    """Yield the pairs of values of different dimensions in a row."""
     for one, other in combinations(row, 2):
         for a, b in product(row[one], row[other]):
             yield frozenset(((one, a), (other, b)))
@@ -66,7 +66,7 @@ def pairs_of(row: Row) -> Iterator[Pair]:
 
 @dataclass(frozen=True)
 class NetworkCase:
-    """A network, and an epoch of batches of one size with a last one of another."""
+    """A network, and an epoch of batches of one size with a last batch of another size."""
 
     num_classes: int
     in_channels: int
@@ -83,7 +83,10 @@ class NetworkCase:
         )
 
     def batches(self, sizes: Sequence[int], seed: int) -> list[Batch]:
-        """Draw batches of these sizes: levels 0 and 255, the first and the last class are in each, if they fit."""
+        """Draw batches of these sizes.
+
+        Each contains the pixel values 0 and 1 and the first and last class, if they fit.
+        """
         found = []
         for i, n in enumerate(sizes):
             drawn = random_batch(n, self.size, 1000 * seed + i, self.num_classes, self.in_channels)
@@ -94,7 +97,7 @@ class NetworkCase:
 
 
 def network_cases(seed: int, quick: bool = False) -> list[NetworkCase]:
-    """Return cases in which each two values meet, or with ``quick`` each value occurs; ``seed`` draws the rest."""
+    """Return cases with every pair of values, or with ``quick`` every value; ``seed`` draws the rest."""
     rng = np.random.default_rng(seed)
     dimensions: dict[str, Sequence[Option]] = {
         "batches": BATCHES,
@@ -106,7 +109,7 @@ def network_cases(seed: int, quick: bool = False) -> list[NetworkCase]:
     found = []
     for row in rows:
         (most, last, *_), (classes,), (channels,), (shape,) = row.values()
-        # BatchNorm needs several values a channel, and the last stage has one position for up to 8 pixels a side.
+        # BatchNorm needs several values per channel, and up to 8 x 8 pixels the last stage has only one position.
         least = 4 if last == 33 else 9
         found.append(NetworkCase(classes, channels, draw_size(shape, least, rng), most, last))
     return found
@@ -123,9 +126,9 @@ QUICK_NETWORKS: list[Row] = [
 
 @dataclass(frozen=True)
 class LoaderCase:
-    """A data set and how it is read: ``epochs`` times, in ``whole`` full batches and a last one, which may be full too.
+    """A data set and how it is read: ``epochs`` epochs of ``whole`` full batches and a last one, which may be full.
 
-    The first three epochs are read one after another, and the others side by side.
+    The first three epochs are read one after another, the others in parallel.
     """
 
     recipe: str
@@ -154,7 +157,7 @@ class LoaderCase:
 
     @property
     def augs(self) -> Sequence[Augmentation]:
-        """The augmentations of the recipe, to images of the same size but for "every operation"."""
+        """The augmentations of the recipe. Only "every operation" changes the size of images."""
         height, width = self.size
         if self.recipe == "none":
             return ()
@@ -167,7 +170,7 @@ class LoaderCase:
         return gallery(self.size)[self.recipe]
 
     def dataset(self, seed: int) -> Dataset:
-        """Draw images with levels 0 and 255, and labels with the first and the last class, if they fit."""
+        """Draw images with the values 0 and 255, and labels with the first and last class, if they fit."""
         rng = np.random.default_rng(seed)
         n, (height, width) = self.num_examples, self.size
         images = rng.integers(0, 256, (n, height, width, 3), dtype=np.uint8)
@@ -178,7 +181,7 @@ class LoaderCase:
 
 
 def loader_cases(seed: int, quick: bool = False) -> list[LoaderCase]:
-    """Return cases in which each two values meet, or with ``quick`` each value occurs; ``seed`` draws the rest."""
+    """Return cases with every pair of values, or with ``quick`` every value; ``seed`` draws the rest."""
     rng = np.random.default_rng(seed)
     dimensions: dict[str, Sequence[Option]] = {
         "batches": BATCHES,
@@ -223,7 +226,7 @@ MANY_IMAGES = LoaderCase(
 
 
 def draw_size(shape: str, least: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Draw the height and width of a shape; no side has fewer than ``least`` pixels, and few have more than 16."""
+    """Draw the height and width of a shape. Each side has at least ``least`` pixels, and few have more than 16."""
     short, more = int(rng.integers(least, 12)), int(rng.integers(1, 7))
     if shape == "square":
         return short, short

@@ -1,8 +1,8 @@
-"""Whole runs of a backend as the chapters make them, and what they read, reported and left.
+"""Run a backend's training as the chapters do, and record its batches, metrics, weights and optimizer state.
 
-The backend trains in float64, on images that its own loaders yield. Hyperparameters are sums of few powers of two, but
-for the Kaggle chapter's momentum of 0.9. Float32 holds such sums exactly, so a correct backend stays with the reference
-over a whole run.
+The backend trains in float64 on images from its own loaders. Hyperparameters are sums of few powers of two, which
+float32 represents exactly. The only exception is the Kaggle chapter's momentum of 0.9. A correct backend therefore
+stays close to the reference over a whole run.
 """
 
 import contextlib
@@ -36,18 +36,18 @@ from common.reference.chapters import TrainedEpoch
 from common.weights.canonical import Weights, initial_weights
 
 SIZE, BATCH = 16, 8
-# The last batch has four images in the exact runs, as MXNet divides gradients by the batch size in 32-bit floats; else
-# five.
+# The last batch has four images in runs with NUM_EXACT images, because MXNet divides gradients by the batch size in
+# 32-bit floats. In the others it has five.
 NUM_EXACT, NUM_TRAIN, NUM_HELD_OUT = 20, 21, 29
 EPOCHS, KAGGLE_EPOCHS = 4, 5
 LR, WD, LR_PERIOD, LR_DECAY = 2.0**-9, 2.0**-11, 2, 0.5
-# Nothing is drawn, so the framework's own transforms have one right answer too.
-CERTAIN: Sequence[Augmentation] = (RandomFlipLeftRight(p=1.0), CIFAR10_NORMALIZE)
+# Nothing is random, so the framework's own transforms also have one correct result.
+DETERMINISTIC: Sequence[Augmentation] = (RandomFlipLeftRight(p=1.0), CIFAR10_NORMALIZE)
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A data set as a run reads it: through one of the two pipelines, augmented."""
+    """A data set and how a run reads it: through one of the two pipelines, with augmentation."""
 
     dataset: Dataset
     augs: Sequence[Augmentation]
@@ -73,9 +73,9 @@ class Pipeline:
 
 
 class RecordedBatches:
-    """The batches of a pipeline as a backend loads them, with images in the adapter's type.
+    """The batches of a pipeline as a backend loads them, with images in the adapter's dtype.
 
-    ``epochs`` keeps each epoch's batches as arrays: images (n, channels, height, width) in float64, labels (n,).
+    ``epochs`` records each epoch's batches as arrays: images (n, channels, height, width) in float64, labels (n,).
     """
 
     def __init__(self, pipeline: Pipeline, adapter: Adapter) -> None:
@@ -95,7 +95,7 @@ class RecordedBatches:
             yield self.adapter.tensor(images), y
 
     def first_epoch(self, conventions: Conventions) -> list[tuple[Array, NDArray[np.int64]]]:
-        """Return the batches of the first epoch; the reference's if the backend has not read all of them."""
+        """Return the batches of the first epoch, or the reference's batches if the backend did not read all of them."""
         num_read = sum(len(y) for _, y in self.epochs[0]) if self.epochs else 0
         if num_read == len(self.pipeline.dataset):
             return self.epochs[0]
@@ -104,22 +104,22 @@ class RecordedBatches:
 
 @dataclass
 class RunRecorder(Listener):
-    """What a training reports, and the weights and the optimizer's state after each epoch."""
+    """Records the metrics that a training run reports, and the weights and optimizer state after each epoch."""
 
     adapter: Adapter
     net: Net
-    trainer: Trainer | None  # None if the training makes its own
+    trainer: Trainer | None  # None if the training function creates its own
     reports: list[Report] = field(default_factory=list)
     epochs: list[Epoch] = field(default_factory=list)
     weights: list[Weights] = field(default_factory=list)
     states: list[State] = field(default_factory=list)
 
     def on_report(self, report: Report) -> None:
-        """Keep the means so far."""
+        """Record the running means."""
         self.reports.append(report)
 
     def on_epoch(self, epoch: Epoch) -> None:
-        """Keep the epoch, and what it has left."""
+        """Record the epoch's metrics, weights and optimizer state."""
         backend = self.adapter.backend
         self.epochs.append(epoch)
         self.weights.append(backend.weights.get_weights(self.net))
@@ -129,9 +129,9 @@ class RunRecorder(Listener):
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: what it read, what it reported and what it returned.
+    """A finished run: its batches, metrics and summary.
 
-    ``reference`` trains the reference on the batches that the backend has read, under given conventions.
+    ``reference`` trains the reference under given conventions, on the batches that the backend has read.
     """
 
     name: str
@@ -151,9 +151,11 @@ def train_ch13(
     adapter: Adapter, recipe: Recipe, net: Net, trainer: Trainer, native: bool, seed: int
 ) -> Run:
     """Run `train_ch13` with a new optimizer of this network, through one of the pipelines."""
-    augs = CERTAIN if native else gallery((SIZE, SIZE))["flip, jitter and crop"]
+    augs = DETERMINISTIC if native else gallery((SIZE, SIZE))["flip, jitter and crop"]
     train = Pipeline(small_shapes(NUM_EXACT, seed), augs, True, native, seed)
-    test = Pipeline(small_shapes(NUM_HELD_OUT, seed, "test"), CERTAIN[1:], False, native, seed)
+    test = Pipeline(
+        small_shapes(NUM_HELD_OUT, seed, "test"), DETERMINISTIC[1:], False, native, seed
+    )
     train_iter, test_iter = RecordedBatches(train, adapter), RecordedBatches(test, adapter)
     start = start_weights(adapter, train, seed)
     adapter.backend.weights.set_weights(net, adapter.cast(start))
@@ -187,7 +189,7 @@ def train_ch13(
 
 def kaggle_train(adapter: Adapter, validate: bool, seed: int) -> Run:
     """Run the Kaggle chapter's `train`: batched with a validation set, or native on all images."""
-    augs = kaggle_train_augs((SIZE, SIZE)) if validate else CERTAIN
+    augs = kaggle_train_augs((SIZE, SIZE)) if validate else DETERMINISTIC
     train = Pipeline(small_shapes(NUM_TRAIN, seed), augs, True, not validate, seed)
     train_iter = RecordedBatches(train, adapter)
     valid_iter = RecordedBatches(images_to_predict(False, seed), adapter) if validate else None
@@ -237,15 +239,15 @@ def images_to_predict(native: bool, seed: int) -> Pipeline:
 
 
 def small_shapes(n: int, seed: int, split: Split = "train") -> Dataset:
-    """Return n embedded pictures with every second pixel of each axis: 16 x 16."""
+    """Return n embedded pictures at half resolution, 16 x 16 pixels."""
     dataset = draw_shapes(n, seed, split)
     return Dataset(dataset.images[:, ::2, ::2].copy(), dataset.labels, dataset.classes)
 
 
 def start_weights(adapter: Adapter, pipeline: Pipeline, seed: int) -> Weights:
-    """Return the weights that the chapters start from, with running statistics of the images of ``pipeline``.
+    """Return the chapters' initial weights, with running statistics of the images of ``pipeline``.
 
-    After the few steps of these runs, statistics that began with 0 and 1 would give all images the same class.
+    These runs take few steps. With statistics that start at 0 and 1, all images would get the same class.
     """
     drawn = initial_weights(10, num_channels=adapter.num_channels, seed=seed)
     weights: Weights = {name: weight.astype(np.float64) for name, weight in drawn.items()}
@@ -253,6 +255,6 @@ def start_weights(adapter: Adapter, pipeline: Pipeline, seed: int) -> Weights:
     passed = forward(weights, X, training=True)
     for name, (mean, variance, _) in passed.statistics.items():
         weights |= {f"{name}.running_mean": mean, f"{name}.running_var": variance}
-    # Numbers that float32 holds exactly, as files and networks do.
+    # Round to float32, as files and networks do.
     weights = {name: w.astype(np.float32).astype(np.float64) for name, w in weights.items()}
     return all_classes_predicted(weights, X, adapter.conventions)

@@ -1,7 +1,7 @@
-"""Parity of whole runs: what a run of `chapter_runs` read, reported and left, compared with the reference.
+"""Parity of whole runs: compare the batches, metrics, weights and summary of a run with the reference.
 
-Losses and rates are compared with those of the reference's own run on the same batches. A reported accuracy must be the
-one that the reference computes from the weights that the backend had then.
+Losses and learning rates are compared with those of the reference's own run on the same batches. A reported accuracy is
+compared with the accuracy that the reference computes from the backend's weights at that time.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,20 +30,22 @@ from common.reference import Conventions, State, chapters
 from common.reference.chapters import TrainedEpoch
 
 Places = dict[str, Array]
-Chosen = Callable[[Arrays, State], Arrays]  # of weights and the optimizer's state, what is compared
+Selection = Callable[
+    [Arrays, State], Arrays
+]  # selects the compared part of weights and optimizer state
 
 
 def chapter_checks(run: Run) -> Iterator[CheckResult]:
-    """Compare a run's batches, reports, weights, buffers, optimizer's state and summary with the reference's."""
+    """Compare a run's batches, metrics, weights, buffers, optimizer state and summary with the reference."""
     adapter, name = run.adapter, run.name
-    read, wanted_read = _read(run), _wanted_read(run)
+    read, wanted_read = _read(run), _expected_read(run)
     yield adapter.compare(f"{name}: batches", read, wanted_read, difference, ("transforms",))
     losses, counts = _reported(run)
-    for part, got, wanted in (
+    for part, got, expected in (
         ("losses", losses, _by_epoch(run, _losses)),
         ("metrics", counts, _by_epoch(run, _counts)),
     ):
-        yield adapter.compare(f"{name}: {part}", got, wanted, relative_difference, PARTS)
+        yield adapter.compare(f"{name}: {part}", got, expected, relative_difference, PARTS)
     yield from _left(run)
     yield _summary(run)
 
@@ -67,10 +69,10 @@ def _read(run: Run) -> Places:
     return found
 
 
-def _wanted_read(run: Run) -> Callable[[Conventions], Places]:
-    """Return a function that makes the batches of every epoch in the reference."""
+def _expected_read(run: Run) -> Callable[[Conventions], Places]:
+    """Return a function that computes the reference's batches of every epoch."""
 
-    def wanted(conventions: Conventions) -> Places:
+    def expected(conventions: Conventions) -> Places:
         found: Places = {}
         for split, batches in _splits(run).items():
             for e in range(1, run.num_epochs + 1):
@@ -80,14 +82,14 @@ def _wanted_read(run: Run) -> Callable[[Conventions], Places]:
                     found[f"{place}: labels"], found[f"{place}: images"] = y, X
         return found
 
-    return wanted
+    return expected
 
 
-# --- Reports ---------------------------------------------------------------------------------------------------------
+# --- Metrics ---------------------------------------------------------------------------------------------------------
 
 
 def _reported(run: Run) -> tuple[Places, Places]:
-    """Return the losses that the run reported, and what it counted: accuracies, images, learning rates."""
+    """Return the losses that the run reported, and its other metrics: accuracies, images, learning rates."""
     losses: Places = {}
     counts: Places = {}
     for report in run.recorder.reports:
@@ -109,15 +111,15 @@ def _reported(run: Run) -> tuple[Places, Places]:
 def _by_epoch(
     run: Run, of_epoch: Callable[[Run, int, TrainedEpoch, Conventions], Places]
 ) -> Callable[[Conventions], Places]:
-    """Return a function that collects what ``of_epoch`` returns for each epoch of the reference, counted from 1."""
+    """Return a function that merges the results of ``of_epoch`` for each epoch of the reference, counted from 1."""
 
-    def wanted(conventions: Conventions) -> Places:
+    def expected(conventions: Conventions) -> Places:
         found: Places = {}
         for e, epoch in enumerate(run.reference(conventions), start=1):
             found |= of_epoch(run, e, epoch, conventions)
         return found
 
-    return wanted
+    return expected
 
 
 def _losses(run: Run, e: int, epoch: TrainedEpoch, conventions: Conventions) -> Places:  # noqa: ARG001
@@ -146,15 +148,17 @@ def _counts(run: Run, e: int, epoch: TrainedEpoch, conventions: Conventions) -> 
 
 
 def _summary(run: Run) -> CheckResult:
-    """Check that the summary has the figures of the last epoch, and counts all images."""
+    """Check that the summary has the metrics of the last epoch, and counts all images."""
     summary, epochs = run.summary, run.recorder.epochs
     held_out = getattr(summary, "valid_acc" if run.is_kaggle else "test_acc", np.nan)
     got = _figures(summary.loss, summary.train_acc, held_out, summary.examples)
-    # A run that has reported no epoch has no right figures.
+    # Without a reported epoch, no summary is correct.
     last = epochs[-1] if epochs else Epoch(0, np.nan, np.nan, np.nan, None, 0, 0.0)
     images = run.num_epochs * len(run.train_iter.pipeline.dataset)
-    wanted = _figures(last.train_loss, last.train_acc, last.held_out_acc, images)
-    return run.adapter.compare(f"{run.name}: summary", got, lambda _: wanted, difference, parts=())
+    expected = _figures(last.train_loss, last.train_acc, last.held_out_acc, images)
+    return run.adapter.compare(
+        f"{run.name}: summary", got, lambda _: expected, difference, parts=()
+    )
 
 
 def _figures(loss: float, train_acc: float, held_out: float | None, images: int) -> Places:
@@ -166,14 +170,14 @@ def _figures(loss: float, train_acc: float, held_out: float | None, images: int)
     }
 
 
-# --- What is left ----------------------------------------------------------------------------------------------------
+# --- Weights, buffers, optimizer state -------------------------------------------------------------------------------
 
 
 def _left(run: Run) -> Iterator[CheckResult]:
     """Compare weights, buffers and, if the run was given an optimizer, its state after each epoch."""
     recorder = run.recorder
     changed = change_since(_of_epochs([run.start] * run.num_epochs), run.adapter.kind)
-    parts: list[tuple[str, Chosen, Distance]] = [
+    parts: list[tuple[str, Selection, Distance]] = [
         ("weights", lambda weights, _: parameters_of(weights), changed),
         ("buffers", lambda weights, _: buffers_of(weights), changed),
     ]
@@ -183,15 +187,15 @@ def _left(run: Run) -> Iterator[CheckResult]:
         yield _compare_left(run, part, chosen, distance)
 
 
-def _compare_left(run: Run, part: str, chosen: Chosen, distance: Distance) -> CheckResult:
+def _compare_left(run: Run, part: str, chosen: Selection, distance: Distance) -> CheckResult:
     recorder = run.recorder
     states = recorder.states or [State()] * len(recorder.weights)
     got = _of_epochs([chosen(*left) for left in zip(recorder.weights, states, strict=True)])
 
-    def wanted(conventions: Conventions) -> Places:
+    def expected(conventions: Conventions) -> Places:
         return _of_epochs([chosen(e.weights, e.state) for e in run.reference(conventions)])
 
-    return run.adapter.compare(f"{run.name}: {part}", got, wanted, distance, PARTS)
+    return run.adapter.compare(f"{run.name}: {part}", got, expected, distance, PARTS)
 
 
 def _of_epochs(epochs: Sequence[Arrays]) -> Places:
@@ -206,20 +210,20 @@ def _of_epochs(epochs: Sequence[Arrays]) -> Places:
 
 
 def prediction_checks(run: Run, native: bool, seed: int) -> Iterator[CheckResult]:
-    """Check the labels that `predict_labels` gives to images of a pipeline, with the weights that the run has left."""
+    """Check the labels that `predict_labels` returns for a pipeline's images, with the weights after the run."""
     batches = RecordedBatches(images_to_predict(native, seed), run.adapter)
     labels = run.adapter.backend.kaggle.predict_labels(run.net, batches)
     weights = run.adapter.backend.weights.get_weights(run.net)
 
-    def wanted(conventions: Conventions) -> Places:
+    def expected(conventions: Conventions) -> Places:
         images = batches.first_epoch(conventions)
         return labels_and_type(chapters.predict_labels(weights, images, conventions))
 
     got = labels_and_type(labels)
-    yield run.adapter.compare(f"{run.name}: predictions", got, wanted, difference, parts=())
+    yield run.adapter.compare(f"{run.name}: predictions", got, expected, difference, parts=())
 
 
 def labels_and_type(labels: Array) -> Places:
-    """Return predicted labels, and whether they are int64 in NumPy."""
+    """Return predicted labels, and whether they are a NumPy array of int64."""
     is_int64 = isinstance(labels, np.ndarray) and labels.dtype == np.int64
     return {"labels": labels, "labels are int64": np.array(float(is_int64))}

@@ -1,4 +1,4 @@
-"""Parity of the devices: what a backend says of the processors that there are, where the right answer is known."""
+"""Parity of the devices: the functions of `devices` whose correct result is known."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from common.system.environment import cores
 
 
 def device_checks(backend: Backend) -> Iterator[CheckResult]:
-    """Check names, choices and descriptions of devices, on a machine with GPUs or without."""
+    """Check names, choices and descriptions of devices, on a machine with or without GPUs."""
     answers = _answers(backend.devices)
     workers = backend.loaders.get_dataloader_workers()
     answers["get_dataloader_workers: 4, or the cores"] = workers == min(4, cores())
@@ -19,7 +19,7 @@ def device_checks(backend: Backend) -> Iterator[CheckResult]:
 
 
 def _answers(devices: Devices) -> dict[str, bool]:
-    """Return whether each answer is the right one."""
+    """Return whether each result is correct."""
     cpu, count = devices.cpu(), devices.num_gpus()
     gpus = [devices.gpu(i) for i in range(count)]
     described = devices.describe([cpu], "fp32")
@@ -35,14 +35,14 @@ def _answers(devices: Devices) -> dict[str, bool]:
         "get_devices of each GPU": all(
             devices.get_devices(f"gpu:{i}") == [gpu] for i, gpu in enumerate(gpus)
         ),
-        "get_devices of a GPU that is not there": _chosen(devices, f"gpu:{count}") is None,
+        "get_devices of a missing GPU": _chosen(devices, f"gpu:{count}") is None,
         "describe: precision": described.get("precision") == "fp32",
         "describe: device": described.get("device", "").startswith("cpu"),
     }
 
 
 def _chosen(devices: Devices, name: str) -> list[object] | None:
-    """Return what --device chooses, None if it is refused."""
+    """Return the devices that --device selects, or None if it is an error."""
     try:
         return devices.get_devices(name)
     except UserError:

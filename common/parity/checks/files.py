@@ -1,4 +1,4 @@
-"""Parity of weights files: what a backend writes, it reads again, and so does a reader that is not its own."""
+"""Parity of weights files: a backend and an independent reader read back what the backend wrote."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +15,10 @@ from common.weights.files import READERS
 
 
 def file_checks(adapter: Adapter, case: NetworkCase, seed: int) -> Iterator[CheckResult]:
-    """Check that a file holds the weights bit for bit, and that `load_net` computes with them.
+    """Check that a file stores the weights bit for bit, and that a network from `load_net` computes with them.
 
-    Where NumPy or h5py reads the framework's files too, that reader is asked as well. It finds a mistake that saving
-    and loading both make.
+    If NumPy or h5py can read the framework's files, their reader is compared too. It finds mistakes that saving and
+    loading have in common.
     """
     backend, drawn = adapter.backend, adapter.weights(seed)
     weights = {name: weight.astype(np.float32) for name, weight in drawn.items()}
@@ -35,8 +35,8 @@ def file_checks(adapter: Adapter, case: NetworkCase, seed: int) -> Iterator[Chec
         if suffix in READERS:
             found["another reader"] = READERS[suffix](path)[0]
     got = {place: array for by, read in found.items() for place, array in _placed(by, read).items()}
-    wanted = {place: array for by in found for place, array in _placed(by, weights).items()}
-    yield adapter.compare("cases: files", got, lambda _: wanted, difference, parts=())
+    expected = {place: array for by in found for place, array in _placed(by, weights).items()}
+    yield adapter.compare("cases: files", got, lambda _: expected, difference, parts=())
     net = backend.trainer.prepare(net, adapter.devices)
     y_hat = adapter.array(backend.trainer.predict(net, adapter.tensor(batch.X)))
 
@@ -47,7 +47,7 @@ def file_checks(adapter: Adapter, case: NetworkCase, seed: int) -> Iterator[Chec
 
 
 def _placed(reader: str, weights: Weights) -> Arrays:
-    """Return weights, and whether they are float32, by who has read them."""
+    """Return weights by reader and name, and whether all are float32."""
     found = {f"{reader}: {name}": weight for name, weight in weights.items()}
     single = all(weight.dtype == np.float32 for weight in weights.values())
     return {**found, f"{reader}: all float32": np.array(float(single))}

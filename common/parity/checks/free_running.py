@@ -1,10 +1,12 @@
-"""Free-running training in float32, with augmentation, compared with the envelope of runs that differ only by rounding.
+"""Free-running training in float32, with augmentation, compared with an envelope of runs that differ only by rounding.
 
-Two correct runs diverge: with Adam their losses differ by 1e-3 after a step and by some per cent after five. So a
-backend need not have the reference's losses. It must stay as close to them as the reference itself stays when it
-computes in float32 from weights that are perturbed by one rounding (of bfloat16 if the backend computes in that). A
-difference in the network leaves that envelope. A difference that Adam hides, such as a factor on the loss, does not;
-the sharp checks find it.
+Two correct runs diverge: with Adam their losses differ by 1e-3 after one step, and by a few percent after five. So a
+backend need not have the reference's losses. The reference also trains in float32 from weights that are perturbed by
+one rounding (of bfloat16 if the backend computes in bfloat16). The backend must stay as close to the reference as those
+runs do.
+
+A difference in the network leaves this envelope. A difference that Adam hides, such as a factor on the loss, does not;
+the other checks find it.
 """
 
 from collections.abc import Iterator
@@ -25,18 +27,18 @@ from common.reference import ALIGNED, Adam, Conventions, train_step, transforms
 from common.weights.canonical import Weights, initial_weights
 
 BATCH, LR = 8, 3e-4
-RUNS = 6  # perturbed ones
+RUNS = 6  # perturbed runs
 AUGMENTATIONS = gallery((16, 16))["flip, jitter and crop"]
-# Relative to a weight: one rounding. Relative to the loss: the least width of the envelope.
+# UNITS: one rounding, relative to a weight. FLOORS: the smallest width of the envelope, relative to the loss.
 UNITS = {"float32": 2.0**-24, **UNIT_ROUNDOFFS}
 FLOORS = {"float32": 1e-6, **UNIT_ROUNDOFFS}
 
 
 @dataclass(frozen=True)
 class Envelope:
-    """The reference's losses in float64, and those of its perturbed runs in float32, step by step.
+    """The reference's losses in float64, and those of its perturbed float32 runs, step by step.
 
-    ``kind`` is the type by whose rounding they are perturbed.
+    ``kind`` is the precision whose rounding perturbs the weights.
     """
 
     losses: list[float]
@@ -44,17 +46,17 @@ class Envelope:
     kind: str = "float32"
 
     def widths(self) -> list[float]:
-        """Return the largest distance of a perturbed run from the true losses up to each step."""
-        apart = np.abs(np.array(self.perturbed) - np.array(self.losses)).max(axis=0)
+        """Return, for each step, the largest difference of a perturbed run from the true losses up to that step."""
+        differences = np.abs(np.array(self.perturbed) - np.array(self.losses)).max(axis=0)
         floor = FLOORS[self.kind] * np.array(self.losses)
-        return np.maximum.accumulate(np.maximum(apart, floor)).tolist()
+        return np.maximum.accumulate(np.maximum(differences, floor)).tolist()
 
 
 @lru_cache(maxsize=2)
 def envelope(
     num_steps: int, seed: int = 0, kind: str = "float32", num_channels: int = NUM_CHANNELS
 ) -> Envelope:
-    """Train the reference in float64, and `RUNS` times in float32 from weights perturbed by roundings of ``kind``."""
+    """Train the reference in float64, and `RUNS` times in float32 from weights perturbed by a rounding of ``kind``."""
     start = initial_weights(10, num_channels=num_channels, seed=seed)
     losses = reference_losses(num_steps, seed, {n: w.astype(np.float64) for n, w in start.items()})
     runs = [
@@ -66,7 +68,7 @@ def envelope(
 def reference_losses(
     num_steps: int, seed: int, weights: Weights, conventions: Conventions = ALIGNED
 ) -> list[float]:
-    """Return the reference's mean loss of each step from these weights, computed in their type."""
+    """Return the reference's mean loss of each step from these weights, computed in their dtype."""
     kind = weights["conv.weight"].dtype
     optimizer = Adam(LR, conventions=conventions)
     losses = []
@@ -90,7 +92,7 @@ def perturbed(weights: Weights, number: int, unit: float = UNITS["float32"]) -> 
 def images_and_labels(
     indices: NDArray[np.int64], size: tuple[int, int] | None = None
 ) -> tuple[Array, NDArray[np.int64]]:
-    """Return embedded pictures (n, 3, height, width), floats 0..1, and labels; resized to ``size`` if given."""
+    """Return embedded pictures (n, 3, height, width), floats 0..1, and labels; resize to ``size`` if given."""
     dataset = draw_shapes(int(indices.max()) + 1)
     X = transforms.from_images(dataset.images[indices])
     if size is not None:
@@ -107,18 +109,18 @@ def _batches(num_steps: int, seed: int, conventions: Conventions) -> Iterator[Ba
 
 
 def _dataset(num_steps: int) -> Dataset:
-    """Return embedded training pictures for one epoch of ``num_steps``, the last batch smaller."""
+    """Return embedded training pictures for one epoch of ``num_steps`` steps; the last batch is smaller."""
     return draw_shapes(num_steps * BATCH - 3)
 
 
 def free_running(
-    adapter: Adapter, around: Envelope, seed: int = 0
+    adapter: Adapter, envelope: Envelope, seed: int = 0
 ) -> tuple[CheckResult, list[float]]:
-    """Train the backend through its own loader and optimizer; return the result and the losses.
+    """Train the backend with its own loader and optimizer; return the result and the losses.
 
-    Differences are divided by the width of the envelope at their step.
+    Differences are divided by the envelope's width at their step.
     """
-    num_steps = len(around.losses)
+    num_steps = len(envelope.losses)
     backend, device = adapter.backend, adapter.devices[0]
     net = adapter.network(initial_weights(*adapter.sizes, seed=seed))
     trainer = backend.trainer.adam(net, LR)
@@ -131,12 +133,12 @@ def free_running(
         losses.append(float(backend.devices.to_numpy(l)) / len(y))
     got = {f"step {i}": np.array(loss) for i, loss in enumerate(losses, start=1)}
 
-    def wanted(_: Conventions) -> Arrays:
-        return {f"step {i}": np.array(loss) for i, loss in enumerate(around.losses, start=1)}
+    def expected(_: Conventions) -> Arrays:
+        return {f"step {i}": np.array(loss) for i, loss in enumerate(envelope.losses, start=1)}
 
-    def in_widths(got: Arrays, wanted: Arrays) -> list[Difference]:
-        return by_place(largest, got, wanted, dict(zip(wanted, around.widths(), strict=True)))
+    def in_widths(got: Arrays, expected: Arrays) -> list[Difference]:
+        return by_place(largest, got, expected, dict(zip(expected, envelope.widths(), strict=True)))
 
-    # No cause is searched for: rounding alone would decide which convention comes closest. The sharp checks name it.
-    result = adapter.compare("free-running training, augmented", got, wanted, in_widths, parts=())
+    # Do not search for a cause: rounding errors would decide which convention is closest. The other checks name it.
+    result = adapter.compare("free-running training, augmented", got, expected, in_widths, parts=())
     return result, losses

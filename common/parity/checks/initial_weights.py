@@ -1,7 +1,7 @@
-"""Parity of the weights that a network starts from: Xavier-uniform by `init_cnn`, as far as draws can be compared.
+"""Parity of the initial weights: `init_cnn` must draw from Xavier's uniform distribution.
 
-Each framework draws from its own generator, so the distribution is checked: that of each layer's weights is compared
-with the uniform one within Xavier's bound, by `chance.uniform`.
+Each framework has its own random generator, so only the distributions are compared. `chance.uniform` compares each
+layer's weights with the uniform distribution within Xavier's bound.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from common.weights.canonical import Weights, initial_weights
 
 
 def initial_checks(backend: Backend, quick: bool = False, seed: int = 0) -> Iterator[CheckResult]:
-    """Check the weights of new networks of several sizes, and that `set_seed` decides them."""
+    """Check the weights of new networks of several sizes, and that `set_seed` makes them reproducible."""
     found: list[Difference] = []
     every = [(classes, channels, NUM_CHANNELS) for classes in CLASSES for channels in CHANNELS]
     for sizes in every[3:4] if quick else every[::3]:
@@ -27,8 +27,8 @@ def initial_checks(backend: Backend, quick: bool = False, seed: int = 0) -> Iter
         weights, again, other = (_drawn(backend, sizes, s) for s in (seed, seed, seed_after(seed)))
         found += [Difference(f"{place}: {d.place}", d.value) for d in distribution(weights, sizes)]
         found += [
-            Difference(f"{place}: the same seed", chance.certainly(_equal(weights, again))),
-            Difference(f"{place}: another seed", chance.certainly(not _equal(weights, other))),
+            Difference(f"{place}: the same seed", chance.must_hold(_equal(weights, again))),
+            Difference(f"{place}: another seed", chance.must_hold(not _equal(weights, other))),
         ]
     limit = tolerance("initial weights", "float32")
     yield CheckResult("initial weights", "float32", tuple(found), limit)
@@ -42,7 +42,7 @@ def _drawn(backend: Backend, sizes: tuple[int, int, int], seed: int) -> Weights:
 
 
 def initialize(backend: Backend, net: Net) -> None:
-    """Call `init_cnn` as the book does: for each layer if networks can do that, or else for the network."""
+    """Call `init_cnn` as the book does: on each layer if networks have ``apply``, otherwise on the network."""
     if hasattr(net, "apply"):
         net.apply(backend.resnet.init_cnn)
     else:
@@ -50,17 +50,17 @@ def initialize(backend: Backend, net: Net) -> None:
 
 
 def distribution(weights: Weights, sizes: tuple[int, int, int]) -> list[Difference]:
-    """Return how far weights are from draws of Xavier's distribution, and which others are wrong at the start."""
-    wanted = initial_weights(*sizes)
+    """Return how far the weights are from Xavier's distribution, and which biases, statistics or layers are wrong."""
+    expected = initial_weights(*sizes)
     found = []
-    for name, first in wanted.items():
+    for name, first in expected.items():
         array = weights.get(name)
         if array is None or array.shape != first.shape:
             found.append(Difference(name, np.inf))
         elif array.ndim > 1:
             found.append(Difference(name, _from_uniform(array)))
         else:
-            found.append(Difference(name, chance.certainly(np.array_equal(array, first))))
+            found.append(Difference(name, chance.must_hold(np.array_equal(array, first))))
     drawn = {name: array for name, array in weights.items() if array.ndim > 1}
     alike = [
         f"{one} and {other}"
@@ -71,7 +71,7 @@ def distribution(weights: Weights, sizes: tuple[int, int, int]) -> list[Differen
 
 
 def _from_uniform(array: Array) -> float:
-    """Compare weights with the uniform distribution within Xavier's bound; return inf if any is beyond it."""
+    """Compare weights with the uniform distribution within Xavier's bound; return inf if any is outside."""
     outputs, inputs, area = array.shape[0], array.shape[1], int(np.prod(array.shape[2:]))
     bound = np.sqrt(6 / ((inputs + outputs) * area))
     values = array.astype(np.float64).ravel() / bound

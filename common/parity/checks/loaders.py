@@ -1,4 +1,4 @@
-"""Parity of the batched loader: pixels, labels and order, in data sets and batches of many sizes."""
+"""Parity of the batched loader: pixels, labels and order, for data sets and batches of many sizes."""
 
 from collections.abc import Iterator
 
@@ -15,19 +15,19 @@ from common.reference import Conventions, transforms
 PARTS = ("transforms",)
 Visit = tuple[
     int, int | None
-]  # an epoch, from 0, and after how many batches it is left; None reads all
+]  # an epoch, counted from 0, and the number of batches to read; None reads all
 
 
 def batched_loader_checks(
     adapter: Adapter, quick: bool = False, seed: int = 0
 ) -> Iterator[CheckResult]:
-    """Check `load_batched` in every case; with ``quick`` in few. A check stops at the first case that fails."""
+    """Check `load_batched` in every case, or with ``quick`` in few. A check stops at the first case that fails."""
     found: dict[str, list[CheckResult]] = {}
     for number, case in enumerate(loader_cases(seed, quick)):
         check = _check(case)
         results = found.setdefault(check, [])
         if not results or results[-1].passed:
-            # The largest seed too, as some generators take 31 bits only.
+            # Also use the largest seed: some generators accept only 31 bits.
             own = MAX_SEED - seed if case is MANY_EPOCHS else seed + number
             results.append(at(str(case), _case(adapter, check, case, own)))
     for results in found.values():
@@ -35,7 +35,7 @@ def batched_loader_checks(
 
 
 def _check(case: LoaderCase) -> str:
-    """Return the name of a case's check: each has a tolerance of its own."""
+    """Return the name of the check that a case belongs to. Each check has its own tolerance."""
     if case.recipe == "Kaggle":
         return f"Kaggle batches, {case.split}"
     return "batches, not augmented" if case.recipe == "none" else "batches, augmented"
@@ -51,7 +51,7 @@ def _case(adapter: Adapter, check: str, case: LoaderCase, seed: int) -> CheckRes
     got = {"number of batches": np.array(len(batches)), **_read(adapter, batches, case)}
     got["images of the data set"] = dataset.images
 
-    def wanted(conventions: Conventions) -> Arrays:
+    def expected(conventions: Conventions) -> Arrays:
         found = {"number of batches": np.array(number)}
         for epoch, most in _visits(case):
             order = list(epoch_batches(len(dataset), case.batch_size, seed, epoch, case.is_train))
@@ -62,31 +62,31 @@ def _case(adapter: Adapter, check: str, case: LoaderCase, seed: int) -> CheckRes
                 found |= _placed(epoch, i, X, dataset.labels[indices], np.array(1.0))
         return found | {"images of the data set": before}
 
-    return adapter.compare(check, got, wanted, difference, PARTS)
+    return adapter.compare(check, got, expected, difference, PARTS)
 
 
 def _visits(case: LoaderCase) -> list[Visit]:
-    """Return the epochs that are read: the second is left after a batch."""
+    """Return the epochs to read. The second epoch stops after one batch."""
     return [(epoch, 1 if epoch == 1 else None) for epoch in range(case.epochs)]
 
 
 def _read(adapter: Adapter, batches: DataIter, case: LoaderCase) -> dict[str, Array]:
-    """Return what the loader yields: each iteration is the next epoch, also after one that was left."""
+    """Return what the loader yields. Each iteration starts the next epoch, also after one that was stopped."""
     found: dict[str, Array] = {}
 
     def keep(epoch: int, i: int, X: Array, y: Array) -> None:
         types = "float32" in str(X.dtype) and "int64" in str(y.dtype)
         found.update(_placed(epoch, i, adapter.array(X), adapter.array(y), np.array(float(types))))
 
-    alone, side_by_side = _visits(case)[:3], _visits(case)[3:]
-    for epoch, most in alone:
+    sequential, parallel = _visits(case)[:3], _visits(case)[3:]
+    for epoch, most in sequential:
         for i, batch in enumerate(batches):
             keep(epoch, i, *batch)
             if i + 1 == most:
                 break
-    iterators = [iter(batches) for _ in side_by_side]
+    iterators = [iter(batches) for _ in parallel]
     for i, several in enumerate(zip(*iterators, strict=True)):
-        for (epoch, _), batch in zip(side_by_side, several, strict=True):
+        for (epoch, _), batch in zip(parallel, several, strict=True):
             keep(epoch, i, *batch)
     return found
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from common import reference
 from common.datasets import Dataset
-from common.parity.adapter import Adapter, Batch, in_float32, random_batch
+from common.parity.adapter import Adapter, Batch, all_float32, random_batch
 from common.parity.comparison import (
     Array,
     Arrays,
@@ -18,9 +18,9 @@ from common.parity.comparison import (
     difference,
     largest,
     norm,
-    norm_together,
+    overall_norm,
     relative,
-    size_in,
+    size_for,
 )
 from common.parity.tolerances import UNIT_ROUNDOFFS, tolerance
 from common.reference import Conventions, layers
@@ -28,11 +28,11 @@ from common.reference.resnet import before_batch_norm
 from common.reference.transforms import from_images
 from common.weights.canonical import Weights, is_buffer, num_parameters, weight_shapes
 
-TINY = 1e-300  # keeps a difference of 0 from being divided by
+TINY = 1e-300  # avoids a division by 0
 
 
 def model_checks(adapter: Adapter, size: int, seed: int = 0) -> Iterator[CheckResult]:
-    """Check the network on 8 images of ``size`` pixels a side."""
+    """Check the network on 8 images of ``size`` x ``size`` pixels."""
     batch = random_batch(8, size, seed)
     names = names_and_shapes(adapter)
     yield names
@@ -41,8 +41,8 @@ def model_checks(adapter: Adapter, size: int, seed: int = 0) -> Iterator[CheckRe
     yield weights_round_trip(adapter, seed)
     noisy: list[CheckResult] = []
     for training in (False, True):
-        if not adapter.compile:  # a compiled network is one program without layers
-            # Layer by layer first: a failure names the layer.
+        if not adapter.compile:  # a compiled network has no layers to inspect
+            # First layer by layer, so that a failure names the layer.
             yield activations(adapter, batch, training, seed)
         noisy.append(logits(adapter, batch, training, seed))
         yield noisy[-1]
@@ -52,7 +52,7 @@ def model_checks(adapter: Adapter, size: int, seed: int = 0) -> Iterator[CheckRe
         yield result
     if adapter.mixed:
         yield logits_type(adapter, batch, seed)
-        yield precision_in_force(noisy)
+        yield precision_in_use(noisy)
     yield evaluation_accuracy(adapter, seed)
 
 
@@ -63,29 +63,29 @@ def names_and_shapes(adapter: Adapter) -> CheckResult:
     size = sum(math.prod(shape) for name, shape in shapes.items() if not is_buffer(name))
     got = {name: np.array(weight.shape) for name, weight in weights.items()}
 
-    def apart(got: Arrays, wanted: Arrays) -> list[Difference]:
+    def apart(got: Arrays, expected: Arrays) -> list[Difference]:
         wrong = [
-            float(not np.array_equal(got.get(name, ()), shape)) for name, shape in wanted.items()
+            float(not np.array_equal(got.get(name, ()), shape)) for name, shape in expected.items()
         ]
-        found = [Difference(name, value) for name, value in zip(wanted, wrong, strict=True)]
-        found.append(Difference("names that are not canonical", len(got.keys() - wanted.keys())))
+        found = [Difference(name, value) for name, value in zip(expected, wrong, strict=True)]
+        found.append(Difference("names that are not canonical", len(got.keys() - expected.keys())))
         return [
             *found,
             Difference("the number of parameters", abs(num_parameters(weights) - size)),
         ]
 
-    def wanted(_: Conventions) -> Arrays:
+    def expected(_: Conventions) -> Arrays:
         return {name: np.array(shape) for name, shape in shapes.items()}
 
-    return adapter.compare("names and shapes", got, wanted, apart)
+    return adapter.compare("names and shapes", got, expected, apart)
 
 
 def weights_round_trip(
     adapter: Adapter, seed: int, check: str = "weights round trip"
 ) -> CheckResult:
-    """Check that weights and buffers set in a network are returned unchanged, and that both are copies.
+    """Check that weights and buffers that were set are returned unchanged, and that both are copies.
 
-    What a user does to the arrays afterwards must not change the network, nor may its training change them.
+    Changing the arrays afterwards must not change the network, and training must not change the arrays.
     """
     weights, files = adapter.weights(seed), adapter.backend.weights
     net = adapter.network(weights)
@@ -97,20 +97,20 @@ def weights_round_trip(
 
 
 def logits(adapter: Adapter, batch: Batch, training: bool, seed: int) -> CheckResult:
-    """Check the logits, with BatchNorm's running statistics or, in training mode, those of the batch."""
+    """Check the logits, with the running statistics of BatchNorm or, in training mode, those of the batch."""
     weights = adapter.weights(seed)
     net = adapter.network(weights)
     y_hat = adapter.backend.trainer.predict(net, adapter.tensor(batch.X), training)
 
-    def wanted(conventions: Conventions) -> Arrays:
+    def expected(conventions: Conventions) -> Arrays:
         return {"logits": reference.forward(weights, batch.X, training, conventions).logits}
 
     got = {"logits": adapter.array(y_hat)}
-    return adapter.compare(f"logits, {_mode(training)}", got, wanted, _of_activations(adapter))
+    return adapter.compare(f"logits, {_mode(training)}", got, expected, _of_activations(adapter))
 
 
 def _of_activations(adapter: Adapter) -> Distance:
-    """Return the distance of activations: in bfloat16 a norm, as the largest of many roundings says little."""
+    """Return the distance for activations. Mixed precision uses a norm, because single values vary with rounding."""
     return relative(norm if adapter.mixed else largest)
 
 
@@ -120,16 +120,17 @@ def logits_type(adapter: Adapter, batch: Batch, seed: int) -> CheckResult:
     found = []
     for training in (False, True):
         y_hat = adapter.backend.trainer.predict(net, X, training)
-        wrong = not in_float32([str(y_hat.dtype)])
+        wrong = not all_float32([str(y_hat.dtype)])
         found.append(Difference(f"logits, {_mode(training)}", float(wrong)))
     limit = tolerance("logits dtype", adapter.kind)
     return CheckResult("logits dtype", adapter.kind, tuple(found), limit)
 
 
-def precision_in_force(results: Sequence[CheckResult]) -> CheckResult:
-    """Check that the backend rounded to this kind: a result closer to the reference than 0.4 of a rounding was not.
+def precision_in_use(results: Sequence[CheckResult]) -> CheckResult:
+    """Check that the backend computed in this precision.
 
-    Each difference is one rounding, divided by how far the backend is from the reference.
+    A result closer to the reference than 0.4 of one rounding was computed in a higher precision. Each difference is one
+    rounding, divided by the backend's difference from the reference.
     """
     kind = results[0].kind
     unit = UNIT_ROUNDOFFS[kind]
@@ -144,11 +145,13 @@ def activations(adapter: Adapter, batch: Batch, training: bool, seed: int) -> Ch
     net = adapter.network(weights)
     found = adapter.backend.probes.activations(net, adapter.tensor(batch.X), training)
 
-    def wanted(conventions: Conventions) -> Arrays:
+    def expected(conventions: Conventions) -> Arrays:
         return reference.forward(weights, batch.X, training, conventions).activations
 
     got = {name: adapter.array(Y) for name, Y in found.items()}
-    return adapter.compare(f"activations, {_mode(training)}", got, wanted, _of_activations(adapter))
+    return adapter.compare(
+        f"activations, {_mode(training)}", got, expected, _of_activations(adapter)
+    )
 
 
 def _mode(training: bool) -> str:
@@ -156,7 +159,7 @@ def _mode(training: bool) -> str:
 
 
 def loss(adapter: Adapter, batch: Batch, seed: int) -> CheckResult:
-    """Check the cross-entropy of each example: logits around 30, and two whose exponentials overflow."""
+    """Check the cross-entropy of each example: logits around 30, and two examples whose exponentials overflow."""
     drawn = np.random.default_rng(seed).normal(0, 30, (len(batch.y), 10))
     drawn[:2] *= 100
     y_hat = drawn.astype(np.float32).astype(np.float64)
@@ -165,39 +168,41 @@ def loss(adapter: Adapter, batch: Batch, seed: int) -> CheckResult:
         arguments.reverse()
     losses = adapter.loss(*arguments)
 
-    def wanted(_: Conventions) -> Arrays:
+    def expected(_: Conventions) -> Arrays:
         return {"losses": layers.cross_entropy(y_hat, batch.y)[0]}
 
-    return adapter.compare("loss", {"losses": adapter.array(losses)}, wanted)
+    return adapter.compare("loss", {"losses": adapter.array(losses)}, expected)
 
 
 def gradients(adapter: Adapter, batch: Batch, seed: int) -> Iterator[CheckResult]:
-    """Check the gradient of the mean loss by every parameter, in training mode; in bfloat16 all together too."""
+    """Check the gradient of the mean loss for every parameter, in training mode; in mixed precision also overall."""
     weights = adapter.weights(seed)
     net = adapter.network(weights)
     got = adapter.backend.probes.gradients(
         net, adapter.tensor(batch.X), adapter.labels(batch.y), adapter.loss
     )
 
-    def wanted(conventions: Conventions) -> Arrays:
+    def expected(conventions: Conventions) -> Arrays:
         return reference.gradients(weights, batch.X, batch.y, conventions)[0]
 
-    yield adapter.compare("gradients", got, wanted, gradient_distance(adapter.kind))
+    yield adapter.compare("gradients", got, expected, gradient_distance(adapter.kind))
     if adapter.mixed:
-        yield adapter.compare("gradients, overall", got, wanted, norm_together)
+        yield adapter.compare("gradients, overall", got, expected, overall_norm)
 
 
 def gradient_distance(kind: str) -> Distance:
-    """Return the distance relative to each tensor's gradient, from the last layer back to the first.
+    """Return the distance relative to the gradient of each tensor, from the last layer back to the first.
 
-    Biases before a BatchNorm have a true gradient of 0: they are relative to the largest gradient of all.
+    Biases before a BatchNorm have a true gradient of 0. They are compared relative to the largest gradient of all.
     """
-    size = size_in(kind)
+    size = size_for(kind)
 
-    def distance(got: Arrays, wanted: Arrays) -> list[Difference]:
-        sizes = {name: size(gradient) for name, gradient in wanted.items()}
+    def distance(got: Arrays, expected: Arrays) -> list[Difference]:
+        sizes = {name: size(gradient) for name, gradient in expected.items()}
         scales = {n: max(sizes.values()) if before_batch_norm(n) else s for n, s in sizes.items()}
-        return by_place(size, got, {name: wanted[name] for name in reversed(list(wanted))}, scales)
+        return by_place(
+            size, got, {name: expected[name] for name in reversed(list(expected))}, scales
+        )
 
     return distance
 
@@ -205,8 +210,8 @@ def gradient_distance(kind: str) -> Distance:
 def evaluation_accuracy(adapter: Adapter, seed: int) -> CheckResult:
     """Check the accuracy on 21 images in batches of 8, the last smaller, and that evaluation changes no weight.
 
-    In bfloat16 four times as many images are drawn. Those 21 are used whose two largest logits differ most, as rounding
-    does not change their predictions.
+    In mixed precision, 84 images are drawn. The 21 images are used whose two largest logits differ most, because
+    rounding does not change their predictions.
     """
     rng = np.random.default_rng(seed)
     drawn = 4 * 21 if adapter.mixed else 21
@@ -230,18 +235,18 @@ def evaluation_accuracy(adapter: Adapter, seed: int) -> CheckResult:
     moved = max(largest(after[name] - before[name]) for name in before)
     got = {"accuracy": np.array(accuracy), "weights and buffers": np.array(moved)}
 
-    def wanted(_: Conventions) -> Arrays:
+    def expected(_: Conventions) -> Arrays:
         return {
             "accuracy": np.array((right == labels).mean()),
             "weights and buffers": np.array(0.0),
         }
 
-    # No cause is searched for: another convention can give the same number by chance.
-    return adapter.compare("evaluation accuracy", got, wanted, parts=())
+    # Do not search for a cause: another convention can give the same accuracy by chance.
+    return adapter.compare("evaluation accuracy", got, expected, parts=())
 
 
 def all_classes_predicted(weights: Weights, X: Array, conventions: Conventions) -> Weights:
-    """Return the weights with another last bias, such that every class has the same mean logit."""
+    """Return the weights with a last bias that gives every class the same mean logit."""
     centre = reference.logits(weights, X, conventions).mean(axis=0)
     return weights | {
         "fc.bias": (weights["fc.bias"] - centre).astype(np.float32).astype(np.float64)

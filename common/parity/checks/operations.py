@@ -1,4 +1,4 @@
-"""Parity of every operation on batches, called by itself: batches and images of many sizes, floats and uint8."""
+"""Parity of each operation on batches, called directly: batches and images of many sizes, float32 and uint8."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,28 +14,28 @@ from common.parity.comparison import Array, Arrays, CheckResult, absolute, diffe
 from common.reference import Conventions
 from common.reference import transforms as reference
 
-# An operation: what the backend computes, and what the reference computes from floats 0..1.
+# An operation: the backend's function, and the reference's function of floats 0..1.
 Operation = tuple[Callable[[Tensor], Tensor], Callable[[Array, Conventions], Array]]
-# What an operation is called by, and levels (n, 3, height, width) that it changes.
+# Name of the call: the operation, and uint8 images (n, 3, height, width).
 Calls = dict[str, tuple[Operation, Array]]
 
 
 def operation_checks(
-    single: Adapter, levels: Adapter, quick: bool = False, seed: int = 0
+    single: Adapter, uint8: Adapter, quick: bool = False, seed: int = 0
 ) -> Iterator[CheckResult]:
-    """Check every function of the `Transforms` protocol but `native`; ``levels`` is the adapter of uint8.
+    """Check every function of the `Transforms` protocol except `native`; ``uint8`` is the adapter of kind "uint8".
 
-    No cause is searched for: a convention may be followed by one function and not by another.
+    No cause is searched for, because one function may follow a convention and another may not.
     """
     calls = _calls(single.backend.transforms, quick, seed)
     yield _floats(single, calls, seed)
     yield _conversions(single, calls, seed)
     own = {place: call for place, call in calls.items() if "normalize" not in place}
-    yield from _levels(levels, own)
+    yield from _uint8(uint8, own)
 
 
 def _calls(transforms: Transforms, quick: bool, seed: int) -> Calls:
-    """Return the operations on batches of all sizes, whose images have all shapes."""
+    """Return the operations on batches of all sizes and images of all shapes."""
     rng = np.random.default_rng(seed)
     found: Calls = {}
     for i, n in enumerate(BATCH_SIZES[::3] if quick else BATCH_SIZES):
@@ -50,7 +50,7 @@ def _calls(transforms: Transforms, quick: bool, seed: int) -> Calls:
 def _operations(
     transforms: Transforms, n: int, size: tuple[int, int], rng: np.random.Generator
 ) -> dict[str, Operation]:
-    """Return each operation with parameters drawn for n images, the extreme ones for the first and the last."""
+    """Return each operation with random parameters for n images, and extreme ones for the first and the last."""
     height, width = size
     factors = rng.uniform(0, 2, (n, 4)).astype(np.float32)
     factors[:, 3] = rng.uniform(-0.5, 0.5, n)
@@ -74,7 +74,7 @@ def _operations(
         ),
         "crop_resize": (
             lambda X: transforms.crop_resize(X, box.rows, box.columns),
-            # The backend is given the antialiased matrices, whatever its own crops do.
+            # The backend receives the antialiased matrices, whatever its own crops do.
             lambda X, _: reference.crop_resize(X, box.boxes, (width, height + 2)),
         ),
         "color_jitter": (
@@ -104,9 +104,9 @@ def _named(name: str, transforms: Transforms, parameters: Array) -> Operation:
 
 
 def _floats(adapter: Adapter, calls: Calls, seed: int) -> CheckResult:
-    """Check operations on floats, and normalizing uint8 too."""
+    """Check operations on floats, and normalization of uint8 images too."""
     rng = np.random.default_rng(seed)
-    # Between two levels as well, as earlier operations leave them.
+    # Also values between two integers of 0..255, as earlier operations return them.
     floats = {
         place: ((images + rng.uniform(-0.4, 0.4, images.shape)) / 255).clip(0, 1).astype(np.float32)
         for place, (_, images) in calls.items()
@@ -119,7 +119,7 @@ def _floats(adapter: Adapter, calls: Calls, seed: int) -> CheckResult:
     for place, ((own, _), images) in normalized.items():
         got[place] = adapter.array(own(adapter.tensor(images, "uint8")))
 
-    def wanted(conventions: Conventions) -> Arrays:
+    def expected(conventions: Conventions) -> Arrays:
         found = {
             place: true(floats[place].astype(np.float64), conventions)
             for place, ((_, true), _) in calls.items()
@@ -129,27 +129,27 @@ def _floats(adapter: Adapter, calls: Calls, seed: int) -> CheckResult:
             for place, ((_, true), images) in normalized.items()
         }
 
-    return adapter.compare("operations", got, wanted, difference, parts=())
+    return adapter.compare("operations", got, expected, difference, parts=())
 
 
 def _conversions(adapter: Adapter, calls: Calls, seed: int) -> CheckResult:
-    """Check `from_images`, `to_images` and `to_float`, and that operations return the kind that they are given."""
+    """Check `from_images`, `to_images` and `to_float`, and that operations return the dtype that they receive."""
     transforms, rng = adapter.backend.transforms, np.random.default_rng(seed)
     got: dict[str, Array] = {}
     found: dict[str, Array] = {}
-    rounded: dict[str, Array] = {}  # floats by the place of what they become as levels
+    rounded: dict[str, Array] = {}  # place: floats that are converted to uint8
     for place, ((own, _), levels) in calls.items():
         for kind in ("uint8", "float32"):
             Y = own(adapter.tensor(levels if kind == "uint8" else levels / 255, kind))
             is_float = kind == "float32" or place.startswith("normalize")
-            wanted_kind = "float32" if is_float else "uint8"
-            got[f"{place}, {kind}: type"] = np.array(float(wanted_kind in str(Y.dtype)))
+            expected_kind = "float32" if is_float else "uint8"
+            got[f"{place}, {kind}: type"] = np.array(float(expected_kind in str(Y.dtype)))
             found[f"{place}, {kind}: type"] = np.array(1.0)
     for place, (_, levels) in calls.items():
         if not place.startswith("normalize"):
             continue
         images, size = np.moveaxis(levels, 1, -1), place.partition(",")[2]
-        # What rounds to these levels, to the nearest.
+        # Floats that round to these images.
         floats = ((levels + rng.uniform(-0.4, 0.4, levels.shape)) / 255).clip(0, 1)
         rounded[f"to_images, of floats,{size}"] = floats
         X = transforms.from_images(np.ascontiguousarray(images), adapter.devices[0])
@@ -168,40 +168,42 @@ def _conversions(adapter: Adapter, calls: Calls, seed: int) -> CheckResult:
             got[f"{name},{size}: type"] = np.array(float(own_result.dtype == true_result.dtype))
             found[f"{name},{size}: type"] = np.array(1.0)
 
-    def wanted(conventions: Conventions) -> Arrays:
+    def expected(conventions: Conventions) -> Arrays:
         return found | {
-            place: np.moveaxis(reference.to_levels(floats, conventions), 1, -1)
+            place: np.moveaxis(reference.to_uint8(floats, conventions), 1, -1)
             for place, floats in rounded.items()
         }
 
-    return adapter.compare("conversions", got, wanted, difference, parts=())
+    return adapter.compare("conversions", got, expected, difference, parts=())
 
 
-def _levels(adapter: Adapter, calls: Calls) -> Iterator[CheckResult]:
-    """Check operations from uint8 to uint8: no value differs by more than 1, and few do."""
+def _uint8(adapter: Adapter, calls: Calls) -> Iterator[CheckResult]:
+    """Check operations from uint8 to uint8: no value differs by more than 1, and few differ at all."""
     got = {
         place: adapter.array(own(adapter.tensor(images, "uint8")))
         for place, ((own, _), images) in calls.items()
     }
 
-    def wanted(conventions: Conventions) -> Arrays:
+    def expected(conventions: Conventions) -> Arrays:
         return {
-            place: reference.to_levels(true(images / 255, conventions), conventions)
+            place: reference.to_uint8(true(images / 255, conventions), conventions)
             for place, ((_, true), images) in calls.items()
         }
 
-    yield adapter.compare("operations on uint8 images, largest", got, wanted, difference, parts=())
+    yield adapter.compare(
+        "operations on uint8 images, largest", got, expected, difference, parts=()
+    )
     yield adapter.compare(
         "operations on uint8 images, mean",
         _joined(got),
-        lambda conventions: _joined(wanted(conventions)),
+        lambda conventions: _joined(expected(conventions)),
         absolute(mean),
         parts=(),
     )
 
 
 def _joined(found: Arrays) -> Arrays:
-    """Return the values of each operation on all batches in one array: of few values, one would decide the mean."""
+    """Join the values of each operation on all batches: in a small array, one value would dominate the mean."""
     names = dict.fromkeys(place.partition(",")[0] for place in found)
     return {
         name: np.concatenate(

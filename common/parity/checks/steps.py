@@ -1,8 +1,8 @@
-"""Parity of training steps: SGD, Adam and BatchNorm's buffers, step-locked.
+"""Parity of training steps: SGD, Adam and BatchNorm's buffers, in locked steps.
 
-Training is chaotic: rounding grows until two correct runs have little in common. So each step starts from the
-reference's weights, buffers and optimizer state. Hyperparameters are sums of few powers of two. Float32 holds them
-exactly, and MXNet's and Keras' optimizers round theirs to it.
+Training is chaotic: rounding errors grow until two correct runs have little in common. So each step starts from the
+reference's weights, buffers and optimizer state. Hyperparameters are sums of few powers of two, which float32
+represents exactly: the optimizers of MXNet and Keras round theirs to float32.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 
 from common.interface import Net, Trainer
-from common.parity.adapter import Adapter, Batch, in_float32, random_batch
+from common.parity.adapter import Adapter, Batch, all_float32, random_batch
 from common.parity.comparison import (
     Arrays,
     CheckResult,
@@ -21,7 +21,7 @@ from common.parity.comparison import (
     by_place,
     largest_relative,
     relative,
-    size_in,
+    size_for,
 )
 from common.parity.tolerances import tolerance
 from common.reference import SGD, Adam, Conventions, Optimizer, State, train_step
@@ -30,22 +30,22 @@ from common.reference.training import Step
 from common.weights.canonical import is_buffer
 
 PARTS = ("network", "training")
-# Every second batch is smaller, as the last of an epoch is. Sizes are powers of two, as MXNet divides gradients by them
-# in 32-bit floats.
+# Every second batch is smaller, like the last of an epoch. Sizes are powers of two, because MXNet divides gradients by
+# them in 32-bit floats.
 BATCH, LAST_BATCH = 8, 4
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """An optimizer of the reference and of a backend. The learning rate falls to a quarter at step ``drop``.
+    """An optimizer of the reference and of a backend. The learning rate drops to a quarter at step ``drop``.
 
-    ``amplifies_noise`` says whether it turns a gradient that is only rounding noise into a full step.
+    ``amplifies_noise`` is true if the optimizer turns a gradient of pure rounding noise into a full step.
     """
 
     name: str
     lr: float
-    optimizer: Callable[[Conventions], Optimizer]  # the reference's
-    trainer: Callable[[Adapter, Net], Trainer]
+    optimizer: Callable[[Conventions], Optimizer]  # of the reference
+    trainer: Callable[[Adapter, Net], Trainer]  # of the backend
     drop: int
     amplifies_noise: bool
 
@@ -55,7 +55,7 @@ class Recipe:
 
 
 def sgd(drop: int) -> Recipe:
-    """Return SGD with momentum and decay."""
+    """Return SGD with momentum and weight decay."""
     lr, momentum, decay = 2.0**-7, 7 / 8, 2.0**-11
     return Recipe(
         "SGD",
@@ -68,7 +68,7 @@ def sgd(drop: int) -> Recipe:
 
 
 def adam(drop: int, eps: float | None = None) -> Recipe:
-    """Return Adam with numbers near the usual ones; without ``eps``, with the backend's default."""
+    """Return Adam with values near the usual ones. The default of ``eps`` is the backend's own."""
     lr, betas = 2.0**-10, (7 / 8, 1 - 2.0**-10)
     given = () if eps is None else (eps,)
     return Recipe(
@@ -82,7 +82,7 @@ def adam(drop: int, eps: float | None = None) -> Recipe:
 
 
 def recipes(num_steps: int, eps: float | None = None) -> list[Recipe]:
-    """Return the recipe of every optimizer, with a learning rate that falls after half of the steps."""
+    """Return the recipe of every optimizer, with a learning rate that drops after half of the steps."""
     return [sgd(num_steps // 2), adam(num_steps // 2, eps)]
 
 
@@ -97,15 +97,15 @@ def locked_steps(
     """Take each step from the reference's state; yield the results for loss, weights, buffers and optimizer state.
 
     Each result has the largest difference of every step, up to the first step that fails. ``trainer`` is an optimizer
-    of the recipe that has been used for the adapter's network before; by default it is a new one.
+    of the recipe that was used before with the adapter's network. The default is a new one.
     """
     weights = adapter.weights(seed)
     net = adapter.network(weights)
     if trainer is None:
         trainer = recipe.trainer(adapter, net)
-    else:  # it may have taken the lower rate. A new one has the rate that it was made with.
+    else:  # it may have the lower learning rate
         adapter.restore(
-            net, trainer, weights, fresh(adapter.backend.probes.get_state(net, trainer))
+            net, trainer, weights, initial_state(adapter.backend.probes.get_state(net, trainer))
         )
         adapter.backend.trainer.set_learning_rate(trainer, recipe.lr_at(0))
     optimizer = recipe.optimizer(adapter.conventions)
@@ -116,7 +116,7 @@ def locked_steps(
         adapter.restore(net, trainer, weights, optimizer.state)
         if step == recipe.drop:
             adapter.backend.trainer.set_learning_rate(trainer, recipe.lr_at(step))
-        got = _taken(adapter, net, trainer, batch)
+        got = _backend_step(adapter, net, trainer, batch)
         take = _reference_step(weights, batch, replace(optimizer, lr=recipe.lr_at(step)))
         for result in _compare_parts(adapter, recipe, got, weights, take):
             found.setdefault(result.check, []).append(result)
@@ -127,12 +127,12 @@ def locked_steps(
     for results in found.values():
         yield _by_step(results)
     if adapter.mixed:
-        given = Difference("logits of the steps", float(not in_float32(adapter.logits_types)))
+        given = Difference("logits of the steps", float(not all_float32(adapter.logits_types)))
         check = f"locked {recipe.name}: logits dtype"
         yield CheckResult(check, adapter.kind, (given,), tolerance(check, adapter.kind))
 
 
-def _taken(adapter: Adapter, net: Net, trainer: Trainer, batch: Batch) -> Step:
+def _backend_step(adapter: Adapter, net: Net, trainer: Trainer, batch: Batch) -> Step:
     """Take a step in the backend."""
     l, correct = adapter.step(net, trainer, batch)
     state = adapter.backend.probes.get_state(net, trainer)
@@ -142,7 +142,7 @@ def _taken(adapter: Adapter, net: Net, trainer: Trainer, batch: Batch) -> Step:
 def _reference_step(
     weights: Arrays, batch: Batch, optimizer: Optimizer
 ) -> Callable[[Conventions], Step]:
-    """Return a function that takes the reference's step under given conventions, once for each."""
+    """Return a function that takes the reference's step under given conventions, and caches the result."""
 
     @cache
     def take(conventions: Conventions) -> Step:
@@ -159,11 +159,11 @@ def _compare_parts(
     before: Arrays,
     take: Callable[[Conventions], Step],
 ) -> Iterator[CheckResult]:
-    """Compare the parts of a step, each within a tolerance of its own."""
+    """Compare the parts of a step, each with its own tolerance."""
 
     def losses(step: Step) -> Arrays:
         number_right = {"number right": np.array(float(step.correct))}
-        # In bfloat16 the two largest logits may change places; evaluation accuracy uses images where they do not.
+        # In bfloat16 the two largest logits may swap. The check of evaluation accuracy uses images where they do not.
         return {"loss": np.array(step.loss)} | ({} if adapter.mixed else number_right)
 
     changed, kind = change_since(before, adapter.kind), adapter.kind
@@ -171,18 +171,18 @@ def _compare_parts(
         ("loss", losses, largest_relative),
         ("weights", lambda step: parameters_of(step.weights), changed),
         ("buffers", lambda step: buffers_of(step.weights), changed),
-        ("state", lambda step: slots_of(step.state), relative(size_in(kind))),
+        ("state", lambda step: slots_of(step.state), relative(size_for(kind))),
     ]
     for part, chosen, distance in parts:
         yield _compare(adapter, f"locked {recipe.name}: {part}", got, take, chosen, distance)
 
     def update(conventions: Conventions) -> Arrays:
-        """Return the weights that the optimizer computes from the state that the backend has after the step."""
+        """Return the weights that the reference's optimizer computes from the backend's state after the step."""
         optimizer = recipe.optimizer(conventions)
         optimizer.lr = take(conventions).state.lr or optimizer.lr
-        return optimizer.moved(before, got.state)
+        return optimizer.updated_parameters(before, got.state)
 
-    # Biases before a BatchNorm are compared only if their decay moves them more than rounding noise does.
+    # Compare biases before a BatchNorm only if weight decay changes them more than rounding noise does.
     exact = not recipe.amplifies_noise and kind == "float64"
     weights = {
         name: weight
@@ -190,14 +190,14 @@ def _compare_parts(
         if not is_buffer(name) and (exact or not before_batch_norm(name))
     }
 
-    def largest_change(got: Arrays, wanted: Arrays) -> list[Difference]:
-        # The largest difference also in float32: no gradient is computed, so no ReLU can flip.
-        return change_since(before, "float64")(got, {name: wanted[name] for name in weights})
+    def largest_change(got: Arrays, expected: Arrays) -> list[Difference]:
+        # Use the largest difference in float32 too: no gradient is computed, so no ReLU can flip.
+        return change_since(before, "float64")(got, {name: expected[name] for name in weights})
 
     yield adapter.compare(f"locked {recipe.name}: update", weights, update, largest_change, PARTS)
 
 
-def fresh(state: State) -> State:
+def initial_state(state: State) -> State:
     """Return the state of the same optimizer before its first step."""
     slots = {
         slot: {name: np.zeros_like(array) for name, array in arrays.items()}
@@ -207,7 +207,7 @@ def fresh(state: State) -> State:
 
 
 def parameters_of(weights: Arrays) -> Arrays:
-    """Return the parameters, without those whose changes are rounding noise: see `before_batch_norm`."""
+    """Return the parameters without those whose changes are rounding noise: see `before_batch_norm`."""
     return {
         name: weight
         for name, weight in weights.items()
@@ -221,7 +221,7 @@ def buffers_of(weights: Arrays) -> Arrays:
 
 
 def slots_of(state: State) -> Arrays:
-    """Return an optimizer's state, of the same parameters as `parameters_of`."""
+    """Return an optimizer's state for the same parameters as `parameters_of`."""
     return {
         f"{slot} of {name}": array
         for slot, arrays in state.slots.items()
@@ -238,25 +238,25 @@ def _compare(
     chosen: Callable[[Step], Arrays],
     distance: Distance,
 ) -> CheckResult:
-    def wanted(conventions: Conventions) -> Arrays:
+    def expected(conventions: Conventions) -> Arrays:
         return chosen(take(conventions))
 
-    return adapter.compare(check, chosen(got), wanted, distance, PARTS)
+    return adapter.compare(check, chosen(got), expected, distance, PARTS)
 
 
 def change_since(before: Arrays, kind: str) -> Distance:
-    """Return the distance relative to the change that training makes in each tensor."""
-    size = size_in(kind)
+    """Return the distance relative to the change of each tensor in training."""
+    size = size_for(kind)
 
-    def distance(got: Arrays, wanted: Arrays) -> list[Difference]:
-        changes = {name: size(array - before[name]) for name, array in wanted.items()}
-        return by_place(size, got, wanted, changes)
+    def distance(got: Arrays, expected: Arrays) -> list[Difference]:
+        changes = {name: size(array - before[name]) for name, array in expected.items()}
+        return by_place(size, got, expected, changes)
 
     return distance
 
 
 def _by_step(results: list[CheckResult]) -> CheckResult:
-    """Return the result of a check over all steps: the largest difference of each step."""
+    """Merge the results of a check over all steps: the largest difference of each step."""
     worst = [result.first or result.largest for result in results]
     found = [Difference(f"step {i}: {d.place}", d.value) for i, d in enumerate(worst, start=1)]
     return replace(results[-1], differences=tuple(found))

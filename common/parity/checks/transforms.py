@@ -1,4 +1,4 @@
-"""Parity of the transforms on batches: what a backend makes of the decisions that it is given."""
+"""Parity of the transforms on batches: how a backend applies given decisions."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
@@ -36,13 +36,13 @@ from common.parity.comparison import (
 from common.reference import Conventions, transforms
 
 PARTS = ("transforms",)
-Case = tuple[Array, list[Decision]]  # uint8 images (n, 3, height, width), and what to apply
-# Differences as they are: of 0..1, or of 0..255 for uint8 images.
+Case = tuple[Array, list[Decision]]  # uint8 images (n, 3, height, width) and decisions to apply
+# Absolute differences: of 0..1, or of 0..255 for uint8 images.
 largest_difference, mean_difference = absolute(largest), absolute(mean)
 
 
 def transform_checks(adapter: Adapter, seed: int = 0) -> Iterator[CheckResult]:
-    """Check each operation on floats, from uint8 images to floats, and normalizing; random and extreme parameters."""
+    """Check each operation on floats, from uint8 images to floats, and normalization; random and extreme parameters."""
     found = cases(seed)
     got: dict[str, Array] = {}
     for name, (images, decisions) in found.items():
@@ -52,9 +52,9 @@ def transform_checks(adapter: Adapter, seed: int = 0) -> Iterator[CheckResult]:
         got[f"{name}, to floats"] = adapter.array(Y)
     normalized = [name for name, (_, decisions) in found.items() if is_normalized(decisions)]
     for name in normalized:
-        got[f"{name}, from levels"] = _augmented(adapter, *found[name], levels=True)
+        got[f"{name}, from uint8"] = _augmented(adapter, *found[name], as_uint8=True)
 
-    def wanted(conventions: Conventions) -> Arrays:
+    def expected(conventions: Conventions) -> Arrays:
         floats = {
             name: transforms.augment(images / 255, decisions, conventions)
             for name, (images, decisions) in found.items()
@@ -62,48 +62,48 @@ def transform_checks(adapter: Adapter, seed: int = 0) -> Iterator[CheckResult]:
         return (
             floats
             | {f"{name}, to floats": result for name, result in floats.items()}
-            | {f"{name}, from levels": floats[name] for name in normalized}
+            | {f"{name}, from uint8": floats[name] for name in normalized}
         )
 
-    yield adapter.compare("transforms", got, wanted, largest_difference, PARTS)
+    yield adapter.compare("transforms", got, expected, largest_difference, PARTS)
 
 
-def level_checks(adapter: Adapter, seed: int = 0) -> Iterator[CheckResult]:
-    """Check each operation from uint8 to uint8 images: no value differs by more than 1, and hardly any differs."""
+def uint8_checks(adapter: Adapter, seed: int = 0) -> Iterator[CheckResult]:
+    """Check each operation from uint8 to uint8 images: no value differs by more than 1, and few differ at all."""
     found = {name: case for name, case in cases(seed).items() if not is_normalized(case[1])}
     got = {
-        name: _augmented(adapter, images, decisions, levels=True)
+        name: _augmented(adapter, images, decisions, as_uint8=True)
         for name, (images, decisions) in found.items()
     }
 
-    def wanted(conventions: Conventions) -> Arrays:
+    def expected(conventions: Conventions) -> Arrays:
         return {
-            name: transforms.to_levels(
+            name: transforms.to_uint8(
                 transforms.augment(images / 255, decisions, conventions), conventions
             )
             for name, (images, decisions) in found.items()
         }
 
     for name, distance in (("largest", largest_difference), ("mean", mean_difference)):
-        yield adapter.compare(f"transforms of uint8 images, {name}", got, wanted, distance, PARTS)
+        yield adapter.compare(f"transforms of uint8 images, {name}", got, expected, distance, PARTS)
 
 
 def is_normalized(decisions: Sequence[Decision]) -> bool:
-    """Return whether these decisions normalize, so that their result is no image in 0..1."""
+    """Return whether these decisions normalize, so that the result is not an image in 0..1."""
     return any(isinstance(decision, Normalizes) for decision in decisions)
 
 
 def _augmented(
-    adapter: Adapter, images: Array, decisions: list[Decision], levels: bool = False
+    adapter: Adapter, images: Array, decisions: list[Decision], as_uint8: bool = False
 ) -> Array:
-    """Apply decisions to uint8 images in the backend; return floats 0..1, or uint8 with ``levels``."""
+    """Apply decisions to uint8 images in the backend; return floats 0..1, or uint8 images with ``as_uint8``."""
     augment, to_float = adapter.backend.transforms.augment, adapter.backend.transforms.to_float
     X = adapter.tensor(images, "uint8")
-    return adapter.array(augment(X if levels else to_float(X), decisions))
+    return adapter.array(augment(X if as_uint8 else to_float(X), decisions))
 
 
 def cases(seed: int) -> dict[str, Case]:
-    """Return images and decisions by the name of the operation: the chapter's draws, then extreme ones."""
+    """Return images and decisions by name: the chapter's random parameters, then extreme ones."""
     images = example_images(16, 16, seed)
     drawn = operation_decisions((16, 16), (12, 10), seed)
     found = {name: (images, decisions) for name, decisions in drawn.items()}
@@ -127,7 +127,7 @@ def _kaggle(seed: int) -> dict[str, Case]:
 def operation_decisions(
     size: tuple[int, int], crop_size: tuple[int, int], seed: int = 0
 ) -> dict[str, list[Decision]]:
-    """Return the decisions that the chapter's operations draw for `example_images` of this size, by operation."""
+    """Return the random decisions of the chapter's operations for `example_images` of this size, by operation."""
     return {
         name: decide(augmentations, np.arange(8), seed, 0, size)
         for name, augmentations in _operations(crop_size).items()
@@ -135,7 +135,7 @@ def operation_decisions(
 
 
 def _operations(crop_size: tuple[int, int]) -> Mapping[str, Sequence[Augmentation]]:
-    """Return the chapter's operations, two that it shows only as parts of the jitter, and all others."""
+    """Return the operations that the chapter shows, contrast and saturation (parts of its jitter), and all others."""
     shown: Mapping[str, Sequence[Augmentation]] = {
         **gallery(crop_size),
         "contrast": [ColorJitter(contrast=0.5)],
@@ -146,7 +146,7 @@ def _operations(crop_size: tuple[int, int]) -> Mapping[str, Sequence[Augmentatio
 
 
 def _edges(seed: int) -> dict[str, Case]:
-    """Return cases that are easily wrong: odd sizes, one image, all or none, factors 0 and 2, tiny boxes."""
+    """Return edge cases: odd sizes, one image, all or none, factors 0 and 2, tiny boxes."""
     images = example_images(7, 5, seed)
     n = len(images)
     all_of_them, none = np.ones(n, bool), np.zeros(n, bool)
@@ -182,15 +182,15 @@ def _edges(seed: int) -> dict[str, Case]:
 
 
 def example_images(height: int, width: int, seed: int) -> Array:
-    """Return uint8 images (8, 3, height, width): noise, ramps, and colours at the corners of the cube."""
+    """Return uint8 images (8, 3, height, width): noise, ramps, and pure colours."""
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (8, 3, height, width), dtype=np.uint8)
     rows, columns = np.mgrid[:height, :width]
-    images[2] = (rows * 255 // max(height - 1, 1)).astype(np.uint8)  # a grey ramp: no hue anywhere
+    images[2] = (rows * 255 // max(height - 1, 1)).astype(np.uint8)  # a grey ramp, without hue
     images[3, 0], images[3, 1] = columns * 255 // max(width - 1, 1), 128  # two channels cross
     images[4], images[5] = 0, 255
     corners = rng.integers(0, 2, (3, height, width)) * 255
-    images[6] = corners  # pure colours, black and white: equal channels all over
+    images[6] = corners  # pure colours, black and white: many pixels have equal channels
     images[7, 1] = images[7, 0]  # red and green equal
     return images
 
@@ -198,13 +198,13 @@ def example_images(height: int, width: int, seed: int) -> Array:
 def operation_pictures(adapter: Adapter) -> dict[str, Array]:
     """Apply the backend's operations to one photograph; return floats 0..1, (3, height, width), by operation.
 
-    Operations that normalize are left out: their results are no pictures.
+    Operations that normalize are left out, because their results are not pictures.
     """
     image, found = _photograph()
     return {name: _augmented(adapter, image, decisions)[0] for name, decisions in found.items()}
 
 
-def true_pictures() -> dict[str, Array]:
+def reference_pictures() -> dict[str, Array]:
     """Return the reference's pictures of the same operations."""
     image, found = _photograph()
     return {
@@ -223,7 +223,7 @@ def _photograph() -> tuple[Array, dict[str, list[Decision]]]:
 
 
 def _visible(image: Array, augs: Sequence[Augmentation]) -> list[Decision]:
-    """Return decisions of the first example, from number 2, whose draws change the image."""
+    """Return the decisions of the first example, starting at number 2, that change the image."""
     for number in count(2):
         decisions = decide(augs, np.array([number]), 0, 0, (100, 100))
         changed = transforms.augment(image / 255, decisions)

@@ -1,6 +1,6 @@
-"""Parity on inputs that vary: networks and batches of all sizes, short trainings, files of weights.
+"""Parity on varied inputs: networks and batches of all sizes, short training runs, weights files.
 
-Networks are narrow and compute in float64. Each check covers all cases, up to the first in which any check fails.
+Networks are narrow and compute in float64. All checks stop after the first case in which any of them fails.
 """
 
 from collections.abc import Iterator
@@ -26,19 +26,21 @@ from common.parity.comparison import (
 from common.reference import Conventions, forward, gradients, layers
 from common.reference.resnet import Forward
 
-# Height and width of single images, which are tried in evaluation mode: BatchNorm cannot train on each of them.
+# Height and width of single images, used in evaluation mode only: BatchNorm cannot train on some of them.
 SINGLE_IMAGES = ((1, 1), (32, 17), (1, 9), (13, 31), (2, 3), (8, 7))
 MODES = ("evaluation", "training")
-Results = dict[str, list[CheckResult]]  # by check
+Results = dict[str, list[CheckResult]]  # check: results
 
 
 def case_checks(
     backend: Backend, device: str = "cpu", quick: bool = False, seed: int = 0
 ) -> Iterator[CheckResult]:
-    """Check networks, short trainings and files in every case; with ``quick`` in few."""
+    """Check networks, short training runs and files in every case, or with ``quick`` in few."""
     found: Results = {}
-    networks: dict[tuple[int, int], Adapter] = {}  # building one takes as long as a case
-    # Tracing a step for a shape that is used four times would take longer than all of its case.
+    networks: dict[
+        tuple[int, int], Adapter
+    ] = {}  # reused, because building one takes as long as a case
+    # Tracing a step for a shape that is used four times would take longer than the whole case.
     with backend.probes.without_tracing():
         for number, case in enumerate(network_cases(seed, quick)):
             sizes = case.num_classes, case.in_channels
@@ -59,7 +61,7 @@ def case_checks(
 def _checks(
     adapter: Adapter, case: NetworkCase, number: int, seed: int
 ) -> Iterator[tuple[str, CheckResult]]:
-    """Yield the part of the case that a result is of, and the result."""
+    """Yield the part of the case that a result belongs to, and the result."""
     yield "", weights_round_trip(adapter, seed, "cases: weights round trip")
     yield "", single_image(adapter, case, SINGLE_IMAGES[number % len(SINGLE_IMAGES)], seed)
     for batch in case.batches((case.batch_size, case.last_size), seed):
@@ -81,18 +83,18 @@ def single_image(
     (batch,) = replace(case, size=size).batches([1], seed)
     y_hat = adapter.backend.trainer.predict(adapter.network(weights), adapter.tensor(batch.X))
 
-    def wanted(conventions: Conventions) -> Arrays:
+    def expected(conventions: Conventions) -> Arrays:
         return {place: forward(weights, batch.X, False, conventions).logits}
 
     return adapter.compare(
-        "cases: logits", {place: adapter.array(y_hat)}, wanted, logits_difference
+        "cases: logits", {place: adapter.array(y_hat)}, expected, logits_difference
     )
 
 
 def batch_checks(adapter: Adapter, batch: Batch, seed: int) -> Iterator[CheckResult]:
     """Check logits and activations in both modes, and gradients, on one batch."""
     backend, weights, X = adapter.backend, adapter.weights(seed), adapter.tensor(batch.X)
-    # Set once: evaluation comes first, and training mode does not use the running statistics that it moves.
+    # Set the weights only once: evaluation comes first, and training mode does not use the running statistics.
     net = adapter.network(weights)
 
     y_hat: dict[str, Array] = {}
@@ -127,13 +129,13 @@ def batch_checks(adapter: Adapter, batch: Batch, seed: int) -> Iterator[CheckRes
 
 
 def loss(adapter: Adapter, case: NetworkCase, seed: int) -> CheckResult:
-    """Check the loss of each example, and the number right, of large, huge and equal logits."""
+    """Check the loss of each example and the number of correct labels, for large, huge and equal logits."""
     batch = case.batches([max(case.batch_size, 5)], seed)[0]
     rng = np.random.default_rng(seed)
     drawn = rng.normal(0, 30, (len(batch.y), case.num_classes))
     drawn[1] *= 100
     drawn[2], drawn[3] = 0, 1e4
-    batch.y[2:4] = 0  # of equal logits the first is taken
+    batch.y[2:4] = 0  # argmax of equal logits is the first
     y_hat = drawn.astype(np.float32).astype(np.float64)
     arguments = [adapter.tensor(y_hat), adapter.labels(batch.y)]
     number_right = adapter.backend.trainer.accuracy(*arguments)
@@ -142,8 +144,8 @@ def loss(adapter: Adapter, case: NetworkCase, seed: int) -> CheckResult:
     losses = {"losses": adapter.array(adapter.loss(*arguments))}
     got = losses | {"number right": adapter.array(number_right)}
 
-    def wanted(_: Conventions) -> Arrays:
+    def expected(_: Conventions) -> Arrays:
         right = np.array((y_hat.argmax(axis=1) == batch.y).sum())
         return {"losses": layers.cross_entropy(y_hat, batch.y)[0], "number right": right}
 
-    return adapter.compare("cases: loss", got, wanted, parts=())
+    return adapter.compare("cases: loss", got, expected, parts=())

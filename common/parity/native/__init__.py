@@ -1,1 +1,1 @@
-"""The checks of the native pipeline: what the framework draws, found again in known pictures."""
+"""The checks of the native pipeline: recover the framework's random parameters from test pictures."""

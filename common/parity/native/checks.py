@@ -1,8 +1,8 @@
 """Parity of the native pipeline: `load_native` and `transforms.native`.
 
-The order of the examples is ours, and operations that draw nothing are certain: both are compared with the reference.
-The framework draws the rest. Its draws must repeat with their seed, differ where they should, and follow their
-distribution (`draws`, `crops`, `colours`).
+This project decides the order of the examples, and some operations are deterministic. Both are compared with the
+reference. All other random parameters come from the framework. They must be reproducible with the seed, differ between
+images and epochs, and follow the right distribution (`draws`, `crops`, `colours`).
 """
 
 import warnings
@@ -35,11 +35,11 @@ from common.parity.native.visits import Amount, Plan, dataset_of, seed_after, vi
 from common.parity.tolerances import tolerance
 from common.reference import transforms
 
-# Four epochs show draws that are stale from the third on; the last batches of 32 images are enough to be judged, and so
-# are 150 draws without a loader.
+# Four epochs show augmentation that repeats from the third on. Last batches of 32 images are large enough to compare
+# distributions, and so are 150 draws without a loader.
 QUICK_AMOUNT = Amount(230, 230, 150, (Plan(4, 33), Plan(4, 33, workers=2)), in_turns=True)
 FULL_AMOUNT = Amount(428, 1715, 300, (Plan(5, 33), Plan(4, 33, workers=3)))
-# Number of images, and how they are visited: every number of workers, batches of one image and of all of them.
+# Number of images, and how they are read: every number of workers, batches of one image and of all images.
 QUICK_ORDERS = (
     (603, Plan(4, 33)),
     (603, Plan(4, 16, workers=2)),
@@ -61,12 +61,12 @@ RECIPE = gallery((12, 10))["flip, jitter and crop"]
 
 
 def native_checks(adapter: Adapter, quick: bool = False, seed: int = 0) -> Iterator[CheckResult]:
-    """Check the native pipeline's order, certain operations, repetition and draws, less of each if ``quick``."""
+    """Check the native pipeline's order, deterministic operations, reproducibility and draws; with ``quick`` fewer."""
     amount = QUICK_AMOUNT if quick else FULL_AMOUNT
     # Use the largest seeds: some generators take only 31 bits.
     yield order_check(adapter, QUICK_ORDERS if quick else FULL_ORDERS, MAX_SEED - seed)
-    yield from certain_checks(adapter, QUICK_SIZES if quick else FULL_SIZES, seed)
-    yield repeats_check(adapter, amount, seed)
+    yield from deterministic_checks(adapter, QUICK_SIZES if quick else FULL_SIZES, seed)
+    yield reproducibility_check(adapter, amount, seed)
     yield from flip_draws(adapter, amount, seed)
     yield from crop_draws(adapter, amount, seed)
     yield from colour_draws(adapter, amount, seed)
@@ -76,9 +76,9 @@ def native_checks(adapter: Adapter, quick: bool = False, seed: int = 0) -> Itera
 
 
 def order_check(adapter: Adapter, orders: Sequence[tuple[int, Plan]], seed: int = 0) -> CheckResult:
-    """Check which images and labels each batch of each epoch has, and their types; test sets are not shuffled.
+    """Check the images, labels and dtypes of each batch of each epoch. Test sets must not be shuffled.
 
-    The third epoch is left after its first batch.
+    The third epoch stops after its first batch.
     """
     found = []
     for count, plan in orders:
@@ -93,17 +93,17 @@ def order_check(adapter: Adapter, orders: Sequence[tuple[int, Plan]], seed: int 
             for epoch in range(plan.epochs):
                 order = list(epoch_batches(count, plan.batch_size, seed, epoch, is_train))
                 stop = 1 if epoch == 2 else None
-                value = _epoch_apart(adapter, batches, dataset, order, stop)
+                value = _epoch_difference(adapter, batches, dataset, order, stop)
                 found.append(Difference(f"{place}, epoch {epoch}", value))
     return CheckResult(
         "native order", "float32", tuple(found), tolerance("native order", "float32")
     )
 
 
-def _epoch_apart(
+def _epoch_difference(
     adapter: Adapter, batches: Any, dataset: Dataset, order: list[Array], stop: int | None
 ) -> float:
-    """Return the largest difference of an epoch's batches from these examples; inf if a label or a shape is wrong."""
+    """Return the largest difference of an epoch's batches from the expected ones; inf if a label or shape is wrong."""
     largest = 0.0
     number = 0
     for number, (X, y) in enumerate(batches, start=1):
@@ -111,12 +111,12 @@ def _epoch_apart(
             return np.inf
         indices = order[number - 1]
         x, labels = adapter.array(X), adapter.array(y)
-        wanted = transforms.from_images(dataset.images[indices])
-        if x.shape != wanted.shape or x.dtype != np.float32 or labels.dtype != np.int64:
+        expected = transforms.from_images(dataset.images[indices])
+        if x.shape != expected.shape or x.dtype != np.float32 or labels.dtype != np.int64:
             return np.inf
         if not np.array_equal(labels, dataset.labels[indices]):
             return np.inf
-        largest = max(largest, float(np.abs(x - wanted).max()))
+        largest = max(largest, float(np.abs(x - expected).max()))
         if number == stop:
             return largest
     return largest if number == len(order) else np.inf
@@ -137,13 +137,13 @@ def _load(
         )
 
 
-# --- Operations that draw nothing --------------------------------------------------------------------------------
+# --- Deterministic operations --------------------------------------------------------------------------------------
 
 
-def certain_checks(
+def deterministic_checks(
     adapter: Adapter, sizes: Sequence[tuple[int, int]], seed: int = 0
 ) -> Iterator[CheckResult]:
-    """Check native operations that draw nothing, pixel by pixel, on images of several sizes (height, width)."""
+    """Check deterministic native operations pixel by pixel, on images of several sizes (height, width)."""
     exact: Mapping[str, Sequence[Augmentation]] = {
         "nothing": (),
         "left-right flip of all": [RandomFlipLeftRight(1.0)],
@@ -154,20 +154,20 @@ def certain_checks(
         "flip and normalize": [RandomFlipLeftRight(1.0), CIFAR10_NORMALIZE],
         "Kaggle test recipe": kaggle_test_augs(),
     }
-    yield _certain(adapter, "native operations", exact, sizes, 1.0, seed)
+    yield _deterministic(adapter, "native operations", exact, sizes, 1.0, seed)
     resizes = {f"resize to {size}": [Resize(size)] for size in ((12, 17), (3, 4), (5, 19), (11, 2))}
-    yield _certain(adapter, "native resizes", resizes, sizes, 255.0, seed)
+    yield _deterministic(adapter, "native resizes", resizes, sizes, 255.0, seed)
 
 
-def _certain(
+def _deterministic(
     adapter: Adapter,
     check: str,
     recipes: Mapping[str, Sequence[Augmentation]],
     sizes: Sequence[tuple[int, int]],
-    unit: float,
+    scale: float,
     seed: int,
 ) -> CheckResult:
-    """Compare recipes with the reference; ``unit`` is what a difference of 1 counts."""
+    """Compare recipes with the reference. Differences are multiplied by ``scale``."""
     found = []
     for size in sizes:
         images = known.noise(5, size, seed)
@@ -176,21 +176,21 @@ def _certain(
             got = np.concatenate([adapter.array(X) for X, _ in batches])
             conventions = adapter.backend.probes.NATIVE
             every = np.arange(len(images))
-            wanted = transforms.augmented(images, augs, every, seed, 0, conventions)
-            value = np.abs(got - wanted).max() if got.shape == wanted.shape else np.inf
-            found.append(Difference(f"{name}, {size[0]} × {size[1]}", float(unit * value)))
+            expected = transforms.augmented(images, augs, every, seed, 0, conventions)
+            value = np.abs(got - expected).max() if got.shape == expected.shape else np.inf
+            found.append(Difference(f"{name}, {size[0]} × {size[1]}", float(scale * value)))
     return CheckResult(check, "float32", tuple(found), tolerance(check, "float32"))
 
 
-# --- Repetition ----------------------------------------------------------------------------------------------------
+# --- Reproducibility -----------------------------------------------------------------------------------------------
 
 
-def repeats_check(adapter: Adapter, amount: Amount, seed: int = 0) -> CheckResult:
-    """Check that draws repeat with their seed, with any number of workers, and else differ.
+def reproducibility_check(adapter: Adapter, amount: Amount, seed: int = 0) -> CheckResult:
+    """Check that draws repeat with the same seed and any number of workers, and differ otherwise.
 
-    All images are the same picture, so what is drawn is all that differs. The framework's own generators are seeded
-    differently each time, and must not matter. Images that are to differ may agree one time in a hundred: by chance
-    less than one in a million does.
+    All images show the same picture, so only the draws differ. The framework's global generators are seeded differently
+    each time, which must have no effect. One percent of the images that should differ may be equal. A correct backend
+    exceeds that with a probability below 1e-6.
     """
     picture = known.noise(1, (16, 16), seed)
     images = np.repeat(picture, amount.count // 2, axis=0)
@@ -229,12 +229,12 @@ def repeats_check(adapter: Adapter, amount: Amount, seed: int = 0) -> CheckResul
     )
 
 
-def _by_example(adapter: Adapter, images: Array, plan: Plan, seed: int, own: int) -> Array:
+def _by_example(adapter: Adapter, images: Array, plan: Plan, seed: int, global_seed: int) -> Array:
     """Return each epoch's version of each image, (epochs, n, ...).
 
-    ``own`` is the seed of the framework's own generators.
+    ``global_seed`` is the seed of the framework's global generators.
     """
-    adapter.backend.devices.set_seed(own)
+    adapter.backend.devices.set_seed(global_seed)
     visits = visit(adapter, images, RECIPE, plan, seed)
     found = np.zeros((plan.epochs, len(images), *visits.X.shape[1:]), np.float32)
     found[visits.epoch, visits.index] = visits.X
@@ -242,5 +242,5 @@ def _by_example(adapter: Adapter, images: Array, plan: Plan, seed: int, own: int
 
 
 def _same(first: Array, second: Array, epoch: int, other: int) -> float:
-    """Return the share of images that are equal in an epoch of the first and another of the second."""
+    """Return the share of images that are equal in an epoch of ``first`` and an epoch of ``second``."""
     return float((first[epoch] == second[other]).all(axis=(1, 2, 3)).mean())

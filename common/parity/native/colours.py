@@ -1,4 +1,4 @@
-"""Parity of the native pipeline's changes of colour: each factor by itself, and all four together."""
+"""Parity of the native pipeline's colour changes: each factor by itself, and all four together."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -13,14 +13,14 @@ from common.parity import chance
 from common.parity.adapter import Adapter
 from common.parity.comparison import Array, CheckResult
 from common.parity.native import pictures as known
-from common.parity.native.draws import Draws, Found, evenly, levels_apart
+from common.parity.native.draws import Draws, Found, pixel_difference, uniform_and_independent
 from common.parity.native.visits import Amount, Visits, visited
 from common.parity.tolerances import FACTORS
 from common.reference import Conventions, transforms
 
 
 def colour_draws(adapter: Adapter, amount: Amount, seed: int) -> Iterator[CheckResult]:
-    """Check the factors of each change of colour by itself, and those of all four together."""
+    """Check the factors of each colour change by itself, and those of all four together."""
     draws = Draws("colours")
     conventions = adapter.backend.probes.NATIVE
     palettes, wheels = (
@@ -34,9 +34,9 @@ def colour_draws(adapter: Adapter, amount: Amount, seed: int) -> Iterator[CheckR
                 place = f"{name} {strength}, {how}"
                 factors = factors_of(visits.X, kind, conventions)
                 plain = np.repeat(transforms.from_images(known.PALETTE[None]), len(factors), axis=0)
-                wanted = transforms.ADJUST[kind](plain, factors, conventions)
+                expected = transforms.ADJUST[kind](plain, factors, conventions)
                 found = _one_change(factors, visits, kind, strength)
-                draws.add(place, visits, found, levels_apart(visits.X, wanted))
+                draws.add(place, visits, found, pixel_difference(visits.X, expected))
     for number, strengths in enumerate(((0.3, 0.2, 0.4, 0.1), (0.5, 0.5, 0.5, 0.5))):
         jitter = ColorJitter(*strengths)
         sample = sample_colours(jitter, conventions)
@@ -48,11 +48,14 @@ def colour_draws(adapter: Adapter, amount: Amount, seed: int) -> Iterator[CheckR
 def _one_change(factors: Array, visits: Visits, kind: int, strength: float) -> Found:
     low = -strength if kind == HUE else 1 - strength
     values, error = (factors - low) / (2 * strength), FACTORS.limit / (2 * strength)
-    return {"ends": chance.ends(values, error), **evenly(values, visits, error)}
+    return {
+        "ends": chance.reaches_ends(values, error),
+        **uniform_and_independent(values, visits, error),
+    }
 
 
 def factors_of(X: Array, kind: int, conventions: Conventions) -> Array:
-    """Return the factor, or the turn of hue, that was drawn for each image (n,) that was PALETTE."""
+    """Return the factor, or the hue shift in turns, that was drawn for each copy of PALETTE, (n,)."""
     plain = transforms.from_images(known.PALETTE[None])
     if kind == BRIGHTNESS:
         before, after = known.middle(plain), known.middle(X)
@@ -65,22 +68,22 @@ def factors_of(X: Array, kind: int, conventions: Conventions) -> Array:
 
 
 def _four_changes(visits: Visits, sample: Mapping[str, Array]) -> Found:
-    """Compare what each change changes most with a sample of the reference's, and each two of the four."""
+    """Compare the measures, each by itself and in pairs, with those of a sample of the reference."""
     drawn = measures(visits.X)
     clear = _clear(drawn)
     found = {
-        f"{what}, {group}": chance.same_distribution(drawn[what][clear & mask], np.sort(wanted))
+        f"{what}, {group}": chance.same_distribution(drawn[what][clear & mask], np.sort(expected))
         for group, mask in visits.groups().items()
-        for what, wanted in sample.items()
+        for what, expected in sample.items()
     }
-    # From one half of the sample, so that the other does not depend on them.
-    middles = {what: np.median(wanted[::2]) for what, wanted in sample.items()}
-    other = {what: wanted[1::2] for what, wanted in sample.items()}
+    # Take the medians from one half of the sample, so that they are independent of the other half.
+    middles = {what: np.median(expected[::2]) for what, expected in sample.items()}
+    other = {what: expected[1::2] for what, expected in sample.items()}
     for first, second in combinations(sample, 2):
-        agree, wanted = (
+        agree, expected = (
             (m[first] < middles[first]) == (m[second] < middles[second]) for m in (drawn, other)
         )
-        found[f"{first} and {second}"] = chance.same_share(agree[clear], wanted)
+        found[f"{first} and {second}"] = chance.same_share(agree[clear], expected)
     return found
 
 
@@ -93,18 +96,18 @@ MEASURES: Mapping[str, Callable[[Array], Array]] = {
 
 
 def measures(X: Array) -> dict[str, Array]:
-    """Return what each change of colour changes most, whatever the order of the four, (n,)."""
+    """Return for each colour change the quantity that it changes most, (n,), whatever the order of the four."""
     return {name: measure(X) for name, measure in MEASURES.items()}
 
 
 def _clear(drawn: Mapping[str, Array]) -> Array:
-    """Return which images are so far from black and from white that nothing is cut off on the way."""
+    """Return which images are so far from black and white that no value was clipped."""
     return np.asarray((drawn["brightness"] > 0.2) & (drawn["brightness"] < 0.8))
 
 
 @lru_cache
 def sample_colours(jitter: ColorJitter, conventions: Conventions) -> Mapping[str, Array]:
-    """Return measures of what the reference makes of WHEEL, with levels rounded after each change."""
+    """Return measures of WHEEL after the reference's jitter, rounded to uint8 after each change."""
     rng = np.random.default_rng(0)
     strengths = np.array([jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue])
     centres = np.array([1, 1, 1, 0])
@@ -115,7 +118,7 @@ def sample_colours(jitter: ColorJitter, conventions: Conventions) -> Mapping[str
         for kind in range(4):
             now = turn == kind
             changed = transforms.ADJUST[kind](X[now], factors[now, kind], conventions)
-            X[now] = transforms.to_levels(changed, conventions) / 255
+            X[now] = transforms.to_uint8(changed, conventions) / 255
     found = measures(X)
     clear = _clear(found)
     return {name: values[clear] for name, values in found.items()}

@@ -1,4 +1,4 @@
-"""Parity of the native pipeline's random crops: areas, ratios and places of their boxes, and their pixels."""
+"""Parity of the native pipeline's random crops: areas, aspect ratios and positions of their boxes, and their pixels."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ from common.parity.native import pictures as known
 from common.parity.native.draws import (
     Draws,
     Found,
-    evenly,
-    fair,
     independent,
-    levels_apart,
-    named,
+    pixel_difference,
+    prefixed,
+    share_by_group,
+    uniform_and_independent,
 )
 from common.parity.native.visits import Amount, Visits, visited
 from common.reference import Conventions, transforms
@@ -59,7 +59,7 @@ CROPS = {
 
 
 def crop_draws(adapter: Adapter, amount: Amount, seed: int) -> Iterator[CheckResult]:
-    """Check areas, ratios and places of the boxes of random crops, and the pixels that are made of each box."""
+    """Check areas, aspect ratios and positions of the boxes of random crops, and the pixels of each crop."""
     draws = Draws("crops")
     conventions = adapter.backend.probes.NATIVE
     for number, (name, recipe) in enumerate(CROPS.items()):
@@ -72,8 +72,8 @@ def crop_draws(adapter: Adapter, amount: Amount, seed: int) -> Iterator[CheckRes
             boxes, mirrored = known.boxes_of(X, recipe.size, recipe.cut_from)
             X = np.where(mirrored[:, None, None, None], X[..., ::-1], X)
             found = _crops(boxes, mirrored, recipe, visits, conventions, seed)
-            levels = _apart_from_crops(X, boxes, recipe, picture, conventions)
-            draws.add(f"{name}, {how}", visits, found, levels)
+            pixels = _crop_difference(X, boxes, recipe, picture, conventions)
+            draws.add(f"{name}, {how}", visits, found, pixels)
     yield from draws.results()
 
 
@@ -87,18 +87,18 @@ def _crops(
 ) -> Found:
     found: Found = {}
     if recipe.flips:
-        found = named("flips", fair(mirrored, visits) | independent(mirrored, visits))
+        found = prefixed("flips", share_by_group(mirrored, visits) | independent(mirrored, visits))
     else:
-        found["mirrored"] = chance.certainly(not mirrored.any())
+        found["mirrored"] = chance.must_hold(not mirrored.any())
     sample = sample_boxes(recipe.crop, recipe.cut_from, conventions)
     for group, mask in visits.groups().items():
         for what, of in (("area", areas), ("ratio", ratios)):
             found[f"{what}, {group}"] = chance.same_distribution(
                 of(boxes[mask]), np.sort(of(sample))
             )
-    found["ends of the area"] = chance.ends_of_sample(areas(boxes), areas(sample))
-    found["ends of the ratio"] = chance.ends_of_sample(ratios(boxes), ratios(sample))
-    found["boxes are allowed"] = chance.certainly(
+    found["ends of the area"] = chance.reaches_sample_ends(areas(boxes), areas(sample))
+    found["ends of the ratio"] = chance.reaches_sample_ends(ratios(boxes), ratios(sample))
+    found["boxes are allowed"] = chance.must_hold(
         allowed(boxes, recipe.crop, recipe.cut_from).all()
     )
     rng = np.random.default_rng(seed)
@@ -108,20 +108,22 @@ def _crops(
         "left": (boxes[:, 1], boxes[:, 3], recipe.cut_from[1]),
     }.items():
         room = full - length
-        # Uniform on 0..1 if each place is as probable as the next.
+        # Uniform on 0..1 if all positions are equally probable.
         places[axis] = (start + rng.random(len(start))) / (room + 1)
-        found |= named(f"place from the {axis}", evenly(places[axis], visits))
+        found |= prefixed(f"place from the {axis}", uniform_and_independent(places[axis], visits))
         free = room > 0
         for edge, touches in ((axis, start == 0), (OPPOSITE[axis], start == room)):
-            found[f"boxes at the {edge}"] = chance.never(touches[free], 1 / (room[free] + 1))
+            found[f"boxes at the {edge}"] = chance.none_happened(
+                touches[free], 1 / (room[free] + 1)
+            )
     same_half = (places["top"] < 0.5) == (places["left"] < 0.5)
     return found | {"top and left agree": chance.share(same_half, 0.5)}
 
 
-def _apart_from_crops(
+def _crop_difference(
     X: Array, boxes: Array, recipe: CropRecipe, picture: Array, conventions: Conventions
 ) -> float:
-    """Return how far crops are from the reference's of these boxes, in levels; inf if a box leaves the image."""
+    """Return the largest difference from the reference's crops, in 0..255; inf if a box leaves the image."""
     top, left, height, width = boxes.T
     if boxes.min() < 0 or height.min() < 1 or width.min() < 1:
         return np.inf
@@ -133,8 +135,8 @@ def _apart_from_crops(
     )
     different, which = np.unique(boxes, axis=0, return_inverse=True)
     images = np.repeat(image, len(different), axis=0)
-    wanted = transforms.crop_resize(images, different, recipe.crop.size, conventions)
-    return levels_apart(X, wanted[which.ravel()])
+    expected = transforms.crop_resize(images, different, recipe.crop.size, conventions)
+    return pixel_difference(X, expected[which.ravel()])
 
 
 def areas(boxes: Array) -> Array:
@@ -143,12 +145,12 @@ def areas(boxes: Array) -> Array:
 
 
 def ratios(boxes: Array) -> Array:
-    """Return the ratios of width to height of boxes (n, 4)."""
+    """Return the aspect ratios, width / height, of boxes (n, 4)."""
     return np.asarray(boxes[:, 3] / boxes[:, 2])
 
 
 def allowed(boxes: Array, crop: RandomResizedCrop, size: tuple[int, int]) -> Array:
-    """Return which boxes (n, 4) come of an allowed area and an allowed ratio by rounding, or are the central box."""
+    """Return which boxes (n, 4) have an allowed area and aspect ratio before rounding, or are the central box."""
     height, width = boxes[:, 2], boxes[:, 3]
     least, most = (share * size[0] * size[1] for share in crop.scale)
     by_area = ((height + 0.5) * (width + 0.5) >= least) & ((height - 0.5) * (width - 0.5) <= most)
@@ -160,7 +162,7 @@ def allowed(boxes: Array, crop: RandomResizedCrop, size: tuple[int, int]) -> Arr
 
 @lru_cache
 def sample_boxes(crop: RandomResizedCrop, size: tuple[int, int], conventions: Conventions) -> Array:
-    """Return boxes (n, 4) as the reference draws them."""
+    """Return boxes (n, 4) drawn by the reference."""
     return draw_boxes(crop, chance.SAMPLE, size, np.random.default_rng(0), conventions)
 
 

@@ -1,8 +1,8 @@
-"""Parity of the native pipeline's draws: what flips, crops and colours share, and flips.
+"""Parity of the native pipeline's random draws: code shared by flips, crops and colours, and flips.
 
-A framework draws from its own generator, so its draws are no others' draws. They are found again in the pixels of
-`pictures` and compared with the book's ranges and distributions, or with those that the backend declares in
-``NATIVE`` of its probes. Bounds are those of `chance`.
+Each framework draws from its own generator, so draws of two frameworks differ. They are recovered from the pixels of
+`pictures`. Their ranges and distributions are compared with the book's, or with those that the backend declares in
+``NATIVE`` of its probes. The bounds come from `chance`.
 """
 
 from collections.abc import Iterator
@@ -18,47 +18,47 @@ from common.parity.native.visits import LEAST, Amount, Visits, visited
 from common.parity.tolerances import tolerance
 from common.reference import transforms
 
-Found = dict[str, float]  # by place: a distance divided by its bound
+Found = dict[str, float]  # place: a distance divided by its bound
 
 
 class Draws:
-    """What is found of the draws of one kind: "flips", "crops" or "colours".
+    """The distances of one kind of draws: "flips", "crops" or "colours".
 
-    Distances over the bounds of chance and differences of pixels have a check each: only the former depend on chance.
+    Statistical distances and pixel differences belong to two checks, because only the former depend on chance.
     """
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.found: Found = {}
-        self.levels: Found = {}  # by place: the largest difference of pixels, in levels
+        self.pixels: Found = {}  # place: the largest difference of pixels, in 0..255
 
-    def add(self, place: str, visits: Visits, found: Found, levels: float | None = None) -> None:
-        """Add what was found in these visits: distances, and how far pixels are from the reference's."""
-        if levels is not None:
-            self.levels[place] = levels
+    def add(self, place: str, visits: Visits, found: Found, pixels: float | None = None) -> None:
+        """Add the distances found in these visits, and the largest pixel difference from the reference."""
+        if pixels is not None:
+            self.pixels[place] = pixels
         certain: Found = {}
         if visits.batched:
             certain = {
-                "sizes and labels of batches": chance.certainly(visits.in_order),
-                "images of last batches suffice": chance.certainly(visits.last.sum() >= LEAST),
+                "sizes and labels of batches": chance.must_hold(visits.in_order),
+                "enough images in last batches": chance.must_hold(visits.last.sum() >= LEAST),
             }
-        self.found |= named(place, certain | found)
+        self.found |= prefixed(place, certain | found)
 
     def results(self) -> Iterator[CheckResult]:
-        """Yield the result of both checks."""
-        for check, found in ((self.kind, self.found), (f"pixels of {self.kind}", self.levels)):
+        """Yield the results of both checks."""
+        for check, found in ((self.kind, self.found), (f"pixels of {self.kind}", self.pixels)):
             name = f"native draws: {check}"
             differences = tuple(Difference(place, float(value)) for place, value in found.items())
             yield CheckResult(name, "float32", differences, tolerance(name, "float32"))
 
 
-def levels_apart(X: Array, wanted: Array) -> float:
-    """Return the largest difference of floats in 0..1, in levels; inf for other shapes."""
-    return float(255 * np.abs(X - wanted).max()) if X.shape == wanted.shape else np.inf
+def pixel_difference(X: Array, expected: Array) -> float:
+    """Return the largest difference of floats in 0..1, scaled to 0..255; inf if shapes differ."""
+    return float(255 * np.abs(X - expected).max()) if X.shape == expected.shape else np.inf
 
 
-def fair(drawn: Array, visits: Visits, p: float = 0.5, error: float = 0.0) -> Found:
-    """Compare how often ``drawn``, bool (n,), is true: altogether, and in parts of the epochs and batches."""
+def share_by_group(drawn: Array, visits: Visits, p: float = 0.5, error: float = 0.0) -> Found:
+    """Compare how often ``drawn``, bool (n,), is true: in all visits, and in groups of epochs and batches."""
     return {
         f"share, {name}": chance.share(drawn[group], p, error)
         for name, group in visits.groups().items()
@@ -66,10 +66,10 @@ def fair(drawn: Array, visits: Visits, p: float = 0.5, error: float = 0.0) -> Fo
 
 
 def independent(drawn: Array, visits: Visits, error: float = 0.0) -> Found:
-    """Compare how often two draws, each true one time in two, agree: they do one time in two.
+    """Check that pairs of draws, each true with probability 1/2, agree in half of the cases.
 
-    Pairs are an image's draws in two epochs, an image and its neighbour in a batch, and the same places of two batches
-    that workers, up to four, may have made at the same time.
+    Pairs are the draws of an image in two epochs, of neighbours in a batch, and at the same position in two batches. Up
+    to four workers may have made those two batches at the same time.
     """
     table = np.full((visits.epoch.max() + 1, visits.index.max() + 1), -1)
     table[visits.epoch, visits.index] = drawn
@@ -93,15 +93,15 @@ def independent(drawn: Array, visits: Visits, error: float = 0.0) -> Found:
     return found
 
 
-def evenly(values: Array, visits: Visits, error: float = 0.0) -> Found:
-    """Compare values (n,) with the uniform distribution on 0..1, in parts of the visits, and one with another."""
+def uniform_and_independent(values: Array, visits: Visits, error: float = 0.0) -> Found:
+    """Compare values (n,) with the uniform distribution on 0..1 in groups of the visits, and with each other."""
     groups = visits.groups()
     found = {f"{name}": chance.uniform(values[group], error) for name, group in groups.items()}
     return found | independent(values < 0.5, visits, error)
 
 
-def named(place: str, found: Found) -> Found:
-    """Return distances with a place in front of their names."""
+def prefixed(place: str, found: Found) -> Found:
+    """Return distances whose names are prefixed with a place."""
     return {f"{place}: {name}": value for name, value in found.items()}
 
 
@@ -109,7 +109,7 @@ def named(place: str, found: Found) -> Found:
 
 
 def flip_draws(adapter: Adapter, amount: Amount, seed: int) -> Iterator[CheckResult]:
-    """Check how often both flips come, at even and at odd sizes, with several probabilities."""
+    """Check how often both flips occur, for even and odd sizes and several probabilities."""
     recipes = {(6, 8): (0.5, 0.5), (7, 5): (0.25, 0.8)}
     draws = Draws("flips")
     for number, (size, probabilities) in enumerate(recipes.items()):
@@ -118,9 +118,9 @@ def flip_draws(adapter: Adapter, amount: Amount, seed: int) -> Iterator[CheckRes
         for how, visits in visited(adapter, images, augs, amount, seed, number):
             place = f"flips with p = {probabilities}, {how}"
             plain = transforms.from_images(images[visits.index])
-            left_right, top_bottom, apart = known.flips_of(visits.X, plain)
+            left_right, top_bottom, errors = known.flips_of(visits.X, plain)
             found = _flips(left_right, top_bottom, visits, probabilities)
-            draws.add(place, visits, found, 255 * float(apart.max()))
+            draws.add(place, visits, found, 255 * float(errors.max()))
     yield from draws.results()
 
 
@@ -131,9 +131,9 @@ def _flips(
     for name, drawn, p in zip(
         ("left-right", "top-bottom"), (left_right, top_bottom), probabilities, strict=True
     ):
-        found |= named(name, fair(drawn, visits, p))
+        found |= prefixed(name, share_by_group(drawn, visits, p))
         if p == 0.5:
-            found |= named(name, independent(drawn, visits))
+            found |= prefixed(name, independent(drawn, visits))
     p, q = probabilities
     both = chance.share(left_right == top_bottom, p * q + (1 - p) * (1 - q))
     return found | {"both or none": both}

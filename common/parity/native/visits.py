@@ -1,4 +1,4 @@
-"""What a backend's native pipeline yields, and where in its epochs and batches."""
+"""Read images through a backend's native pipeline; record the epoch, batch and position of each."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,14 +14,14 @@ from common.errors import UserNotice, counted
 from common.parity.adapter import Adapter
 from common.parity.comparison import Array
 
-# Fewer draws than this can be off by 0.42 by chance, which is nearly always or never for a coin.
+# The share of fewer draws may be off by 0.42 by chance, so almost any share of a coin would pass.
 LEAST = 80
-CLASSES = 10  # the chapter's
+CLASSES = 10  # as in the chapter
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How examples are visited: how many epochs, in batches of which size, read by how many workers."""
+    """How examples are read: number of epochs, batch size, number of workers."""
 
     epochs: int = 4
     batch_size: int = 33
@@ -33,10 +33,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Amount:
-    """How much is drawn: ``count`` images by each of the plans, for flips ``flips``, without a loader ``direct``.
+    """How much is drawn: ``count`` images for each plan, ``flips`` images for flips, ``direct`` draws without a loader.
 
-    With ``in_turns`` each recipe takes one of the plans, in turns. Raise ValueError if the last batches of all epochs
-    have fewer images than `LEAST`, which are too few to be judged.
+    With ``in_turns``, recipes take turns at the plans: each uses only one. Raise ValueError if the last batches of all
+    epochs together have fewer than `LEAST` images, which are too few to compare distributions.
     """
 
     count: int
@@ -55,9 +55,9 @@ class Amount:
 
 @dataclass(frozen=True)
 class Visits:
-    """Images X (n, 3, height, width), as they came, with the index of each, its epoch, batch and place in the batch.
+    """Images X (n, 3, height, width) in the order read, with the index, epoch, batch and position in the batch of each.
 
-    ``in_order`` says whether batches have the sizes and labels of the order that ``index`` follows.
+    ``in_order`` is true if the batches have the sizes and labels of the expected order, which ``index`` follows.
     """
 
     X: Array
@@ -69,16 +69,16 @@ class Visits:
 
     @property
     def last(self) -> Array:
-        """Return which visits are those of the last batch of an epoch, bool (n,)."""
+        """Return which visits belong to the last batch of an epoch, bool (n,)."""
         return np.asarray(self.batch == self.batch.max())
 
     @property
     def batched(self) -> bool:
-        """Return whether images came in batches, as they do from a loader."""
+        """Return whether the images came in batches, as from a loader."""
         return bool(self.place.any())
 
     def groups(self, least: int = LEAST) -> Mapping[str, Array]:
-        """Return masks (n,) of visits that a mistake may concern alone, of those groups that have ``least`` visits."""
+        """Return masks (n,) of groups that a mistake may affect separately. Groups have at least ``least`` visits."""
         found = {"all": np.ones(len(self.X), bool), "last batches": self.last}
         found |= {f"epoch {epoch}": self.epoch == epoch for epoch in np.unique(self.epoch)}
         found |= {
@@ -90,13 +90,13 @@ class Visits:
 
 
 def dataset_of(images: Array) -> Dataset:
-    """Return a data set of images (n, height, width, 3) with labels that follow no order."""
+    """Return a data set of images (n, height, width, 3) with random labels."""
     labels = np.random.default_rng(0).integers(CLASSES, size=len(images))
     return Dataset(images, labels, tuple(f"class {label}" for label in range(CLASSES)))
 
 
 def seed_after(seed: int, number: int = 1) -> int:
-    """Return the seed that comes ``number`` seeds after this one; 0 comes after the largest."""
+    """Return the seed ``number`` seeds after this one; 0 follows the largest seed."""
     return (seed + number) % (MAX_SEED + 1)
 
 
@@ -109,25 +109,28 @@ def visit(
     """
     dataset = dataset_of(images)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserNotice)  # of what is declared, or has no workers
+        warnings.simplefilter(
+            "ignore", UserNotice
+        )  # declared differences, or a loader without workers
         batches = adapter.backend.loaders.load_native(
             dataset, augs, plan.batch_size, True, seed, plan.workers
         )
         found = [
             [(adapter.array(X), adapter.array(y)) for X, y in batches] for _ in range(plan.epochs)
         ]
-    wanted = [
+    expected = [
         list(epoch_batches(len(images), plan.batch_size, seed, epoch, True))
         for epoch in range(plan.epochs)
     ]
     in_order = [[(len(X), y.tolist()) for X, y in epoch] for epoch in found] == [
-        [(len(indices), dataset.labels[indices].tolist()) for indices in epoch] for epoch in wanted
+        [(len(indices), dataset.labels[indices].tolist()) for indices in epoch]
+        for epoch in expected
     ]
     visits = [
-        # A batch of a wrong size is no longer in order, and is followed as far as it goes.
+        # A batch of a wrong size is not in order: keep as many images as both have.
         (X[: len(indices)], indices[: len(X)], epoch, batch)
         for epoch in range(plan.epochs)
-        for batch, ((X, _), indices) in enumerate(zip(found[epoch], wanted[epoch], strict=False))
+        for batch, ((X, _), indices) in enumerate(zip(found[epoch], expected[epoch], strict=False))
     ]
     return Visits(
         np.concatenate([X for X, *_ in visits]),
@@ -163,7 +166,7 @@ def visited(
     seed: int,
     turn: int = 0,
 ) -> Iterator[tuple[str, Visits]]:
-    """Yield visits of images by each plan, and what the transforms make of the first image without a loader."""
+    """Yield visits of images for each plan, and draws of the first image without a loader."""
     plans = amount.plans[turn % len(amount.plans) :][:1] if amount.in_turns else amount.plans
     for number, plan in enumerate(plans):
         yield str(plan), visit(adapter, images, augs, plan, seed_after(seed, number))

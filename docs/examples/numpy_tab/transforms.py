@@ -157,4 +157,4 @@ def _like(X, Y):
 
 def _as_levels(Y):
     """Round floats in 0..1 to uint8 in 0..255."""
-    return Y if Y.dtype == np.uint8 else reference.to_levels(Y)
+    return Y if Y.dtype == np.uint8 else reference.to_uint8(Y)
