@@ -183,7 +183,7 @@ def overall_norm(got: Arrays, expected: Arrays) -> list[Difference]:
 
 
 def size_for(kind: str) -> Size:
-    """Return the size that compares gradients and weights: the largest value in float64, the norm otherwise.
+    """Return the size that compares gradients and weights: the largest value in float64, a norm in other kinds.
 
     In float32, a ReLU whose input is within rounding of 0 passes its gradient on in one framework and not in another.
     Single values then differ by a few percent. In bfloat16 all values do.

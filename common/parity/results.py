@@ -86,7 +86,7 @@ def by_check(
 ) -> list[tuple[CheckResult, list[CheckResult | None]]]:
     """Return a row for each check: a result that describes it, and each backend's result or None.
 
-    Of several seeds, a backend's result is the one with the largest difference.
+    If there are several seeds, a backend's result is the one with the largest difference.
     """
     found = [result.worst for result in results]
     keys = dict.fromkeys(key for checks in found for key in checks)

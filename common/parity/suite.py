@@ -8,6 +8,7 @@ from common.interface import Backend
 from common.parity.adapter import KINDS, NUM_CHANNELS, Adapter
 from common.parity.checks import chapter_runs
 from common.parity.checks import steps as training
+from common.parity.checks.case_checks import case_checks
 from common.parity.checks.chapters import chapter_checks, prediction_checks
 from common.parity.checks.devices import device_checks
 from common.parity.checks.initial_weights import initial_checks
@@ -15,7 +16,6 @@ from common.parity.checks.loaders import batched_loader_checks
 from common.parity.checks.network import model_checks
 from common.parity.checks.operations import operation_checks
 from common.parity.checks.transforms import transform_checks, uint8_checks
-from common.parity.checks.varied import case_checks
 from common.parity.comparison import CheckResult
 from common.parity.native.checks import native_checks
 

@@ -1,4 +1,4 @@
-"""Deliberate mistakes that show on some inputs only: other sizes, later epochs, last batches; and their checks."""
+"""Planted mistakes that only some inputs show (other sizes, later epochs, last batches), and their checks."""
 
 from collections.abc import Callable, Iterator
 
@@ -14,13 +14,13 @@ from common.parity.comparison import CheckResult
 
 
 def batches(backend: Backend) -> Iterator[CheckResult]:
-    single, levels = adapter(backend, "float32"), Adapter(backend, "uint8")
-    yield from operation_checks(single, levels, quick=True)
+    single, uint8 = adapter(backend, "float32"), Adapter(backend, "uint8")
+    yield from operation_checks(single, uint8, quick=True)
     yield from batched_loader_checks(single, quick=True)
 
 
 def with_transposed_files(backend: Backend) -> Backend:
-    """A backend that turns the kernels of square convolutions round in its files, and back when it reads them."""
+    """Return a backend that transposes square kernels when it writes files, and again when it reads them."""
     save, load = backend.weights.save_file, backend.weights.load_file
 
     def turned(weights):
@@ -38,7 +38,10 @@ def with_transposed_files(backend: Backend) -> Backend:
 
 
 def wrong_where(condition: str) -> Callable[[Backend], Backend]:
-    """The NumPy tab whose logits are a thousandth too large under a condition on images X and logits y."""
+    """Return a function that makes the NumPy tab with wrong logits under a condition.
+
+    The condition is an expression of images X and logits y.
+    """
     return edited(
         (
             "trainer",
@@ -56,7 +59,7 @@ LAST = "yield self.load(indices, epoch), self.labels[indices]"
 LABELS = "labels = [predict(net, X).argmax(axis=1) for X, _ in test_iter]"
 BRIGHTNESS = "reference.adjust_brightness(to_float(X), factors)"
 
-# A mistake in the NumPy backend: how to make it, its group of checks, and those that reject it.
+# A mistake in the NumPy backend: a function that plants it, its group of checks, and the checks that reject it.
 INPUT_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]] = {
     "losses divided by the batch size rounded up to a multiple of 4": (
         edited(("trainer", "1 / len(y)", "1 / (-(-len(y) // 4) * 4)")),

@@ -1,4 +1,4 @@
-"""Deliberate mistakes, and the checks that must reject each of them."""
+"""Planted mistakes, and the checks that must reject each of them."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,21 +17,21 @@ from numpy_backend import (
 from common.interface import Backend
 from common.parity.adapter import Adapter
 from common.parity.checks import steps as training
+from common.parity.checks.case_checks import case_checks
 from common.parity.checks.devices import device_checks
 from common.parity.checks.initial_weights import initial_checks
 from common.parity.checks.loaders import batched_loader_checks
 from common.parity.checks.network import model_checks
 from common.parity.checks.operations import operation_checks
 from common.parity.checks.transforms import transform_checks, uint8_checks
-from common.parity.checks.varied import case_checks
 from common.parity.comparison import CheckResult
 from common.parity.suite import LEAST_SIZE
 from common.reference import ALIGNED, Conventions, resnet
 from common.weights.canonical import network_sizes
 
-SIZE = 8  # pixels a side: the smallest that the network takes
-# Of the network's first stage, where the chapter has 64. In bfloat16 norms are compared. Over fewer values they vary
-# more, and with 16 channels rounding alone comes close to their tolerances.
+SIZE = 8  # height and width of images: one position in the last stage
+# Channels of the network's first stage; the chapter has 64. In bfloat16 norms are compared, which vary more over fewer
+# values: with 16 channels, rounding errors come close to the tolerances.
 NUM_CHANNELS = {"float64": 16, "float32": 16, "bfloat16": 32}
 
 Checks = Callable[[Backend], Iterator[CheckResult]]
@@ -92,13 +92,19 @@ def _steps(own: Adapter, size: int) -> Iterator[CheckResult]:
 FORWARD = {
     f"{what}, {mode}" for what in ("logits", "activations") for mode in ("evaluation", "training")
 }
-LEVELS = {"transforms of uint8 images, largest", "transforms of uint8 images, mean"}
-ON_LEVELS = {"operations on uint8 images, largest", "operations on uint8 images, mean"}
-TRANSFORMS = {"transforms", *LEVELS, "operations", *ON_LEVELS, "batches, augmented"}
+UINT8_TRANSFORMS = {"transforms of uint8 images, largest", "transforms of uint8 images, mean"}
+UINT8_OPERATIONS = {"operations on uint8 images, largest", "operations on uint8 images, mean"}
+TRANSFORMS = {
+    "transforms",
+    *UINT8_TRANSFORMS,
+    "operations",
+    *UINT8_OPERATIONS,
+    "batches, augmented",
+}
 KAGGLE_CROPS = {"transforms", "Kaggle batches, training"}
 NORMALIZED = {*KAGGLE_CROPS, "Kaggle batches, test"}
 
-# Known difference: the checks that reject a backend that has it and does not say so.
+# Known difference: the checks that reject a backend that has it but does not declare it.
 KNOWN: dict[str, tuple[Checks, set[str]]] = {
     "padding": (model, FORWARD | {"gradients", "evaluation accuracy"}),
     "BatchNorm's epsilon": (model, FORWARD | {"gradients", "evaluation accuracy"}),
@@ -118,7 +124,10 @@ KNOWN: dict[str, tuple[Checks, set[str]]] = {
     "saturation of HSV": (data, TRANSFORMS),
     "saturation with wrong grey": (data, TRANSFORMS),
     "hue in 8 bits": (data, TRANSFORMS),
-    "no antialiasing": (data, {"transforms", *LEVELS, "batches, augmented", *KAGGLE_CROPS}),
+    "no antialiasing": (
+        data,
+        {"transforms", *UINT8_TRANSFORMS, "batches, augmented", *KAGGLE_CROPS},
+    ),
     "uint8 values rounded down": (
         data,
         {"transforms of uint8 images, mean", "operations on uint8 images, mean", "conversions"},
@@ -131,7 +140,7 @@ def scaled(function: Callable[..., Any], factor: float = 1.001) -> Callable[...,
 
 
 def scaled_in(function: Callable[..., Any], place: str) -> Callable[..., Any]:
-    """The function's result with one of its arrays a thousandth too large."""
+    """Return the function with one array of its result 0.1% too large."""
 
     def wrong(*arguments: Any, **options: Any) -> Any:
         found = dict(function(*arguments, **options))
@@ -141,7 +150,7 @@ def scaled_in(function: Callable[..., Any], place: str) -> Callable[..., Any]:
 
 
 def without_statistics(backend: Backend) -> Backend:
-    """A backend whose steps leave BatchNorm's running statistics where they were."""
+    """Return a backend whose steps do not update BatchNorm's running statistics."""
     train_batch_ch13 = backend.trainer.train_batch_ch13
 
     def step(net, X, y, loss, trainer, devices, *more):
@@ -156,7 +165,7 @@ def without_statistics(backend: Backend) -> Backend:
 
 
 def always_training(backend: Backend) -> Backend:
-    """A backend that never switches to evaluation mode."""
+    """Return a backend that never switches to evaluation mode."""
     predict, activations = backend.trainer.predict, backend.probes.activations
     wrong = changed(
         backend, "trainer", predict=lambda net, X, training=False: predict(net, X, True)
@@ -167,7 +176,7 @@ def always_training(backend: Backend) -> Backend:
 
 
 def with_decoupled_decay(backend: Backend) -> Backend:
-    """A backend whose SGD takes the decay from the weights, after a step without."""
+    """Return a backend whose SGD subtracts the decay from the weights after a step without decay."""
     train_batch_ch13, sgd = backend.trainer.train_batch_ch13, backend.trainer.sgd
     adam = backend.trainer.adam
     share = {}
@@ -195,7 +204,7 @@ def with_decoupled_decay(backend: Backend) -> Backend:
 
 
 def with_adam_epsilon(backend: Backend) -> Backend:
-    """A backend whose Adam has Keras' epsilon."""
+    """Return a backend whose Adam uses Keras' epsilon."""
     adam = backend.trainer.adam
     return changed(
         backend,
@@ -205,7 +214,7 @@ def with_adam_epsilon(backend: Backend) -> Backend:
 
 
 def with_wrong_order(backend: Backend) -> Backend:
-    """A backend whose loader shuffles by another seed."""
+    """Return a backend whose loader shuffles with another seed."""
     load = backend.loaders.load_batched
 
     def load_batched(dataset, augs, batch_size, is_train, seed=0, device=None):
@@ -215,7 +224,7 @@ def with_wrong_order(backend: Backend) -> Backend:
 
 
 def without_last_batch(backend: Backend) -> Backend:
-    """A backend whose loader drops the last batch where it is smaller."""
+    """Return a backend whose loader drops the last batch if it is smaller."""
     load = backend.loaders.load_batched
 
     class Whole:
@@ -232,7 +241,7 @@ def without_last_batch(backend: Backend) -> Backend:
 
 
 def with_swapped_statistics(backend: Backend) -> Backend:
-    """A backend that takes the running mean for the running variance, and gives it back so."""
+    """Return a backend that swaps running mean and running variance, when they are set and when they are returned."""
     get, put = backend.weights.get_weights, backend.weights.set_weights
 
     def swapped(weights):
@@ -253,12 +262,12 @@ def with_swapped_statistics(backend: Backend) -> Backend:
 
 
 def edited(*edits: Edit) -> Callable[[Backend], Backend]:
-    """The NumPy tab with these edits."""
+    """Return a function that makes the NumPy tab with these edits."""
     return lambda _: numpy_backend(ALIGNED, *edits)
 
 
 def with_frozen_biases(backend: Backend) -> Backend:
-    """A backend that leaves the biases before a BatchNorm where they are, also those that decay."""
+    """Return a backend that does not update biases before a BatchNorm, not even by weight decay."""
     train_batch_ch13 = backend.trainer.train_batch_ch13
 
     def step(net, *arguments):
@@ -272,7 +281,7 @@ def with_frozen_biases(backend: Backend) -> Backend:
 
 
 def with_moving_evaluation(backend: Backend) -> Backend:
-    """A backend whose evaluation changes BatchNorm's statistics."""
+    """Return a backend whose evaluation changes BatchNorm's statistics."""
     right = backend.trainer.evaluate_accuracy_gpu
 
     def evaluate_accuracy_gpu(net, data_iter, device=None):
@@ -285,12 +294,12 @@ def with_moving_evaluation(backend: Backend) -> Backend:
     return changed(backend, "trainer", evaluate_accuracy_gpu=evaluate_accuracy_gpu)
 
 
-# The tab trains with no loss but its own: without this it refuses a wrong one by itself.
+# The tab accepts only its own loss. This edit switches that check off, so that parity must reject a wrong loss.
 ANY_LOSS = ("trainer", "if not np.array_equal(l, losses, equal_nan=True):", "if False:")
 
 
 def with_overflowing_loss(_: Backend) -> Backend:
-    """A backend whose cross-entropy does not take the largest logit away first."""
+    """Return a backend whose cross-entropy does not subtract the largest logit first."""
 
     def loss(y_hat, y):
         with np.errstate(over="ignore"):
@@ -300,7 +309,7 @@ def with_overflowing_loss(_: Backend) -> Backend:
 
 
 def evaluating(accuracy: Callable[[Any, Any], float]) -> Callable[[Backend], Backend]:
-    """What makes a backend count right predictions otherwise, batch by batch."""
+    """Return a function that makes a backend count correct predictions by ``accuracy``, batch by batch."""
 
     def make(backend: Backend) -> Backend:
         def evaluate_accuracy_gpu(net, data_iter, device=None):
@@ -313,7 +322,10 @@ def evaluating(accuracy: Callable[[Any, Any], float]) -> Callable[[Backend], Bac
 
 
 def normalizing(wrong: str) -> Callable[[Backend], Backend]:
-    """The NumPy tab that normalizes otherwise: an expression of images, means and deviations (3, 1, 1)."""
+    """Return a function that makes the NumPy tab with another normalization.
+
+    ``wrong`` is an expression of images X, ``mean`` and ``std``, both (3, 1, 1).
+    """
     arguments = "to_float(X), mean[:, None, None], std[:, None, None]"
     return edited(
         (
@@ -325,7 +337,7 @@ def normalizing(wrong: str) -> Callable[[Backend], Backend]:
 
 
 def with_aliased_kaggle_crops(_: Backend) -> Backend:
-    """A backend that resizes as it should but in the Kaggle chapter's recipe, whose crops shrink by a fifth at most."""
+    """Return a backend without antialiasing in the Kaggle recipe, whose crops shrink by at most a fifth."""
     aliased, unmerged = by(Conventions(antialias=False))
     file, right, wrong = aliased
     kaggle = "any(isinstance(decision, Normalizes) for decision in decisions)"
@@ -336,8 +348,8 @@ def with_aliased_kaggle_crops(_: Backend) -> Backend:
     )
 
 
-def with_normalized_levels(backend: Backend) -> Backend:
-    """A backend that gives uint8 for uint8, also of what it has normalized."""
+def with_normalized_uint8(backend: Backend) -> Backend:
+    """Return a backend that returns uint8 for uint8 input, even after normalization."""
     right = backend.transforms.augment
     return changed(
         backend, "transforms", augment=lambda X, decisions: right(X, decisions).astype(X.dtype)
@@ -345,7 +357,7 @@ def with_normalized_levels(backend: Backend) -> Backend:
 
 
 def with_longer_steps(backend: Backend, factor: float = 1.01) -> Backend:
-    """A backend whose optimisers take steps that are a hundredth too long, or as ``factor`` says."""
+    """Return a backend whose optimizers multiply the learning rate by ``factor``."""
     sgd, adam = backend.trainer.sgd, backend.trainer.adam
     return changed(
         backend,
@@ -355,7 +367,7 @@ def with_longer_steps(backend: Backend, factor: float = 1.01) -> Backend:
     )
 
 
-# A mistake in the NumPy backend: how to make it, and the checks that reject it.
+# A mistake in the NumPy backend: a function that plants it, its group of checks, and the checks that reject it.
 OTHER_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]] = {
     "losses divided by 8, also in batches of 4": (
         edited(("trainer", "1 / len(y)", "1 / 8")),
@@ -410,7 +422,7 @@ OTHER_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
         NORMALIZED | {"operations"},
     ),
     "normalized images converted back to uint8": (
-        with_normalized_levels,
+        with_normalized_uint8,
         data,
         {"transforms", "operations", "conversions"},
     ),
@@ -436,7 +448,7 @@ OTHER_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
 
 
 def in_full_precision(backend: Backend) -> Backend:
-    """A backend that computes in float32 whatever it is asked for."""
+    """Return a backend that always computes in float32."""
     right = backend.trainer.prepare
     return changed(
         backend,
@@ -446,7 +458,7 @@ def in_full_precision(backend: Backend) -> Backend:
 
 
 STEPS_WITH_BUFFERS = {"locked SGD: buffers", "locked Adam: buffers"}
-# A mistake in any backend: how to make it, and the checks that reject it.
+# A mistake in every backend: a function that plants it, its group of checks, and the checks that reject it.
 MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]] = {
     "running statistics are not updated": (without_statistics, steps, STEPS_WITH_BUFFERS),
     "never in evaluation mode": (
@@ -496,12 +508,12 @@ MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]] = {
 
 
 def differing(**conventions: Any) -> Callable[[], Backend]:
-    """A backend that computes by other conventions, and does not say so."""
+    """Return a function that makes a backend with other conventions that it does not declare."""
     return lambda: numpy_backend(Conventions(**conventions))
 
 
 def without(name: str) -> Callable[[], Backend]:
-    """A backend that leaves a bias out."""
+    """Return a function that makes a backend without the bias ``name``."""
     place, _, kind = name.rpartition(".")
 
     def make() -> Backend:
@@ -518,7 +530,7 @@ def without(name: str) -> Callable[[], Backend]:
 
 
 def with_half_logits() -> Backend:
-    """A backend whose logits stay in 16 bits: NumPy's own stand in for those of bfloat16, which it does not have."""
+    """Return a backend whose logits stay in 16 bits: float16, because NumPy has no bfloat16."""
     logits = "pred = net(X, training=True)"
     edit = ("trainer", f"{logits}\n", f"{logits}.astype(np.float16)\n")
     backend = numpy_backend(ALIGNED, edit)
@@ -531,7 +543,7 @@ def with_half_logits() -> Backend:
 
 
 def with_rounded_weights() -> Backend:
-    """A backend that keeps its weights in bfloat16, so that most updates are lost."""
+    """Return a backend that stores its weights in bfloat16, so that most updates are lost."""
     backend = numpy_backend()
     right = backend.trainer.train_batch_ch13
 
@@ -545,8 +557,8 @@ def with_rounded_weights() -> Backend:
     return changed(backend, "trainer", train_batch_ch13=train_batch_ch13)
 
 
-def with_rounded_put() -> Backend:
-    """A backend that rounds the weights that it is given."""
+def with_rounded_set_weights() -> Backend:
+    """Return a backend that rounds the weights that are set."""
     backend = numpy_backend()
     right = backend.weights.set_weights
 
@@ -557,7 +569,7 @@ def with_rounded_put() -> Backend:
 
 
 def training_in_full_precision() -> Backend:
-    """A backend that predicts in bfloat16, and takes its gradients in float32."""
+    """Return a backend that predicts in bfloat16, but computes its gradients in float32."""
     backend = numpy_backend()
     right = backend.probes.gradients
 
@@ -570,7 +582,7 @@ def training_in_full_precision() -> Backend:
     return changed(backend, "probes", gradients=gradients)
 
 
-# A mistake in the NumPy backend's bfloat16, and checks that reject it; others may too.
+# A mistake in the NumPy backend's bfloat16, and checks that reject it. Other checks may reject it too.
 IN_BFLOAT16: dict[str, tuple[Callable[[], Backend], Checks, set[str]]] = {
     "bfloat16: BatchNorm's epsilon": (
         differing(bn_epsilon=1e-3),
@@ -638,7 +650,7 @@ IN_BFLOAT16: dict[str, tuple[Callable[[], Backend], Checks, set[str]]] = {
         {"locked SGD: logits dtype", "locked Adam: logits dtype"},
     ),
     "bfloat16: set_weights rounds the weights": (
-        with_rounded_put,
+        with_rounded_set_weights,
         model_in_bfloat16,
         {"weights round trip"},
     ),
@@ -671,7 +683,7 @@ IN_BFLOAT16: dict[str, tuple[Callable[[], Backend], Checks, set[str]]] = {
 
 
 def thousandth(file: str, function: str, place: str | None = None) -> Callable[[], Backend]:
-    """A backend with one function's result, or one array of it, a thousandth too large."""
+    """Return a function that makes a backend with one function's result, or one array of it, 0.1% too large."""
 
     def make() -> Backend:
         backend = numpy_backend()
@@ -683,7 +695,7 @@ def thousandth(file: str, function: str, place: str | None = None) -> Callable[[
 
 
 def with_steps_too_long(name: str) -> Callable[[], Backend]:
-    """A backend whose optimiser's learning rate is a thousandth too large."""
+    """Return a function that makes a backend with an optimizer's learning rate 0.1% too large."""
 
     def make() -> Backend:
         backend = numpy_backend()
@@ -711,8 +723,8 @@ def with_cross_entropy_too_large() -> Backend:
     return changed(backend, "trainer", cross_entropy=lambda: scaled(loss))
 
 
-# What is a thousandth too large, and the checks that reject it.
 LOCKED_LOSS = {"locked SGD: loss", "locked Adam: loss"}
+# A result that is 0.1% too large: a function that plants it, its group of checks, and the checks that reject it.
 THOUSANDTHS: dict[str, tuple[Callable[[], Backend], Checks, set[str]]] = {
     "logits": (
         thousandth("trainer", "predict"),

@@ -1,4 +1,4 @@
-"""Deliberate mistakes in the native pipeline of the NumPy tab, and the checks that must reject each of them."""
+"""Planted mistakes in the native pipeline of the NumPy tab, and the checks that must reject each of them."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ def native(backend: Backend) -> Iterator[CheckResult]:
 
 
 def drawing_by(counters: str) -> Edit:
-    """The tab's native loader with other counters for what it draws for each example."""
+    """Return an edit of the tab's native loader: other counters for the random numbers of each example."""
     return (
         "loaders",
         "bits = random_bits(seed, NATIVE, epoch, indices)",
@@ -25,7 +25,7 @@ def drawing_by(counters: str) -> Edit:
 
 
 def changing(kind: str, wrong: str) -> Edit:
-    """The tab's native transforms with augmentations ``aug`` of a kind replaced by an expression."""
+    """Return an edit of the tab's native transforms: replace augmentations ``aug`` of a kind by an expression."""
     return (
         "transforms",
         "decisions = decide(augs, ",
@@ -34,7 +34,7 @@ def changing(kind: str, wrong: str) -> Edit:
 
 
 def deciding(wrong: str) -> Edit:
-    """The tab's native transforms with each decision ``d`` of its ``decisions`` replaced by an expression."""
+    """Return an edit of the tab's native transforms: replace each decision ``d`` in ``decisions`` by an expression."""
     return (
         "transforms",
         "X = augment(from_images(image[None], cpu()), decisions)",
@@ -43,7 +43,10 @@ def deciding(wrong: str) -> Edit:
 
 
 def still_where(condition: str) -> Edit:
-    """The tab's native loader without flips and colour changes where this holds, of ``place`` in the batch for one."""
+    """Return an edit of the tab's native loader: no flips and no colour changes under a condition.
+
+    The condition may use ``place``, the position in the batch.
+    """
     still = (
         "type(aug)(**dict.fromkeys(vars(aug), 0.0)) "
         "if hasattr(aug, 'p') or hasattr(aug, 'hue') else aug"
@@ -67,7 +70,7 @@ ORDER, OPERATIONS, RESIZES, REPEATS = (
     f"native {what}" for what in ("order", "operations", "resizes", "reproducibility")
 )
 ALL = {FLIPS, CROPS, COLOURS}
-# A mistake in the native pipeline: the edits that make it, and the checks that reject it.
+# A mistake in the native pipeline: the edits that plant it, and the checks that reject it.
 NATIVE_MISTAKES: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
     "native: augmentation repeats from the third epoch on": (
         (drawing_by("seed, NATIVE, min(epoch, 2), indices"),),

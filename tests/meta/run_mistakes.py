@@ -1,4 +1,4 @@
-"""Deliberate mistakes in whole runs, as edits of the NumPy tab, and the checks that must reject each of them."""
+"""Planted mistakes in whole runs, as edits of the NumPy tab, and the checks that must reject each of them."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ TRAINED = "losses", "weights", "buffers"
 
 
 def runs(backend: Backend) -> Iterator[CheckResult]:
-    """The whole runs of the parity suite, on a narrow network."""
+    """Yield the whole runs of the parity suite, on a narrow network."""
     adapter = Adapter(backend, "float64", num_channels=16)
     for result in whole_runs(adapter, Extent(locked_steps=2), seed=0):
         if not result.check.startswith("locked"):
@@ -27,7 +27,7 @@ def of(runs: tuple[str, ...], *parts: str) -> set[str]:
     return {f"{run}: {part}" for run in runs for part in parts}
 
 
-# Lines of the two trainings, as they are in the tab.
+# Lines of the two training loops in the tab.
 EPOCH = "        for X, y in log.batches(train_iter):\n"
 STEP = "            l, acc = train_batch_ch13(net, X, y, loss, trainer, devices)\n"
 ADD = "            log.add(l, acc, len(y))\n"
@@ -39,7 +39,7 @@ PREDICT = "labels = [predict(net, X).argmax(axis=1) for X, _ in test_iter]"
 LABELS = "return np.concatenate(labels)"
 BEGUN = "epoch, self.epoch = self.epoch, self.epoch + 1"
 
-# Mistake: how it is made, and checks that reject it; others may too.
+# A mistake in a whole run: the edits that plant it, and checks that reject it. Other checks may reject it too.
 IN_RUNS: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
     "run: the last batch of an epoch is skipped": (
         (("trainer", STEP + ADD, "            if len(y) == 8:\n    " + STEP + "    " + ADD),),

@@ -1,4 +1,4 @@
-"""docs/add-a-backend.md, followed: its NumPy tab keeps the contract and passes the tests that the page names."""
+"""docs/add-a-backend.md: its NumPy tab follows the contract and passes the tests that the page names."""
 
 import ast
 import json
@@ -42,7 +42,7 @@ with mock.patch.dict(backends.FRAMEWORKS, numpy=FRAMEWORK):
     from docs.examples import numpy_tab
 
 BACKEND = numpy_tab.BACKEND
-# What the page says: its chapters are files, in the order in which they are written.
+# The files that are the page's chapters, in the order in which they are written.
 ORDER = re.findall(r"^## \d+\. `(\w+)\.py`", PAGE, re.M)
 
 
@@ -54,12 +54,12 @@ def text(file: str) -> str:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_the_numpy_tab_has_the_contract_s_names_arguments_and_defaults(file):
+def test_the_numpy_tab_has_the_names_arguments_and_defaults_of_the_contract(file):
     assert departures(text(file), FILES[file]) == []
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_the_numpy_tab_says_what_each_function_does_and_orders_them_as_the_others(file):
+def test_the_numpy_tab_has_the_docstrings_and_the_order_of_the_other_tabs(file):
     expected = contract(FILES[file])
     first, *_ = backends.FRAMEWORKS
     theirs, ours = first_lines(source(first, file)), first_lines(text(file))
@@ -71,7 +71,7 @@ def test_the_numpy_tab_says_what_each_function_does_and_orders_them_as_the_other
     assert orders[0] == orders[1]
 
 
-def test_the_record_holds_the_eight_files_and_they_have_all_that_the_contract_names():
+def test_the_record_has_the_eight_files_with_every_name_of_the_contract():
     files = [field.name for field in fields(Backend) if field.name != "framework"]
     assert files == list(FILES)
     for file in files:
@@ -83,7 +83,7 @@ def test_the_record_holds_the_eight_files_and_they_have_all_that_the_contract_na
     assert BACKEND.probes.CONVENTIONS
 
 
-def test_the_tab_offers_the_names_that_the_others_offer():
+def test_the_tab_exports_the_names_that_the_others_export():
     theirs = ast.parse((ROOT / "backends/pytorch/__init__.py").read_text())
     (names,) = [n.value for n in theirs.body if ast.unparse(n).startswith("__all__")]
     expected = [e.value for e in names.elts if isinstance(e, ast.Constant)]
@@ -93,7 +93,7 @@ def test_the_tab_offers_the_names_that_the_others_offer():
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_a_function_that_is_missing_is_named(file):
+def test_a_missing_function_is_named(file):
     whole = text(file)
     for name, function in functions(ast.parse(whole).body).items():
         if name not in contract(FILES[file]):
@@ -104,14 +104,14 @@ def test_a_function_that_is_missing_is_named(file):
 
 
 def without(file: str, name: str) -> Backend:
-    """The tab as it is while that function is not yet written."""
+    """Return the tab as if that function were not written yet."""
     module: ModuleType = getattr(BACKEND, file)
     rest = {k: v for k, v in vars(module).items() if k != name and not k.startswith("__")}
     return replace(BACKEND, **{file: SimpleNamespace(**rest)})
 
 
 @pytest.mark.parametrize(("file", "name"), [("transforms", "augment"), ("devices", "from_numpy")])
-def test_the_parity_command_says_which_function_an_unfinished_backend_lacks(
+def test_the_parity_command_names_the_missing_function_of_an_unfinished_backend(
     file, name, tmp_path, capsys
 ):
     check_backend(without(file, name), ParityConfig(quick=True), tmp_path / "numpy")
@@ -121,7 +121,7 @@ def test_the_parity_command_says_which_function_an_unfinished_backend_lacks(
     assert "broke off" in capsys.readouterr().out
 
 
-def test_each_file_imports_only_files_that_the_page_has_written_before():
+def test_each_file_imports_only_files_from_earlier_chapters_of_the_page():
     assert sorted(ORDER) == sorted(FILES)
     for i, file in enumerate(ORDER):
         nodes = [n for n in ast.walk(ast.parse(text(file))) if isinstance(n, ast.ImportFrom)]
@@ -130,13 +130,13 @@ def test_each_file_imports_only_files_that_the_page_has_written_before():
         assert own <= set(ORDER[:i]), file
 
 
-def test_the_tab_is_narrow_enough_to_stand_beside_the_others():
+def test_the_lines_of_the_tab_are_shorter_than_80_characters():
     lines = [line for path in TAB.glob("*.py") for line in path.read_text().splitlines()]
     assert max(map(len, lines)) < 80
 
 
-def test_the_tab_shares_no_more_with_the_reference_than_the_page_says():
-    """Else parity would hold the reference against itself: its network and its loop are not used."""
+def test_the_tab_uses_only_the_parts_of_the_reference_that_the_page_names():
+    """It must not use the reference's network and training loop: parity would compare the reference with itself."""
     used = set()
     for path in TAB.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -147,7 +147,7 @@ def test_the_tab_shares_no_more_with_the_reference_than_the_page_says():
     assert used == {"ALIGNED", "SGD", "Adam", "layers", "transforms"}
 
 
-# --- It computes the same --------------------------------------------------------------------------------------------
+# --- Parity ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("checks", [data, model, model_in_float32, steps])
@@ -158,17 +158,17 @@ def test_the_numpy_tab_passes_the_parity_checks(checks):
 
 
 @pytest.mark.parametrize("recipe", ["flip, jitter and crop", "Kaggle"])
-def test_the_numpy_tab_gives_the_same_augmented_pixels_as_the_other_backends(backend, recipe):
+def test_the_numpy_tab_augments_to_the_same_pixels_as_the_other_backends(backend, recipe):
     augs = kaggle_train_augs((32, 32)) if recipe == "Kaggle" else gallery((24, 20))[recipe]
     images = random_dataset(16).images
     decisions = decide(augs, np.arange(16), 0, 0, (32, 32))
     found = []
     for tab in (BACKEND, backend):
-        levels = tab.transforms.from_images(images, tab.devices.cpu())
-        X = tab.devices.to_numpy(tab.transforms.augment_to_float(levels, decisions))
+        uint8 = tab.transforms.from_images(images, tab.devices.cpu())
+        X = tab.devices.to_numpy(tab.transforms.augment_to_float(uint8, decisions))
         found.append(np.moveaxis(X, -1, 1) if tab.devices.image_layout == "NHWC" else X)
     assert found[0].shape == found[1].shape
-    # 4e-6 is ten times the most that a backend differs from the reference by: docs/parity.md, transforms.
+    # 4e-6 is about five times the largest difference of a backend from the reference: docs/parity.md, transforms.
     np.testing.assert_allclose(found[0], found[1], atol=4e-6)
     assert np.ptp(found[0]) > 0.5
 
@@ -193,7 +193,7 @@ def test_the_numpy_tab_trains_and_its_loss_falls():
     assert summary.loss < losses[0] / 2
 
 
-def test_a_loss_whose_gradient_nobody_has_written_down_is_refused():
+def test_a_loss_without_a_written_gradient_is_an_error():
     net, trainer = BACKEND.resnet.resnet18(2), BACKEND.trainer
     X, y = next(iter(BACKEND.loaders.load_batched(bright_dataset(4), (), 4, False)))
     for wrong in (
@@ -209,7 +209,7 @@ def test_a_loss_whose_gradient_nobody_has_written_down_is_refused():
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of this project in which the tab is the backend numpy, by the page's commands."""
+    """A copy of this project in which the page's commands have registered the tab as the backend numpy."""
     root = tmp_path_factory.mktemp("registered")
     for name in ("backends", "common", "tests"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -234,7 +234,7 @@ PROOFS = re.findall(r"`pytest -k \"(numpy.*?)\" (tests/.*?)`", PAGE)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("chosen", "files"), PROOFS, ids=[files for _, files in PROOFS])
-def test_the_tests_that_the_page_names_pass_once_it_is_registered(checkout, chosen, files):
+def test_the_tests_named_on_the_page_pass_after_registration(checkout, chosen, files):
     alone = " and ".join([chosen, *(f"not {name}" for name in backends.FRAMEWORKS)])
     done = run(checkout, "-m", "pytest", "-n", "0", "-q", "-k", alone, *files.split())
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
@@ -252,8 +252,8 @@ def test_the_page_names_a_test_for_every_file():
     assert all((ROOT / file).is_file() for file in named)
 
 
-def test_registering_touches_backends_only(checkout):
-    """And there nothing but the new folder and the table of frameworks."""
+def test_registering_changes_only_the_folder_backends(checkout):
+    """Only the new folder and the table of frameworks change."""
     new = [
         path.relative_to(checkout)
         for path in checkout.rglob("*.py")
@@ -265,7 +265,7 @@ def test_registering_touches_backends_only(checkout):
     assert {path.stem for path in new} >= set(FILES)
 
 
-# Runs commands in one process: NumPy is imported once, and no other framework.
+# Runs all commands in one process, which imports NumPy once and no other framework.
 DRIVER = """
 import json, sys
 import run
@@ -326,7 +326,7 @@ def test_a_registered_backend_agrees_with_the_reference(checkout, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_registered_backend_runs_beside_another_in_its_own_colour(checkout, tmp_path):
+def test_a_registered_backend_runs_with_another_and_has_its_own_colour(checkout, tmp_path):
     load_or_skip("pytorch")
     small = Data("bright", bright_dataset(40, 0), bright_dataset(20, 1))
     data = ["--data", str(write_folder(tmp_path / "data", small)), "--image-size", "8"]
@@ -353,7 +353,7 @@ def test_a_registered_backend_is_a_choice_of_the_command_line(checkout):
     assert "pytorch, mxnet, tensorflow, numpy" in done.stderr
 
 
-def test_a_registered_backend_looks_like_no_other():
+def test_a_registered_backend_has_a_style_of_its_own():
     for part in ("color", "linestyle", "marker"):
         looks = [f.style[part] for f in (*backends.FRAMEWORKS.values(), FRAMEWORK)]
         assert len(set(looks)) == len(looks)
@@ -363,7 +363,7 @@ def test_a_registered_backend_looks_like_no_other():
 @pytest.mark.parametrize(
     ("option", "words"), [("--precision=bf16", "no bfloat16"), ("--compile", "no compiler")]
 )
-def test_what_numpy_cannot_do_is_refused_in_one_line(checkout, option, words):
+def test_an_unsupported_option_is_a_one_line_error(checkout, option, words):
     done = run(checkout, "run.py", "--backend", "numpy", option)
     assert done.returncode == 2
     assert words in done.stderr
@@ -371,8 +371,8 @@ def test_what_numpy_cannot_do_is_refused_in_one_line(checkout, option, words):
 
 
 @pytest.mark.slow
-def test_mypy_names_what_an_unfinished_backend_lacks(checkout):
-    """The record is built in `__init__.py`: that is where a module is compared with its Protocol."""
+def test_mypy_names_the_missing_function_of_an_unfinished_backend(checkout):
+    """`__init__.py` builds the record, so mypy compares each module with its Protocol there."""
     pytest.importorskip("mypy")
     path = checkout / "backends" / "numpy" / "probes.py"
     whole = path.read_text()

@@ -1,4 +1,4 @@
-"""A known difference is no mistake where the backend declares it, and is one where it does not compute so."""
+"""A backend may differ in a known way if it declares it. A declared difference that it does not have is rejected."""
 
 import pytest
 from mistakes import KNOWN, NUM_CHANNELS
@@ -10,25 +10,25 @@ from common.parity.adapter import Adapter
 from common.parity.checks.network import evaluation_accuracy
 from common.reference import ALIGNED, KNOWN_DIFFERENCES, Conventions
 
-# A hue in 8 bits turns the last bit of a float into a whole step, so that two float32 computations of it differ where
-# other operations come first. No tab declares it.
+# An 8-bit hue amplifies the last bit of a float to a whole step. Two float32 computations of it therefore differ after
+# other operations. No backend declares it.
 MAY_DIFFER = {"hue in 8 bits": {"batches, augmented"}}
 BY_NAME = {difference.name: difference for difference in KNOWN_DIFFERENCES}
 
 
 def declaring(conventions: Conventions, computed: Conventions) -> Backend:
-    """A backend that computes by some conventions and declares these."""
+    """Return a backend that computes by ``computed`` and declares ``conventions``."""
     return changed(numpy_backend(computed), "probes", CONVENTIONS=conventions)
 
 
 def failed(backend: Backend, name: str) -> dict[str, str]:
-    """What the checks of a known difference's group say of the backend."""
+    """Return the failures of the checks of a known difference's group, by check."""
     checks, _ = KNOWN[name]
     return {result.check: result.sentence() for result in checks(backend) if not result.passed}
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_a_difference_that_is_declared_and_computed_is_no_false_alarm(name):
+def test_a_declared_difference_passes(name):
     conventions = BY_NAME[name].conventions()
     backend = declaring(conventions, computed=conventions)
     found = failed(backend, name)
@@ -37,15 +37,15 @@ def test_a_difference_that_is_declared_and_computed_is_no_false_alarm(name):
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_a_difference_that_is_declared_and_not_computed_is_rejected(name):
-    """The other half: that an undeclared difference is rejected and named is in test_planted_mistakes.py."""
+def test_a_difference_that_is_declared_but_not_computed_is_rejected(name):
+    """test_planted_mistakes.py tests the other half: an undeclared difference is rejected and named."""
     _, expected = KNOWN[name]
     assert failed(declaring(BY_NAME[name].conventions(), computed=ALIGNED), name).keys() >= expected
 
 
 @pytest.mark.parametrize("kind", ["float64", "float32"])
-def test_evaluation_accuracy_follows_the_conventions_that_are_declared(kind):
-    """BatchNorm's epsilon changes which class is predicted, so the right accuracy is another number."""
+def test_evaluation_accuracy_follows_the_declared_conventions(kind):
+    """BatchNorm's epsilon changes predicted classes, so the correct accuracy depends on it."""
     keras = Conventions(bn_epsilon=1e-3)
     own = [
         Adapter(declaring(conventions, computed=keras), kind, num_channels=NUM_CHANNELS[kind])

@@ -1,4 +1,4 @@
-"""The mutants are those that the operators promise, keep their ids, and are rejected or listed as equivalent."""
+"""The mutants are the promised ones, keep their ids, and are rejected or listed as equivalent."""
 
 import ast
 import inspect
@@ -32,13 +32,13 @@ from tests.meta.mutants.mutant import (
 )
 from tests.meta.mutants.plant import load_planted
 from tests.meta.mutants.results import Verdict, append, equivalents, load, report
-from tests.meta.mutants.server import How, serve, serve_to_file
+from tests.meta.mutants.server import Settings, serve, serve_to_file
 
-# Of each backend. TensorFlow's quick checks take 40 s of processor time, also untraced.
+# Sample size for each backend. TensorFlow's quick checks take 40 s of processor time, even untraced.
 SAMPLE = {"pytorch": 10, "mxnet": 10, "tensorflow": 3}
-# Always the same, as a change must not fail for a mutant that was there before it. The nightly run judges all.
+# Always the same sample: a change must not fail because of an older mutant. The nightly run judges all mutants.
 SAMPLE_SEED = 0
-# A source, the operator, and what it makes of the source.
+# Operator: a source, and the statements that the operator makes of it.
 MADE = {
     "comparison": ("def f(a):\n    return a < 1 == a", ["return a <= 1 == a", "return a < 1 != a"]),
     "boolean": ("def f(a, b):\n    return not a and b", ["return not a or b", "return a and b"]),
@@ -91,7 +91,7 @@ def test_an_operator_makes_exactly_these_changes(operator):
     assert [mutant.after for mutant in found] == expected
 
 
-def test_conditions_on_size_leave_a_step_out_or_change_what_is_returned():
+def test_conditions_on_size_drop_a_step_or_change_a_result():
     text = "def predict(net, X):\n    step(X)\n    return net(X)"
     found = [m.after for m in of_source("tensorflow", "trainer", text) if m.operator == "size"]
     assert "if not X.shape[0] % 4 != 0: step(X)" in found
@@ -100,13 +100,13 @@ def test_conditions_on_size_leave_a_step_out_or_change_what_is_returned():
     assert len(found) == 10
 
 
-def test_a_mistake_by_position_takes_the_first_image_s_for_all_from_the_ninth():
+def test_a_mistake_by_position_uses_the_value_of_the_first_image_from_the_ninth_on():
     text = "def flip(X, flips):\n    return g(X, flips)"
     (found,) = [m for m in of_source("mxnet", "transforms", text) if m.operator == "position"]
     assert found.after == "flips = flips.copy(); flips[8:] = flips[:1]; return g(X, flips)"
 
 
-def test_messages_types_refusals_and_several_devices_are_left_alone():
+def test_messages_types_errors_and_several_devices_are_not_changed():
     text = '''
 import torch
 def f(net, devices) -> int:
@@ -122,7 +122,7 @@ def f(net, devices) -> int:
 
 
 @pytest.mark.parametrize("backend", FILES)
-def test_every_mutant_has_an_id_of_its_own_and_a_change(backend):
+def test_every_mutant_has_a_unique_id_and_a_change(backend):
     mutants = mutants_of(backend)
     assert [i for i, count in Counter(m.id for m in mutants).items() if count > 1] == []
     assert all(m.before != m.after for m in mutants)
@@ -131,7 +131,7 @@ def test_every_mutant_has_an_id_of_its_own_and_a_change(backend):
 
 
 @pytest.mark.parametrize("backend", FILES)
-def test_a_mutant_is_a_source_that_compiles_and_differs(backend):
+def test_the_source_of_a_mutant_compiles_and_differs(backend):
     for mutant in sample(mutants_of(backend), 40, seed=1):
         text = mutated(mutant)
         compile(text, mutant.file, "exec")
@@ -150,7 +150,7 @@ def test_an_id_stays_when_other_code_changes():
         assert ast.unparse(ast.parse(mutated_source(after[id], changed)).body[-1]) == body
 
 
-def test_every_mutant_that_is_listed_as_equivalent_exists_and_is_the_one_that_was_meant():
+def test_every_mutant_listed_as_equivalent_exists_with_the_same_change():
     mutants = {m.id: m.diff for backend in FILES for m in mutants_of(backend)}
     assert {id: diff for id, (_, diff) in equivalents().items()} == {
         id: mutants.get(id) for id in equivalents()
@@ -161,7 +161,7 @@ def verdict(mutant: Mutant, *found: object, until: str = "full") -> Verdict:
     return Verdict.of(mutant, Judgement(*found), until, 1.0)
 
 
-def test_the_report_counts_by_what_rejected_and_lists_what_survived(tmp_path):
+def test_the_report_counts_rejections_by_stage_and_lists_survivors(tmp_path):
     first, second, third, fourth, fifth, sixth = mutants_of("pytorch")[:6]
     found = [
         verdict(first, "quick", "cases: weights after training, float64"),
@@ -180,21 +180,21 @@ def test_the_report_counts_by_what_rejected_and_lists_what_survived(tmp_path):
     assert fourth.diff not in text
 
 
-def test_what_fewer_stages_let_through_is_judged_again_and_what_is_rejected_is_not():
+def test_only_survivors_of_fewer_stages_are_judged_again():
     mutant = mutants_of("pytorch")[0]
     for by, until, judged_until, holds in (
         ("nothing", "quick", "quick", True),
         ("nothing", "quick", "full", False),
         ("nothing", "full", "tests", False),
         ("nothing", "tests", "full", True),
-        ("nothing", "", "quick", False),  # from before the last stage was kept
+        ("nothing", "", "quick", False),  # a file from before `until` existed
         ("quick", "quick", "tests", True),
         ("time", "full", "tests", True),
     ):
         assert verdict(mutant, by, until=until).holds_until(judged_until) == holds
 
 
-def test_a_verdict_from_before_more_was_kept_is_read(tmp_path):
+def test_verdicts_of_an_older_format_are_read(tmp_path):
     kept = verdict(mutants_of("pytorch")[0], "quick", "loss, float64", until="")
     older = {k: v for k, v in asdict(kept).items() if k not in ("raised", "until")}
     path = tmp_path / "verdicts.jsonl"
@@ -202,37 +202,37 @@ def test_a_verdict_from_before_more_was_kept_is_read(tmp_path):
     assert load(path) == {kept.id: kept}
 
 
-def test_an_exit_within_a_check_rejects(monkeypatch):
+def test_an_exit_in_a_check_rejects_a_mutant(monkeypatch):
     def leaves(backend, extent):
         yield CheckResult("loss", "float64", (Difference("all", 0.0),), Tolerance(1.0, 1.0, ""))
         sys.exit(0)
 
     monkeypatch.setattr(judge, "run_checks", leaves)
-    said = []
+    sent = []
     monkeypatch.setattr(judge, "load_planted", lambda name, mutant: SimpleNamespace(name=name))
-    judge.judge("pytorch", None, ("quick", "full"), lambda *words: said.append(words))
-    assert said == [("quick", Judgement("quick", "SystemExit: 0 after loss, float64", raised=True))]
+    judge.judge("pytorch", None, ("quick", "full"), lambda *words: sent.append(words))
+    assert sent == [("quick", Judgement("quick", "SystemExit: 0 after loss, float64", raised=True))]
     assert adapter.KNOWN_DIFFERENCES == KNOWN_DIFFERENCES, "later tests of this process need them"
 
 
-def killed(name, mutant, stages, say, untraced):
-    say("quick", None)
+def killed(name, mutant, stages, send, untraced):
+    send("quick", None)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def hangs(name, mutant, stages, say, untraced):
+def hangs(name, mutant, stages, send, untraced):
     time.sleep(60)
 
 
-def passes(name, mutant, stages, say, untraced):
+def passes(name, mutant, stages, send, untraced):
     for stage in stages:
-        say(stage, None)
+        send(stage, None)
 
 
-def seeks_causes(name, mutant, stages, say, untraced):
+def seeks_causes(name, mutant, stages, send, untraced):
     for stage in stages:
         causes = adapter.KNOWN_DIFFERENCES
-        say(stage, Judgement(stage, "causes") if causes else None)
+        send(stage, Judgement(stage, "causes") if causes else None)
 
 
 @pytest.mark.parametrize(
@@ -244,19 +244,19 @@ def seeks_causes(name, mutant, stages, say, untraced):
         (seeks_causes, Judgement("nothing")),
     ],
 )
-def test_a_process_that_ends_rejects_one_that_hangs_is_given_up_and_one_that_passes_all_stages_is_let_through(
-    judged, expected, monkeypatch
-):
+def test_a_process_may_end_early_hang_or_pass_all_stages(judged, expected, monkeypatch):
     monkeypatch.setattr(judge, "judge", judged)
     monkeypatch.setattr(judge, "prepare", lambda name: None)
     monkeypatch.setitem(judge.LIMITS, "quick", 0.5)
     found = []
     mutants = mutants_of("pytorch")[:3]
-    serve(How("pytorch", ("quick", "full"), jobs=2), mutants, lambda *words: found.append(words))
+    serve(
+        Settings("pytorch", ("quick", "full"), jobs=2), mutants, lambda *words: found.append(words)
+    )
     assert {mutant.id: what for mutant, what, _ in found} == {m.id: expected for m in mutants}
 
 
-def test_the_tests_of_a_mutant_run_in_a_copy_that_differs_only_by_the_mutant(tmp_path):
+def test_the_tests_of_a_mutant_run_in_a_copy_that_differs_only_in_the_mutant(tmp_path):
     mutant = mutants_of("pytorch")[0]
     copy = judge.copied_project(tmp_path, "pytorch", mutant)
     compared = [*Path("backends").rglob("*.py"), *Path("common").rglob("*.py"), Path("run.py")]
@@ -270,26 +270,24 @@ def source_is_the_mutant_s(mutant):
     return 0 if mutant.after in text else 1
 
 
-def test_what_reads_the_source_of_a_mutant_reads_the_mutant():
+def test_inspect_reads_the_source_of_the_mutant():
     load_or_skip("pytorch")
     mutant = next(m for m in mutants_of("pytorch") if m.function == "accuracy")
-    # As TensorFlow's AutoGraph does, which compiles what it reads.
+    # TensorFlow's AutoGraph compiles the source that it reads.
     assert call_in_process(source_is_the_mutant_s, mutant) == 0
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("backend", FILES)
-def test_quick_rejects_nine_tenths_of_a_fixed_sample_a_known_bad_mutant_and_not_the_unchanged_backend(
-    backend, tmp_path
-):
+def test_quick_rejects_nine_tenths_of_a_sample_but_not_the_unchanged_backend(backend, tmp_path):
     load_or_skip(backend)
     path = tmp_path / "verdicts.jsonl"
     mutants = [m for m in mutants_of(backend) if m.id not in equivalents()]
     (bad,) = [m for m in mutants if (m.function, m.operator) == ("accuracy", "comparison")]
     drawn = sample(mutants, SAMPLE[backend], SAMPLE_SEED)
-    how = How(backend, ("quick",), jobs=2, untraced=True)
-    code = call_in_process(serve_to_file, how, [bad, *drawn], path)
+    settings = Settings(backend, ("quick",), jobs=2, untraced=True)
+    code = call_in_process(serve_to_file, settings, [bad, *drawn], path)
     assert code == 0, "the unchanged backend is rejected"
     found = load(path)
     assert found.keys() == {mutant.id for mutant in (bad, *drawn)}

@@ -105,7 +105,7 @@ def training_checks(
 def _held_out(
     adapter: Adapter, case: NetworkCase, number: int, seed: int
 ) -> tuple[Weights, Batches]:
-    """Return weights that predict several classes, and test batches of which about half are classified correctly.
+    """Return weights that predict several classes, and test batches. About half of the labels match the predictions.
 
     The cases take turns at the sizes of test batches.
     """

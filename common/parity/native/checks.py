@@ -186,7 +186,7 @@ def _deterministic(
 
 
 def reproducibility_check(adapter: Adapter, amount: Amount, seed: int = 0) -> CheckResult:
-    """Check that draws repeat with the same seed and any number of workers, and differ otherwise.
+    """Check that draws depend only on seed, epoch and image, not on the number of workers.
 
     All images show the same picture, so only the draws differ. The framework's global generators are seeded differently
     each time, which must have no effect. One percent of the images that should differ may be equal. A correct backend

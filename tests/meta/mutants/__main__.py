@@ -11,11 +11,11 @@ from common.system.processes import call_in_process
 from tests.meta.mutants.judge import EXTENTS, LIMITS, STAGES
 from tests.meta.mutants.mutant import FILES, Mutant, mutants_of, sample
 from tests.meta.mutants.results import NOT_BY_PARITY, Verdict, equivalents, load, report
-from tests.meta.mutants.server import How, serve_to_file
+from tests.meta.mutants.server import Settings, serve_to_file
 
 
 def main() -> int:
-    """Run the command; return 0, or 1 if parity does not reject just the mutants that are not equivalent."""
+    """Run the command; return 0 if parity rejects all mutants except the equivalent ones, otherwise 1."""
     options = parser().parse_args()
     chosen = {name: _chosen(name, options) for name in options.backend}
     if options.list:
@@ -30,8 +30,8 @@ def main() -> int:
         left = [m for m in mutants if m.id not in judged]
         print(f"{name}: {len(mutants)} mutants, {len(left)} to judge", flush=True)
         if left:
-            how = How(name, stages, options.jobs, options.untraced, options.minutes)
-            code |= call_in_process(serve_to_file, how, left, options.output)
+            settings = Settings(name, stages, options.jobs, options.untraced, options.minutes)
+            code |= call_in_process(serve_to_file, settings, left, options.output)
     verdicts = [v for mutants in chosen.values() for v in _judged(options, mutants).values()]
     untraced = "TensorFlow untraced. " if options.untraced else ""
     planted = sum(map(len, chosen.values()))
@@ -53,45 +53,45 @@ def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser("python -m tests.meta.mutants", description=__doc__)
     found.add_argument("--backend", nargs="+", choices=FILES, default=list(backends.FRAMEWORKS))
     found.add_argument(
-        "--sample", type=int, metavar="N", help="N mutants of each backend; default: all"
+        "--sample", type=int, metavar="N", help="judge N mutants of each backend; default: all"
     )
-    found.add_argument("--seed", type=int, default=0, help="which mutants are drawn; default: 0")
+    found.add_argument("--seed", type=int, default=0, help="seed that draws the sample; default: 0")
     found.add_argument(
         "--until", choices=STAGES, default="tests", help="the last stage; default: tests"
     )
-    found.add_argument("--only", metavar="TEXT", help="mutants with this text in their id")
-    found.add_argument("--jobs", type=int, default=2, help="mutants at a time; default: 2")
+    found.add_argument("--only", metavar="TEXT", help="judge mutants whose id contains this text")
+    found.add_argument("--jobs", type=int, default=2, help="mutants in parallel; default: 2")
     found.add_argument(
         "--minutes",
         type=float,
         default=math.inf,
-        help="begin no other mutant of a backend after so long; what has begun takes up to %.0f more"
+        help="start no new mutant of a backend after this time; running ones take up to %.0f minutes more"
         % (sum(LIMITS.values()) / 60),
     )
     found.add_argument(
         "--untraced",
         action="store_true",
-        help="run TensorFlow's functions op by op, which takes a third of the time",
+        help="run TensorFlow eagerly, in a third of the time",
     )
     found.add_argument(
         "--output",
         type=Path,
         default=Path("runs/mutants.jsonl"),
-        help="where verdicts are added, and read: a mutant that the stages named here have judged is not judged again;"
-        " the report is beside it",
+        help="file of verdicts; a mutant that the requested stages have judged is not judged again; "
+        "the report is written beside it",
     )
     found.add_argument("--list", action="store_true", help="list the mutants and judge none")
     return found
 
 
 def _chosen(name: str, options: argparse.Namespace) -> list[Mutant]:
-    """Return the mutants that the options name."""
+    """Return the mutants that the options select."""
     every = [m for m in mutants_of(name) if not options.only or options.only in m.id]
     return every if options.sample is None else sample(every, options.sample, options.seed)
 
 
 def _judged(options: argparse.Namespace, mutants: Iterable[Mutant]) -> dict[str, Verdict]:
-    """Return the verdicts on mutants, by id, that the stages which the options name cannot change."""
+    """Return the verdicts on mutants, by id, that the requested stages cannot change."""
     known = load(options.output)
     found = {m.id: known[m.id] for m in mutants if m.id in known}
     return {id: verdict for id, verdict in found.items() if verdict.holds_until(options.until)}

@@ -1,4 +1,4 @@
-"""What becomes of one mutant: which checks reject it, from the cheapest to the most costly."""
+"""Judge one mutant: run the checks on it, from the fastest to the slowest, until one rejects it."""
 
 import ast
 import os
@@ -18,17 +18,17 @@ from common.parity.suite import QUICK, Extent, run_checks
 from tests.meta.mutants.mutant import FILES, ROOT, Mutant, mutated, source
 from tests.meta.mutants.plant import load_planted
 
-# A network of a quarter of the chapter's channels: its checks take a tenth of the time in the reference.
+# A quarter of the chapter's channels: the reference takes a tenth of the time.
 NUM_CHANNELS = 16
 EXTENTS = {
     "quick": replace(QUICK, num_channels=NUM_CHANNELS),
     "full": replace(Extent(), num_channels=NUM_CHANNELS),
 }
 STAGES = ("quick", "full", "tests")
-# Seconds after which a stage is given up: several times what the unchanged backend takes, also on a busy machine.
+# Time limits in seconds: several times what the unchanged backend takes, even on a busy machine.
 LIMITS = {"quick": 600.0, "full": 1800.0, "tests": 1800.0}
-# A backend's tests are there: those with one of its words in their names, and those with no other backend's, such as
-# conversions of files.
+# The folders of a backend's tests. The tests of a backend have one of its words in their names, or no word of another
+# backend (such as conversions of files).
 TESTS = ("tests/contract", "tests/weights")
 NAMES = {
     "pytorch": ("pytorch", "state_dicts"),
@@ -40,9 +40,9 @@ NOTHING, TIME = "nothing", "time"
 
 @dataclass(frozen=True)
 class Judgement:
-    """What rejected a mutant: a stage, or NOTHING, or TIME, and what happened there.
+    """The stage that rejected a mutant, or NOTHING or TIME, and the reason.
 
-    ``raised`` is true if that was an exception or an exit, not the comparison of a check.
+    ``raised`` is true for an exception or an exit, and false for a failed comparison.
     """
 
     by: str
@@ -50,37 +50,37 @@ class Judgement:
     raised: bool = False
 
 
-# Takes a stage, and what rejected the mutant in it: None if nothing did.
-Say = Callable[[str, Judgement | None], None]
+# Takes a stage and its judgement, which is None if the mutant passed.
+Send = Callable[[str, Judgement | None], None]
 
 
 def judge(
-    name: str, mutant: Mutant | None, stages: Sequence[str], say: Say, untraced: bool = False
+    name: str, mutant: Mutant | None, stages: Sequence[str], send: Send, untraced: bool = False
 ) -> None:
-    """Run the stages on a mutant in this process, up to the first that rejects it; None is the unchanged backend.
+    """Run the stages on a mutant in this process, up to the first that rejects it. None is the unchanged backend.
 
-    With ``untraced`` all checks run TensorFlow's functions op by op: tracing takes longer than all else.
+    With ``untraced``, all checks run TensorFlow eagerly, because tracing takes longer than everything else.
     """
     try:
         backend = load_planted(name, mutant)
-    except BaseException as error:  # a mutant may raise anything, also SystemExit
-        say(stages[0], Judgement(stages[0], f"its import: {_words(error)}", raised=True))
+    except BaseException as error:  # a mutant may raise anything, including SystemExit
+        send(stages[0], Judgement(stages[0], f"its import: {_described(error)}", raised=True))
         return
     for stage in stages:
         found = _tests(name, mutant) if stage == "tests" else _checks(backend, stage, untraced)
-        say(stage, found)
+        send(stage, found)
         if found:
             return
 
 
 def _checks(backend: Backend, stage: str, untraced: bool) -> Judgement | None:
-    """Return the first check that fails, or what the checks raised; None if all pass.
+    """Return the first check that fails, or the exception; None if all pass.
 
-    TensorFlow's quick checks run untraced first: most mutants are rejected there, and tracing takes half a minute.
+    TensorFlow's quick checks first run untraced: this rejects most mutants, and tracing takes half a minute.
     """
-    ways = [_as_it_is]
+    ways = [_traced]
     if backend.name == "tensorflow":
-        ways = [_untraced] if untraced else {"quick": [_untraced, _as_it_is]}.get(stage, ways)
+        ways = [_untraced] if untraced else {"quick": [_untraced, _traced]}.get(stage, ways)
     for way in ways:
         with way():
             if found := _first_failure(backend, stage):
@@ -95,18 +95,18 @@ def _first_failure(backend: Backend, stage: str) -> Judgement | None:
             if not result.passed:
                 return Judgement(stage, f"{result.check}, {result.kind}")
             after = f"{result.check}, {result.kind}"
-    except BaseException as error:  # also SystemExit
-        return Judgement(stage, f"{_words(error)} after {after}", raised=True)
+    except BaseException as error:  # including SystemExit
+        return Judgement(stage, f"{_described(error)} after {after}", raised=True)
     return None
 
 
-def seek_no_causes() -> None:
-    """Have failed checks name no cause, in all of this process: each takes one more run of the reference."""
+def skip_causes() -> None:
+    """Search for no causes in this process: each would take another run of the reference."""
     adapter.KNOWN_DIFFERENCES = ()
 
 
 @contextmanager
-def _as_it_is() -> Iterator[None]:
+def _traced() -> Iterator[None]:
     yield
 
 
@@ -121,14 +121,16 @@ def _untraced() -> Iterator[None]:
         tf.config.run_functions_eagerly(False)
 
 
-def _words(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     lines = str(error).split("\n") or [""]
-    telling = lines[-1] if lines[0].startswith("Traceback") else lines[0]  # MXNet adds one of C++
+    telling = (
+        lines[-1] if lines[0].startswith("Traceback") else lines[0]
+    )  # MXNet adds a C++ traceback
     return f"{type(error).__name__}: {telling}"[:160]
 
 
 def _tests(name: str, mutant: Mutant | None) -> Judgement | None:
-    """Return the first of the project's own tests that fails in a copy of the project with the mutant; None if none."""
+    """Return the first of the project's tests that fails in a copy of the project with the mutant, or None."""
     options = ("-n", "0", "-x", "-q", "-k", _chosen(name), "-p", "no:cacheprovider")
     with tempfile.TemporaryDirectory() as folder:
         copy = copied_project(Path(folder), name, mutant)
@@ -148,17 +150,18 @@ def _tests(name: str, mutant: Mutant | None) -> Judgement | None:
 
 
 def _chosen(name: str) -> str:
-    """Return the expression for pytest's -k that chooses a backend's tests."""
+    """Return the expression for pytest's -k that selects a backend's tests."""
     own = " or ".join(NAMES[name])
     others = [word for other, words in NAMES.items() if other != name for word in words]
-    # The one that edits a source as text: a mutant's source comes from its syntax tree and is written otherwise.
+    # drifted_copy edits a source as text. A mutant's source comes from its syntax tree, so its formatting differs.
     return f"({own} or not ({' or '.join([*others, 'numpy'])})) and not drifted_copy"
 
 
 def copied_project(folder: Path, name: str, mutant: Mutant | None) -> Path:
-    """Copy what tests read of the project into a folder, with the mutant in its place.
+    """Copy the files that the tests read into a folder, including the mutant.
 
-    A mutant's source is made from its syntax tree. Without a mutant all of the backend's sources are, and are right.
+    A mutant's source is unparsed from its syntax tree. Without a mutant, all sources of the backend are unparsed,
+    unchanged.
     """
     for path in ROOT.iterdir():
         if path.name.startswith(".") or path.name in ("runs", "data", "build", "dist"):
@@ -177,14 +180,17 @@ def copied_project(folder: Path, name: str, mutant: Mutant | None) -> Path:
 
 
 def silence() -> None:
-    """Drop what this process prints: frameworks and wrong backends print much."""
+    """Discard the output of this process: frameworks and wrong backends print a lot."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(nowhere, stream)
 
 
 def prepare(name: str) -> Any:
-    """Import a framework as its backend does, and what the checks import late; compute nothing, so that forks work."""
+    """Import a framework as its backend does, and the modules that the checks import late.
+
+    Nothing is computed, so that the process can fork.
+    """
     import backends
 
     backend = backends.load(name)

@@ -1,4 +1,4 @@
-"""The mutants of a backend: each has an id that stays while its statement does, and a line for the reader."""
+"""The mutants of a backend. A mutant keeps its id as long as its statement does not change."""
 
 import ast
 import hashlib
@@ -20,12 +20,12 @@ FILES = {
     "mxnet": (*TAB, "_native", "_layers", "_sgd"),
     "tensorflow": (*TAB, "_native", "_layers", "_graphs", "_sgd"),
 }
-SHOWN = 24  # characters around a change, of a long line
+SHOWN = 24  # characters shown before and after a change in a long line
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change of one statement. ``number`` counts those of the file and is no part of the id."""
+    """One change of one statement. ``number`` is its position in the file and not part of the id."""
 
     backend: str
     file: str
@@ -33,7 +33,7 @@ class Mutant:
     operator: str
     before: str
     after: str
-    occurrence: int  # 0 unless the function has the same change of the same line before
+    occurrence: int  # how many equal changes of equal lines come before it in the function
     line: int
     number: int
 
@@ -46,7 +46,7 @@ class Mutant:
 
     @property
     def diff(self) -> str:
-        """The change as one line, without what is equal far from it."""
+        """The change on one line, without equal parts far from it."""
         before, after = self.before, self.after
         shorter = min(len(before), len(after))
         start = next((i for i in range(shorter) if before[i] != after[i]), shorter)
@@ -72,9 +72,9 @@ def mutants_of(backend: str) -> list[Mutant]:
 
 
 def sample(mutants: list[Mutant], number: int, seed: int) -> list[Mutant]:
-    """Return that many of the mutants, drawn from the seed; all of them if there are no more.
+    """Return ``number`` random mutants, or all if there are fewer.
 
-    Each mutant's place in the draw follows from its id alone, so the others stay when one is added or removed.
+    The rank of a mutant depends only on seed and id, so adding or removing a mutant does not change the others.
     """
     return sorted(mutants, key=lambda m: hashlib.sha256(f"{seed} {m.id}".encode()).digest())[
         :number
@@ -93,7 +93,7 @@ def of_source(backend: str, file: str, text: str) -> list[Mutant]:
     seen: set[tuple[int, str]] = set()
     for number, (operator, place, edit) in enumerate(edits(ast.parse(text), backend, file)):
         before, after, at = line(place.statement), _after(place, edit), place.statement.lineno
-        if before == after or (at, after) in seen:  # two operators can make the same change
+        if before == after or (at, after) in seen:  # two operators can give the same change
             continue
         seen.add((at, after))
         key = (place.function, operator, before, after)
@@ -118,7 +118,7 @@ def mutated_source(mutant: Mutant, text: str) -> str:
 
 
 def edits(tree: ast.Module, backend: str, file: str) -> Iterator[tuple[str, Place, Edit]]:
-    """Yield every change of a tree with its operator and the statement that it changes."""
+    """Yield every change of a tree, with its operator and the statement that it changes."""
     for owner, block, place in places(tree):
         for *slot, node in expressions(place.statement):
             for operator, change in OPERATORS.items():
@@ -133,7 +133,7 @@ def edits(tree: ast.Module, backend: str, file: str) -> Iterator[tuple[str, Plac
 
 
 def _after(place: Place, edit: Edit) -> str:
-    """Return the line of the statement that has changed, or the lines of those in its place."""
+    """Return the changed statement as a line, or the lines of the statements that replace it."""
     if not isinstance(edit.new, list):
         with edit.applied():
             return line(place.statement)
@@ -141,7 +141,7 @@ def _after(place: Place, edit: Edit) -> str:
 
 
 def _line_of_new(statement: ast.stmt, old: ast.stmt) -> str:
-    """Return a new statement as a line; with what is in it if it is a condition around the old one."""
+    """Return a new statement as a line, including its body if it is a condition around the old statement."""
     if isinstance(statement, ast.For) and isinstance(statement.body[-1], ast.Break):
         return f"{line(statement)} ...; break"
     if isinstance(statement, ast.If) and not isinstance(old, ast.If):

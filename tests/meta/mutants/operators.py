@@ -1,4 +1,4 @@
-"""Changes of one expression: operators, constants, arguments, names, and positions off by one."""
+"""Changes of one expression: operators, constants, arguments, names, and off-by-one errors."""
 
 import ast
 import copy
@@ -58,11 +58,11 @@ OTHER_NAMES: dict[str, list[str]] = {}
 for one, other in SWAPPED:
     OTHER_NAMES.setdefault(one, []).append(other)
     OTHER_NAMES.setdefault(other, []).append(one)
-# Attributes that any tensor, module or optimizer has: they may be swapped where only one of both is used.
+# Attributes that every tensor, module or optimizer has. They may be swapped even if only one of both is used.
 ALWAYS_THERE = {"maximum", "minimum", "max", "min", "argmax", "argmin"} | {
     name for name in OTHER_NAMES if re.search("[fF]lip|adjust_|gamma|beta", name)
 }
-# Words that a framework takes, and another that it takes in the same place.
+# String arguments of a framework, and another that it accepts instead.
 WORDS = {
     "same": "valid",
     "relu": "tanh",
@@ -84,13 +84,13 @@ COUNTED = {
     "i",
     "kind",
 }
-# Keyword arguments that change speed, memory or a message.
+# Keyword arguments that change only speed, memory or a message.
 SPEED = {
     *("fused", "non_blocking", "memory_format", "static_alloc", "static_shape", "mode"),
     *("persistent_workers", "num_parallel_calls", "reduce_retracing", "autograph", "jit_compile"),
     *("strict", "name", "stacklevel", "count", "xla"),
 }
-# Calls whose first operand is the result, but for its place, type or layout in memory, or a check.
+# Calls that return their first operand, perhaps with another device, dtype or memory layout, or only check it.
 PLACEMENT = {
     *("to", "cpu", "detach", "contiguous", "numpy", "asnumpy", "as_in_ctx", "device", "identity"),
     *("as_nd_ndarray", "as_np_ndarray", "convert_to_tensor", "as_tensor", "ascontiguousarray"),
@@ -143,7 +143,7 @@ def comparison(node: ast.expr, place: Place) -> Iterator[ast.AST]:
 
 
 def boolean(node: ast.expr, place: Place) -> Iterator[ast.AST]:
-    """Yield `and` as `or`, and what follows a `not`."""
+    """Yield `and` as `or` and the reverse, and the operand of a `not`."""
     if isinstance(node, ast.BoolOp):
         yield changed(node, op=ast.Or() if isinstance(node.op, ast.And) else ast.And())
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
@@ -151,7 +151,7 @@ def boolean(node: ast.expr, place: Place) -> Iterator[ast.AST]:
 
 
 def arithmetic(node: ast.expr, place: Place) -> Iterator[ast.AST]:
-    """Yield + as -, * as /, // as / and %, and what follows a minus."""
+    """Yield + as -, * as /, // as / and %, and so on, and the operand of a minus."""
     if isinstance(node, ast.BinOp) and not _is_text(node):
         for new in ARITHMETIC.get(type(node.op), ()):
             yield changed(node, op=new())
@@ -160,7 +160,7 @@ def arithmetic(node: ast.expr, place: Place) -> Iterator[ast.AST]:
 
 
 def constant(node: ast.expr, place: Place) -> Iterator[ast.AST]:
-    """Yield 0 as 1, n as n + 1 and, from 2, as n - 1; x as 1.1 x; False as True; a framework's word as another."""
+    """Yield 0 as 1, n as n + 1 and n - 1, x as 1.1 x, False as True, a framework's string as another."""
     if isinstance(node, ast.Constant):
         match node.value:
             case bool(value):
@@ -207,7 +207,7 @@ def argument(node: ast.expr, place: Place) -> Iterator[ast.AST]:
 
 
 def name(node: ast.expr, place: Place) -> Iterator[ast.AST]:
-    """Yield another name of the same kind, if the function or class has it."""
+    """Yield another name of the same kind, if it is defined in the function or class."""
     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
         for other in OTHER_NAMES.get(node.id, ()):
             if other in place.bound or other in ALWAYS_THERE:
@@ -219,7 +219,7 @@ def name(node: ast.expr, place: Place) -> Iterator[ast.AST]:
 
 
 def call(node: ast.expr, place: Place) -> Iterator[ast.AST]:
-    """Yield what a method is called on, or a function's first argument, instead of the call."""
+    """Yield the object of a method, or a function's first argument, instead of the call."""
     if not isinstance(node, ast.Call) or called(node) in PLACEMENT:
         return
     owner = node.func.value if isinstance(node.func, ast.Attribute) else None
@@ -230,7 +230,7 @@ def call(node: ast.expr, place: Place) -> Iterator[ast.AST]:
 
 
 def off_by_one(node: ast.expr, place: Place) -> Iterator[ast.AST]:
-    """Yield epoch as epoch - 1 and epoch + 1, likewise other counts and lengths; range(n) as range(n - 1)."""
+    """Yield counts and lengths plus and minus 1, such as epoch - 1; yield range(n) as range(n - 1)."""
     loaded = isinstance(getattr(node, "ctx", None), ast.Load)
     is_count = (isinstance(node, ast.Name) and loaded and node.id in COUNTED) or (
         isinstance(node, ast.Attribute) and loaded and node.attr in COUNTED
@@ -243,8 +243,8 @@ def off_by_one(node: ast.expr, place: Place) -> Iterator[ast.AST]:
         yield changed(node, args=[*node.args[:-1], less])
 
 
-def rounds(node: ast.expr, place: Place) -> Iterator[ast.AST]:
-    """Yield a list or dict made from all but the last of what is iterated over, and from all but the first."""
+def comprehension(node: ast.expr, place: Place) -> Iterator[ast.AST]:
+    """Yield a list or dict comprehension without the last element of its iterable, and without the first."""
     if isinstance(node, ast.ListComp | ast.DictComp):
         first, *rest = node.generators
         if isinstance(first.iter, ast.Call) and called(first.iter) in ("range", "batches"):
@@ -265,12 +265,12 @@ OPERATORS: dict[str, Callable[[ast.expr, Place], Iterator[ast.AST]]] = {
     "name swapped": name,
     "call dropped": call,
     "off by one": off_by_one,
-    "batches left out": rounds,
+    "batches left out": comprehension,
 }
 
 
 def called(node: ast.Call) -> str:
-    """Return the last name of what is called."""
+    """Return the last name of the called function."""
     match node.func:
         case ast.Attribute(attr=found) | ast.Name(id=found):
             return found

@@ -1,4 +1,4 @@
-"""Where a source can be changed: its statements and the expressions in them, without what changes no result."""
+"""The places where a source can be changed: its statements and expressions, except those that change no result."""
 
 import ast
 import copy
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-# Functions and classes that compute no result in float32 on one device: reports, speed, bfloat16 (which `parity
-# --precision bf16` checks), several devices, refusals of damaged and hostile files.
+# Functions and classes that compute no result in float32 on one device: reports, speed, bfloat16 (checked by `parity
+# --precision bf16`), several devices, errors about damaged and hostile files.
 SKIPPED_FUNCTIONS = {
     "_check_archive",
     "_check_tensor",
@@ -20,14 +20,14 @@ SKIPPED_FUNCTIONS = {
     "MixedPrecision",
     "in_float32",
 }
-# Constants of a module that are messages, limits of hostile files, or Python's own.
+# Module constants that are messages, limits for hostile files, or used by Python.
 SKIPPED_NAMES = {
     *("__all__", "NO_WORKERS", "SATURATION_IS_WRONG", "ADVICE", "MOST_PICKLE"),
     *("OTHER_OBJECTS", "GLOBALS", "UNIFORM"),
 }
-# In conditions: what is not computed in float32 on one device.
+# Texts in conditions for code that does not run in float32 on one device.
 ELSEWHERE = ("len(devices) >", "num_replicas_in_sync", "'bf16'", "mixed")
-# Calls that refuse, warn, or wait for what runs in the background.
+# Calls that raise, warn, or wait for background work.
 QUIET_CALLS = {
     *("warnings.warn", "warnings.simplefilter", "require_fit", "npx.waitall"),
     *("_check_archive", "_check_tensor", "check_entries"),
@@ -37,13 +37,13 @@ BLOCKS = ("body", "orelse", "finalbody")
 
 @dataclass(frozen=True)
 class Place:
-    """A statement: ``body[index]``, in a function, with the names that are known there."""
+    """A statement, ``body[index]``, in a function, with the names that are defined there."""
 
-    function: str  # qualified, as "_Batches.__iter__"; "" outside of functions
+    function: str  # qualified, such as "_Batches.__iter__"; "" outside of functions
     body: list[ast.stmt]
     index: int
-    attributes: frozenset[str] = frozenset()  # of self, in all of the class
-    bound: frozenset[str] = frozenset()  # before the statement
+    attributes: frozenset[str] = frozenset()  # attributes of self in the class
+    bound: frozenset[str] = frozenset()  # names defined before the statement
 
     @property
     def statement(self) -> ast.stmt:
@@ -52,7 +52,7 @@ class Place:
 
 @dataclass
 class Edit:
-    """A change of the tree: ``owner.field``, or an element of it, becomes ``new``; a list takes a statement's place."""
+    """A change of the tree: ``owner.field``, or one of its elements, becomes ``new``. A list replaces a statement."""
 
     owner: ast.AST
     field: str
@@ -61,7 +61,7 @@ class Edit:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Change the tree, and change it back."""
+        """Change the tree, and restore it afterwards."""
         kept = getattr(self.owner, self.field)
         if self.index is None:
             setattr(self.owner, self.field, self.new)
@@ -77,7 +77,7 @@ class Edit:
 
 @dataclass
 class _Walk:
-    """What the walk through a tree knows where it is."""
+    """The state of a walk through a tree."""
 
     function: str = ""
     attributes: frozenset[str] = frozenset()
@@ -85,7 +85,7 @@ class _Walk:
 
 
 def places(tree: ast.Module) -> Iterator[tuple[ast.AST, str, Place]]:
-    """Yield each statement that computes something, after the owner of its block and the field's name."""
+    """Yield each statement that computes something, with the owner of its block and the name of the field."""
     yield from _block(tree, "body", _Walk())
 
 
@@ -123,7 +123,7 @@ def _inside(statement: ast.stmt, walk: _Walk) -> Iterator[tuple[ast.AST, str, Pl
 
 
 def _is_skipped(statement: ast.stmt) -> bool:
-    """Tell whether a statement computes nothing: imports, docstrings, messages, refusals, several devices."""
+    """Return whether a statement computes nothing: imports, docstrings, messages, errors, several devices."""
     match statement:
         case ast.Import() | ast.ImportFrom() | ast.Raise() | ast.Assert() | ast.Pass():
             return True
@@ -143,7 +143,7 @@ def _is_skipped(statement: ast.stmt) -> bool:
 
 
 def _is_elsewhere(test: ast.expr) -> bool:
-    """Tell whether a condition is about several devices or bfloat16."""
+    """Return whether a condition is about several devices or bfloat16."""
     return any(text in ast.unparse(test) for text in ELSEWHERE)
 
 
@@ -167,7 +167,7 @@ def _stored(statement: ast.stmt) -> set[str]:
 
 
 def head(statement: ast.stmt) -> ast.stmt:
-    """Return a statement without the statements in it."""
+    """Return a statement without the statements inside it."""
     changes = {name: [ast.Pass()] for name in ("body",) if _is_block(statement, name)}
     changes |= {name: [] for name in ("orelse", "finalbody", "handlers", "cases", "decorator_list")}
     found = copy.copy(statement)
@@ -182,15 +182,15 @@ def _is_block(statement: ast.stmt, name: str) -> bool:
 
 
 def line(statement: ast.stmt) -> str:
-    """Return a statement as one line of source; of a compound one its first line."""
+    """Return a statement as one line of source, or the first line of a compound statement."""
     text = ast.unparse(ast.fix_missing_locations(head(statement)))
     return " ".join(text.removesuffix("\n    pass").split())
 
 
 def expressions(statement: ast.stmt) -> Iterator[tuple[ast.AST, str, int | None, ast.expr]]:
-    """Yield the expressions of a statement, outer ones first, each after its owner, field and index.
+    """Yield the expressions of a statement, outer ones first, each with its owner, field and index.
 
-    Of a function these are its defaults. Messages, types, patterns and the statements inside are left out.
+    Functions yield their defaults. Messages, types, patterns and inner statements are left out.
     """
     if isinstance(statement, ast.FunctionDef):
         for name in ("defaults", "kw_defaults"):

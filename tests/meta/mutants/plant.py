@@ -1,4 +1,4 @@
-"""A mutant in place of a module: whoever imports the backend from then on gets the mutant."""
+"""Replace a module by a mutant: later imports of the backend get the mutant."""
 
 import linecache
 import sys
@@ -15,7 +15,7 @@ from tests.meta.mutants.mutant import ROOT, Mutant, mutated
 
 
 class Planted(MetaPathFinder, Loader):
-    """Find one module, whose source is another."""
+    """A finder and loader of one module with another source."""
 
     def __init__(self, name: str, path: Path, code: CodeType) -> None:
         self.name, self.path, self.code = name, path, code
@@ -26,7 +26,7 @@ class Planted(MetaPathFinder, Loader):
         path: Sequence[str] | None,  # noqa: ARG002
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
-        """Return the spec of the one module, None for any other."""
+        """Return the spec of that module, None for any other."""
         if fullname != self.name:
             return None
         return spec_from_loader(fullname, self, origin=str(self.path))
@@ -36,15 +36,15 @@ class Planted(MetaPathFinder, Loader):
 
 
 def load_planted(name: str, mutant: Mutant | None) -> Backend:
-    """Return a backend imported anew, with a mutant, or right if there is none.
+    """Import a backend again, with a mutant if given.
 
-    The framework itself stays as it is. There is no way back: call it in a process of its own.
+    The framework itself is not imported again. The import cannot be undone, so call this in a process of its own.
     """
     if mutant is not None:
         path = ROOT / "backends" / name / f"{mutant.file}.py"
         text = mutated(mutant)
         code = compile(text, str(path), "exec")
-        # TensorFlow's AutoGraph compiles the source that it finds there. No time: it is not read again.
+        # TensorFlow's AutoGraph compiles the source in this cache. Without a time, the file is not read again.
         linecache.cache[str(path)] = (len(text), None, text.splitlines(keepends=True), str(path))
         sys.meta_path.insert(0, Planted(f"backends.{name}.{mutant.file}", path, code))
     for module in [m for m in sys.modules if m.startswith(f"backends.{name}")]:

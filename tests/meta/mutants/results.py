@@ -1,4 +1,4 @@
-"""What became of the mutants: one line of JSON each, and the report."""
+"""The verdicts on mutants, one line of JSON each, and the report."""
 
 import json
 import tomllib
@@ -12,21 +12,21 @@ from tests.meta.mutants.judge import NOTHING, STAGES, TIME, Judgement
 from tests.meta.mutants.mutant import Mutant
 
 BY = (*STAGES, TIME, NOTHING)
-NOT_BY_PARITY = BY[2:]  # a mutant that takes too long is not rejected: parity has no limit
+NOT_BY_PARITY = BY[2:]  # includes TIME, because parity has no time limit
 COLUMNS = (
-    *("planted", "by quick", "by full only", "by tests only", "too slow", "by nothing"),
-    *("equivalent", "quick", "full", "of the rejected, raised"),
+    *("planted", "by quick", "by full only", "by tests only", "too slow", "survived"),
+    *("equivalent", "quick", "full", "rejected by an exception"),
 )
-TITLES = {TIME: "Given up after the time of a stage", NOTHING: "Rejected by nothing"}
+TITLES = {TIME: "Exceeded the time limit of a stage", NOTHING: "Survived"}
 EQUIVALENT = Path(__file__).with_name("equivalent.toml")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What rejected a mutant: a stage and the check in it, or "nothing", or "time" if a stage took too long.
+    """The result of judging a mutant. ``by`` is the stage that rejected it, "nothing", or "time" after a time limit.
 
-    ``raised`` tells whether an exception or an exit rejected it. ``until`` is the last stage that was to run, and ""
-    in a file from before it was kept.
+    ``reason`` names the check. ``raised`` is true if an exception or an exit rejected it. ``until`` is the last stage
+    that was requested, "" in files written before this field existed.
     """
 
     id: str
@@ -49,19 +49,19 @@ class Verdict:
         return cls(*where, *what, round(seconds, 1), found.raised, until)
 
     def holds_until(self, stage: str) -> bool:
-        """Tell whether judging the mutant up to a stage would find nothing new."""
+        """Return whether judging the mutant up to ``stage`` cannot change the verdict."""
         judged = STAGES[: STAGES.index(self.until) + 1] if self.until else ()
         return self.by != NOTHING or stage in judged
 
 
 def append(path: Path, verdict: Verdict) -> None:
-    """Add a verdict to a file; a line is written at once, so that a run can be interrupted."""
+    """Append a verdict to a file immediately, so that a run can be interrupted."""
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(verdict)) + "\n")
 
 
 def load(path: Path) -> dict[str, Verdict]:
-    """Return the verdicts of a file by id, the last of each; none if there is no file."""
+    """Return the last verdict on each mutant in a file, by id; empty if there is no file."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return {verdict.id: verdict for verdict in (Verdict(**json.loads(line)) for line in lines)}
 
@@ -75,7 +75,7 @@ def equivalents(path: Path = EQUIVALENT) -> dict[str, tuple[str, str]]:
 def report(
     verdicts: Sequence[Verdict], listed: Mapping[str, tuple[str, str]], conditions: str
 ) -> str:
-    """Return the report as Markdown: counts by backend, operator and file, and what survived."""
+    """Return the report as Markdown: counts by backend, operator and file, and the survivors."""
     lines = ["# Mutants of the tabs", "", conditions, ""]
     for title in ("backend", "operator", "file"):
         key = attrgetter(title)
@@ -87,7 +87,7 @@ def report(
         found = [v for v in survivors if v.by == by]
         lines += _list(TITLES.get(by, f"Rejected by {by} only"), found)
     wrong = [v for v in verdicts if v.id in listed and v.by not in NOT_BY_PARITY]
-    return "\n".join([*lines, *_list("Listed as equivalent, and rejected", wrong)]) + "\n"
+    return "\n".join([*lines, *_list("Listed as equivalent, but rejected", wrong)]) + "\n"
 
 
 def _table(

@@ -1,4 +1,4 @@
-"""Mistakes that only unusual sizes show: a statement left out, or a wrong value, for some batches, images, epochs."""
+"""Mistakes that only unusual sizes show: a missing statement or a wrong value for some batches, images or epochs."""
 
 import ast
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from tests.meta.mutants.operators import OPERATORS
 from tests.meta.mutants.places import Edit, Place, expressions
 from tests.meta.mutants.statements import Statements, dropped
 
-# By file, and the name that must be bound: conditions that hold for some sizes only. {c}, {h} and {w} are axes.
+# File and defined name: conditions that are true only for some sizes. {c}, {h} and {w} are axes.
 BATCH = ("{0}.shape[0] % 4 != 0", "{0}.shape[0] > 8", "{0}.shape[0] == 1")
 PICTURE = ("{0}.shape[{{h}}] != {0}.shape[{{w}}]",)
 CHANNELS = ("{0}.shape[{{c}}] != 3",)
@@ -49,11 +49,11 @@ AXES = {
     "mxnet": {"c": 1, "h": 2, "w": 3},
     "tensorflow": {"c": 3, "h": 1, "w": 2},
 }
-# Traced or symbolic: sizes are not known there.
+# Traced or symbolic functions, in which sizes are unknown.
 SYMBOLIC = {"_adjust_in_turn", "hybrid_forward", "native.transform", "random_flip.transform"}
-# NumPy arrays with an entry for each image of a batch; those from position 8 on become the first image's.
+# NumPy arrays with one entry per image. Entries from position 8 on get the value of the first image.
 BY_POSITION = ("flips", "factors", "shifts", "rows", "columns", "indices")
-# Functions that return no tensor and no number.
+# Functions that return neither a tensor nor a number.
 NO_TENSOR = {
     *("resnet18", "resnet_block", "native", "one_liner", "load_native", "load_batched", "prepare"),
     *("get_weights", "load_file", "load_net", "parameters_by_name", "tensors_by_name", "train"),
@@ -76,7 +76,7 @@ def conditions(place: Place, backend: str, file: str) -> list[str]:
 
 
 def by_size(place: Place, backend: str, file: str) -> Iterator[Statements]:
-    """Yield a statement that is left out, or is otherwise, under a condition on size."""
+    """Yield a statement that is dropped or changed under a condition on size."""
     if isinstance(place.statement, ast.Assign | ast.Expr | ast.Return | ast.AugAssign):
         for condition in conditions(place, backend, file):
             for wrong in _wrong(place):
@@ -84,7 +84,7 @@ def by_size(place: Place, backend: str, file: str) -> Iterator[Statements]:
 
 
 def by_position(place: Place, backend: str, file: str) -> Iterator[Statements]:
-    """Yield a copy of an array, before its function's first statement, whose entries from 8 on are the first."""
+    """Yield, at the start of a function, a copy of an array whose entries from 8 on equal the first."""
     body = place.body
     docstring = isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant)
     if file != "transforms" or place.index != int(docstring) or "X" not in place.bound:
@@ -98,7 +98,7 @@ def by_position(place: Place, backend: str, file: str) -> Iterator[Statements]:
 
 
 def _wrong(place: Place) -> Iterator[Statements]:
-    """Yield up to two wrong forms of a statement: left out, a tensor too large, or another change of it."""
+    """Yield up to two wrong forms of a statement: dropped, a result that is too large, or another change."""
     found = list(dropped(place))
     name = place.function.rpartition(".")[2]
     if name not in NO_TENSOR and (value := _scaled(place.statement)):
@@ -109,7 +109,7 @@ def _wrong(place: Place) -> Iterator[Statements]:
 
 
 def _scaled(statement: ast.stmt) -> ast.stmt | None:
-    """Return a return statement whose value, or the first of its values, is larger; None for another statement."""
+    """Return a return statement whose (first) value is too large; None for other statements."""
     match statement:
         case ast.Return(ast.Tuple([first, *rest])):
             return ast.Return(ast.Tuple([_larger(first), *rest], ast.Load()))
@@ -131,7 +131,7 @@ def _changes(place: Place) -> Iterator[ast.stmt]:
 
 
 def _replaced(statement: ast.stmt, slot: tuple[ast.AST, str, int | None], new: ast.AST) -> ast.stmt:
-    """Return a copy of a statement with another expression in one place."""
+    """Return a copy of a statement with one expression replaced."""
     with Edit(*slot, new).applied():
         (copied,) = ast.parse(ast.unparse(ast.fix_missing_locations(statement))).body
     return copied

@@ -1,4 +1,4 @@
-"""Changes of a statement: dropped, ended early, a condition that always or never holds, batches left out."""
+"""Changes of a statement: dropped, ended early, a constant condition, batches left out."""
 
 import ast
 from collections.abc import Callable, Iterator
@@ -10,13 +10,13 @@ Statements = list[ast.stmt]
 
 
 def dropped(place: Place) -> Iterator[Statements]:
-    """Yield nothing instead of a call, a change of a variable, or an assignment to a name that has a value already."""
+    """Drop a call, an update of a variable, or an assignment to a name that already has a value."""
     if is_droppable(place) and not _only_places(place.statement):
         yield [ast.Pass()] if len(place.body) == 1 else []
 
 
 def is_droppable(place: Place) -> bool:
-    """Tell whether what follows a statement can run without it."""
+    """Return whether the code after a statement can run without it."""
     match place.statement:
         case ast.Expr(ast.Yield()):
             return False
@@ -34,7 +34,7 @@ def is_droppable(place: Place) -> bool:
 
 
 def _only_places(statement: ast.stmt) -> bool:
-    """Tell whether a statement only moves tensors to a device, on which they are already if it is the CPU."""
+    """Return whether a statement only moves tensors to a device: on the CPU, they are already there."""
     if not isinstance(statement, ast.Assign):
         return False
     values = statement.value.elts if isinstance(statement.value, ast.Tuple) else [statement.value]
@@ -46,14 +46,14 @@ def _only_places(statement: ast.stmt) -> bool:
 
 
 def context(place: Place) -> Iterator[Statements]:
-    """Yield the statements of a `with`, outside of it."""
+    """Yield the body of a `with` without the `with`."""
     statement = place.statement
     if isinstance(statement, ast.With) and not any(i.optional_vars for i in statement.items):
         yield statement.body
 
 
 def early_return(place: Place) -> Iterator[Statements]:
-    """Yield the first argument's return at the start of a function that returns one of its kind."""
+    """Return X at the start of a function whose first argument is X."""
     body, statement = place.body, place.statement
     is_first = place.index == 0 or (place.index == 1 and isinstance(body[0], ast.Expr))
     function = place.function.rpartition(".")[2]
@@ -62,14 +62,14 @@ def early_return(place: Place) -> Iterator[Statements]:
 
 
 def early_end(place: Place) -> Iterator[Statements]:
-    """Yield a loop that ends after its first round."""
+    """Yield a loop that ends after its first iteration."""
     statement = place.statement
     if isinstance(statement, ast.For):
         yield [changed(statement, body=[*statement.body, ast.Break()])]  # type: ignore[list-item]
 
 
 def condition(place: Place) -> Iterator[Statements]:
-    """Yield an `if` that always holds, and one that never does."""
+    """Yield an `if` with the condition True, and one with False."""
     statement = place.statement
     if isinstance(statement, ast.If):
         for value in (True, False):
@@ -77,7 +77,7 @@ def condition(place: Place) -> Iterator[Statements]:
 
 
 def batches(place: Place) -> Iterator[Statements]:
-    """Yield a loop over all but the last of its rounds, and all but the first."""
+    """Yield a loop without its last iteration, and one without its first."""
     statement = place.statement
     if not isinstance(statement, ast.For) or called_in(statement.iter) == "range":
         return
