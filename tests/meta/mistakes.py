@@ -461,12 +461,12 @@ STEPS_WITH_BUFFERS = {"locked SGD: buffers", "locked Adam: buffers"}
 # A mistake in every backend: a function that plants it, its group of checks, and the checks that reject it.
 MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]] = {
     "running statistics are not updated": (without_statistics, steps, STEPS_WITH_BUFFERS),
-    "never in evaluation mode": (
+    "evaluation runs in training mode": (
         always_training,
         model,
         {"logits, evaluation", "activations, evaluation"},
     ),
-    "decoupled decay": (
+    "decoupled weight decay of SGD": (
         with_decoupled_decay,
         steps,
         {"locked SGD: state", "locked SGD: update"},
@@ -481,7 +481,7 @@ MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]] = {
         data,
         {"batches, augmented", "Kaggle batches, training"},
     ),
-    "no last batch": (
+    "the last batch is dropped": (
         without_last_batch,
         data,
         {
@@ -491,7 +491,7 @@ MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]] = {
             "Kaggle batches, test",
         },
     ),
-    "float32 where bf16 is asked for": (
+    "float32 instead of the requested bf16": (
         in_full_precision,
         model_in_bfloat16,
         {"precision in use"},

@@ -15,7 +15,7 @@ def native(backend: Backend) -> Iterator[CheckResult]:
     yield from native_checks(Adapter(backend, "float32"), quick=True)
 
 
-def drawing_by(counters: str) -> Edit:
+def counting_by(counters: str) -> Edit:
     """Return an edit of the tab's native loader: other counters for the random numbers of each example."""
     return (
         "loaders",
@@ -24,7 +24,7 @@ def drawing_by(counters: str) -> Edit:
     )
 
 
-def changing(kind: str, wrong: str) -> Edit:
+def replacing_augmentation(kind: str, wrong: str) -> Edit:
     """Return an edit of the tab's native transforms: replace augmentations ``aug`` of a kind by an expression."""
     return (
         "transforms",
@@ -33,7 +33,7 @@ def changing(kind: str, wrong: str) -> Edit:
     )
 
 
-def deciding(wrong: str) -> Edit:
+def replacing_decision(wrong: str) -> Edit:
     """Return an edit of the tab's native transforms: replace each decision ``d`` in ``decisions`` by an expression."""
     return (
         "transforms",
@@ -42,7 +42,7 @@ def deciding(wrong: str) -> Edit:
     )
 
 
-def still_where(condition: str) -> Edit:
+def not_augmented_where(condition: str) -> Edit:
     """Return an edit of the tab's native loader: no flips and no colour changes under a condition.
 
     The condition may use ``place``, the position in the batch.
@@ -73,48 +73,48 @@ ALL = {FLIPS, CROPS, COLOURS}
 # A mistake in the native pipeline: the edits that plant it, and the checks that reject it.
 NATIVE_MISTAKES: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
     "native: augmentation repeats from the third epoch on": (
-        (drawing_by("seed, NATIVE, min(epoch, 2), indices"),),
+        (counting_by("seed, NATIVE, min(epoch, 2), indices"),),
         ALL | {REPEATS},
     ),
     "native: every second epoch has the same augmentation": (
-        (drawing_by("seed, NATIVE, epoch % 2, indices"),),
+        (counting_by("seed, NATIVE, epoch % 2, indices"),),
         ALL | {REPEATS},
     ),
     "native: the same random numbers for all images": (
-        (drawing_by("seed, NATIVE, epoch, 0"),),
+        (counting_by("seed, NATIVE, epoch, 0"),),
         ALL | {REPEATS},
     ),
     "native: random numbers depend on the position in the batch": (
-        (drawing_by("seed, NATIVE, epoch, np.arange(len(indices))"),),
+        (counting_by("seed, NATIVE, epoch, np.arange(len(indices))"),),
         ALL | {REPEATS},
     ),
-    "native: the seed is ignored": ((drawing_by("0, NATIVE, epoch, indices"),), {REPEATS}),
+    "native: the seed is ignored": ((counting_by("0, NATIVE, epoch, indices"),), {REPEATS}),
     "native: random numbers from the framework's global generator": (
-        (drawing_by("np.random.randint(2**31), NATIVE, epoch, indices"),),
+        (counting_by("np.random.randint(2**31), NATIVE, epoch, indices"),),
         {REPEATS},
     ),
     "native: random numbers depend on the number of workers": (
-        (drawing_by("seed + num_workers, NATIVE, epoch, indices"),),
+        (counting_by("seed + num_workers, NATIVE, epoch, indices"),),
         {REPEATS},
     ),
     "native: only the first 8 images of a batch are augmented": (
-        (still_where("place >= 8"),),
+        (not_augmented_where("place >= 8"),),
         ALL | {REPEATS},
     ),
     "native: the last batch is not augmented": (
-        (still_where("len(indices) < batch_size"),),
+        (not_augmented_where("len(indices) < batch_size"),),
         ALL | {OPERATIONS},
     ),
     "native: the last batch is not augmented with workers": (
-        (still_where("num_workers and len(indices) < batch_size"),),
+        (not_augmented_where("num_workers and len(indices) < batch_size"),),
         {FLIPS, COLOURS, REPEATS},
     ),
     "native: the first epoch is not augmented": (
-        (still_where("epoch == 0"),),
+        (not_augmented_where("epoch == 0"),),
         ALL | {OPERATIONS, REPEATS},
     ),
     "native: every second image is not augmented": (
-        (still_where("indices[place] % 2"),),
+        (not_augmented_where("indices[place] % 2"),),
         ALL | {OPERATIONS},
     ),
     "native: every epoch has the order of the first": (
@@ -162,20 +162,24 @@ NATIVE_MISTAKES: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
         ALL | {ORDER},
     ),
     "native: flips with p = 0.35 instead of 0.5": (
-        (changing("RandomFlipLeftRight", "type(aug)(0.35 if aug.p == 0.5 else aug.p)"),),
+        (
+            replacing_augmentation(
+                "RandomFlipLeftRight", "type(aug)(0.35 if aug.p == 0.5 else aug.p)"
+            ),
+        ),
         {FLIPS, CROPS},
     ),
     "native: flips with p = 0.5, whatever p is": (
-        (changing("RandomFlipTopBottom", "type(aug)(0.5)"),),
+        (replacing_augmentation("RandomFlipTopBottom", "type(aug)(0.5)"),),
         {FLIPS, OPERATIONS},
     ),
     "native: left-right flips instead of top-bottom": (
-        (changing("RandomFlipTopBottom", LEFT_RIGHT),),
+        (replacing_augmentation("RandomFlipTopBottom", LEFT_RIGHT),),
         {FLIPS, OPERATIONS},
     ),
     "native: both flips or none": (
         (
-            deciding(
+            replacing_decision(
                 "type(d)(decisions[0].flips) if hasattr(d, 'flips') "
                 "and hasattr(decisions[0], 'flips') else d"
             ),
@@ -183,16 +187,20 @@ NATIVE_MISTAKES: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
         {FLIPS},
     ),
     "native: square crops": (
-        (changing("RandomResizedCrop", "type(aug)(aug.size, aug.scale, (1.0, 1.0))"),),
+        (
+            replacing_augmentation(
+                "RandomResizedCrop", "type(aug)(aug.size, aug.scale, (1.0, 1.0))"
+            ),
+        ),
         {CROPS},
     ),
     "native: crops with the default scale": (
-        (changing("RandomResizedCrop", "type(aug)(aug.size, ratio=aug.ratio)"),),
+        (replacing_augmentation("RandomResizedCrop", "type(aug)(aug.size, ratio=aug.ratio)"),),
         {CROPS},
     ),
     "native: the smallest crop area is 0.1 too large": (
         (
-            changing(
+            replacing_augmentation(
                 "RandomResizedCrop", "type(aug)(aug.size, (aug.scale[0] + 0.1, 1.0), aug.ratio)"
             ),
         ),
@@ -210,16 +218,24 @@ NATIVE_MISTAKES: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
     ),
     "native: no antialiasing": (tuple(by(Conventions(antialias=False))), {CROPS_PIXELS, RESIZES}),
     "native: jitter without hue": (
-        (changing("ColorJitter", "type(aug)(aug.brightness, aug.contrast, aug.saturation)"),),
+        (
+            replacing_augmentation(
+                "ColorJitter", "type(aug)(aug.brightness, aug.contrast, aug.saturation)"
+            ),
+        ),
         {COLOURS},
     ),
     "native: jitter strengths 20% too small": (
-        (changing("ColorJitter", "type(aug)(*(0.8 * x for x in vars(aug).values()))"),),
+        (
+            replacing_augmentation(
+                "ColorJitter", "type(aug)(*(0.8 * x for x in vars(aug).values()))"
+            ),
+        ),
         {COLOURS},
     ),
     "native: brightness and contrast swapped": (
         (
-            changing(
+            replacing_augmentation(
                 "ColorJitter",
                 "type(aug)(aug.contrast, aug.brightness, aug.saturation, aug.hue)",
             ),
@@ -228,7 +244,7 @@ NATIVE_MISTAKES: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
     ),
     "native: one factor for brightness and contrast": (
         (
-            deciding(
+            replacing_decision(
                 "type(d)(d.factors[:, [0, 0, 2, 3]], d.order) "
                 "if hasattr(d, 'order') and d.order.shape[1] == 4 else d"
             ),
@@ -236,7 +252,7 @@ NATIVE_MISTAKES: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
         {COLOURS},
     ),
     "native: hue shifts in one direction only": (
-        (deciding("type(d)(abs(d.factors), d.order) if hasattr(d, 'factors') else d"),),
+        (replacing_decision("type(d)(abs(d.factors), d.order) if hasattr(d, 'factors') else d"),),
         {COLOURS},
     ),
     "native: contrast by channel": (tuple(by(Conventions(contrast="channel"))), {COLOURS_PIXELS}),
