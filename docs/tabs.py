@@ -179,7 +179,7 @@ class Trap(Shown):
         file = f"docs/examples/traps/{self.arguments[0]}.py"
         items = (
             f"::::{{grid-item}}\n{self.source_block(file, name, caption)}\n::::"
-            for name, caption in {"trap": "the trap", "fixed": "mended"}.items()
+            for name, caption in {"trap": "the trap", "fixed": "the fix"}.items()
         )
         grid = ":::::{grid} 1\n:gutter: 2\n:class-container: trap\n\n" + "\n".join(items)
         return self.parse_text_to_nodes(grid + "\n:::::\n")
