@@ -210,8 +210,8 @@ def bright_dataset(n: int, seed: int = 0, size: int = 8) -> Dataset:
     """Return n noise images of two classes, dark and bright, which are learnt in a few steps, also at 8 x 8."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(n) % 2)
-    levels = rng.integers(0, 100, (n, size, size, 3)) + 150 * labels[:, None, None, None]
-    return Dataset(levels.astype(np.uint8), labels, ("bright", "dark"))
+    images = rng.integers(0, 100, (n, size, size, 3)) + 150 * labels[:, None, None, None]
+    return Dataset(images.astype(np.uint8), labels, ("bright", "dark"))
 
 
 def write_folder(root: Path, data: Data) -> Path:

@@ -87,7 +87,7 @@ def from_images(images, device):
 
 def to_images(X):
     """Return a batch as uint8 images (n, height, width, 3) in NumPy."""
-    return _as_levels(X).transpose(0, 2, 3, 1).asnumpy()
+    return _as_uint8(X).transpose(0, 2, 3, 1).asnumpy()
 
 
 def to_float(X):
@@ -297,10 +297,10 @@ def _mean(planes):
 
 def _like(X, Y):
     """Return the result Y as uint8 if the operand X is uint8."""
-    return _as_levels(Y) if X.dtype == onp.uint8 else Y
+    return _as_uint8(Y) if X.dtype == onp.uint8 else Y
 
 
-def _as_levels(Y):
+def _as_uint8(Y):
     """Round floats in 0..1 to uint8 in 0..255."""
     if Y.dtype == onp.uint8:
         return Y

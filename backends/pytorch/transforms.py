@@ -80,7 +80,7 @@ def from_images(images, device):
 
 def to_images(X):
     """Return a batch as uint8 images (n, height, width, 3) in NumPy."""
-    return _as_levels(X).permute(0, 2, 3, 1).cpu().numpy()
+    return _as_uint8(X).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def to_float(X):
@@ -258,10 +258,10 @@ def _per_channel(values, X):
 
 def _like(X, Y):
     """Return the result Y as uint8 if the operand X is uint8."""
-    return _as_levels(Y) if X.dtype == torch.uint8 else Y
+    return _as_uint8(Y) if X.dtype == torch.uint8 else Y
 
 
-def _as_levels(Y):
+def _as_uint8(Y):
     """Round floats in 0..1 to uint8 in 0..255."""
     if Y.dtype == torch.uint8:
         return Y

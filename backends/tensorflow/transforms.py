@@ -88,7 +88,7 @@ def from_images(images, device):
 
 def to_images(X):
     """Return a batch as uint8 images (n, height, width, 3) in NumPy."""
-    return _as_levels(X).numpy()
+    return _as_uint8(X).numpy()
 
 
 def to_float(X):
@@ -269,10 +269,10 @@ def _grey(Y):
 
 def _like(X, Y):
     """Return the result Y as uint8 if the operand X is uint8."""
-    return _as_levels(Y) if X.dtype == tf.uint8 else Y
+    return _as_uint8(Y) if X.dtype == tf.uint8 else Y
 
 
-def _as_levels(Y):
+def _as_uint8(Y):
     """Round floats in 0..1 to uint8 in 0..255."""
     if Y.dtype == tf.uint8:
         return Y

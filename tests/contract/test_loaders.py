@@ -67,8 +67,8 @@ def test_the_batched_pipeline_applies_the_decisions_of_seed_epoch_and_index(back
     for number in range(2):
         order = epoch_order(20, 3, number)
         decisions = decide(AUGS, order, 3, number, (32, 24))
-        levels = transforms.from_images(images[order], backend.devices.cpu())
-        expected = transforms.augment(transforms.to_float(levels), decisions)
+        X = transforms.from_images(images[order], backend.devices.cpu())
+        expected = transforms.augment(transforms.to_float(X), decisions)
         X, _ = epoch(backend, data_iter)
         np.testing.assert_allclose(X, backend.devices.to_numpy(expected), atol=1e-6)
 

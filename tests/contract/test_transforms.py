@@ -61,8 +61,8 @@ class Batch:
 
     def __init__(self, backend: Backend, images: np.ndarray) -> None:
         self.backend = backend
-        self.levels = backend.transforms.from_images(images, backend.devices.cpu())
-        self.floats = backend.transforms.to_float(self.levels)
+        self.uint8 = backend.transforms.from_images(images, backend.devices.cpu())
+        self.floats = backend.transforms.to_float(self.uint8)
 
     def image_floats(self, X) -> np.ndarray:
         values = self.backend.devices.to_numpy(X)
@@ -82,7 +82,7 @@ def pillow(images: np.ndarray, enhance, factors: np.ndarray) -> np.ndarray:
     return np.stack([np.asarray(picture) for picture in pictures])
 
 
-def levels_apart(a: np.ndarray, b: np.ndarray) -> int:
+def largest_difference(a: np.ndarray, b: np.ndarray) -> int:
     return int(np.abs(a.astype(int) - b.astype(int)).max())
 
 
@@ -107,11 +107,11 @@ def test_the_operations_are_the_reference_s(backend, batch, images, name):
 
 
 def test_images_come_back_as_they_went_in(backend, batch, images):
-    np.testing.assert_array_equal(backend.transforms.to_images(batch.levels), images)
+    np.testing.assert_array_equal(backend.transforms.to_images(batch.uint8), images)
     np.testing.assert_array_equal(backend.transforms.to_images(batch.floats), images)
 
 
-def test_to_float_is_exactly_levels_over_255(batch, images):
+def test_to_float_divides_uint8_by_255_exactly(batch, images):
     floats = batch.image_floats(batch.floats)
     assert floats.dtype == np.float32
     np.testing.assert_array_equal(floats, images / np.float32(255))
@@ -122,7 +122,7 @@ def test_flips_mirror_the_chosen_images_and_no_other(backend, batch, images, nam
     flips = np.array([True, False, True, False, True, True, False])
     expected = np.where(flips[:, None, None, None], np.flip(images, axis), images)
     flip = getattr(backend.transforms, name)
-    np.testing.assert_array_equal(backend.transforms.to_images(flip(batch.levels, flips)), expected)
+    np.testing.assert_array_equal(backend.transforms.to_images(flip(batch.uint8, flips)), expected)
     np.testing.assert_array_equal(backend.transforms.to_images(flip(batch.floats, flips)), expected)
 
 
@@ -134,10 +134,13 @@ ENHANCERS = [
 
 
 @pytest.mark.parametrize(("name", "enhance"), ENHANCERS)
-def test_colour_blends_come_within_one_level_of_pillow(backend, batch, images, name, enhance):
+def test_colour_blends_differ_from_pillow_by_one_at_most(backend, batch, images, name, enhance):
     factors = np.array([0.5, 1.5, 0.0, 1.0, 0.77, 1.3, 2.0], np.float32)
-    result = getattr(backend.transforms, name)(batch.levels, factors)
-    assert levels_apart(backend.transforms.to_images(result), pillow(images, enhance, factors)) <= 1
+    result = getattr(backend.transforms, name)(batch.uint8, factors)
+    assert (
+        largest_difference(backend.transforms.to_images(result), pillow(images, enhance, factors))
+        <= 1
+    )
 
 
 def rotated_by_colorsys(images: np.ndarray, shifts: np.ndarray) -> np.ndarray:
@@ -153,15 +156,15 @@ def test_hue_turns_the_colour_circle_as_colorsys_does(backend, batch, images):
     expected = rotated_by_colorsys(images, shifts)
     floats = batch.image_floats(backend.transforms.adjust_hue(batch.floats, shifts))
     np.testing.assert_allclose(floats, expected, atol=FLOAT_ERROR)
-    result = backend.transforms.to_images(backend.transforms.adjust_hue(batch.levels, shifts))
-    assert levels_apart(result, np.rint(expected * 255)) <= 1
+    result = backend.transforms.to_images(backend.transforms.adjust_hue(batch.uint8, shifts))
+    assert largest_difference(result, np.rint(expected * 255)) <= 1
 
 
-def test_crops_come_within_one_level_of_pillow(backend, batch, images):
+def test_crops_differ_from_pillow_by_one_at_most(backend, batch, images):
     corners = [[0, 0, 21, 18], [2, 3, 5, 15], [20, 17, 1, 1], [1, 0, 20, 2], [4, 4, 9, 9]]
     boxes = np.array([*corners, [0, 1, 3, 3], [6, 5, 12, 12]])
     decision = crops(boxes, (21, 18), (9, 12))
-    result = backend.transforms.crop_resize(batch.levels, decision.rows, decision.columns)
+    result = backend.transforms.crop_resize(batch.uint8, decision.rows, decision.columns)
     expected = [
         Image.fromarray(image)
         .crop((left, top, left + width, top + height))
@@ -169,10 +172,10 @@ def test_crops_come_within_one_level_of_pillow(backend, batch, images):
         for image, (top, left, height, width) in zip(images, boxes, strict=True)
     ]
     expected = np.stack([np.asarray(picture) for picture in expected])
-    assert levels_apart(backend.transforms.to_images(result), expected) <= 1
+    assert largest_difference(backend.transforms.to_images(result), expected) <= 1
 
 
-@pytest.mark.parametrize("kind", ["levels", "floats"])
+@pytest.mark.parametrize("kind", ["uint8", "floats"])
 def test_colour_jitter_follows_each_image_s_own_order(backend, batch, kind):
     transforms = backend.transforms
     single = {
@@ -193,14 +196,14 @@ def test_colour_jitter_follows_each_image_s_own_order(backend, batch, kind):
             np.testing.assert_allclose(batch.image_floats(result)[i], expected, atol=FLOAT_ERROR)
         else:
             mine = transforms.to_images(result)[i]
-            assert levels_apart(mine, np.rint(expected * 255)) <= 1
+            assert largest_difference(mine, np.rint(expected * 255)) <= 1
 
 
 def normalized(images: np.ndarray) -> np.ndarray:
     return (images / 255 - MEAN) / STD
 
 
-@pytest.mark.parametrize("kind", ["levels", "floats"])
+@pytest.mark.parametrize("kind", ["uint8", "floats"])
 def test_normalizing_takes_the_mean_and_divides_by_the_deviation_of_each_channel(
     backend, batch, images, kind
 ):
@@ -229,17 +232,17 @@ def test_a_jitter_of_nothing_changes_nothing(backend):
     assert (backend.transforms.to_images(backend.transforms.augment(X, decisions)) == images).all()
 
 
-def test_augmented_levels_that_are_normalized_are_floats_and_never_rounded(backend, batch, images):
+def test_normalized_uint8_images_are_floats_and_never_rounded(backend, batch, images):
     augs = [RandomFlipLeftRight(1.0), CIFAR10_NORMALIZE]
     decisions = decide(augs, np.arange(7), 0, 0, (21, 18))
-    found = batch.image_floats(backend.transforms.augment(batch.levels, decisions))
+    found = batch.image_floats(backend.transforms.augment(batch.uint8, decisions))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, normalized(images[:, :, ::-1]), atol=NORMALIZED_ERROR)
     augs = [Resize((13, 25)), ColorJitter(hue=0.5), CIFAR10_NORMALIZE]
     decisions = decide(augs, np.arange(7), 0, 0, (21, 18))
     found, wanted = (
         batch.image_floats(backend.transforms.augment(X, decisions))
-        for X in (batch.levels, batch.floats)
+        for X in (batch.uint8, batch.floats)
     )
     np.testing.assert_array_equal(found, wanted)
     assert np.abs(found - np.rint(found)).max() > 0.4
@@ -261,17 +264,17 @@ def test_the_batched_kaggle_recipe_is_pillows_on_the_boxes_that_were_drawn(backe
         small = np.asarray(box.resize((32, 32), BILINEAR))
         wanted.append(small[:, ::-1] if flip else small)
     batch = Batch(backend, images)
-    for X in (batch.levels, batch.floats):
+    for X in (batch.uint8, batch.floats):
         found = batch.image_floats(backend.transforms.augment(X, decisions))
-        levels = 255 * (found * STD + MEAN)
-        assert np.abs(levels - np.stack(wanted)).max() <= TWO_RESIZES
+        values = 255 * (found * STD + MEAN)
+        assert np.abs(values - np.stack(wanted)).max() <= TWO_RESIZES
 
 
 NAMES = ("adjust_brightness", "adjust_contrast", "adjust_saturation", "adjust_hue")
 
 
 @pytest.mark.parametrize("name", [*NAMES, "crop_resize", "augment"])
-def test_levels_are_the_floats_rounded_once_to_the_nearest(backend, batch, name):
+def test_uint8_results_are_the_floats_rounded_once_to_the_nearest(backend, batch, name):
     factors = np.array([0.5, 1.5, 0.3, 1.2, 0.77, 1.3, 0.9], np.float32)
     arguments = [factors]
     if name == "crop_resize":
@@ -281,9 +284,9 @@ def test_levels_are_the_floats_rounded_once_to_the_nearest(backend, batch, name)
         augs = parse_augmentations("crop,jitter,flip,crop", (13, 8))
         arguments = [decide(augs, np.arange(7), 0, 0, (21, 18))]
     operation = getattr(backend.transforms, name)
-    levels = backend.transforms.to_images(operation(batch.levels, *arguments))
+    integers = backend.transforms.to_images(operation(batch.uint8, *arguments))
     floats = batch.image_floats(operation(batch.floats, *arguments)) * 255
-    assert np.abs(levels - floats).max() < 0.5 + 1e-3
+    assert np.abs(integers - floats).max() < 0.5 + 1e-3
 
 
 def test_operations_leave_what_they_are_given_alone(backend, batch):
@@ -304,11 +307,11 @@ def test_augment_applies_decisions_in_order(backend, batch, images):
     box = crops(np.array([[0, 0, 10, 9]] * 7), (21, 18), (10, 9))
     transforms = backend.transforms
     crop_first = transforms.augment(
-        batch.levels, [box, FlipsLeftRight(flips), FlipsTopBottom(flips)]
+        batch.uint8, [box, FlipsLeftRight(flips), FlipsTopBottom(flips)]
     )
     np.testing.assert_array_equal(transforms.to_images(crop_first), images[:, 9::-1, 8::-1])
     flip_first = transforms.augment(
-        batch.levels, [FlipsLeftRight(flips), FlipsTopBottom(flips), box]
+        batch.uint8, [FlipsLeftRight(flips), FlipsTopBottom(flips), box]
     )
     np.testing.assert_array_equal(
         transforms.to_images(flip_first), images[:, ::-1, ::-1][:, :10, :9]
@@ -317,7 +320,7 @@ def test_augment_applies_decisions_in_order(backend, batch, images):
 
 def test_augment_refuses_what_it_does_not_know(backend, batch):
     with pytest.raises(TypeError, match="no batched operation"):
-        backend.transforms.augment(batch.levels, ["blur"])
+        backend.transforms.augment(batch.uint8, ["blur"])
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -366,7 +369,7 @@ def test_native_crops_keep_to_scale_and_ratio(backend, images):
     """The only box with the whole area and the image's ratio is the image itself; half the area is another box."""
     whole = RandomResizedCrop((21, 18), (1, 1), (18 / 21, 18 / 21))
     for draw in native_images(backend, images[0], whole, times=4):
-        assert levels_apart(draw, images[0]) <= 1
+        assert largest_difference(draw, images[0]) <= 1
     ramp = np.repeat(np.arange(0, 200, 2, dtype=np.uint8)[:, None], 100, axis=1)
     wide = RandomResizedCrop((10, 10), (0.5, 0.5), (2, 2))  # 50 of 100 rows, all columns
     for draw in native_images(backend, np.repeat(ramp[..., None], 3, axis=2), wide, times=4):
@@ -384,22 +387,24 @@ SIZES = [
 
 
 @pytest.mark.parametrize(("size", "new_size"), SIZES)
-def test_native_resizes_are_antialiased_within_one_level_of_pillow(backend, rng, size, new_size):
+def test_native_resizes_are_antialiased_and_differ_from_pillow_by_one_at_most(
+    backend, rng, size, new_size
+):
     for _ in range(4):
         noise = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
         (found,) = native_images(backend, noise, Resize(new_size))
         wanted = Image.fromarray(noise).resize(new_size[::-1], BILINEAR)
-        assert levels_apart(found, np.asarray(wanted)) <= 1
+        assert largest_difference(found, np.asarray(wanted)) <= 1
 
 
-def test_native_crops_are_antialiased_within_one_level_of_pillow(backend, rng):
+def test_native_crops_are_antialiased_and_differ_from_pillow_by_one_at_most(backend, rng):
     """The crop is the whole image, so nothing is random. Without antialiasing it would be off by 50 to 57 of 255."""
     whole = RandomResizedCrop((32, 32), scale=(1, 1), ratio=(1, 1))
     for _ in range(4):
         noise = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
         (found,) = native_images(backend, noise, whole)
         wanted = np.asarray(Image.fromarray(noise).resize((32, 32), BILINEAR))
-        assert levels_apart(found, wanted) <= 1
+        assert largest_difference(found, wanted) <= 1
 
 
 def test_native_resizes_and_crops_of_white_stay_in_the_unit_interval(backend):
@@ -413,7 +418,7 @@ def test_native_resizes_and_crops_of_white_stay_in_the_unit_interval(backend):
 def test_native_normalizing_is_the_batched_one(backend, batch, images):
     transform = backend.transforms.native(kaggle_test_augs())
     decisions = decide(kaggle_test_augs(), np.arange(7), 0, 0, (21, 18))
-    wanted = backend.devices.to_numpy(backend.transforms.augment(batch.levels, decisions))
+    wanted = backend.devices.to_numpy(backend.transforms.augment(batch.uint8, decisions))
     for i, image in enumerate(images):
         found = backend.devices.to_numpy(transform(image))
         assert found.dtype == np.float32
@@ -453,11 +458,11 @@ def test_native_jitter_changes_what_its_name_says(
     flat = np.full_like(images[0], 90)
     for image, changes in ((images[0], colours), (images[3], greys), (flat, one_grey)):
         draws = native_images(backend, image, jitter, times=4)
-        assert (levels_apart(draws, np.stack([image] * 4)) > 2) == changes
+        assert (largest_difference(draws, np.stack([image] * 4)) > 2) == changes
     values = native_images(backend, images[0], jitter, times=4).max(-1)
     # tf.image uses the saturation of HSV, which does not change the brightest channel.
     kept = jitter.hue > 0 or (backend.name == "tensorflow" and jitter.saturation > 0)
-    assert (levels_apart(values, np.stack([images[0].max(-1)] * 4)) > 4) != kept
+    assert (largest_difference(values, np.stack([images[0].max(-1)] * 4)) > 4) != kept
 
 
 def test_native_operations_come_in_order(backend, images):

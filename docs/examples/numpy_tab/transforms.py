@@ -53,7 +53,7 @@ def from_images(images, device):  # noqa: ARG001
 
 def to_images(X):
     """Return a batch as uint8 images (n, height, width, 3) in NumPy."""
-    return np.moveaxis(_as_levels(X), 1, -1)
+    return np.moveaxis(_as_uint8(X), 1, -1)
 
 
 def to_float(X):
@@ -152,9 +152,9 @@ def normalize(X, mean, std):
 
 def _like(X, Y):
     """Return the result Y, which may be float64, with the dtype of X."""
-    return _as_levels(Y) if X.dtype == np.uint8 else Y.astype(X.dtype)
+    return _as_uint8(Y) if X.dtype == np.uint8 else Y.astype(X.dtype)
 
 
-def _as_levels(Y):
+def _as_uint8(Y):
     """Round floats in 0..1 to uint8 in 0..255."""
     return Y if Y.dtype == np.uint8 else reference.to_uint8(Y)
