@@ -43,6 +43,10 @@ def main(arguments: list[str]) -> int:
         results[what] = MEASURES[what](names, extent, print) | {"load_before": load}
         print(f"{what}: {time.perf_counter() - began:.0f} s", flush=True)
         save(options.output, results)
+    if "training" in results:
+        from benchmarks.picture import draw_training
+
+        draw_training(options.output.with_name(f"{options.output.stem}-training.png"), results)
     if "growth" in results:
         from benchmarks.picture import draw_growth
 

@@ -1,4 +1,4 @@
-"""Draw the chart of docs/performance.md: how time and memory grow."""
+"""Draw the charts of docs/performance.md: the speed of training, and how time and memory grow."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +10,43 @@ from backends import FRAMEWORKS
 from benchmarks.goals import Results
 from benchmarks.results import Spread
 from common.drawing.plots import save_figure
+
+
+# The groups of bars: a title, what was measured and its precision.
+BARS = (
+    ("the book's recipe, fp32", "book", "fp32"),
+    ("train_ch13, fp32", "train", "fp32"),
+    ("train_ch13, bf16", "train", "bf16"),
+)
+WIDTH = 0.26  # of a bar
+
+
+def draw_training(path: Path, results: Results) -> None:
+    """Draw the speed of training: for each recipe a bar for each backend, with its lowest and highest value."""
+    rates = results["training"]["rates"]
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    axis = figure.subplots()
+    for i, b in enumerate(results["backends"]):
+        spreads = [Spread.of(rates[f"{what} {b} {precision}"]) for _, what, precision in BARS]
+        axis.bar(
+            [group + (i - 1) * WIDTH for group in range(len(BARS))],
+            [s.median for s in spreads],
+            WIDTH * 0.92,
+            yerr=[
+                [s.median - s.lowest for s in spreads],
+                [s.highest - s.median for s in spreads],
+            ],
+            capsize=3,
+            ecolor="#666666",
+            color=FRAMEWORKS[b].style["color"],
+            label=FRAMEWORKS[b].title,
+        )
+    axis.set_xticks(range(len(BARS)), [title for title, *_ in BARS])
+    axis.set(ylabel="images/s", ylim=(0, None))
+    axis.set_axisbelow(True)
+    axis.grid(axis="y", alpha=0.4)
+    axis.legend(loc="upper left", frameon=False)
+    save_figure(path, figure)
 
 
 def draw_growth(path: Path, results: Results) -> None:

@@ -14,7 +14,7 @@ import backends
 from benchmarks import __main__ as command
 from benchmarks import measures
 from benchmarks.goals import RECIPES, goals, over_book, over_the_book_s_loader
-from benchmarks.picture import draw_growth
+from benchmarks.picture import draw_growth, draw_training
 from benchmarks.processes import Worker, WorkerError
 from benchmarks.report import FILE, TABLES, figures
 from benchmarks.results import Spread, added_to, ratio, save
@@ -248,8 +248,9 @@ def test_the_page_says_what_this_machine_did_not_measure():
     assert all("cuda" not in device and "gpu" not in device for device in devices)
 
 
-def test_the_picture_is_drawn_from_the_results(tmp_path):
-    draw_growth(tmp_path / "picture.png", json.loads(FILE.read_text(encoding="utf-8")))
+@pytest.mark.parametrize("draw", [draw_growth, draw_training])
+def test_the_pictures_are_drawn_from_the_results(tmp_path, draw):
+    draw(tmp_path / "picture.png", json.loads(FILE.read_text(encoding="utf-8")))
     assert (tmp_path / "picture.png").stat().st_size > 10_000
 
 
