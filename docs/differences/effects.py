@@ -361,5 +361,5 @@ def _on_draws() -> str:
     return f"flips of two batches of 128: all equal; {(first == second).mean():.0%} if drawn for each image"
 
 
-# What is measured.
+# The names of the cases.
 NAMES = tuple(case.name for case in cases())

@@ -1,4 +1,4 @@
-"""What each framework's layers start from when nobody initialises them, drawn in NumPy."""
+"""The default initial weights of each framework's layers, drawn in NumPy."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from common.weights.canonical import Weights, initial_weights, is_buffer, weight
 
 
 def pytorch_start() -> Weights:
-    """Draw what PyTorch's layers start from: weights and biases uniform in 1 / sqrt(fan in)."""
+    """Draw PyTorch's default weights and biases: uniform within 1 / sqrt(fan in)."""
     rng = np.random.default_rng(0)
     shapes = weight_shapes(10)
     weights = dict(initial_weights(10))
@@ -19,7 +19,7 @@ def pytorch_start() -> Weights:
 
 
 def gluon_start() -> Weights:
-    """Draw what Gluon's layers start from: weights uniform in +-.07, biases zero."""
+    """Draw Gluon's default weights: uniform within 0.07, biases zero."""
     rng = np.random.default_rng(0)
     return {
         name: rng.uniform(-0.07, 0.07, weight.shape).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What MXNet does by default: its own operations, with their own defaults."""
+"""MXNet's own operations, with their defaults."""
 
 from multiprocessing import get_start_method
 

@@ -1,4 +1,4 @@
-"""What a framework does by default: its own operations, compared with both ways of each known difference.
+"""Compare a framework's own operations with both ways of each known difference.
 
 The operations are in pytorch.py, mxnet.py and tensorflow.py beside this file. The reference computes both ways on the
 same input, so each difference is shown to be the framework's own.

@@ -1,4 +1,4 @@
-"""What PyTorch does by default: its own operations, with their own defaults.
+"""PyTorch's own operations, with their defaults.
 
 The three files pytorch.py, mxnet.py and tensorflow.py define the same functions. Each takes and returns NumPy arrays.
 """

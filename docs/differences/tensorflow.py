@@ -1,4 +1,4 @@
-"""What TensorFlow and Keras do by default: their own operations, with their own defaults."""
+"""TensorFlow's and Keras' own operations, with their defaults."""
 
 import keras
 import numpy as np
