@@ -75,8 +75,7 @@ def notebook(
         "language": "python",
     }
     book.cells = [_first(page, backend)]
-    # Colab has NumPy 2.
-    if address and backends.FRAMEWORKS[backend].newest_numpy is None:
+    if address and backend in in_colab():
         code = COLAB.format(repository=address, extra=backend)
         book.cells.append(nbformat.v4.new_code_cell(code))
     book.cells.append(nbformat.v4.new_code_cell(FIRST))
@@ -87,6 +86,11 @@ def notebook(
     for number, cell in enumerate(book.cells):
         cell["id"] = f"{page.stem}-{number}"  # the default is random: every build would differ
     return book
+
+
+def in_colab() -> list[str]:
+    """Return the names of the frameworks that run in Google Colab, which has NumPy 2."""
+    return [name for name, it in backends.FRAMEWORKS.items() if it.newest_numpy is None]
 
 
 def write_notebooks(page: Path, folder: Path) -> list[Path]:

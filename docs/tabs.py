@@ -25,8 +25,9 @@ import backends
 from docs import api, columns, command_line, figures, outputs
 from docs.cells import cell_named, read_cells
 from docs.differences.notes import as_list, read_notes
-from docs.notebooks import check_framework, cut, source_of, write_notebooks
+from docs.notebooks import check_framework, cut, in_colab, source_of, write_notebooks
 from docs.outputs import Output
+from docs.repository import repository
 
 
 def tab_set(contents: dict[str, str]) -> str:
@@ -251,6 +252,9 @@ class Notebooks(Shown):
             f"This page as a notebook: {', '.join(links)}. Put it into a checkout of the project, and open it "
             "there with `uv run --extra all --with jupyterlab jupyter lab`.\n"
         )
+        if repository():
+            titles = [backends.FRAMEWORKS[name].title for name in in_colab()]
+            text += f"In Google Colab, upload the notebook of {' or '.join(titles)}: its first cell gets the project.\n"
         if measured := outputs.measured(self.page):
             lines = (
                 f"- {backends.FRAMEWORKS[name].title}: {line}" for name, line in measured.items()

@@ -112,6 +112,18 @@ def test_a_page_shows_the_code_of_each_backend_in_its_tab(build, docs):
         assert re.search(rf'href="[^"]*index-{name}\.ipynb"', html)
 
 
+def test_a_page_offers_its_notebooks_for_colab_where_the_repository_has_an_address(
+    build, docs, monkeypatch
+):
+    for address in ("", "https://example.org/three-tabs"):
+        monkeypatch.setenv("SITE_REPOSITORY", address)
+        code, said, html = build(GOOD)
+        assert (code, said) == (0, "")
+        assert ("upload the notebook of PyTorch or TensorFlow" in html) == bool(address)
+        text = (docs.parent / "build" / "notebooks" / "index-pytorch.ipynb").read_text()
+        assert (f"git clone --quiet --depth 1 {address} " in text) == bool(address)
+
+
 def tabs_of(html: str) -> list[tuple[str, str]]:
     """The tabs of a page, each with its title and its HTML."""
     parts = re.split(r"<label [^>]*sd-tab-label[^>]*>", html.split("</article>")[0])[1:]
