@@ -11,7 +11,6 @@ from benchmarks.goals import Results
 from benchmarks.results import Spread
 from common.drawing.plots import save_figure
 
-
 # The groups of bars: a title, what was measured and its precision.
 BARS = (
     ("the book's recipe, fp32", "book", "fp32"),
