@@ -11,7 +11,7 @@ from common.system.processes import exit_code
 
 
 def main(arguments: list[str]) -> int:
-    """Run one command and return the exit code: 0 well, 2 for what the user can put right, 130 for Ctrl-C."""
+    """Run one command and return the exit code: 0 for success, 2 for a UserError, 130 for Ctrl-C."""
     return exit_code(_run, arguments)
 
 
@@ -23,7 +23,7 @@ def _run(arguments: list[str]) -> int:
     if chosen == "all" and (names := backends.without_obstacle(every)) != every:
         config = replace(config, backend=",".join(names))
     backends.require(names)
-    # Only now: commands import packages that `require` has found to be there.
+    # Imported only here: commands import packages that `require` has found installed.
     if len(names) > 1 and not cli.COMMANDS[name].starts_processes:
         from common.commands import side_by_side
 

@@ -1,8 +1,10 @@
-"""What the three tabs share: the contract, the story, the data and the random decisions.
+"""Framework-free code that the three tabs share: the contract, the commands, the data and the random decisions.
 
-Nothing here imports a framework or ``backends``; import-linter holds the rule.
+Nothing here imports a framework or ``backends``; import-linter checks this.
 """
 
 import time
 
-STARTED = time.perf_counter()  # about when the program began: `run.py` imports this package first
+STARTED = (
+    time.perf_counter()
+)  # start of the program, approximately: `run.py` imports this package first

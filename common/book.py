@@ -1,7 +1,8 @@
-"""The names that the two chapters' cells take from ``d2l`` and that no framework touches.
+"""The framework-free names that the cells of the two chapters take from ``d2l``.
 
-Each backend offers them beside its own, so that ``from backends import pytorch as d2l`` is the one line to change in a
-cell. `LAZY` names are imported when they are first used, since matplotlib and pandas take a while.
+Each backend exports them next to its own names. In a cell of the book, only the import line changes:
+``from backends import pytorch as d2l``. `LAZY` names are imported on first use, because matplotlib and pandas are slow
+to import.
 """
 
 from importlib import import_module
@@ -40,7 +41,7 @@ LAZY = {"plt": "matplotlib.pyplot", "Image": "PIL.Image", "pd": "pandas", "np": 
 
 
 def lazy(module: str, name: str) -> Any:
-    """Return the module behind a name of `LAZY`, for a backend's ``__getattr__``."""
+    """Import and return the module for a name in `LAZY`; called by a backend's ``__getattr__``."""
     if name in LAZY:
         return import_module(LAZY[name])
     raise AttributeError(f"module {module!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The command line: the table of commands, and a parser for each, built from `common.config`. Imports no framework."""
+"""The command line: the table of commands and their parsers, built from `common.config`. Imports no framework."""
 
 import argparse
 import textwrap
@@ -32,17 +32,17 @@ from common.interface import Framework
 
 DESCRIPTION = (
     "Two chapters of Dive into Deep Learning, image augmentation and Kaggle CIFAR-10, "
-    "on the framework you choose."
+    "in the framework you choose."
 )
 METAVARS = {int: "N", float: "X"}
-# Where only a competition has a folder.
-RENAMED = {"--data-dir": " (downloads and caches are kept in --cache-dir)"}
+# Hints for options that only some commands have.
+RENAMED = {"--data-dir": " (the folder for downloads and caches is --cache-dir)"}
 WIDTH = 79  # columns of the help
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command: the class of its options, its help, and which of the options it takes (all, unless ``only``)."""
+    """A command: the class of its options, its help, and ``only`` the options it takes (empty: all)."""
 
     config: type[Options]
     summary: str
@@ -51,10 +51,10 @@ class Command:
     required: tuple[str, ...] = ("backend",)
     only: tuple[str, ...] = ()
     presets: Mapping[str, RunConfig] | None = None
-    starts_processes: bool = False  # the command starts one for each backend itself
+    starts_processes: bool = False  # the command itself starts one process per backend
 
 
-# The options of train that augment and evaluate share.
+# The options of train that augment and evaluate also take.
 SHARED = (
     "backend",
     "preset",
@@ -70,23 +70,23 @@ SHARED = (
 COMMANDS = {
     "train": Command(
         TrainConfig,
-        "show the augmentations, train, evaluate",
+        "draw the augmentations, train and evaluate",
         "Draw the augmentations, train the book's ResNet-18 with them, and evaluate it.",
         "python run.py --backend pytorch --augment flip,crop --epochs 3",
         presets=PRESETS,
     ),
     "augment": Command(
         TrainConfig,
-        "only draw the augmentations",
-        "Draw what each augmentation makes of an example image.",
+        "draw the augmentations, without training",
+        "Draw the result of each augmentation on an example image.",
         "python run.py augment --backend mxnet --image photo.jpg",
         only=(*SHARED, "image", "seed"),
         presets=PRESETS,
     ),
     "evaluate": Command(
         TrainConfig,
-        "compute the test accuracy of weights from a file",
-        "Compute the test accuracy of the weights of any run, in any framework.",
+        "compute the test accuracy of a weights file",
+        "Compute the test accuracy of a weights file, from any run in any framework.",
         "python run.py evaluate --backend tensorflow --weights runs/NAME/weights.safetensors",
         required=("backend", "weights"),
         only=(*SHARED, "weights", "batch_size", "workers", "precision", "compile"),
@@ -95,16 +95,16 @@ COMMANDS = {
     "kaggle": Command(
         KaggleConfig,
         "the Kaggle chapter: from image files to a submission",
-        "Sort the competition's files into classes, train and validate, train again on all labelled images, predict "
-        "the test set, and write submission.csv. Links to the images go into train_valid_test/ of the competition's "
-        "folder.",
+        "Sort the competition's files into class folders, train and validate, train again on all labelled images, "
+        "predict the test set, and write submission.csv. The class folders hold links to the images; they are in "
+        "train_valid_test/ of the competition's folder.",
         "python run.py kaggle --backend pytorch --data-dir cifar-10",
         presets=KAGGLE_PRESETS,
     ),
     "check-submission": Command(
         CheckSubmissionConfig,
-        "check any submission against its competition",
-        "Compare a submission, rows 'id,label' after a header, with the images of DIR/test and the classes of "
+        "check a submission against the competition's files",
+        "Compare a submission (rows 'id,label' below a header) with the images in DIR/test and the classes in "
         "DIR/trainLabels.csv. If DIR has a testLabels.csv, compute the score too.",
         "python run.py check-submission submission.csv --data-dir cifar-10",
         required=("data_dir",),
@@ -112,26 +112,26 @@ COMMANDS = {
     "predict": Command(
         PredictConfig,
         "classify image files with the weights of a run",
-        "Print the class of each image, its probability and the milliseconds that the network took, with the weights "
-        "of any run in any framework.",
+        "Print the predicted class of each image, its probability, and the time of the network in milliseconds. The "
+        "weights may come from any run in any framework.",
         "python run.py predict --backend pytorch --weights runs/NAME/weights.safetensors photo.jpg",
         required=("backend", "weights"),
     ),
     "convert": Command(
         ConvertConfig,
-        "convert weights between the frameworks' files",
-        "Convert the weights of the book's ResNet-18, read the result back, and let both frameworks compute the same "
-        "images: the file is kept only if they agree. The suffix tells the format: .safetensors (canonical; keeps "
-        "classes and data), or a framework's own: {suffixes}.",
+        "convert weights between the frameworks' file formats",
+        "Convert the weights of the book's ResNet-18, read the new file back, and compute the same images with both "
+        "frameworks. The new file is kept only if the results agree. The suffix sets the format: .safetensors "
+        "(canonical; also keeps the class names), or a framework's own: {suffixes}.",
         "python run.py convert old-0000.params weights.safetensors",
         required=(),
     ),
     "parity": Command(
         ParityConfig,
-        "prove that backends compute what the reference does",
-        "Compare every operation, layer, gradient and step of the backends with the reference, which is written in "
-        "NumPy and computes in float64. Ends with exit code 1 if one is further off than correct backends are. With "
-        "--precision bf16 or --compile, the network and its training are checked as they compute then.",
+        "prove that the backends agree with the reference",
+        "Compare every operation, layer, gradient and training step of the backends with the reference, which is "
+        "written in NumPy and computes in float64. Exit code 1 means that a difference exceeds its tolerance. With "
+        "--precision bf16 or --compile, the network and its training are checked in that mode.",
         "python run.py parity --backend mxnet,pytorch --quick",
         required=(),
         starts_processes=True,
@@ -142,8 +142,8 @@ COMMANDS = {
 def parse(arguments: Sequence[str], frameworks: Mapping[str, Framework]) -> tuple[str, Any]:
     """Read a command line; return the command's name and its options, an instance of the class in `COMMANDS`.
 
-    Without a command it is ``train``. ``--help``, ``--version`` and an empty command line print and exit. Raises
-    UserError for a command line that cannot work.
+    The default command is ``train``. ``--help``, ``--version`` and an empty command line print and exit. Raises
+    UserError for an invalid command line.
     """
     arguments = list(arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -167,27 +167,27 @@ def command_parser(name: str, frameworks: Mapping[str, Framework]) -> argparse.A
 
 
 def backend_names(chosen: str, backends: Sequence[str]) -> list[str]:
-    """Return the backends that ``--backend`` asks for: one, several joined by commas, or 'all' of ``backends``.
+    """Return the backends named by ``--backend``: one, several separated by commas, or 'all' of ``backends``.
 
-    Raises UserError for an unknown name and for one that comes twice.
+    Raises UserError for an unknown or repeated name.
     """
     if chosen == "all":
         return list(backends)
     names = chosen.split(",")
     if "all" in names:
-        raise UserError(f"--backend {chosen}: all means every backend and stands alone")
+        raise UserError(f"--backend {chosen}: 'all' already means every backend; use --backend all")
     for name in names:
         if name not in backends:
             raise UserError(
-                f"unknown backend '{name}': choose from {', '.join(backends)}, several joined by commas, or all"
+                f"unknown backend '{name}': choose from {', '.join(backends)} (comma-separated), or all"
             )
     if len(set(names)) < len(names):
-        raise UserError(f"--backend {chosen} names a backend twice")
+        raise UserError(f"--backend {chosen} names a backend twice: name each backend once")
     return names
 
 
 def _configure(name: str, values: dict[str, Any]) -> Options:
-    """Lay the values that were given over those of the preset."""
+    """Return the preset's configuration, with ``values`` from the command line in place of its own."""
     command = COMMANDS[name]
     if command.presets is None:
         return command.config(**values)
@@ -197,14 +197,14 @@ def _configure(name: str, values: dict[str, Any]) -> Options:
     preset = values.get("preset", default)
     if name == "kaggle" and preset != "quick" and "data_dir" not in values:
         raise UserError(
-            f"--preset {preset} needs the competition's files: unpack trainLabels.csv, train/ and test/ of "
+            f"--preset {preset} needs the competition's files: unpack trainLabels.csv, train/ and test/ from "
             "https://www.kaggle.com/c/cifar-10 into a folder and add --data-dir FOLDER"
         )
     return _replaced(command.presets[preset], values)
 
 
 def _replaced(config: Any, values: Mapping[str, Any]) -> Any:
-    """Return a configuration with the values of these fields, its own or those of a configuration inside it."""
+    """Return ``config`` with new ``values`` of its fields, including those of nested configurations."""
     own = {f.name: values[f.name] for f in fields(config) if f.name in values}
     inner = {
         f.name: _replaced(getattr(config, f.name), values)
@@ -215,7 +215,7 @@ def _replaced(config: Any, values: Mapping[str, Any]) -> Any:
 
 
 class _Parser(argparse.ArgumentParser):
-    """The parser of one command. Reports a wrong option as one line, like every other user error."""
+    """The parser of one command. Raises UserError for a wrong option."""
 
     def __init__(self, name: str, command: Command, frameworks: Mapping[str, Framework]) -> None:
         suffixes = [suffix for framework in frameworks.values() for suffix in framework.suffixes]
@@ -266,7 +266,7 @@ class _Parser(argparse.ArgumentParser):
         self.flags.append(flag)
 
     def _default(self, name: str, known: Option, default: Any) -> str:
-        """Return a field's default in brackets, where there is one: in words, of each preset, or the value."""
+        """Return a field's default in brackets, or '': as words, as one value per preset, or as a value."""
         if known.positional or name in self.command.required or default is False:
             return ""
         if known.default_words:
@@ -279,7 +279,7 @@ class _Parser(argparse.ArgumentParser):
         return f" ({', '.join(f'{preset}: {value}' for preset, value in values.items())})"
 
     def values(self, arguments: Sequence[str]) -> dict[str, Any]:
-        """Return the values that were given, by the names of their fields."""
+        """Return the values given on the command line, by field name."""
         for word in takewhile(lambda word: word != "--", arguments):
             flag = word.partition("=")[0]
             if word.startswith("--") and flag not in self.flags:
@@ -290,7 +290,7 @@ class _Parser(argparse.ArgumentParser):
         if "limit" in found:
             limit = found["limit"]
             if len(limit) > 2:
-                self.error("--limit takes one or two numbers")
+                self.error(f"--limit takes one or two numbers, not {len(limit)}")
             found["limit"] = (limit[0], limit[-1])
         return {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
 
@@ -299,13 +299,13 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _plain_type(hint: Any) -> type:
-    """Return the type of one value of a field: that of an optional value, or of a tuple's."""
+    """Return the type of a single value of a field, also for an optional value and for a tuple."""
     kinds = [kind for kind in get_args(hint) if kind not in (NoneType, Ellipsis)]
     return _plain_type(kinds[0]) if kinds else hint
 
 
 def _value(config: Any, name: str) -> Any:
-    """Return the value of a field, also one of a configuration inside this one."""
+    """Return the value of a field of ``config`` or of a nested configuration."""
     if hasattr(config, name):
         return getattr(config, name)
     inner = (getattr(config, f.name) for f in fields(config))
@@ -318,7 +318,7 @@ def _nearest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
 
 
 def _help(frameworks: Mapping[str, Framework]) -> str:
-    """Return the commands, and the options of the main job: whoever asks for help wants them too."""
+    """Return the commands and the options of the default command."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
     train = _Parser("train", COMMANDS["train"], frameworks)
@@ -326,7 +326,7 @@ def _help(frameworks: Mapping[str, Framework]) -> str:
         [
             "usage: python run.py [COMMAND] [OPTIONS]\n",
             f"{textwrap.fill(DESCRIPTION, WIDTH)}\n",
-            "commands (without one: train):",
+            "commands (default: train):",
             *lines,
             "\npython run.py COMMAND --help shows the options of a command.\n",
             f"The options of train:\n\n{train.format_help()}",

@@ -1,7 +1,8 @@
-"""Every option of every command, once: name, default, range and help in a dataclass field. And the presets.
+"""The options of all commands, and the presets.
 
-`common.cli` builds the parsers from these classes. A field made by `option` is an option of the command line; any other
-field is a number that the chapter fixes. Imports no framework.
+Each option is one dataclass field with its name, default, range and help. `common.cli` builds the parsers from these
+classes. A field made by `option` is an option of the command line; any other field is a constant of the chapter.
+Imports no framework.
 """
 
 import math
@@ -14,11 +15,11 @@ from common.errors import UserError
 
 PRECISIONS = ("fp32", "bf16")
 PIPELINES = ("batched", "native")
-MAX_IMAGE_SIZE = 4096  # pixels; a batch of larger images fits no memory
-MAX_SEED = 2**32 - 1  # the largest seed that every framework takes
-NUM_COMPARED_SEEDS = 3  # of --compare-augmentation without --seeds
+MAX_IMAGE_SIZE = 4096  # pixels; a batch of larger images does not fit into memory
+MAX_SEED = 2**32 - 1  # the largest seed that every framework accepts
+NUM_COMPARED_SEEDS = 3  # default of --seeds for --compare-augmentation
 
-# The groups of the help, in its order; options without a group come first.
+# The groups of options in the help, in this order; options without a group come first.
 GROUPS = DATA, TRAINING, AUGMENTATION, SPEED, OUTPUT = (
     "data",
     "training",
@@ -29,7 +30,7 @@ GROUPS = DATA, TRAINING, AUGMENTATION, SPEED, OUTPUT = (
 
 
 class Range(NamedTuple):
-    """The values that an option takes: in words, and as a test."""
+    """The valid values of an option: in words, and as a test."""
 
     words: str
     holds: Callable[[Any], bool]
@@ -38,40 +39,40 @@ class Range(NamedTuple):
 AT_LEAST_0 = Range("0 or more", lambda n: n >= 0)
 AT_LEAST_1 = Range("1 or more", lambda n: n >= 1)
 POSITIVE = Range("a number above 0", lambda x: x > 0 and math.isfinite(x))
-SHARE = Range("from 0 to below 1", lambda x: 0 <= x < 1)
-FACTOR = Range("above 0, at most 1", lambda x: 0 < x <= 1)
+SHARE = Range("at least 0 and below 1", lambda x: 0 <= x < 1)
+FACTOR = Range("above 0 and at most 1", lambda x: 0 < x <= 1)
 SEEDS = Range(f"from 0 to {MAX_SEED}", lambda n: 0 <= n <= MAX_SEED)
-# ResNet-18 downsamples three times: of 8 pixels, one is left.
+# ResNet-18 downsamples three times, which turns 8 pixels into one.
 SIDES = Range(f"from 8 to {MAX_IMAGE_SIZE} pixels", lambda n: 8 <= n <= MAX_IMAGE_SIZE)
 
 
 class Option(NamedTuple):
-    """What the command line must know of a field. Arguments without a flag are positional."""
+    """The command line's metadata of a field."""
 
     help: str
     group: str
     range: Range | None = None
-    flag: str = ""  # if it is not the field's name
-    metavar: str = ""  # if it does not follow from the type
+    flag: str = ""  # default: made from the field's name
+    metavar: str = ""  # default: made from the type
     choices: tuple[str, ...] = ()
-    default_words: str = ""  # if the value does not say it
+    default_words: str = ""  # shown in the help instead of the default value
     nargs: str | None = None
     positional: bool = False
 
 
 def option(default: Any, help: str, group: str, range: Range | None = None, **known: Any) -> Any:
-    """Return a dataclass field that is an option; see `Option` for the arguments."""
+    """Return a dataclass field that is a command-line option; see `Option` for the arguments."""
     return field(default=default, metadata={"option": Option(help, group, range, **known)})
 
 
 def flag_of(name: str, known: Option) -> str:
-    """Return how a field's option is written."""
+    """Return the flag of a field's option, such as "--batch-size"."""
     return known.flag or f"--{name.replace('_', '-')}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Options of a command. Making one raises UserError for a value outside of its range."""
+    """Options of a command. The constructor raises UserError for a value outside its range."""
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -85,7 +86,7 @@ class Options:
                     raise UserError(f"{flag} {one}: must be {known.range.words}")
 
 
-# --- What several commands share -------------------------------------------------------------------------------------
+# --- Options of several commands -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,7 @@ class OnBackends(Options):
 
     backend: str = option(
         "",
-        "the framework: {backends}; several joined by commas, or all, run one after another",
+        "framework: {backends}; several separated by commas, or all, run one after another",
         "",
         metavar="NAME",
         default_words="all that are installed",
@@ -103,26 +104,34 @@ class OnBackends(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class OnDevice(Options):
-    """Which processor computes."""
+    """On which devices the command runs."""
 
-    device: str = option("auto", "auto, cpu, gpu, or numbers as gpu:0,1", SPEED, metavar="NAME")
+    device: str = option(
+        "auto",
+        "auto (all GPUs, else the CPU), cpu, gpu, or GPU numbers such as gpu:0,1",
+        SPEED,
+        metavar="NAME",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Computing(Options):
-    """How the network computes."""
+    """In which precision the network computes, and whether it is compiled."""
 
     precision: str = option(
-        "fp32", "bf16 is for convolutions and matrix products", SPEED, choices=PRECISIONS
+        "fp32",
+        "bf16: convolutions and matrix products in bfloat16",
+        SPEED,
+        choices=PRECISIONS,
     )
     compile: bool = option(False, "compile the network", SPEED)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seeded(Options):
-    """Where the random decisions come from."""
+    """The seed of all random numbers."""
 
-    seed: int = option(0, "where all random numbers start", TRAINING, SEEDS)
+    seed: int = option(0, "seed of all random numbers", TRAINING, SEEDS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,10 +140,10 @@ class WithWeights(Options):
 
     weights: Path | None = option(
         None,
-        "a file of weights: .safetensors, or of any framework's own kind ({suffixes})",
+        "weights file: .safetensors, or a framework's own format ({suffixes})",
         DATA,
         metavar="FILE",
-        default_words="drawn from the seed",
+        default_words="random, from the seed",
     )
 
 
@@ -144,33 +153,33 @@ class WithOutput(Options):
 
     output: Path | None = option(
         None,
-        "the folder for the results",
+        "folder for the results",
         OUTPUT,
         metavar="DIR",
-        default_words="a new one under runs/",
+        default_words="a new folder in runs/",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(WithOutput, Seeded, Computing, OnDevice, OnBackends):
-    """What the runs of both chapters share."""
+    """Options of both chapters."""
 
     pipeline: str = option(
         "batched",
-        "batched: the same pixels in every backend; native: the framework's own transforms and loader",
+        "batched: the same augmented pixels in every backend; native: the framework's own transforms and loader",
         SPEED,
         choices=PIPELINES,
     )
-    batch_size: int = option(256, "images in a step", TRAINING, AT_LEAST_1)
+    batch_size: int = option(256, "images per training step", TRAINING, AT_LEAST_1)
     num_epochs: int = option(
-        10, "passes over the images, in each training", TRAINING, AT_LEAST_1, flag="--epochs"
+        10, "passes over the training images", TRAINING, AT_LEAST_1, flag="--epochs"
     )
     workers: int | None = option(
         None,
         "worker processes of the native loader",
         SPEED,
         AT_LEAST_0,
-        default_words="4, at most one for each core",
+        default_words="4, but at most one per core",
     )
 
 
@@ -179,7 +188,7 @@ class RunConfig(WithOutput, Seeded, Computing, OnDevice, OnBackends):
 
 @dataclass(frozen=True, kw_only=True)
 class AdamConfig(Options):
-    """Adam with the values of its paper (Kingma and Ba 2015); the chapter's `train_with_data_aug` sets the rate."""
+    """Adam with the defaults of its paper (Kingma and Ba 2015), and the chapter's learning rate."""
 
     lr: float = option(1e-3, "Adam's learning rate", TRAINING, POSITIVE)
     betas: tuple[float, float] = (0.9, 0.999)
@@ -188,23 +197,23 @@ class AdamConfig(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(Options):
-    """Which images, and how many of them."""
+    """Which images to use, and how many."""
 
     name: str = option(
         "shapes",
-        "shapes (drawn by the program), cifar10, or a folder with train/ and test/",
+        "shapes (generated), cifar10 (downloaded), or a folder with train/ and test/",
         DATA,
         flag="--data",
         metavar="WHAT",
     )
     cache_dir: Path = option(
-        Path("data"), "where downloads and decoded images are kept", DATA, metavar="DIR"
+        Path("data"), "folder for downloads and decoded images", DATA, metavar="DIR"
     )
-    image_size: int = option(32, "side in pixels of the images of a folder", DATA, SIDES)
-    # As many training and test images; None is all.
+    image_size: int = option(32, "images from a folder are resized to N x N pixels", DATA, SIDES)
+    # (training, test) images; None keeps all.
     limit: tuple[int | None, int | None] = option(
         (None, None),
-        "use so many training and so many test images (one number: of each)",
+        "number of training images and of test images; one number sets both",
         DATA,
         AT_LEAST_1,
         nargs="+",
@@ -214,11 +223,11 @@ class DataConfig(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(WithWeights, RunConfig):
-    """A run of the image-augmentation chapter; its batches of 256 and its 10 epochs are the defaults."""
+    """Options of the image-augmentation chapter; batches of 256 and 10 epochs are the chapter's."""
 
     preset: str = option(
         "quick",
-        "quick: drawn images, minutes on a CPU; book: CIFAR-10 with the chapter's numbers",
+        "quick: generated images, minutes on a CPU; book: CIFAR-10 with the chapter's settings",
         "",
         choices=("quick", "book"),
     )
@@ -226,19 +235,26 @@ class TrainConfig(WithWeights, RunConfig):
     adam: AdamConfig = field(default_factory=AdamConfig)
     # flip is the chapter's train_augs.
     augment: str = option(
-        "flip", "none, or a list from {augmentations}", AUGMENTATION, metavar="LIST"
+        "flip",
+        "none, or a comma-separated list from: {augmentations}",
+        AUGMENTATION,
+        metavar="LIST",
     )
     image: Path | None = option(
-        None, "the example image to augment", AUGMENTATION, metavar="FILE", default_words="a cat"
+        None,
+        "example image to augment",
+        AUGMENTATION,
+        metavar="FILE",
+        default_words="a photograph of a cat",
     )
     compare_augmentation: bool = option(
         False,
-        "train with and without augmentation, from the same weights and batches",
+        "train with and without augmentation, with the same initial weights and batches",
         AUGMENTATION,
     )
     seeds: int | None = option(
         None,
-        "how many seeds --compare-augmentation takes",
+        "number of seeds for --compare-augmentation",
         AUGMENTATION,
         AT_LEAST_1,
         default_words=str(NUM_COMPARED_SEEDS),
@@ -248,15 +264,20 @@ class TrainConfig(WithWeights, RunConfig):
         super().__post_init__()
         if not self.compare_augmentation:
             if self.seeds is not None:
-                raise UserError("--seeds is for --compare-augmentation: add it, or use --seed")
+                raise UserError(
+                    "--seeds needs --compare-augmentation: add it, or use --seed for a single run"
+                )
             return
         if self.augment == "none":
-            raise UserError("--compare-augmentation compares none with --augment: give it a list")
-        _require_room(self.seed, self.seeds or NUM_COMPARED_SEEDS)
+            raise UserError(
+                "--compare-augmentation needs augmentations to compare with, and --augment is none: "
+                "choose some, such as --augment flip,crop"
+            )
+        _check_last_seed(self.seed, self.seeds or NUM_COMPARED_SEEDS)
 
     @property
     def all_seeds(self) -> list[int]:
-        """The seeds that are trained with, one after another."""
+        """The seeds to train with, one after another."""
         count = (self.seeds or NUM_COMPARED_SEEDS) if self.compare_augmentation else 1
         return [self.seed + i for i in range(count)]
 
@@ -283,35 +304,38 @@ class Competition(Options):
         "the competition's folder: trainLabels.csv, train/ and test/",
         DATA,
         metavar="DIR",
-        default_words="embedded images",
+        default_words="generated images",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class KaggleConfig(Competition, RunConfig):
-    """A run of the Kaggle chapter (14.13), by the names of its `train`.
+    """Options of the Kaggle chapter (14.13), named as the arguments of its `train`.
 
-    ``lr`` is for the mean of the losses, in every backend, as in the book's MXNet tab. The PyTorch tab's 2e-4 is for
-    their sum: at its batch size of 32, 6.4e-3 for the mean.
+    ``lr`` applies to the mean of the losses in every backend, as in the book's MXNet tab. The book's PyTorch tab uses
+    2e-4 for their sum; at its batch size of 32 that is 6.4e-3 for the mean.
     """
 
     preset: str = option(
         "demo",
-        "quick: minutes on a CPU; demo: the book's, for 1,000 images; book: all 50,000 and 100 epochs",
+        "quick: minutes on a CPU; demo: the book's settings for 1,000 images; book: all 50,000 images, 100 epochs",
         "",
         choices=("quick", "demo", "book"),
         default_words="demo with --data-dir, quick without",
     )
     valid_ratio: float = option(
-        0.1, "share of the rarest class's images to validate on", DATA, SHARE
+        0.1,
+        "validation images per class, as a share of the smallest class",
+        DATA,
+        SHARE,
     )
-    image_size: int = option(32, "side in pixels that images are resized to", DATA, SIDES)
+    image_size: int = option(32, "images are resized to N x N pixels", DATA, SIDES)
     lr: float = option(0.02, "SGD's learning rate, for the mean of the losses", TRAINING, POSITIVE)
     wd: float = option(5e-4, "weight decay", TRAINING, SHARE)
     lr_period: int = option(
-        4, "epochs after which the learning rate falls, each time", TRAINING, AT_LEAST_1
+        4, "number of epochs between decays of the learning rate", TRAINING, AT_LEAST_1
     )
-    lr_decay: float = option(0.9, "the factor that it falls by", TRAINING, FACTOR)
+    lr_decay: float = option(0.9, "factor of each decay of the learning rate", TRAINING, FACTOR)
 
 
 KAGGLE_PRESETS = {
@@ -324,20 +348,18 @@ KAGGLE_PRESETS = {
         preset="book", batch_size=128, num_epochs=100, lr=0.1, lr_period=50, lr_decay=0.1
     ),
 }
-# The embedded competition that runs without --data-dir: shapes written as PNG files.
+# The generated competition that runs without --data-dir: shapes written as PNG files.
 SHAPES_LABELLED, SHAPES_TEST = 600, 300
 
 
-# --- The other commands ----------------------------------------------------------------------------------------------
+# --- Options of the other commands -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckSubmissionConfig(Competition):
-    """Which submission to check against which competition."""
+    """Which submission to check, and against which competition."""
 
-    submission: Path = option(
-        None, "the submission to check", DATA, metavar="FILE", positional=True
-    )
+    submission: Path = option(None, "submission to check", DATA, metavar="FILE", positional=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -345,11 +367,11 @@ class PredictConfig(WithWeights, OnDevice, OnBackends):
     """Which images to classify, with which weights."""
 
     images: tuple[Path, ...] = option(
-        (), "the files to classify", DATA, metavar="IMAGE", nargs="+", positional=True
+        (), "image files to classify", DATA, metavar="IMAGE", nargs="+", positional=True
     )
     image_size: int | None = option(
         None,
-        "side in pixels that images are resized to",
+        "images are resized to N x N pixels",
         DATA,
         SIDES,
         default_words="as in training",
@@ -358,59 +380,62 @@ class PredictConfig(WithWeights, OnDevice, OnBackends):
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertConfig(Options):
-    """Which file of weights to convert, into which."""
+    """Which weights file to convert, and into which file."""
 
-    source: Path = option(None, "the file to read", DATA, metavar="IN", positional=True)
-    target: Path = option(None, "the file to write", OUTPUT, metavar="OUT", positional=True)
+    source: Path = option(None, "weights file to read", DATA, metavar="IN", positional=True)
+    target: Path = option(None, "weights file to write", OUTPUT, metavar="OUT", positional=True)
     force: bool = option(False, "replace OUT if it exists", OUTPUT)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ParityConfig(WithOutput, Seeded, Computing, OnDevice, OnBackends):
-    """Which backends to compare with the reference, on how much, and where they compute."""
+    """Which backends to compare with the reference, how thoroughly, and on which device."""
 
-    # The tolerances were measured on the CPU, so a GPU is checked only where it is asked for.
+    # The tolerances were measured on the CPU, so a GPU must be asked for.
     device: str = option(
-        "cpu", "cpu, gpu, or a number as gpu:1; of several, the first", SPEED, metavar="NAME"
+        "cpu",
+        "cpu, gpu, or a GPU number such as gpu:1; only the first device is used",
+        SPEED,
+        metavar="NAME",
     )
     precision: str = option(
         "fp32",
-        "bf16 is for convolutions and matrix products; tf32: fp32 with TF32 on, which fp32 switches off",
+        "bf16: convolutions and matrix products in bfloat16; tf32: fp32 with TF32 enabled (fp32 disables it)",
         SPEED,
         choices=(*PRECISIONS, "tf32"),
     )
     seeds: int = option(
-        1, "how many seeds to check with, one after another from --seed on", TRAINING, AT_LEAST_1
+        1, "number of consecutive seeds to check, starting at --seed", TRAINING, AT_LEAST_1
     )
-    quick: bool = option(
-        False, "small images and few steps: less than a minute for a backend", SPEED
-    )
+    quick: bool = option(False, "small images and few steps: less than a minute per backend", SPEED)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.precision == "tf32" and self.device == "cpu":
             raise UserError("--precision tf32 needs an NVIDIA GPU: add --device gpu")
-        _require_room(self.seed, self.seeds)
+        _check_last_seed(self.seed, self.seeds)
 
     @property
     def all_seeds(self) -> list[int]:
-        """The seeds that are checked with, one after another."""
+        """The seeds to check with, one after another."""
         return [self.seed + i for i in range(self.seeds)]
 
     @property
     def prepared_for(self) -> str:
-        """The precision that a network is prepared for: TF32 is how a GPU computes fp32 unless it is told not to."""
+        """The precision to prepare a network for. tf32 is fp32 here: a GPU uses TF32 for fp32 unless it is disabled."""
         return "bf16" if self.precision == "bf16" else "fp32"
 
 
-def _require_room(seed: int, count: int) -> None:
-    """Raise UserError if ``count`` seeds from ``seed`` on go beyond the largest."""
+def _check_last_seed(seed: int, count: int) -> None:
+    """Raise UserError if the last of ``count`` seeds, starting at ``seed``, exceeds the largest."""
     if seed + count - 1 > MAX_SEED:
-        raise UserError(f"--seed {seed} leaves no room for {count} seeds")
+        raise UserError(
+            f"--seed {seed} is too large for {count} seeds: the last one would exceed {MAX_SEED}"
+        )
 
 
 def plain(config: Any) -> Any:
-    """Return a configuration as JSON can hold it."""
+    """Return a configuration as JSON types."""
     if isinstance(config, Options):
         return {f.name: plain(getattr(config, f.name)) for f in fields(config)}
     if isinstance(config, tuple):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-# What a training step says of a loss or of labels that it cannot train with.
+# The error message of a training step for a loss or labels of the wrong shape.
 ONE_VALUE_PER_EXAMPLE = (
     "loss must give one value per example: make it with reduction='none', "
     "and pass labels that are class numbers of shape (n,)"
@@ -10,15 +10,15 @@ ONE_VALUE_PER_EXAMPLE = (
 
 
 class UserError(Exception):
-    """Something the user can put right: one line that names the problem and the way out.
+    """An error that the user can correct: one line that names the problem and what to do.
 
-    A file of weights with several faults has a line more for each. ``run.py`` prints the message without a traceback
-    and ends with exit code 2. Anything else that escapes is a defect of this project and keeps its traceback.
+    A weights file with several faults adds a line for each. ``run.py`` prints the message without a traceback and
+    ends with exit code 2. Any other uncaught exception is a bug of this project and keeps its traceback.
     """
 
 
 class UserNotice(UserWarning):
-    """Something that the user should know, and that goes on: ``run.py`` prints it as one line on standard error."""
+    """A warning that does not stop the run: ``run.py`` prints it as one line on standard error."""
 
 
 def raise_problems(where: str, problems: list[str]) -> None:
@@ -31,19 +31,19 @@ def raise_problems(where: str, problems: list[str]) -> None:
 
 
 def counted(n: int, word: str, plural: str = "") -> str:
-    """Return ``n`` with its word, in the plural where it is due."""
+    """Return ``n`` with its word, in the plural unless ``n`` is 1."""
     return f"{n:,} {word if n == 1 else plural or word + 's'}"
 
 
 def listed(names: Iterable[str]) -> str:
-    """Name the first five as they come, and say how many there are."""
+    """Return the first five names and the number of all, such as "a, b (2 in all)"."""
     names = list(names)
     more = ", ..." if len(names) > 5 else ""
     return f"{', '.join(printable(name, 300) for name in names[:5])}{more} ({len(names)} in all)"
 
 
 def printable(text: str, max_length: int | None = 80) -> str:
-    """Return ``text`` on one line: line breaks, control characters and bytes that are no Unicode become escapes.
+    """Return ``text`` on one line: line breaks, control characters and undecodable bytes become escapes.
 
     Longer text is cut at ``max_length`` characters; None keeps it all.
     """

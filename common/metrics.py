@@ -1,4 +1,4 @@
-"""The book's Timer and Accumulator, the log of a training and its summary, and the confusion matrix."""
+"""The book's Timer and Accumulator, the training log and its summary, and the confusion matrix."""
 
 import math
 import time
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def spread(values: Sequence[float], note: str = "") -> str:
-    """Return the mean of several runs' values and in brackets the lowest, the highest and a note, as printed."""
+    """Return the text "mean (lowest to highest, note)" for the values of several runs."""
     return f"{sum(values) / len(values):.3f} ({min(values):.3f} to {max(values):.3f}{note})"
 
 
 class Timer:
-    """Record several running times, in seconds of wall clock."""
+    """Record several running times, in seconds of wall-clock time."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -52,15 +52,15 @@ class Timer:
 class Accumulator:
     """Sums over ``n`` variables.
 
-    Whatever is added stays what it is until it is read: a tensor is summed on its device, and only ``metric[i]``
-    waits for the device and returns a float. The book's version reads every addend back at once, which stops a GPU
-    after each batch. A tensor that carries a graph is detached first, so that summing keeps no graph alive.
+    Tensors are summed on their device. Only ``metric[i]`` waits for the device and returns a float. The book's version
+    converts every value to a float, which synchronizes with the GPU after each batch. Tensors are detached first, so
+    that summing keeps no graph alive.
     """
 
     def __init__(self, n: int) -> None:
         self.data: list[Any] = [
             0
-        ] * n  # whole: a float would turn counts to float32, or not add at all
+        ] * n  # integers: a float would turn counts into float32, or fail to add
 
     def add(self, *args: Any) -> None:
         """Add one value to each variable."""
@@ -76,7 +76,7 @@ class Accumulator:
 
 
 def reporting_points(num_batches: int) -> set[int]:
-    """Return the batches of an epoch, counted from 1, after which the chapter reports: about five, and the last.
+    """Return the numbers (from 1) of the batches after which the chapter reports: about five per epoch, and the last.
 
     The book tests ``(i + 1) % (num_batches // 5) == 0``, which divides by zero below five batches.
     """
@@ -86,24 +86,24 @@ def reporting_points(num_batches: int) -> set[int]:
 
 @dataclass(frozen=True)
 class Report:
-    """Where a training stands within an epoch; ``loss`` and ``acc`` are means over the epoch so far."""
+    """Progress within an epoch; ``loss`` and ``acc`` are means over the epoch so far."""
 
     epoch: int  # from 1
-    share: float  # of the epoch's batches, above 0, at most 1
+    share: float  # of the epoch's batches that are done: above 0, at most 1
     loss: float
     acc: float
-    images: int  # trained on in this epoch
+    images: int  # trained on so far in this epoch
     seconds: float  # since the epoch began
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """The figures of one finished epoch.
+    """The metrics of one finished epoch.
 
     ``train_loss`` and ``train_acc`` are means over the epoch, while the weights change. ``held_out_acc`` is the
     accuracy on the test or validation images after the epoch, None if there are none. ``learning_rate`` is the
-    optimizer's, None if the training loop does not tell it. ``seconds`` run from before the first batch is fetched to
-    the end of the evaluation.
+    optimizer's, None if the training loop does not pass it. ``seconds`` include loading the first batch and the
+    evaluation.
     """
 
     epoch: int  # from 1
@@ -116,44 +116,43 @@ class Epoch:
 
 
 class Listener:
-    """What a `TrainingLog` calls. Override the methods of interest; the others do nothing."""
+    """Callbacks of a `TrainingLog`. Override the methods that you need; the others do nothing."""
 
     def on_batch(self, epoch: int, images: int, seconds: float) -> None:
         """Called after each batch, with the images and seconds of this epoch so far."""
 
     def on_report(self, report: Report) -> None:
-        """Called about five times an epoch, with the loss and accuracy so far."""
+        """Called about five times per epoch, with the loss and accuracy so far."""
 
     def on_epoch(self, epoch: Epoch) -> None:
-        """Called after each epoch, with its figures."""
+        """Called after each epoch, with its metrics."""
 
 
 class Curves(Listener):
-    """Draw a training with the book's `Animator`.
+    """Draw the training curves with the book's `Animator`.
 
-    A mean over an epoch starts anew with each epoch, so the curves of the training images break there.
+    The means start again with each epoch, so the curves of the training images are interrupted there.
     """
 
     def __init__(self, animator: Animator) -> None:
         self.animator = animator
 
     def on_report(self, report: Report) -> None:
-        """Draw the means so far."""
+        """Draw the means over the epoch so far."""
         x = report.epoch - 1 + report.share
         self.animator.add(x, (report.loss, report.acc, None))
 
     def on_epoch(self, epoch: Epoch) -> None:
-        """Draw the accuracy after the epoch, and end the curves of the epoch."""
+        """Draw the accuracy after the epoch, and end the training curves of this epoch."""
         self.animator.add(epoch.epoch, (math.nan, math.nan, epoch.held_out_acc))
 
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """The result of a training; as text, the chapter's two closing lines and the wall clock.
+    """The result of a training run; as text, the chapter's two closing lines and the wall-clock speed.
 
-    ``examples`` counts over all epochs. ``step_seconds`` is the book's timer: it runs from when a batch has been
-    fetched until its step is done, so it hides the loader and the evaluation. ``seconds`` is the wall clock and hides
-    nothing.
+    ``examples`` is the total over all epochs. ``step_seconds`` is the book's timer: it runs only during the steps and
+    leaves out loading and evaluation. ``seconds`` is the wall-clock time of everything.
     """
 
     held_out: ClassVar[str] = "test acc"
@@ -175,7 +174,7 @@ class TrainingSummary:
 
 @dataclass(frozen=True)
 class KaggleSummary:
-    """The result of a training of the Kaggle chapter, as in `TrainingSummary`.
+    """The result of a training run of the Kaggle chapter, with the fields of `TrainingSummary`.
 
     ``valid_acc`` is None if the network was trained on all labelled images.
     """
@@ -196,11 +195,11 @@ class KaggleSummary:
 
 
 class TrainingLog:
-    """Time, sum up and report a training: the book's Timer, Accumulator and Animator in one.
+    """Time, accumulate and report a training run: the book's Timer, Accumulator and Animator in one.
 
-    The loop runs over ``batches``, gives each step's results to ``add``, ends an epoch with ``end_epoch`` and the
-    training with ``close``. The log tells ``animator`` what happens: a `Listener`, or the book's `Animator`; None draws
-    the chapter's plot. ``summary`` is the class of what ``close`` returns.
+    The training loop iterates over ``batches``, passes each step's results to ``add``, and calls ``end_epoch`` after
+    each epoch and ``close`` at the end. The log calls ``animator``: a `Listener` or the book's `Animator`; None draws
+    the chapter's plot. ``close`` returns an instance of the class ``summary``.
     """
 
     def __init__(
@@ -225,9 +224,9 @@ class TrainingLog:
         self.epochs: list[Epoch] = []
 
     def batches(self, train_iter: "DataIter") -> Iterator[tuple[Any, Any]]:
-        """Yield the batches (X, y) of the next epoch, and time what the loop does with each.
+        """Yield the batches (X, y) of the next epoch, and time the step of each.
 
-        About five times an epoch the log reads loss and accuracy; only then does the host wait for the device.
+        The log reads loss and accuracy about five times per epoch; only then does the host wait for the device.
         """
         epoch, num_batches = len(self.epochs) + 1, len(train_iter)
         reports = reporting_points(num_batches)
@@ -250,15 +249,15 @@ class TrainingLog:
             raise ValueError("train_iter gave no batch")
 
     def add(self, loss: Any, correct: Any, num_examples: int) -> None:
-        """Take the results of a step: sum of the losses and number of correct predictions, both still on the device."""
+        """Add the results of a step: sum of the losses and number of correct predictions, both still on the device."""
         self.metric.add(loss, correct, num_examples)
 
     def end_epoch(
         self, held_out_acc: float | None = None, learning_rate: float | None = None
     ) -> None:
-        """End an epoch, with the accuracy on the images held out and the optimizer's learning rate.
+        """End an epoch, with the accuracy on the held-out images and the optimizer's learning rate.
 
-        The rate is kept to seven digits, which is what an optimizer in float32 has.
+        The rate is rounded to seven digits, the precision of an optimizer in float32.
         """
         rate = None if learning_rate is None else float(f"{float(learning_rate):.7g}")
         epoch = Epoch(
@@ -274,7 +273,7 @@ class TrainingLog:
         self.listener.on_epoch(epoch)
 
     def close(self) -> Any:
-        """Print the closing lines, and return them as the summary."""
+        """Print and return the summary."""
         summary = self.summary(
             self.loss,
             self.acc,
@@ -290,9 +289,9 @@ class TrainingLog:
 
 @dataclass(frozen=True)
 class Confusion:
-    """How often images of each class were taken for each.
+    """The confusion matrix.
 
-    ``counts`` is int64 (classes, classes): rows are what they are, columns what they were taken for.
+    ``counts`` is int64 (classes, classes): rows are the true classes, columns the predicted ones.
     """
 
     classes: tuple[str, ...]
@@ -305,28 +304,30 @@ class Confusion:
         predicted: NDArray[np.int64],
         classes: Sequence[str],
     ) -> "Confusion":
-        """Count the pairs of label and predicted label, each int64 (n,), positions in ``classes``."""
+        """Count the pairs of label and predicted label, each int64 (n,), indices into ``classes``."""
         if labels.shape != predicted.shape:
-            raise ValueError(f"{labels.shape} labels and {predicted.shape} predictions")
+            raise ValueError(
+                f"labels of shape {labels.shape} and predictions of shape {predicted.shape} do not match"
+            )
         n = len(classes)
         counts = np.bincount(labels * n + predicted, minlength=n * n).reshape(n, n)
         return cls(tuple(classes), counts)
 
     @property
     def accuracy(self) -> float:
-        """The share of all images that were recognised."""
+        """The share of all images that were classified correctly."""
         return float(np.trace(self.counts) / self.counts.sum())
 
     @property
     def accuracies(self) -> NDArray[np.float64]:
-        """The share of each class's images that were recognised, nan where it has none."""
+        """The share of each class's images that were classified correctly, nan for a class without images."""
         totals = self.counts.sum(axis=1)
         return np.divide(
             np.diag(self.counts), totals, out=np.full(len(totals), np.nan), where=totals > 0
         )
 
     def plain(self) -> dict[str, Any]:
-        """Return the accuracies and the counts as JSON can hold them."""
+        """Return the accuracies and the counts as JSON types."""
         by_class = [None if np.isnan(a) else float(a) for a in self.accuracies]
         return {
             "accuracy": self.accuracy,
@@ -336,7 +337,7 @@ class Confusion:
 
 
 def _speeds(summary: TrainingSummary | KaggleSummary) -> str:
-    """Return the two lines of speed: by the book's timer, and by the wall clock."""
+    """Return the two lines about speed: by the book's timer, and by the wall clock."""
     return (
         f"{summary.examples / summary.step_seconds:.1f} examples/sec on {summary.devices}\n"
         f"{summary.examples / summary.seconds:.1f} examples/sec by the wall clock, "

@@ -1,4 +1,4 @@
-"""What command lines mean, how wrong ones are refused, and what the help says."""
+"""Command lines: how they are parsed, the errors for invalid ones, and the help."""
 
 import re
 from dataclasses import fields, is_dataclass
@@ -24,14 +24,14 @@ def config_of(text: str):
 
 
 def printed(text: str, capsys) -> str:
-    """What a command line prints that ends with that, and well."""
+    """Return the output of a command line that only prints, such as --help."""
     with pytest.raises(SystemExit) as end:
         parse(text)
     assert not end.value.code
     return capsys.readouterr().out
 
 
-# --- Meanings --------------------------------------------------------------------------------------------------------
+# --- Parsing ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_main_job_needs_only_a_backend():
@@ -42,7 +42,7 @@ def test_the_main_job_needs_only_a_backend():
     assert config.data.name == "shapes"
 
 
-def test_the_book_preset_has_the_chapter_s_numbers():
+def test_the_book_preset_has_the_chapter_s_settings():
     config = config_of("--backend pytorch --preset book")
     assert (config.data.name, config.batch_size, config.num_epochs) == ("cifar10", 256, 10)
     assert (config.adam.lr, config.adam.betas, config.adam.eps) == (1e-3, (0.9, 0.999), 1e-8)
@@ -82,21 +82,21 @@ def test_one_limit_serves_both_splits():
     assert config_of("--backend pytorch --limit 30").data.limit == (30, 30)
 
 
-def test_a_comparison_takes_three_seeds_unless_it_is_told_how_many():
+def test_a_comparison_uses_three_seeds_by_default():
     assert config_of("--backend pytorch").all_seeds == [0]
     assert config_of("--backend pytorch --compare-augmentation").all_seeds == [0, 1, 2]
     options = "--backend pytorch --compare-augmentation --seed 4 --seeds 2"
     assert config_of(options).all_seeds == [4, 5]
 
 
-def test_augment_takes_what_drawing_can_use():
+def test_augment_accepts_only_the_options_of_drawing():
     assert config_of("augment --backend pytorch --image cat.jpg").image == Path("cat.jpg")
     for other in ("--epochs 2", "--weights w.pt", "--workers 2"):
         with pytest.raises(UserError, match="unknown option"):
             parse(f"augment --backend pytorch {other}")
 
 
-def test_evaluate_needs_weights_and_takes_what_an_evaluation_can_use():
+def test_evaluate_requires_weights_and_accepts_only_its_options():
     config = config_of(
         "evaluate --backend pytorch --weights w.pt --data d --device cpu --precision bf16 --batch-size 4 --limit 9"
     )
@@ -117,7 +117,7 @@ def test_predict_takes_weights_and_images():
             parse(wrong)
 
 
-def test_names_after_two_dashes_are_no_options():
+def test_arguments_after_two_dashes_are_file_names():
     assert config_of("predict --backend mxnet --weights w.pt -- --a.png").images == (
         Path("--a.png"),
     )
@@ -131,7 +131,7 @@ def test_convert_takes_two_files_and_no_backend():
             parse(f"convert {wrong}")
 
 
-def test_kaggle_runs_the_demo_on_a_competition_and_the_quick_preset_without():
+def test_kaggle_defaults_to_demo_with_a_competition_and_to_quick_without():
     assert config_of("kaggle --backend pytorch") == config_of(
         "kaggle --backend pytorch --preset quick"
     )
@@ -152,12 +152,12 @@ def test_every_command_takes_the_same_lists_of_backends(command):
     assert cli.backend_names(config.backend, BACKENDS) == BACKENDS
 
 
-def test_presets_are_whole():
+def test_each_preset_has_its_own_name():
     for presets in (PRESETS, KAGGLE_PRESETS):
         assert all(name == preset.preset for name, preset in presets.items())
 
 
-# --- Wrong command lines ---------------------------------------------------------------------------------------------
+# --- Invalid command lines -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -185,11 +185,11 @@ def test_presets_are_whole():
         ("--compare-augmentation --augment none", "--augment"),
         ("--compare-augmentation --seed 4294967295 --seeds 2", "--seed 4294967295"),
         ("--data-dir d", "--cache-dir"),
-        ("--compare-augmentation --seeds 99999999999999", "leaves no room"),
+        ("--compare-augmentation --seeds 99999999999999", "too large for 99999999999999 seeds"),
         ("more", "more"),
     ],
 )
-def test_wrong_options_are_refused_in_one_line_that_names_them(options, message):
+def test_an_invalid_option_raises_one_line_that_names_it(options, message):
     with pytest.raises(UserError) as error:
         parse(f"--backend pytorch {options}")
     assert message in str(error.value)
@@ -202,7 +202,7 @@ def test_a_usage_error_points_to_the_help_of_its_command(command):
         parse(f"{command} --no-such-option")
 
 
-def test_an_unknown_command_names_the_nearest():
+def test_an_unknown_command_suggests_the_nearest():
     with pytest.raises(UserError, match=r"unknown command 'trian' \(did you mean train\?\)"):
         parse("trian --backend pytorch")
 
@@ -219,10 +219,10 @@ def test_a_backend_is_required_by_name():
         ("mxnet,caffe", "unknown backend 'caffe'"),
         ("mxnet,", "unknown backend ''"),
         ("mxnet,mxnet", "names a backend twice"),
-        ("all,mxnet", "stands alone"),
+        ("all,mxnet", "already means every backend"),
     ],
 )
-def test_lists_of_backends_that_cannot_be_meant_are_refused(chosen, message):
+def test_invalid_lists_of_backends_are_rejected(chosen, message):
     with pytest.raises(UserError, match=message):
         cli.backend_names(chosen, BACKENDS)
 
@@ -247,7 +247,7 @@ def test_version_is_the_project_s(capsys):
 
 
 def options(config) -> dict[str, object]:
-    """Every field that is an option, also of a configuration inside this one."""
+    """Return every field that is an option, including those of nested configurations."""
     found = {}
     for field in fields(config):
         kind = get_type_hints(config)[field.name]
@@ -258,7 +258,7 @@ def options(config) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
-def test_help_has_every_option_in_its_group_and_an_example(name, capsys):
+def test_help_lists_every_option_in_its_group_and_an_example(name, capsys):
     command, text = cli.COMMANDS[name], printed(f"{name} --help", capsys)
     blocks = re.split(rf"^(options|{'|'.join(GROUPS)}|example):\n", text, flags=re.M)
     by_group = dict(zip(blocks[1::2], blocks[2::2], strict=True))
@@ -270,12 +270,12 @@ def test_help_has_every_option_in_its_group_and_an_example(name, capsys):
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
-def test_the_example_of_the_help_is_a_command_line_that_can_be_meant(name):
+def test_the_example_in_the_help_is_a_valid_command_line(name):
     words = cli.COMMANDS[name].example.removeprefix("python run.py ")
     assert parse(words)[0] == name
 
 
-def test_help_says_the_value_of_each_preset(capsys):
+def test_help_shows_the_value_of_each_preset(capsys):
     text = " ".join(printed("kaggle --help", capsys).split())
-    assert "images in a step (quick: 16, demo: 32, book: 128)" in text
+    assert "images per training step (quick: 16, demo: 32, book: 128)" in text
     assert "weight decay (default: 0.0005)" in text

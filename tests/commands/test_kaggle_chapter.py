@@ -432,7 +432,7 @@ def test_every_hyperparameter_is_an_option():
         ("--augment flip", "--augment"),
     ],
 )
-def test_wrong_options_are_refused_in_one_line_that_names_them(options, message):
+def test_an_invalid_option_raises_one_line_that_names_it(options, message):
     with pytest.raises(UserError) as error:
         config_of(f"--backend pytorch --data-dir d {options}")
     assert message in str(error.value)

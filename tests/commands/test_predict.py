@@ -244,7 +244,7 @@ def test_the_command_line_classifies_in_any_backend(weights_file, pictures, caps
         ("--backend pytorch --weights w.pt --image-size 5000 a.png", "--image-size 5000"),
     ],
 )
-def test_wrong_options_are_refused_in_one_line_that_names_them(options, words):
+def test_an_invalid_option_raises_one_line_that_names_it(options, words):
     with pytest.raises(UserError) as error:
         cli.parse(["predict", *options.split()], FRAMEWORKS)
     assert words in str(error.value)

@@ -263,7 +263,7 @@ def test_the_failing_seed_and_the_command_to_repeat_it_are_printed(folder):
 
 def test_seeds_above_the_largest_are_an_error():
     assert ParityConfig(seed=MAX_SEED - 1, seeds=2).all_seeds == [MAX_SEED - 1, MAX_SEED]
-    with pytest.raises(UserError, match="leaves no room for 2 seeds"):
+    with pytest.raises(UserError, match="is too large for 2 seeds"):
         ParityConfig(seed=MAX_SEED, seeds=2)
 
 
