@@ -1,1 +1,1 @@
-"""The commands of `run.py`, one file each, and what they share."""
+"""The commands of `run.py`, one file each, and the code they share."""

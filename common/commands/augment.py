@@ -1,4 +1,4 @@
-"""`run.py augment`: what each augmentation makes of one image, drawn as sheets."""
+"""`run.py augment`: draw the results of each augmentation on one image as sheets of images."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,14 +19,14 @@ Images = NDArray[np.uint8]
 
 
 def run(config: TrainConfig, registry: Registry) -> int:
-    """Draw the augmentations and the first training images; return the exit code."""
+    """Draw the augmentations and the first training images, and return the exit code."""
     with session_of("augment", config, registry) as session:
         show(session)
     return 0
 
 
 def show(session: Session) -> None:
-    """Draw the example image and seven draws of every augmentation of the chapter, and 32 training images."""
+    """Draw the example image with seven results of each augmentation of the chapter, and 32 training images."""
     backend, config = session.backend, session.config
     original = example_image(config.image)
     height, width = original.shape[:2]
@@ -42,7 +42,7 @@ def show(session: Session) -> None:
             captions=[f"original, {height} × {width}", *drawn],
         )
     train = session.data.train
-    # In the order of the first epoch: a folder comes class by class.
+    # In the order of the first epoch, because a folder is sorted by class.
     first = epoch_order(len(train), session.config.seed, 0)[:32]
     image_grid.save_sheet(
         session.folder.path / "training-images.png",
@@ -68,8 +68,9 @@ def draw(
 ) -> tuple[list[Images], list[str]]:
     """Augment one image, uint8 (height, width, 3), several times, as the chapter's `apply` does.
 
-    Return the images and a caption for each, which says what was drawn for it (``short``: see `captions`). Captions
-    are empty if the framework draws by itself. ``first`` is the index of the first draw: another gives other draws.
+    Return the images and a caption for each with its random parameters (``short``: see `captions`). Captions are empty
+    in the native pipeline, where the framework draws them. ``first`` is the index of the first draw; another value
+    gives other draws.
     """
     if config.pipeline == "native":
         backend.devices.set_seed(config.seed + first)
@@ -83,12 +84,12 @@ def draw(
 
 
 def drawn_by(backend: Backend, config: RunConfig) -> str:
-    """Return the title of the framework if it draws by itself, else ''."""
+    """Return the title of the framework in the native pipeline, where it draws the random parameters, else ''."""
     return backend.title if config.pipeline == "native" else ""
 
 
 def _to_image(backend: Backend, X: Any) -> Images:
-    """Return one image of the native pipeline, floats 0..1, as uint8 (height, width, 3)."""
+    """Convert one image of the native pipeline, float in 0..1, to uint8 (height, width, 3)."""
     values = backend.devices.to_numpy(X)
     if backend.devices.image_layout == "NCHW":
         values = np.moveaxis(values, 0, -1)

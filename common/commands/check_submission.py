@@ -1,4 +1,4 @@
-"""`run.py check-submission`: whether the competition would accept a submission, and its score if that is known."""
+"""`run.py check-submission`: check whether the competition would accept a submission, and score it if possible."""
 
 from common.config import CheckSubmissionConfig
 from common.datasets.submission import check_submission
@@ -6,7 +6,7 @@ from common.interface import Registry
 
 
 def run(config: CheckSubmissionConfig, registry: Registry) -> int:  # noqa: ARG001 - as every command
-    """Check the submission, print what was found, and return the exit code."""
+    """Check the submission, print the report, and return the exit code."""
     assert config.data_dir is not None  # --data-dir is required
     report = check_submission(config.submission, config.data_dir)
     print(f"{config.submission} would be accepted: {report}")

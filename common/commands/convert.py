@@ -1,6 +1,6 @@
-"""Convert weights between the files of the frameworks, and prove that both files hold the same network.
+"""Convert weights between the frameworks' file formats, and prove that both files hold the same network.
 
-The framework of each file loads it by its own means. The new file is kept only if both networks compute the same
+Each framework loads its own file with its own functions. The new file is kept only if both networks compute the same
 logits for the same images.
 """
 
@@ -30,15 +30,15 @@ from common.weights.files import (
 from common.weights.gluon import layers_are_known
 
 NUM_IMAGES = 16
-# The largest difference between two frameworks' logits, as a share of the largest logit. Measured on the images below,
-# with ten networks drawn at random (buffers too) and a trained one, between any two of PyTorch 2.15, MXNet 1.9.1,
-# TensorFlow 2.21 and NumPy in float64; ten times that is allowed.
+# The largest difference between two frameworks' logits, relative to the largest logit. Measured on the images below
+# with ten networks with random weights and buffers and a trained one, between any two of PyTorch 2.15, MXNet 1.9.1,
+# TensorFlow 2.21 and NumPy in float64. The tolerance is ten times that.
 MEASURED = 1e-6
 TOLERANCE = 10 * MEASURED
 
 
 def run(config: ConvertConfig, registry: Registry) -> int:
-    """Convert a file of weights with the frameworks that it needs, and return the exit code."""
+    """Convert a weights file with the frameworks that it needs, and return the exit code."""
     paths = config.source, config.target
     needed, wanted = check_paths(*paths, config.force, registry.FRAMEWORKS.values())
     convert(*paths, registry.load_several(needed, wanted))
@@ -48,7 +48,7 @@ def run(config: ConvertConfig, registry: Registry) -> int:
 def check_paths(
     source: Path, target: Path, force: bool, frameworks: Collection[Framework]
 ) -> tuple[list[str], list[str]]:
-    """Return the names of the frameworks that a conversion needs, and of those that would only prove it.
+    """Return the names of the frameworks that a conversion needs, and of those that would only check it.
 
     Raises UserError if the files cannot be converted, before any framework is loaded.
     """
@@ -61,31 +61,33 @@ def check_paths(
             if target.exists() and source.samefile(target):
                 raise UserError(f"{source} and {target} are the same file: choose another name")
             if not force:
-                raise UserError(f"{target} is there already: choose another name, or add --force")
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+                raise UserError(f"{target} already exists: choose another name, or add --force")
+    except (OSError, RuntimeError) as error:  # RuntimeError: circular links
         why = error.strerror if isinstance(error, OSError) else "its links form a circle"
         raise UserError(
             f"cannot write {printable(target.name)}: {why}; choose another name"
         ) from error
     if suffix_of(real, frameworks) != suffix_of(target, frameworks):
-        raise UserError(f"{target} leads to {real}, a file of another kind: choose another name")
+        raise UserError(
+            f"{target} is a link to {real}, a file of another format: choose another name"
+        )
     check_folder(real.parent, f"cannot write {target}", "choose another folder")
     own = framework_of(source, frameworks), framework_of(target, frameworks)
     return [f.name for f in needed if f], [f.name for f in own if f]
 
 
 def convert(source: Path, target: Path, backends: Backends) -> None:
-    """Convert a file of weights into another kind, print what was done, and prove it.
+    """Convert a weights file to another format, check the result, and print what was done.
 
-    ``backends`` has those of `check_paths` that could be loaded. Raises UserError for a file that `read_stored` refuses
-    and if the proof fails; ``target`` is then as it was before.
+    ``backends`` has those from `check_paths` that could be loaded. Raises UserError for a file that `read_stored`
+    rejects, or if the check fails; ``target`` is then unchanged.
     """
     stored = read_stored(source, backends)
     print(
         f"{source}: {len(stored.weights)} arrays, {sum(w.size for w in stored.weights.values()):,} values, "
         f"{stored.num_classes} classes, {stored.in_channels} channels"
     )
-    # A link stays: the file that it leads to is replaced.
+    # If the target is a link, replace the file that it points to, not the link.
     with atomic_write(target.resolve()) as temporary:
         kept = write_weights(temporary, stored.weights, stored.metadata, backends)
         lines = _prove(stored, temporary, kept, backends)
@@ -93,14 +95,14 @@ def convert(source: Path, target: Path, backends: Backends) -> None:
         print(line)
     if lost := stored.metadata.keys() - kept.keys():
         names = ", ".join(map(printable, sorted(lost)))
-        print(f"not in {target}, as its kind has no place for it: {names}")
+        print(f"not in {target}, because its format cannot hold it: {names}")
     print(f"wrote {target}")
 
 
 def _prove(stored: Stored, path: Path, metadata: dict[str, str], backends: Backends) -> list[str]:
-    """Return what was measured, in lines. Raises UserError unless ``path`` holds the same network and ``metadata``."""
+    """Return lines about the measurements. Raises UserError unless ``path`` holds the same network and ``metadata``."""
     written = read_stored(path, backends)
-    # Bytes, as 0.0 and -0.0 are equal.
+    # Compare bytes, because 0.0 == -0.0.
     changed = [n for n, w in stored.weights.items() if w.tobytes() != written.weights[n].tobytes()]
     if changed or written.metadata != metadata:
         raise UserError(
@@ -108,7 +110,7 @@ def _prove(stored: Stored, path: Path, metadata: dict[str, str], backends: Backe
         )
     lines = [f"read back: all {len(stored.weights)} arrays are the same to the bit"]
     if not any(backend_of(file.path, backends) for file in (stored, written)):
-        # NumPy would compute the same arrays twice.
+        # NumPy would compute twice with the same arrays.
         return [*lines, "not checked by a framework: none that loads these files is installed"]
     images, what = proof_images(stored.in_channels)
     first, first_by = logits(stored, images, backends)
@@ -116,8 +118,8 @@ def _prove(stored: Stored, path: Path, metadata: dict[str, str], backends: Backe
     who = f"{first_by}, then {second_by}"
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise UserError(
-            f"not converted: the logits ({who}) are not all finite, so that nothing can be proven: the weights are "
-            "too large for float32, or the networks are not the same"
+            f"not converted: the logits ({who}) are not all finite and cannot be compared; the weights are too large "
+            "for float32, or the networks differ"
         )
     largest, difference = float(np.abs(first).max()), float(np.abs(first - second).max())
     measured = (
@@ -126,52 +128,52 @@ def _prove(stored: Stored, path: Path, metadata: dict[str, str], backends: Backe
     )
     if difference > TOLERANCE * largest:
         raise UserError(
-            f"not converted: the networks ({who}) do not agree closely enough: {measured}"
+            f"not converted: the logits of the networks ({who}) differ too much: {measured}"
         )
-    lines += [f"computed {len(images)} images of {what}: {who}", measured]
+    lines += [f"compared on {len(images)} images of {what}: {who}", measured]
     own = backend_of(stored.path, backends)
     if own and stored.path.suffix == ".params" and not layers_are_known(stored.path):
         lines.append(
-            f"not proven by {own.title}: which layer each name of {stored.path} belongs to; `export` writes the graph "
-            "that would tell, NAME-symbol.json beside NAME-0000.params"
+            f"not proven by {own.title}: which layer each name in {stored.path} belongs to. The graph would tell: "
+            "`export` writes it as NAME-symbol.json next to NAME-0000.params"
         )
     if np.ptp(first, axis=0).max() <= TOLERANCE * largest:
         lines.append(
-            "these weights give every image the same logits, as a network does that has not been trained or whose "
-            "units are dead: what is proven is that the arrays are the same, not that the networks are"
+            "these weights give every image the same logits; the network may be untrained or have dead units. This "
+            "proves that the arrays are equal, but not that the networks are"
         )
     return lines
 
 
 def proof_images(in_channels: int) -> tuple[NDArray[np.float32], str]:
-    """Return images (16, in_channels, 32, 32), floats in 0..1, and what they show: noise if they are not RGB."""
+    """Return images, float32 (16, in_channels, 32, 32) in 0..1, and their description: noise if they are not RGB."""
     if in_channels != 3:
         rng = np.random.default_rng(0)
         return rng.random((NUM_IMAGES, in_channels, 32, 32), np.float32), "noise"
     from common.datasets.shapes import load_shapes
 
     images = load_shapes(num_train=1, num_test=NUM_IMAGES).test.images
-    return np.moveaxis(images, -1, 1).astype(np.float32) / np.float32(255), "the test set shapes"
+    return np.moveaxis(images, -1, 1).astype(np.float32) / np.float32(255), "the shapes test set"
 
 
 def logits(
     stored: Stored, images: NDArray[np.float32], backends: Backends
 ) -> tuple[NDArray[np.float64], str]:
-    """Return the logits (n, classes) of the network in a file, and who computed them.
+    """Return the logits (n, classes) of the network in a file, and the name of the backend that computed them.
 
-    The framework whose kind the file is loads it by its own means and computes on the CPU. If there is none, NumPy
-    computes in float64 with the weights that were read.
+    The framework that owns the file's format loads it with its own functions and computes on the CPU. If there is
+    none, NumPy computes in float64 with the weights that were read.
     """
     backend = backend_of(stored.path, backends)
     if backend is None:
         from common import reference
 
-        # One by one: its activations are kept for a backward pass.
+        # One by one, because the reference keeps its activations for a backward pass.
         rows = [reference.logits(stored.weights, X[None].astype(np.float64)) for X in images]
         return np.concatenate(rows), "NumPy"
     device = backend.devices.cpu()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserNotice)  # it was said when the file was read
+        warnings.simplefilter("ignore", UserNotice)  # already shown when the file was read
         net = backend.trainer.prepare(backend.weights.load_net(stored.path), [device])
     if backend.devices.image_layout == "NHWC":
         images = np.ascontiguousarray(np.moveaxis(images, 1, -1))

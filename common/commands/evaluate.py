@@ -1,4 +1,4 @@
-"""`run.py evaluate`: the test accuracy of weights from a file."""
+"""`run.py evaluate`: compute the test accuracy of a weights file."""
 
 from common.commands.session import batches, network, session_of
 from common.config import TrainConfig
@@ -8,7 +8,7 @@ from common.metrics import Timer
 
 
 def run(config: TrainConfig, registry: Registry) -> int:
-    """Compute the accuracy of the file's weights on the test images, record it, and return the exit code."""
+    """Compute and record the accuracy on the test images, and return the exit code."""
     with session_of("evaluate", config, registry) as session:
         test = session.data.test
         net = network(session, config.seed)

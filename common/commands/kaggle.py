@@ -1,7 +1,7 @@
-"""The Kaggle chapter, written once against the contract: from raw image files to a submission (14.13).
+"""The Kaggle chapter (14.13), from raw image files to a submission, written once against the contract.
 
-What a reader compares between frameworks, the training and the predicting, is in the backends. The story is here:
-sort the files, train and validate, train again on all labelled images, predict the test set, write the submission.
+The steps are: sort the files, train and validate, train again on all labelled images, predict the test set, and write
+the submission. Training and prediction, which readers compare between frameworks, are in the backends.
 """
 
 import gc
@@ -34,30 +34,31 @@ from common.system import environment
 from common.weights.canonical import initial_weights
 from common.weights.safetensors import save_weights
 
-MAX_CLASSES_LISTED = 20  # classes that are printed one by one; of more, the ten hardest are
-SHEET = (4, 8)  # rows and columns of pictures
+MAX_CLASSES_LISTED = 20  # up to 20 classes are all printed; of more, only the ten hardest
+SHEET = (4, 8)  # rows and columns of a sheet of images
 
 
 def run(config: KaggleConfig, registry: Registry) -> int:
     """Run the chapter, and return the exit code.
 
-    Raises UserError for what the user can correct. Ctrl-C passes on as a KeyboardInterrupt that says what was kept.
+    Raises UserError for errors that the user can correct. After Ctrl-C, raises a KeyboardInterrupt whose message says
+    what was kept.
     """
     backend = registry.load(config.backend, config.precision)
     summary: dict[str, Any] = {"startup_seconds": time.perf_counter() - common.STARTED}
     session = begin(config, backend)
     folder, console = session.folder, session.console
 
-    def keep(part: str, found: dict[str, Any]) -> None:
-        """Add a part to the summary, so that what is known stays if the next one is interrupted."""
-        summary[part] = found
+    def keep(part: str, results: dict[str, Any]) -> None:
+        """Add the results of a part to the summary file, so that a later interrupt does not lose them."""
+        summary[part] = results
         memory = {"peak_memory_mib": environment.peak_memory_mib()}
         folder.write_json("summary.json", summary | memory)
 
     try:
         console.print(f"\n1. train on {images_in(session, 'train')}, validate on the rest")
         keep("validation", _validate(session))
-        console.print(f"\n2. train anew on {images_in(session, 'train_valid')}")
+        console.print(f"\n2. train again on {images_in(session, 'train_valid')}")
         net, training = _retrain(session)
         keep("training", asdict(training))
         console.print(f"\n3. predict {images_in(session, 'test')}")
@@ -73,7 +74,7 @@ def run(config: KaggleConfig, registry: Registry) -> int:
 
 
 def _validate(session: Session) -> dict[str, Any]:
-    """Train on a part of the labelled images and validate on the others; return the results."""
+    """Train on some of the labelled images and validate on the others; return the results."""
     train, valid = _load_split(session, "train"), _load_split(session, "valid")
     _draw_augmentations(session, train)
     valid_iter = _test_batches(session, valid)
@@ -86,7 +87,7 @@ def _validate(session: Session) -> dict[str, Any]:
 
 
 def _retrain(session: Session) -> tuple[Net, KaggleSummary]:
-    """Train from the same initial weights on all labelled images, and keep the weights."""
+    """Train from the same initial weights on all labelled images, and save the weights."""
     dataset = _load_split(session, "train_valid")
     net, summary = _train(session, "train_valid", dataset, None, 0)
     metadata = weights_metadata(
@@ -107,7 +108,7 @@ def _load_split(session: Session, split: Split) -> Dataset:
 
 
 def _test_batches(session: Session, dataset: Dataset) -> DataIter:
-    """Return batches of images that are normalized, and else left as they are."""
+    """Return batches of images that are normalized but not augmented."""
     backend, device = session.backend, session.devices[0]
     return load_batches(backend, session.config, dataset, kaggle_test_augs(), False, device)
 
@@ -115,12 +116,12 @@ def _test_batches(session: Session, dataset: Dataset) -> DataIter:
 def _train(
     session: Session, split: str, dataset: Dataset, valid_iter: DataIter | None, num_valid: int
 ) -> tuple[Net, KaggleSummary]:
-    """Train the book's network from the weights and batches of the seed; each epoch's metrics go to the run folder.
+    """Train the book's network with the initial weights and batches of the seed; save each epoch's metrics.
 
-    Raises UserError where training diverged.
+    Raises UserError if training diverged.
     """
     backend, config, devices = session.backend, session.config, session.devices
-    gc.collect()  # the network and the images of the training before
+    gc.collect()  # frees the network and images of the previous training
     backend.devices.set_seed(config.seed)
     weights = initial_weights(len(dataset.classes), seed=config.seed)
     net = make_network(backend, devices, weights, config.precision, config.compile)
@@ -157,9 +158,9 @@ def _train(
 
 
 def _check_logits(session: Session, net: Net, dataset: Dataset) -> None:
-    """Raise UserError where the last step, which comes after the last loss, has broken the network.
+    """Raise UserError if the logits are not finite.
 
-    It would give all images one class, and nobody would be told why.
+    The last step comes after the last reported loss. If it diverged, all images would silently get the same class.
     """
     n = session.config.batch_size
     some = Dataset(dataset.images[:n], dataset.labels[:n], dataset.classes)
@@ -167,12 +168,12 @@ def _check_logits(session: Session, net: Net, dataset: Dataset) -> None:
         logits = session.backend.devices.to_numpy(session.backend.trainer.predict(net, X))
         if not np.isfinite(logits).all():
             raise UserError(
-                "the network computes no numbers any more: training diverged; try a smaller --lr"
+                "the network's outputs are not finite: training diverged; try a smaller --lr"
             )
 
 
 def _batched(session: Session) -> Session:
-    """Return the session with the pipeline that starts no workers: there is nothing to draw in what is predicted."""
+    """Return the session with the batched pipeline, which starts no workers; predictions need no augmentation."""
     return replace(session, config=replace(session.config, pipeline="batched"))
 
 
@@ -181,7 +182,7 @@ def _title(session: Session) -> str:
 
 
 def _draw_augmentations(session: Session, dataset: Dataset) -> None:
-    """Draw some training images, each as it is, then augmented seven times."""
+    """Draw some training images, each unchanged and then augmented seven times."""
     rows, columns = SHEET
     augs = kaggle_train_augs(session.image_size)[:-1]  # a normalized image cannot be shown
     backend, config, device = session.backend, session.config, session.devices[0]
@@ -193,7 +194,7 @@ def _draw_augmentations(session: Session, dataset: Dataset) -> None:
         )
         pictures += [image, *images]
         captions += ["original", *drawn]
-    about = f"images of {session.data_name} as they are (left) and augmented"
+    about = f"images of {session.data_name}: originals (left) and augmented"
     image_grid.save_sheet(
         session.folder.path / "augmented-images.png",
         pictures,
@@ -206,7 +207,7 @@ def _draw_augmentations(session: Session, dataset: Dataset) -> None:
 
 
 def _print_classes(console: Console, confusion: Confusion) -> None:
-    """Print the accuracy of each class, of many classes the hardest."""
+    """Print the accuracy of each class, or of the hardest ones if there are many."""
     order = np.arange(len(confusion.classes))
     if len(order) > MAX_CLASSES_LISTED:
         order = np.argsort(confusion.accuracies, kind="stable")[: MAX_CLASSES_LISTED // 2]
@@ -252,9 +253,9 @@ def _predict_and_submit(session: Session, net: Net) -> dict[str, Any]:
 
 
 def _predict(session: Session, net: Net) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """Return the label of each test image, and the first images, as many as are drawn.
+    """Return the label of each test image, and the first images, for the sheet.
 
-    The next images are decoded while the network computes; only some are in memory at any time.
+    Images are decoded in chunks while the network computes, so only a few chunks are in memory.
     """
     config, test = session.config, session.test
     batched = _batched(session)
@@ -269,7 +270,7 @@ def _predict(session: Session, net: Net) -> tuple[NDArray[np.int64], NDArray[np.
                 session.backend.kaggle.predict_labels(net, _test_batches(batched, dataset))
             )
             if len(labels) == 1:
-                first = images[: SHEET[0] * SHEET[1]].copy()  # or the whole chunk would stay
+                first = images[: SHEET[0] * SHEET[1]].copy()  # a view would keep the whole chunk
             advance(len(images))
     return np.concatenate(labels), first
 

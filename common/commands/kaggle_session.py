@@ -1,4 +1,4 @@
-"""What the Kaggle chapter begins with: it sorts the files, looks at all of them and says what will run."""
+"""The start of the Kaggle chapter: sort the files, check all of them, and print what will run."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,13 +31,13 @@ from common.errors import UserError, counted
 from common.interface import Backend, Device
 
 EMBEDDED = Path("data/kaggle-shapes")
-CHUNK_IMAGES = 1024  # test images that are decoded and predicted together, about
-CHUNK_BYTES = 2**26  # of large images it is fewer: four such chunks are in memory
+CHUNK_IMAGES = 1024  # approximate number of test images that are decoded and predicted together
+CHUNK_BYTES = 2**26  # limit for large images; up to four chunks are in memory
 
 
 @dataclass(frozen=True)
 class Session:
-    """What the chapter needs: the backend, its devices, the competition's files and where results go."""
+    """The backend, its devices, the competition's files and the run folder."""
 
     backend: Backend
     config: KaggleConfig
@@ -50,17 +50,17 @@ class Session:
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width in pixels that all images are brought to."""
+        """Height and width in pixels that all images are resized to."""
         return self.config.image_size, self.config.image_size
 
     @property
     def data_name(self) -> str:
-        """What the competition is called in pictures and in the weights: as its folder, also where that is '.'."""
+        """The competition's name in pictures and weights: the name of its folder, also if that is given as '.'."""
         return self.data_dir.resolve().name
 
 
 def begin(config: KaggleConfig, backend: Backend) -> Session:
-    """Check what can be checked, sort the files, look at all of them, then say what will run."""
+    """Check the settings, sort the files, check all images, then print what will run."""
     console = make_console()
     devices = backend.devices.get_devices(config.device)
     # Fail early: `describe` raises UserError for settings that cannot work here.
@@ -74,7 +74,7 @@ def begin(config: KaggleConfig, backend: Backend) -> Session:
     check_batch_size(files.num_train_valid, config.batch_size, config.image_size)
     test = list_test_images(data_dir)
     _check_answers(data_dir, test)
-    # What cannot be read should be said now, not after a training; and no run folder stays behind.
+    # Fail before the training, and before a run folder is made, if an image cannot be read.
     load_split(data_dir, "train_valid", files.classes, config.image_size)
     _check_test_images(test, config, console)
     folder = RunFolder(config.output, f"{config.backend}-kaggle")
@@ -86,12 +86,12 @@ def begin(config: KaggleConfig, backend: Backend) -> Session:
 
 
 def _check_answers(data_dir: Path, test: Unlabelled) -> None:
-    """Raise UserError for a ``testLabels.csv`` that no submission could be scored with."""
+    """Raise UserError for a ``testLabels.csv`` without a label for any test image."""
     path = data_dir / TEST_LABELS
     if path.exists() and not set(read_csv_labels(path)) & set(test.ids):
         raise UserError(
             f"{path} has no label for any image of {data_dir / 'test'}: "
-            "put the labels of these images there, or none"
+            "put the labels of these images there, or remove the file"
         )
 
 
@@ -104,10 +104,10 @@ def _check_test_images(test: Unlabelled, config: KaggleConfig, console: Console)
 
 
 def _describe(session: Session) -> dict[str, str]:
-    """Return the block that the run begins with, name by name."""
+    """Return the opening block of the run, by name."""
     config, files, backend = session.config, session.files, session.backend
     height, width = session.image_size
-    embedded = "" if config.data_dir else ", the embedded shapes as a competition"
+    embedded = "" if config.data_dir else ", generated shapes as a competition"
     return {
         "chapter": "Kaggle CIFAR-10",
         "backend": describe_backend(backend),
@@ -128,14 +128,14 @@ def _describe(session: Session) -> dict[str, str]:
 
 
 def _as_preset(config: KaggleConfig) -> bool:
-    """Tell whether what is trained is what the preset says."""
+    """Return whether the training settings are those of the preset."""
     preset = KAGGLE_PRESETS[config.preset]
     free = ("backend", "output", "device", "workers", "seed", "data_dir")
     return replace(config, **{name: getattr(preset, name) for name in free}) == preset
 
 
 def images_in(session: Session, split: str) -> str:
-    """Return how many images a split has, in words."""
+    """Return the number of images of a split, in words."""
     files = session.files
     if split == "train_valid":
         return f"all {counted(files.num_train_valid, 'labelled image')}"
@@ -145,6 +145,6 @@ def images_in(session: Session, split: str) -> str:
 
 
 def chunk_size(config: KaggleConfig) -> int:
-    """Return how many test images are decoded and predicted together: whole batches, at least one."""
+    """Return the number of test images that are decoded and predicted together: whole batches, at least one."""
     most = min(CHUNK_IMAGES, CHUNK_BYTES // (3 * config.image_size**2))
     return config.batch_size * max(most // config.batch_size, 1)

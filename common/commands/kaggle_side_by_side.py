@@ -1,4 +1,4 @@
-"""The submissions of several backends laid side by side: how well each validates, and where they disagree."""
+"""Compare the submissions of several backends: their validation accuracies, and where they disagree."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -29,11 +29,11 @@ from common.drawing import image_grid, plots
 from common.errors import counted
 from common.interface import Framework
 
-Results = dict[str, dict[str, Any]]  # of each backend
-Labels = dict[str, dict[str, str]]  # of each backend: {id: label}
+Results = dict[str, dict[str, Any]]  # by backend
+Labels = dict[str, dict[str, str]]  # {backend: {id: label}}
 MAX_SHOWN = SHEET[0] * SHEET[1]
 
-# Row of the table: where the number lies in ``summary.json``, and how it is written.
+# Row of the table: the keys of the number in ``summary.json``, and its format.
 ROWS = {
     "train loss": (("validation", "loss"), "{:.3f}"),
     "train accuracy": (("validation", "train_acc"), "{:.3f}"),
@@ -45,11 +45,11 @@ ROWS = {
     "peak memory, MiB": (("peak_memory_mib",), "{:,.0f}"),
 }
 WHY_RESULTS_DIFFER = {
-    "batched": "Same files, seed, initial weights and batches, and the same augmentation of each image: "
-    "the submissions differ by rounding, which training multiplies, and by BatchNorm's running variance, whose formula "
+    "batched": "Same files, seed, initial weights and batches, and the same augmentation of each image. "
+    "The submissions differ by rounding, which training amplifies, and by BatchNorm's running variance, whose formula "
     "each backend declares.",
     "native": "Same files, seed, initial weights and batches, but each framework draws and computes augmentations "
-    "its own way: the submissions differ by that too.",
+    "in its own way, so the submissions differ by that too.",
 }
 
 
@@ -85,7 +85,7 @@ def report(
         _draw_disagreements(folder.path / "disagreements.png", data_dir, labels, disagree)
     notes = [
         WHY_RESULTS_DIFFER[config.pipeline],
-        f"One after another, each in a process of its own. {START_AND_MEMORY}",
+        f"The backends ran one after another, each in its own process. {START_AND_MEMORY}",
     ]
     console.print()
     for note in notes:
@@ -107,12 +107,12 @@ def report(
 
 
 def _written(share: float) -> str:
-    """Return a share as printed: 1.000 is all of them, never all but a few."""
+    """Return a share with three digits; only a share of exactly 1 is printed as 1.000."""
     return f"{share if share == 1 else min(share, 0.999):.3f}"
 
 
 def agreements(labels: Labels) -> dict[tuple[str, str], float]:
-    """Return on which share of the test images each pair of backends agrees."""
+    """Return the share of the test images on which each pair of backends agrees."""
     return {
         (a, b): float(np.mean([labels[a][name] == labels[b][name] for name in labels[a]]))
         for a, b in combinations(labels, 2)
@@ -120,16 +120,17 @@ def agreements(labels: Labels) -> dict[tuple[str, str], float]:
 
 
 def share_all_agree(labels: Labels) -> float:
-    """Return on which share of the test images all backends agree."""
+    """Return the share of the test images on which all backends agree."""
     first = next(iter(labels.values()))
     return 1 - len(disagreements(labels)) / len(first)
 
 
 def disagreements(labels: Labels) -> list[str]:
-    """Return the ids on which the backends do not all agree: those with the most opinions first, then by id's place."""
+    """Return the ids on which the backends disagree: most different labels first, then in the order of the ids."""
     first = next(iter(labels.values()))
-    opinions = {name: len({found[name] for found in labels.values()}) for name in first}
-    return sorted((name for name in first if opinions[name] > 1), key=lambda name: -opinions[name])
+    num_labels = {name: len({found[name] for found in labels.values()}) for name in first}
+    disagree = (name for name in first if num_labels[name] > 1)
+    return sorted(disagree, key=lambda name: -num_labels[name])
 
 
 def _at(result: dict[str, Any], path: Sequence[str]) -> Any:
@@ -151,16 +152,16 @@ def _table(console: Console, config: KaggleConfig, results: Results) -> Table:
 
 
 def _add_classes(table: Table, results: Results) -> None:
-    """Add the validation accuracy of each class; of many classes, only the ten whose accuracies differ most."""
+    """Add the validation accuracy of each class, or of the ten with the largest differences if there are many."""
     by_class = [result["validation"]["per_class"] for result in results.values()]
     names = list(by_class[0])
     if len(names) > MAX_CLASSES_LISTED:
 
-        def apart(name: str) -> float:
+        def negative_range(name: str) -> float:
             found = [accuracies[name] for accuracies in by_class]
             return 0.0 if None in found else min(found) - max(found)
 
-        names = sorted(names, key=apart)[: MAX_CLASSES_LISTED // 2]
+        names = sorted(names, key=negative_range)[: MAX_CLASSES_LISTED // 2]
     for name in names:
         found = [accuracies[name] for accuracies in by_class]
         table.add_row(f"  {name}", *("-" if n is None else f"{n:.3f}" for n in found))
@@ -203,13 +204,13 @@ def _draw_disagreements(
     files = dict(zip(test.ids, test.names, strict=True))
     shown = disagree[:MAX_SHOWN]
     images: NDArray[np.uint8] = read_images([test.folder / files[name] for name in shown], 64)
-    columns = SHEET[1]  # of one image too: the title needs the width
-    opinions = [
+    columns = SHEET[1]  # also for one image, because the title needs the width
+    names = [
         "\n".join([f"id {name}", *(found[name] for found in labels.values())]) for name in shown
     ]
     title = (
         f"{len(shown)} of {len(disagree)} test images with more than one label: {', '.join(labels)}"
     )
     image_grid.save_sheet(
-        path, list(images), -(-len(shown) // columns), columns, title, scale=1.0, names=opinions
+        path, list(images), -(-len(shown) // columns), columns, title, scale=1.0, names=names
     )

@@ -1,4 +1,4 @@
-"""`python run.py parity`: all checks, each backend in a process of its own; a table, JSON and a report."""
+"""`python run.py parity`: run all checks, each backend in its own process; write a table, JSON and a report."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -36,12 +36,12 @@ from common.system.processes import call_in_process, how_it_ended
 FAILED = 1  # the exit code if a backend disagrees with the reference
 REFUSED = 2  # the exit code of a UserError
 
-# Loads the backend of a name and checks it in this process: calls `check_backend`, returns an exit code.
+# Loads a backend by name, calls `check_backend` in this process and returns an exit code.
 Check = Callable[[str, ParityConfig, Path], int]
 
 
 def run(config: ParityConfig, registry: Registry) -> int:
-    """Check each backend of ``--backend``, or each that is installed; return the exit code."""
+    """Check each backend of ``--backend``, or each installed one, and return the exit code."""
     every = list(registry.FRAMEWORKS)
     names = (
         backend_names(config.backend, every)
@@ -49,13 +49,13 @@ def run(config: ParityConfig, registry: Registry) -> int:
         else [name for name in every if registry.installed(name)]
     )
     if not names:
-        raise UserError("no backend is installed: uv run --extra all brings all three")
+        raise UserError("no backend is installed: uv run --extra all installs all three")
     frameworks = {name: registry.FRAMEWORKS[name] for name in names}
     left_out = [] if config.backend else [name for name in every if name not in names]
     if config.device != "cpu":
         check_output(config.output)
         for name in names:
-            # Another exit code is a backend that breaks, which its checks will tell.
+            # Any other exit code is a broken backend, which its checks will report.
             if call_in_process(find_device, registry.__name__, name, config) == REFUSED:
                 return REFUSED
     check = partial(load_and_check, registry.__name__)
@@ -63,9 +63,9 @@ def run(config: ParityConfig, registry: Registry) -> int:
 
 
 def find_device(package: str, name: str, config: ParityConfig) -> int:
-    """Fail before anything is written if the framework does not find the device. Return 0.
+    """Check that the framework finds the device, before anything is written. Return 0.
 
-    Raises UserError if it is not there, or if the settings cannot work on it.
+    Raises UserError if the device is missing or the settings cannot work on it.
     """
     try:
         describe(load(package, name, config), config)
@@ -75,13 +75,13 @@ def find_device(package: str, name: str, config: ParityConfig) -> int:
 
 
 def load_and_check(package: str, name: str, config: ParityConfig, folder: Path) -> int:
-    """Load a backend from ``package`` and check it in this process; return the exit code."""
+    """Load a backend from ``package``, check it in this process, and return the exit code."""
     check_backend(load(package, name, config), config, folder)
     return 0
 
 
 def load(package: str, name: str, config: ParityConfig) -> Backend:
-    """Import a backend from ``package``; in fp32 with TF32 switched off, if a GPU computes."""
+    """Import a backend from ``package``; for fp32 on a GPU, disable TF32 first."""
     if config.device != "cpu" and config.precision == "fp32":
         environment.switch_tf32_off()
     backend: Backend = import_module(package).load(name, config.prepared_for)
@@ -94,11 +94,11 @@ def check_each(
     check: Check,
     left_out: Sequence[str],
 ) -> int:
-    """Check each backend in a process of its own; return 0, or 1 if one disagrees with the reference.
+    """Check each backend in its own process; return 0, or 1 if one disagrees with the reference.
 
-    Each process calls ``check``, a function of a module, with the backend's name, the options and the folder to write
-    to. ``left_out`` are backends that are not installed. Raises UserError if the output cannot be written. Ctrl-C
-    passes on as a KeyboardInterrupt that says which backends were checked and where the results are.
+    Each process calls ``check``, a module-level function, with the backend's name, the options and the folder to write
+    to. ``left_out`` are backends that are not installed. Raises UserError if the output cannot be written. After
+    Ctrl-C, raises a KeyboardInterrupt whose message names the finished backends and the folder of the results.
     """
     console = make_console()
     folder = RunFolder(config.output, "parity")
@@ -114,7 +114,7 @@ def check_each(
     except KeyboardInterrupt as interrupt:
         names = ", ".join(result.backend for result in results) or "no backend"
         raise KeyboardInterrupt(
-            f"interrupted: {names} finished, what was found is in {folder.path}"
+            f"interrupted: {names} finished, results so far are in {folder.path}"
         ) from interrupt
     _report(console, config, frameworks, results, folder.path)
     return 0 if all(result.passed for result in results) else FAILED
@@ -136,7 +136,7 @@ def _record(config: ParityConfig, frameworks: Mapping[str, Framework]) -> dict[s
 def _check_in_process(
     config: ParityConfig, framework: Framework, check: Check, folder: Path
 ) -> BackendResults:
-    """Check one backend in a process of its own; if that ends early, return the checks that it made."""
+    """Check one backend in its own process; if the process ends early, return the checks it has finished."""
     name = framework.name
     code = call_in_process(check, name, config, folder / name)
     error = f"its process {how_it_ended(code)}"
@@ -164,7 +164,7 @@ def _report(
     folder: Path,
 ) -> None:
     """Print the table and the failures, and write the report."""
-    around = None if config.quick else read_envelope(folder, config.seed)
+    envelope = None if config.quick else read_envelope(folder, config.seed)
     checked = f"{computing(config)}{_seeds(config)}"
     console.print(table(console, results, checked))
     console.print(coverage_table(console, results))
@@ -183,12 +183,12 @@ def _report(
         console.print(f"All checks passed: {names} {agree} with the reference.")
     styles = {name: framework.style for name, framework in frameworks.items()}
     report = folder / "report.html"
-    write_report(report, results, styles, around, config.seed, checked)
+    write_report(report, results, styles, envelope, config.seed, checked)
     console.print(f"report in {report}", soft_wrap=True)
 
 
 def _repeats(config: ParityConfig, result: BackendResults) -> list[str]:
-    """Return a line for each failing seed of several: the command that checks with that seed again."""
+    """Return a line for each failing seed, with the command that repeats it; none if there is only one seed."""
     if config.seeds == 1:
         return []
     options = [
@@ -213,7 +213,7 @@ def computing(config: ParityConfig) -> str:
 
 
 def _seeds(config: ParityConfig) -> str:
-    """Return which seeds there are, if there are several."""
+    """Return the range of the seeds in words, '' for a single seed."""
     return (
         "" if config.seeds == 1 else f", the worst of seeds {config.seed} to {config.all_seeds[-1]}"
     )
@@ -232,10 +232,10 @@ def _announce(
         else f"seeds {config.seed} to {config.all_seeds[-1]}"
     )
     console.print(
-        f"Parity of {computing(config)}, {extent}, {seeds}: each against the reference (NumPy)"
+        f"Parity of {computing(config)}, {extent}, {seeds}: each backend against the reference (NumPy)"
     )
     for name, framework in frameworks.items():
         versions = environment.versions(framework.packages)
         console.print(f"  {name}: {', '.join(f'{p} {versions[p]}' for p in framework.packages)}")
     for name in left_out:
-        console.print(f"  {name}: not installed, left out")
+        console.print(f"  {name}: not installed, skipped")

@@ -1,4 +1,4 @@
-"""All checks of one backend in this process, seed after seed; their results are files."""
+"""Run all checks of one backend in this process, seed by seed, and write the results to files."""
 
 import json
 import logging
@@ -33,10 +33,10 @@ def check_backend(
 ) -> None:
     """Run the checks on one backend in this process, and write their results into ``folder``.
 
-    An exception ends the checks; the results before it are kept, also if the process ends. ``extent`` is that of
-    ``config`` unless given. Raises UserError for settings that cannot work here.
+    An exception ends the checks; results before it are kept, even if the process dies. ``extent`` defaults to that of
+    ``config``. Raises UserError for settings that cannot work here.
     """
-    # Frameworks that compile warn about batches of many shapes, which the checks use on purpose.
+    # Compiling frameworks warn about batches of many shapes, which the checks use on purpose.
     logging.getLogger(backend.packages[0]).setLevel(logging.ERROR)
     configuration = describe(backend, config)
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def check_backend(
 
 
 def describe(backend: Backend, config: ParityConfig) -> Mapping[str, str]:
-    """Return what computes. Raises UserError for settings that cannot work here, such as a GPU that is not there."""
+    """Return the device and its settings. Raises UserError for settings that cannot work, such as a missing GPU."""
     devices = backend.devices.get_devices(config.device)[:1]
     if config.precision == "tf32" and devices == [backend.devices.cpu()]:
         raise UserError("--precision tf32 needs an NVIDIA GPU, and the framework finds none")
@@ -74,7 +74,7 @@ def describe(backend: Backend, config: ParityConfig) -> Mapping[str, str]:
 
 
 def declared(backend: Backend) -> tuple[str, ...]:
-    """Return the known differences that a backend declares; the reference follows them when it is compared with it."""
+    """Return the known differences that a backend declares; the reference follows them for that backend."""
     return tuple(
         f"{known.name}: {known.meaning}"
         for known in KNOWN_DIFFERENCES
@@ -90,7 +90,7 @@ def _check_seed(
     seed: int,
     extent: Extent | None,
 ) -> BackendResults:
-    """Run the checks with one seed, note each in ``folder``, and say how many there were."""
+    """Run the checks with one seed, save each in ``folder``, and print their number."""
     backend = recorder.backend
     began = time.perf_counter()
     checks: list[CheckResult] = []
@@ -115,7 +115,7 @@ def _check_seed(
         backend.name, {}, {}, (), tuple(checks), tuple(losses), pictures, error
     )
     found = f"{len(results.failures)} failed" if results.failures else "all passed"
-    found += ", then it broke off" if error else ""
+    found += ", then an exception stopped them" if error else ""
     seconds = time.perf_counter() - began
     console.print(f"{name}: {len(checks)} checks, {found} ({seconds:.0f} s)")
     return results
@@ -129,26 +129,26 @@ def _checks(
     extent: Extent | None,
     losses: list[float],
 ) -> Iterator[CheckResult]:
-    """Yield every check with one seed; leave the losses of free-running training in ``losses``."""
+    """Yield every check with one seed; append the losses of free-running training to ``losses``."""
     extent = extent or (QUICK if config.quick else Extent())
     yield from run_checks(backend, extent, seed, config.precision, config.compile, config.device)
     if config.quick:
         return
-    around = read_envelope(folder.parent, seed)
-    adapter = Adapter(backend, around.kind, config.compile, device=config.device)
-    result, found = free_running(adapter, around, seed)
+    reference_envelope = read_envelope(folder.parent, seed)
+    adapter = Adapter(backend, reference_envelope.kind, config.compile, device=config.device)
+    result, found = free_running(adapter, reference_envelope, seed)
     losses.extend(found)
     yield result
 
 
 def write_envelopes(folder: Path, config: ParityConfig) -> None:
-    """Compute what rounding does to the reference's free training, with each seed, and write it into ``folder``."""
+    """Compute the effect of rounding on the reference's free-running training for each seed; write it to ``folder``."""
     kind = KINDS[config.precision]
     found = {seed: asdict(envelope(FREE_STEPS, seed, kind)) for seed in config.all_seeds}
     write_text(folder / "envelopes.json", json.dumps(found, indent=1) + "\n")
 
 
 def read_envelope(folder: Path, seed: int) -> Envelope:
-    """Read what `write_envelopes` wrote for a seed."""
+    """Read the envelope that `write_envelopes` wrote for a seed."""
     content = json.loads((folder / "envelopes.json").read_text(encoding="utf-8"))
     return Envelope(**content[str(seed)])

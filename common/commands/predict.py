@@ -1,4 +1,4 @@
-"""Classify image files with the weights of any run, in any backend."""
+"""`run.py predict`: classify image files with the weights of any run, in any backend."""
 
 import sys
 import time
@@ -25,9 +25,9 @@ from common.interface import Backend, Device, Net, Registry
 from common.system.files import check_file
 from common.weights.files import Stored
 
-IMAGE_SIZE = 32  # of the book's images, if the file of weights does not say
-WIDEST = 60  # columns for the names of images; a longer name moves only its own line to the right
-UNREADABLE = 2  # the exit code where some images could not be read
+IMAGE_SIZE = 32  # default: the size of the book's images
+MAX_NAME_WIDTH = 60  # columns for the file names; a longer name shifts only its own line
+UNREADABLE = 2  # the exit code if some images could not be read
 
 
 def run(config: PredictConfig, registry: Registry) -> int:
@@ -38,10 +38,10 @@ def run(config: PredictConfig, registry: Registry) -> int:
 
 
 def classify(config: PredictConfig, backend: Backend, stored: Stored) -> int:
-    """Print the class of each image, its probability and the milliseconds of the network; return the exit code.
+    """Print the class of each image, its probability and the network's time in ms; return the exit code.
 
-    An image that cannot be read is named on standard error, and the others go on. Raises UserError for weights that
-    cannot classify RGB images.
+    For an image that cannot be read, print an error and go on. Raises UserError for weights that do not take RGB
+    images.
     """
     console = make_console()
     device, *_ = backend.devices.get_devices(config.device)
@@ -52,10 +52,10 @@ def classify(config: PredictConfig, backend: Backend, stored: Stored) -> int:
     net = make_network(backend, [device], stored.weights)
     what = f"{describe_backend(backend)}, {stored.path}: {counted(len(classes), 'class', 'classes')}, {size} x {size}"
     console.print(what, soft_wrap=True)
-    # Some frameworks build a graph at the first image: its time would count.
+    # Some frameworks build a graph for the first image; do not time that.
     probabilities(backend, net, np.zeros((size, size, 3), np.uint8), augs, device)
     names = [printable(str(path), max_length=None) for path in config.images]
-    width, failed = min(max(map(cell_len, names)), WIDEST), 0
+    width, failed = min(max(map(cell_len, names)), MAX_NAME_WIDTH), 0
     for path, name in zip(config.images, names, strict=True):
         try:
             check_file(path, "image")
@@ -82,7 +82,7 @@ def probabilities(
     augs: Sequence[Augmentation],
     device: Device,
 ) -> NDArray[np.float64]:
-    """Return the softmax over the classes, (classes,), of one image, uint8 (height, width, 3)."""
+    """Return the class probabilities, (classes,), of one image, uint8 (height, width, 3)."""
     decisions = decide(augs, np.arange(1), 0, 0, (image.shape[0], image.shape[1]))
     X = backend.transforms.to_float(backend.transforms.from_images(image[None], device))
     y_hat = backend.trainer.predict(net, backend.transforms.augment(X, decisions))
@@ -92,12 +92,12 @@ def probabilities(
 
 
 def _normalize(stored: Stored) -> tuple[Augmentation, ...]:
-    """Return what is done to an image before the network. Warn if the file does not say."""
-    if "classes" not in stored.metadata:  # other programs write metadata of their own
+    """Return the normalization of the training, if any. Warn if the file has no metadata about it."""
+    if "classes" not in stored.metadata:  # files of other programs may have other metadata
         warnings.warn(
             UserNotice(
-                f"{stored.path} says neither what its classes are called nor how its images were made: classes are "
-                "numbers, and images are not normalized; the run's own weights.safetensors says both"
+                f"{stored.path} has neither class names nor a normalization: classes are shown as numbers, and images "
+                "are not normalized; use the run's own weights.safetensors, which has both"
             ),
             stacklevel=2,
         )

@@ -1,4 +1,4 @@
-"""The run folder: what was run, on what, and what came of it. Every file in it is whole."""
+"""The run folder: configuration, metrics and results of a run. Every file in it is complete."""
 
 import json
 import time
@@ -16,8 +16,8 @@ Metrics = dict[str, Any]
 class RunFolder:
     """A folder for one run: ``config.json``, ``metrics.jsonl``, pictures and weights.
 
-    ``path`` is a new folder or an empty one; None makes a new one under ``runs``. Raises UserError if it cannot be
-    written or holds anything.
+    ``path`` is a new or an empty folder; None makes a new one in ``runs``. Raises UserError if it is not empty or
+    cannot be written.
     """
 
     def __init__(self, path: Path | None, name: str) -> None:
@@ -42,7 +42,7 @@ class RunFolder:
 
 
 def check_output(path: Path | None) -> None:
-    """Raise UserError if a run cannot go to ``path``, before time is spent on its data. Makes nothing."""
+    """Raise UserError if ``path`` cannot be the folder of a run. Creates nothing."""
     with writing(path or Path("runs")):
         if path is not None and path.is_dir() and any(path.iterdir()):
             raise UserError(f"{path} is not empty: choose another --output")
@@ -50,7 +50,7 @@ def check_output(path: Path | None) -> None:
 
 
 def _new_folder(name: str) -> Path:
-    """Make and return a folder under ``runs``: the local time, then ``name``, and a number if that is taken."""
+    """Make and return a folder in ``runs``, named by the local time and ``name``, with a number if that is taken."""
     path = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
     for number in count(2):
         try:

@@ -1,4 +1,4 @@
-"""What `train`, `augment` and `evaluate` share: checks, loading, the description of the run, its folder."""
+"""Shared by `train`, `augment` and `evaluate`: checks, loading, the description of the run, its folder."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -35,13 +35,13 @@ from common.interface import Backend, DataIter, Device, Net, Registry
 from common.weights.canonical import initial_weights
 from common.weights.files import Stored
 
-PARTS = {"augment": ", drawn only", "evaluate": ", weights evaluated only"}  # of the chapter
-LONGEST_SIDE = 512  # pixels of the example image; a larger one is shrunk before it is drawn
+PARTS = {"augment": ", drawing only", "evaluate": ", evaluation only"}  # of the chapter
+LONGEST_SIDE = 512  # pixels; a larger example image is downsampled to this
 
 
 @dataclass(frozen=True)
 class Session:
-    """What every command of the chapter needs: the backend, its devices, the data and where results go."""
+    """The backend, its devices, the data and the run folder."""
 
     command: str  # train, compare, augment or evaluate
     backend: Backend
@@ -50,15 +50,16 @@ class Session:
     data: Data
     folder: RunFolder
     console: Console
-    weights: Stored | None = None  # the file's of --weights
-    startup_seconds: float | None = None  # until the framework was loaded
+    weights: Stored | None = None  # from the file of --weights
+    startup_seconds: float | None = None  # from the start until the framework was loaded
 
 
 @contextmanager
 def session_of(command: str, config: TrainConfig, registry: Registry) -> Iterator[Session]:
-    """Check what can be checked before anything is written, say what will run, and yield what the command needs.
+    """Check the settings, load the data, make the run folder, print what will run, and yield the session.
 
-    Raises UserError for what the user can correct. Ctrl-C passes on as a KeyboardInterrupt that says what was kept.
+    Raises UserError for errors that the user can correct. After Ctrl-C, raises a KeyboardInterrupt whose message says
+    what was kept.
     """
     backend, weights = load_with_weights(config, registry)
     startup_seconds = time.perf_counter() - common.STARTED
@@ -68,7 +69,7 @@ def session_of(command: str, config: TrainConfig, registry: Registry) -> Iterato
     backend.devices.describe(devices, config.precision, config.compile)
     parse_augmentations(config.augment, (config.data.image_size, config.data.image_size))
     check_output(config.output)
-    if config.image is not None:  # fail early: it is drawn after the data has been loaded
+    if config.image is not None:  # fail early: it is needed only after the data has been loaded
         read_image(config.image, LONGEST_SIDE)
     data = load_data(
         config.data.name,
@@ -102,13 +103,13 @@ def _check_batches(train: Dataset, batch_size: int) -> None:
     num_batches = -(-num_examples // batch_size)
     if num_batches < 5:
         raise UserError(
-            f"--batch-size {batch_size} makes only {num_batches} batches of {num_examples} images, and the chapter "
-            f"reports five times an epoch: use --batch-size {max(num_examples // 5, 1)} or less, or more images"
+            f"--batch-size {batch_size} splits {num_examples} images into only {num_batches} batches, but the chapter "
+            f"reports five times per epoch: use --batch-size {max(num_examples // 5, 1)} or less, or more images"
         )
 
 
 def describe(session: Session) -> dict[str, str]:
-    """Return the block that a run begins with, name by name."""
+    """Return the opening block of a run, by name."""
     config, data, backend = session.config, session.data, session.backend
     height, width = data.train.images.shape[1:3]
     classes = counted(len(data.train.classes), "class", "classes")
@@ -122,7 +123,7 @@ def describe(session: Session) -> dict[str, str]:
         description["weights"] = str(config.weights)
     if session.command in ("train", "compare"):
         if config.weights is not None:
-            description["weights"] += ", to start from; the optimizer starts fresh"
+            description["weights"] += ", as initial weights; the optimizer starts fresh"
         adam = config.adam
         description |= {
             "preset": config.preset + ("" if _as_preset(config) else ", with changes"),
@@ -140,16 +141,16 @@ def describe(session: Session) -> dict[str, str]:
 
 
 def _images_of(stored: Stored) -> str:
-    """Return what is done to all images because a file's network learnt from such images, '' for nothing."""
+    """Return how images are normalized for the network in a file, '' if they are known not to be."""
     if stored.normalize is not None:
-        return "normalized, as those were that the weights have learnt from"
+        return "normalized, as in the training of the weights"
     return (
-        "" if "classes" in stored.metadata else "not normalized: the weights do not say of theirs"
+        "" if "classes" in stored.metadata else "not normalized: the weights file has no metadata"
     )
 
 
 def _as_preset(config: TrainConfig) -> bool:
-    """Tell whether what is trained is what the preset says."""
+    """Return whether the training settings are those of the preset."""
     preset = PRESETS[config.preset]
     names = ("backend", "output", "image", "device", "workers", "seed", "compare_augmentation")
     free: dict[str, Any] = {name: getattr(preset, name) for name in (*names, "seeds")}
@@ -158,14 +159,14 @@ def _as_preset(config: TrainConfig) -> bool:
 
 
 def example_image(path: Path | None) -> NDArray[np.uint8]:
-    """Return the image to augment, (height, width, 3): the file's, or scikit-image's photograph of the cat Chelsea."""
-    # `skimage.data.chelsea()` reads the same file, after an import of half a second.
+    """Return the image to augment, (height, width, 3): from the file, or scikit-image's photograph of a cat."""
+    # `skimage.data.chelsea()` reads the same file, but its import takes half a second.
     found = Path(str(files("skimage"))) / "data" / "chelsea.png" if path is None else path
     return read_image(found, LONGEST_SIDE)
 
 
 def network(session: Session, seed: int) -> Net:
-    """Return the network with the weights of the file, or those of the seed, ready for the devices."""
+    """Return the network with the weights from the file or the seed, prepared for the devices."""
     num_classes = len(session.data.train.classes)
     stored = session.weights
     weights = stored.weights if stored else initial_weights(num_classes, seed=seed)
@@ -176,7 +177,7 @@ def network(session: Session, seed: int) -> Net:
 def batches(session: Session, config: TrainConfig, dataset: Dataset, is_train: bool) -> DataIter:
     """Return the batches of a split; only training images are augmented.
 
-    All are normalized if the network of ``--weights`` has learnt from normalized images.
+    All images are normalized if those of the training of ``--weights`` were.
     """
     size = dataset.images.shape[1], dataset.images.shape[2]
     augs: Sequence[Augmentation] = parse_augmentations(config.augment, size) if is_train else ()

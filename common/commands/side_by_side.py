@@ -1,7 +1,7 @@
-"""Several backends on the same job, one after another: each in a process of its own, then one table and one picture.
+"""Run several backends on the same job, one after another, and compare them in one table and one picture.
 
-A process for each, as PyTorch's Triton aborts one that holds TensorFlow already, and as start-up and memory are to be
-each framework's own. This process imports none of them.
+Each backend has its own process: PyTorch's Triton aborts a process that has already imported TensorFlow, and start-up
+time and memory must be those of one framework. This process imports no framework.
 """
 
 import signal
@@ -32,26 +32,26 @@ from common.interface import Framework, Registry
 from common.metrics import spread
 from common.system.processes import run_process
 
-Results = dict[str, dict[str, Any]]  # of each backend
+Results = dict[str, dict[str, Any]]  # by backend
 
 SAME = "Same data, seed, initial weights and batches, "
 WHY_RESULTS_DIFFER = {
-    "batched": SAME + "and the same augmentation of each image: "
-    "the curves differ by rounding, which training multiplies, and by two formulas that each backend declares "
+    "batched": SAME + "and the same augmentation of each image. "
+    "The curves differ by rounding, which training amplifies, and by two formulas that each backend declares "
     "(BatchNorm's running variance, the place of Adam's epsilon).",
-    "native": SAME + "but each framework draws and computes augmentations its own way: "
-    "the curves differ by that too.",
+    "native": SAME + "but each framework draws and computes augmentations in its own way, "
+    "so the curves differ by that too.",
 }
 EVALUATED = {
-    "batched": "Same weights and images: the accuracies differ by rounding.",
-    "native": "Same weights, but each framework loads the images its own way: the accuracies may differ by that.",
+    "batched": "Same weights and images: the accuracies differ only by rounding.",
+    "native": "Same weights, but each framework loads the images in its own way, so the accuracies may differ.",
 }
 EXPLANATION = (
-    "One after another, each in a process of its own. The book's timer leaves out loading and evaluation, "
-    f"the wall clock nothing. {START_AND_MEMORY} "
-    "Both are unknown (-) where another framework had to read the weights."
+    "The backends ran one after another, each in its own process. The book's timer leaves out loading and evaluation; "
+    f"the wall clock includes everything. {START_AND_MEMORY} "
+    "Both are unknown (-) if another framework had to read the weights."
 )
-OTHER_DEVICES = "Not all on the same kind of device: their speeds do not compare."
+OTHER_DEVICES = "The backends ran on different kinds of devices: do not compare their speeds."
 
 
 def run(
@@ -64,9 +64,9 @@ def run(
 ) -> int:
     """Run ``script`` with ``arguments`` once for each backend, compare the results, and return the exit code.
 
-    The first backend that fails ends it all, with its exit code. A command without a run folder leaves nothing to
-    compare: then all backends run, and the largest exit code is returned. Raises UserError for an output that cannot be
-    written. Ctrl-C stops the running backend and passes on as a KeyboardInterrupt that says what was kept.
+    If a backend fails, stop and return its exit code. A command without a run folder has nothing to compare: then run
+    all backends and return the largest exit code. Raises UserError if the output cannot be written. Ctrl-C stops the
+    running backend and raises a KeyboardInterrupt whose message says what was kept.
     """
     console, finished, worst = make_console(), list[str](), 0
     with _folder_for(command, config) as folder:
@@ -81,7 +81,7 @@ def run(
                     kept = f"{name} {_failure(code)}; {_kept(finished, folder)}"
                     print(f"error: {kept}", file=sys.stderr)
                     return _positive(code)
-                if code:  # such as 2, of an image that cannot be read
+                if code:  # such as 2 for an image that cannot be read
                     print(f"error: {name} {_failure(code)}", file=sys.stderr)
                 worst = max(worst, _positive(code))
                 finished.append(name)
@@ -98,14 +98,14 @@ def run(
 
 
 def with_options(arguments: Sequence[str], options: Sequence[str]) -> list[str]:
-    """Return a command line with more options, of which the last ones hold: before ``--``, which ends the options."""
+    """Return ``arguments`` with ``options`` inserted after the other options, but before ``--``, so that they win."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     return [*arguments[:end], *options, *arguments[end:]]
 
 
 @contextmanager
 def _folder_for(command: str, config: Any) -> Iterator[RunFolder | None]:
-    """Yield the folder for the backends' run folders, None if the command has none; an empty one does not stay."""
+    """Yield the parent of the backends' run folders, or None if the command has none. Remove it if it stays empty."""
     if not isinstance(config, WithOutput):
         yield None
         return
@@ -121,13 +121,13 @@ def _folder_for(command: str, config: Any) -> Iterator[RunFolder | None]:
 
 
 def _positive(code: int) -> int:
-    """Return an exit code, that of a signal as a shell has it."""
+    """Return an exit code; that of a signal is converted as a shell does."""
     return code if code >= 0 else 128 - code
 
 
 def _failure(code: int) -> str:
     if code == -getattr(signal, "SIGKILL", 0):
-        return "was killed, perhaps for want of memory"
+        return "was killed, perhaps because memory ran out"
     return f"was ended by signal {-code}" if code < 0 else f"failed with exit code {code}"
 
 
@@ -136,7 +136,7 @@ def _kept(finished: Sequence[str], folder: RunFolder | None) -> str:
     if finished:
         return f"finished before: {', '.join(finished)}{where}"
     return "no backend had finished" + (
-        f", what there is lies in {folder.path}" if folder and any(folder.path.iterdir()) else ""
+        f"; partial results are in {folder.path}" if folder and any(folder.path.iterdir()) else ""
     )
 
 
@@ -151,7 +151,7 @@ def _report(
     folder: RunFolder,
     arguments: Sequence[str],
 ) -> None:
-    """Compare what the backends left: print the table, and write ``comparison.json`` and for a training the picture."""
+    """Print the table of the backends' results, and write ``comparison.json`` and, after a training, the picture."""
     fairness = WHY_RESULTS_DIFFER[config.pipeline]
     console.print()
     if config.compare_augmentation:
@@ -183,7 +183,7 @@ def _report(
 
 
 def _training(folder: Path, packages: Sequence[str]) -> dict[str, Any]:
-    """Return what one training left, under the names of ``comparison.json``."""
+    """Return the results of one training, by the keys of ``comparison.json``."""
     summary = read_json(folder / "summary.json")
     return read_run(folder, packages) | {
         "loss": summary["loss"],
@@ -196,7 +196,7 @@ def _training(folder: Path, packages: Sequence[str]) -> dict[str, Any]:
     }
 
 
-# Row of the table: the number's name, and how it is written.
+# Row of the table: the key of the number, and its format.
 ROWS = {
     "loss": ("loss", "{:.3f}"),
     "train accuracy": ("train_acc", "{:.3f}"),
@@ -209,7 +209,7 @@ ROWS = {
 
 
 def _training_table(console: Console, results: Results) -> Table:
-    """Lay the trainings side by side, a column for each backend."""
+    """Return the table of the trainings, with a column for each backend."""
     first = next(iter(results.values()))
     table = new_table(console, f"after epoch {len(first['epochs'])}")
     add_versions(table, results)
@@ -228,7 +228,7 @@ def _accuracy_table(console: Console, results: Results) -> Table:
 
 
 def _augmentation_table(console: Console, config: TrainConfig, results: Results) -> Table:
-    """List what each backend gained by augmentation: the mean of the seeds, the lowest and the highest."""
+    """Return the table of accuracies with and without augmentation: mean, lowest and highest over the seeds."""
     table = new_table(console, counted(len(config.all_seeds), "seed"))
     for title in ("augment", "train accuracy", "test accuracy"):
         table.add_column(title, overflow="fold")

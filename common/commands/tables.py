@@ -1,4 +1,4 @@
-"""What the comparisons of both chapters read and how they lay it out."""
+"""Read the results of several backends, and lay them out in tables; shared by both chapters."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,21 +10,21 @@ from rich.console import Console
 from rich.table import Table
 
 START_AND_MEMORY = (
-    "Start-up lasts until the framework is imported. "
-    "Memory is the most that the process held at once, without worker processes."
+    "Start-up is the time until the framework is imported. "
+    "Memory is the peak memory of the process, without worker processes."
 )
-# Of the block that a run begins with: what may differ between backends, and is shown where it does.
+# Lines of the opening block that are shown in the table if they differ between backends.
 SETTINGS = ("device", "threads", "precision", "compile")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return what a backend's run left in a JSON file."""
+    """Return the content of a JSON file in a run folder."""
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
 
 
 def read_run(folder: Path, packages: Sequence[str]) -> dict[str, Any]:
-    """Return what a backend's run left that both chapters compare: versions, settings, and metrics by epoch."""
+    """Return the versions, settings and metrics by epoch of a run, which both chapters compare."""
     config = read_json(folder / "config.json")
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return {
@@ -37,7 +37,7 @@ def read_run(folder: Path, packages: Sequence[str]) -> dict[str, Any]:
 def curves_by_backend(
     epochs: Mapping[str, Sequence[Mapping[str, Any]]], held_out: str
 ) -> dict[str, dict[str, list[float]]]:
-    """Return the curves of each backend by their titles, from its metrics by epoch."""
+    """Return each backend's curves by title, from its metrics by epoch."""
     titles = {
         "train loss": "train_loss",
         "train accuracy": "train_acc",
@@ -50,7 +50,7 @@ def curves_by_backend(
 
 
 def add_versions(table: Table, results: Mapping[str, Mapping[str, Any]]) -> None:
-    """Add a column for each backend, its version, and the settings that are not the same in all."""
+    """Add a column for each backend, and rows for its version and the settings that differ."""
     for name in results:
         table.add_column(name, justify="right", overflow="fold")
     table.add_row("version", *(next(iter(r["versions"].values())) for r in results.values()))
@@ -61,8 +61,8 @@ def add_versions(table: Table, results: Mapping[str, Mapping[str, Any]]) -> None
 
 
 def new_table(console: Console, corner: str) -> Table:
-    """Return a table with its first column, the rows' names."""
-    # Plain columns where the output goes to a file.
+    """Return a table with its first column, the names of the rows."""
+    # Plain columns if the output goes to a file.
     style = box.SIMPLE_HEAD if console.is_terminal else None
     table = Table(box=style, pad_edge=False, show_edge=False)
     table.add_column(corner, overflow="fold")

@@ -1,4 +1,4 @@
-"""`run.py train`: show the augmentations, train, evaluate; with --compare-augmentation, train with and without them."""
+"""`run.py train`: draw the augmentations, train and evaluate, or --compare-augmentation."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -44,9 +44,9 @@ def run(config: TrainConfig, registry: Registry) -> int:
 
 
 def train_and_record(session: Session) -> None:
-    """Train once, and leave metrics, curves and weights in the run folder.
+    """Train once, and save metrics, curves and weights in the run folder.
 
-    Start-up and memory are None where another framework was imported to read the file of weights.
+    Start-up and memory are None if another framework was imported to read the weights file.
     """
     folder, config = session.folder, session.config
     trained = train(session, config)
@@ -60,11 +60,10 @@ def train_and_record(session: Session) -> None:
         stored.normalize if stored else None,
     )
     save_weights(folder.path / "weights.safetensors", trained.weights, metadata)
-    # Start-up and memory are the framework's own only where no second one had to read the weights.
-    alone = session.weights is None or session.weights.reader in ("", config.backend)
+    one_framework = session.weights is None or session.weights.reader in ("", config.backend)
     used = {
-        "startup_seconds": session.startup_seconds if alone else None,
-        "peak_memory_mib": environment.peak_memory_mib() if alone else None,
+        "startup_seconds": session.startup_seconds if one_framework else None,
+        "peak_memory_mib": environment.peak_memory_mib() if one_framework else None,
     }
     folder.write_json("summary.json", asdict(trained.summary) | used)
 
@@ -75,9 +74,9 @@ def _save_curves(session: Session, config: TrainConfig, epochs: Sequence[Epoch])
 
 
 def train(session: Session, config: TrainConfig, title: str = "") -> Trained:
-    """Train the chapter's network from the weights and batches of the seed.
+    """Train the chapter's network with the initial weights and batches of the seed.
 
-    Each epoch's metrics go to the run folder as it ends; Ctrl-C keeps them, and draws the curves so far.
+    Save the metrics after each epoch. After Ctrl-C, draw the curves of the finished epochs.
     """
     backend, devices, data = session.backend, session.devices, session.data
     backend.devices.set_seed(config.seed)
@@ -116,7 +115,7 @@ def train(session: Session, config: TrainConfig, title: str = "") -> Trained:
 
 
 def compare(session: Session) -> None:
-    """Train with and without augmentation, from the same weights and batches: the book's first exercise."""
+    """Train with and without augmentation, with the same initial weights and batches: the book's first exercise."""
     config = session.config
     runs: dict[str, list[Trained]] = {"none": [], config.augment: []}
     for seed in config.all_seeds:
@@ -125,12 +124,12 @@ def compare(session: Session) -> None:
                 config, augment=augment, seed=seed, compare_augmentation=False, seeds=None
             )
             one = train(session, own, f"{augment}, seed {seed}:")
-            trained.append(replace(one, weights={}))  # 45 MB each, and not used
+            trained.append(replace(one, weights={}))  # 45 MB each, not needed any more
     report_comparison(session, runs)
 
 
 def report_comparison(session: Session, runs: dict[str, list[Trained]]) -> None:
-    """Print mean and spread of both, and draw the test accuracies."""
+    """Print the accuracies of both over the seeds, and draw the test accuracies."""
     result: dict[str, Any] = {}
     width = max(len(augment) for augment in runs)
     for augment, trained in runs.items():

@@ -1,4 +1,4 @@
-"""What both chapters do around a training: load, say what will run, make network and batches, record the run."""
+"""Shared by both chapters: load the backend, describe the run, make the network and the batches."""
 
 import json
 import sys
@@ -22,15 +22,15 @@ from common.weights.files import Stored, read_stored, reader_of
 def load_with_weights(
     config: TrainConfig | PredictConfig, registry: Registry
 ) -> tuple[Backend, Stored | None]:
-    """Load the backend of ``--backend``, and read the file of ``--weights``, if any, with the one that can."""
+    """Load the backend of ``--backend``, and read the file of ``--weights``, if any, with the backend that can."""
     name, path, precision = config.backend, config.weights, getattr(config, "precision", "fp32")
     if path is None:
         return registry.load(name, precision), None
     reader = reader_of(path, registry.FRAMEWORKS.values())
     if reader and not registry.installed(reader.name):
         raise UserError(
-            f"{path} can only be read by {reader.name}, which is not installed: install it, or where it is "
-            f"installed run python run.py convert {path} weights.safetensors, for a file that every backend reads"
+            f"{path} can only be read by {reader.name}, which is not installed: install it, or convert the file on a "
+            f"computer that has it: python run.py convert {path} weights.safetensors"
         )
     readers = [reader.name] if reader else []
     loaded = registry.load_several([name, *readers], precision=precision)
@@ -38,17 +38,17 @@ def load_with_weights(
 
 
 def make_console() -> Console:
-    """Return the console that everything is printed on: what it is given is text, never markup."""
+    """Return the console for all output; it prints plain text, without markup."""
     return Console(highlight=False, markup=False, emoji=False, force_terminal=sys.stdout.isatty())
 
 
 def padded(text: str, width: int) -> str:
-    """Return ``text`` with spaces up to a width in columns of a terminal, where Chinese takes two."""
+    """Pad ``text`` with spaces to a width in terminal columns; a Chinese character takes two."""
     return text + " " * (width - cell_len(text))
 
 
 def print_block(console: Console, description: Mapping[str, str]) -> None:
-    """Print what a run begins with, a line for each name."""
+    """Print the opening block of a run, one line per name."""
     for name, value in description.items():
         console.print(f"{name:>12}  {value}", soft_wrap=True)
 
@@ -60,14 +60,14 @@ def describe_backend(backend: Backend) -> str:
 
 
 def describe_pipeline(backend: Backend, config: RunConfig) -> str:
-    """Return the pipeline, and of the native one the workers."""
+    """Return the name of the pipeline, and the number of workers of the native one."""
     if config.pipeline == "batched":
         return config.pipeline
     return f"{config.pipeline}, {counted(workers_of(backend, config), 'worker')}"
 
 
 def describe_machine(backend: Backend, config: RunConfig, devices: list[Device]) -> dict[str, str]:
-    """Return what computes, and the environment settings that are in force."""
+    """Return the device, its settings, and the current environment settings."""
     settings = environment.in_force(backend.framework)
     return {
         **backend.devices.describe(devices, config.precision, config.compile),
@@ -76,22 +76,22 @@ def describe_machine(backend: Backend, config: RunConfig, devices: list[Device])
 
 
 def workers_of(backend: Backend, config: RunConfig) -> int:
-    """Return how many processes the native loader takes."""
+    """Return the number of worker processes of the native loader."""
     workers = config.workers
     return backend.loaders.get_dataloader_workers() if workers is None else workers
 
 
 def check_batch_size(num_examples: int, batch_size: int, image_size: int) -> None:
-    """Raise UserError for batches that cannot be trained on."""
+    """Raise UserError for a batch size that the training cannot use."""
     if batch_size > num_examples:
         raise UserError(
-            f"--batch-size {batch_size} is larger than the {num_examples} training images"
+            f"--batch-size {batch_size} is larger than the {num_examples} training images: choose a smaller one"
         )
-    # ResNet-18 shrinks an image eight times: from 8 pixels, one position is left to take statistics over.
+    # ResNet-18 downsamples by 8: an image of 8 x 8 has one position, and BatchNorm needs more than one value.
     if image_size <= 8 and (num_examples - 1) % batch_size == 0:
         raise UserError(
-            f"--batch-size {batch_size} leaves a batch of one image, and BatchNorm cannot learn from one of 8 x 8: "
-            "choose another --batch-size or a larger --image-size"
+            f"--batch-size {batch_size} leaves a last batch of one image, and BatchNorm cannot learn from a single "
+            "image of 8 x 8: choose another --batch-size or a larger --image-size"
         )
 
 
@@ -102,7 +102,7 @@ def record(
     classes: Sequence[str],
     description: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return what ``config.json`` says of every run."""
+    """Return the content of ``config.json``."""
     return {
         "command": command,
         "config": plain(config),
@@ -120,7 +120,7 @@ def make_network(
     precision: str = "fp32",
     compile: bool = False,
 ) -> Net:
-    """Return the book's ResNet-18 with these weights, of RGB images, ready for the devices."""
+    """Return the book's ResNet-18 with these weights, prepared for the devices."""
     net = backend.resnet.resnet18(*network_sizes(weights))
     backend.weights.set_weights(net, weights)
     return backend.trainer.prepare(net, devices, precision, compile)
@@ -134,7 +134,7 @@ def load_batches(
     is_train: bool,
     device: Device,
 ) -> DataIter:
-    """Return the batches of a split through the chosen pipeline."""
+    """Return the batches of a split from the chosen pipeline."""
     if config.pipeline == "native":
         workers = workers_of(backend, config)
         return UninterruptedBatches(
@@ -154,7 +154,7 @@ def weights_metadata(
     image_size: int,
     normalize: Normalize | None = None,
 ) -> dict[str, str]:
-    """Return what a file of weights says of itself, so that any backend can classify images with it."""
+    """Return the metadata of a weights file, so that any backend can classify images with it."""
     found = {
         "backend": backend.name,
         "data": data,

@@ -161,7 +161,7 @@ def test_what_is_printed_names_the_steps_and_the_classes(short):
         "1. train on 72 images, validate on the rest",
         "  bright  valid acc ",
         " of 4\n",
-        "2. train anew on all 80 labelled images",
+        "2. train again on all 80 labelled images",
         "3. predict 21 test images",
         "21 rows",
         "on the 21 test images whose labels are known",

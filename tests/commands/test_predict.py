@@ -139,7 +139,7 @@ def test_images_that_cannot_be_read_are_named_and_the_others_go_on(
 def test_a_file_that_knows_neither_classes_nor_normalizing_says_so(pictures, tmp_path, capsys):
     backend = load_or_skip("pytorch")
     save_params(tmp_path / "net.params", filled_weights(3))
-    with pytest.warns(UserNotice, match="classes are numbers, and images are not normalized"):
+    with pytest.warns(UserNotice, match="classes are shown as numbers, and images are not normalized"):
         _, out, _ = classify(backend, tmp_path / "net.params", pictures[:1], capsys, image_size=16)
     image = np.asarray(Image.open(pictures[0]))[None]
     p = expected(image, normalized=False)[0]

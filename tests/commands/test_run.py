@@ -176,8 +176,8 @@ def test_weights_of_another_framework_s_file_are_evaluated_and_trained_further(
     folder = tmp_path / "further"
     code, out, err = command(*base, *SMALL, "--lr", "1e-30", "--output", folder)
     assert code == 0, err
-    assert f" weights  {file}, to start from; the optimizer starts fresh\n" in out
-    assert "images  not normalized: the weights do not say of theirs\n" in out
+    assert f" weights  {file}, as initial weights; the optimizer starts fresh\n" in out
+    assert "images  not normalized: the weights file has no metadata\n" in out
     after, _ = load_weights(folder / "weights.safetensors")
     for weight in before:
         moved = np.abs(before[weight] - after[weight]).max() > 1e-20
@@ -256,7 +256,7 @@ def test_augment_alone_only_draws(command, tmp_path):
             command="augment",
         )  # fmt: skip
         assert code == 0
-        assert "drawn only" in out
+        assert "drawing only" in out
         assert "40 training images, 20 test images" in out
         assert sorted(path.suffix for path in folder.iterdir()) == [".json"] + [".png"] * 8
 
