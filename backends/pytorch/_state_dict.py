@@ -57,7 +57,7 @@ def values(tensor):
 def read_state(path):
     """Return the tensors of a file by name, without prefixes of wrappers."""
     if not path.is_file():
-        raise UserError(f"no weights at {path}")
+        raise UserError(f"there is no weights file {path}: check the path")
     try:
         _check_archive(path)
         with warnings.catch_warnings():

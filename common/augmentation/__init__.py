@@ -1,1 +1,1 @@
-"""The augmentations: operations as values, every random decision, and the resampling formula."""
+"""The augmentations: operations as values, their random decisions, and the resampling formula."""

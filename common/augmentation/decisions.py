@@ -1,9 +1,9 @@
-"""Every random decision of the batched pipeline, as a function of (seed, epoch, index) and nothing else.
+"""The random decisions of the batched pipeline, as pure functions of (seed, epoch, index).
 
-No generator with a hidden state: a number is the hash of where it is used. So the same seed gives the same batches and
-the same augmented pixels in every backend, in any batch size, with any number of workers, and example 4711 of epoch 3
-can be drawn again alone. The hash is the finaliser of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable
-pseudorandom number generators"), chained over the counters.
+There is no generator with a hidden state: each random number is a hash of its seed and counters. So the same seed
+gives the same batches and the same augmented pixels in every backend, for any batch size and any number of workers.
+Any single example can be drawn again, such as example 4711 of epoch 3. The hash is the finaliser of SplitMix64 (Steele,
+Lea and Flood 2014, "Fast splittable pseudorandom number generators"), chained over the counters.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,8 +30,12 @@ Indices = NDArray[np.int64]
 Uniform = NDArray[np.float64]
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 divided by the golden ratio, odd
-ORDER, AUGMENT, NATIVE = 1, 2, 3  # what a number is for, so that no two uses share one
-CROP_ATTEMPTS = 10  # as torchvision and MXNet do before they fall back to the centre
+ORDER, AUGMENT, NATIVE = (
+    1,
+    2,
+    3,
+)  # the first counter, by purpose, so that no two purposes share random numbers
+CROP_ATTEMPTS = 10  # as in torchvision and MXNet; then they use a central crop
 
 # Positions in the last axis of `Jitters.factors`, and the values of `Jitters.order`.
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
@@ -45,8 +49,8 @@ def _mix(z: Bits) -> Bits:
 
 
 def random_bits(seed: int, *counters: ArrayLike) -> Bits:
-    """Return 64 random bits for every position of the broadcast ``counters`` (whole numbers >= 0)."""
-    with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is the point
+    """Return 64 random bits for every element of the broadcast ``counters`` (integers >= 0)."""
+    with np.errstate(over="ignore"):  # the arithmetic is meant to be modulo 2**64
         state = _mix(np.asarray(seed % 2**64, np.uint64) + GOLDEN)
         for counter in counters:
             state = _mix((state ^ np.asarray(counter).astype(np.uint64)) * GOLDEN + GOLDEN)
@@ -54,12 +58,12 @@ def random_bits(seed: int, *counters: ArrayLike) -> Bits:
 
 
 def uniform(seed: int, *counters: ArrayLike) -> Uniform:
-    """Return uniform numbers in [0, 1), multiples of 2**-53, of the shape of the broadcast ``counters``."""
+    """Return uniform numbers in [0, 1), multiples of 2**-53, with the shape of the broadcast ``counters``."""
     return np.asarray((random_bits(seed, *counters) >> np.uint64(11)) * 2.0**-53)
 
 
 def epoch_order(num_examples: int, seed: int, epoch: int, shuffle: bool = True) -> Indices:
-    """Return the order in which an epoch visits the examples: a permutation, int64 of shape (num_examples,)."""
+    """Return the order of the examples in an epoch: a permutation, int64 of shape (num_examples,)."""
     if not shuffle:
         return np.arange(num_examples)
     keys = random_bits(seed, ORDER, epoch, np.arange(num_examples))
@@ -69,7 +73,7 @@ def epoch_order(num_examples: int, seed: int, epoch: int, shuffle: bool = True) 
 def epoch_batches(
     num_examples: int, batch_size: int, seed: int, epoch: int, shuffle: bool = True
 ) -> Iterator[Indices]:
-    """Yield the examples of each batch of an epoch, int64 of shape (batch_size,); the last may be smaller."""
+    """Yield the indices of each batch of an epoch, int64 of shape (batch_size,); the last batch may be smaller."""
     order = epoch_order(num_examples, seed, epoch, shuffle)
     for start in range(0, num_examples, batch_size):
         yield order[start : start + batch_size]
@@ -77,21 +81,21 @@ def epoch_batches(
 
 @dataclass(frozen=True)
 class FlipsLeftRight:
-    """``flips``: bool (n,), which images to mirror left and right."""
+    """``flips``: bool (n,), true for the images to mirror left and right."""
 
     flips: NDArray[np.bool_]
 
     def caption(self, i: int) -> list[str]:
-        """Return what was drawn for image ``i``, in lines, as every decision does.
+        """Return the caption of image ``i``: a list of lines. Every decision has this method.
 
-        A line that begins with "not " says that nothing changed; short captions end before " at ".
+        A line that begins with "not " means that nothing changed. Short captions are cut before " at ".
         """
         return ["mirrored" if self.flips[i] else "not mirrored"]
 
 
 @dataclass(frozen=True)
 class FlipsTopBottom:
-    """``flips``: bool (n,), which images to turn upside down."""
+    """``flips``: bool (n,), true for the images to flip upside down."""
 
     flips: NDArray[np.bool_]
 
@@ -101,7 +105,7 @@ class FlipsTopBottom:
 
 @dataclass(frozen=True)
 class Crops:
-    """Boxes int64 (n, 4), each (top, left, height, width) in pixels, and the matrices that cut and resize them.
+    """Boxes int64 (n, 4), each (top, left, height, width) in pixels, and the matrices that crop and resize them.
 
     ``rows`` is float32 (n, out_height, in_height), ``columns`` float32 (n, out_width, in_width): see
     `common.augmentation.resampling`.
@@ -112,7 +116,7 @@ class Crops:
     columns: NDArray[np.float32]
 
     def caption(self, i: int) -> list[str]:
-        """Return the box, height × width at (top, left) in pixels; nothing if all boxes are the whole image."""
+        """Return the box, height × width at (top, left) in pixels; no line if all boxes are the whole image."""
         if (self.boxes == (0, 0, self.rows.shape[-1], self.columns.shape[-1])).all():
             return []
         top, left, height, width = self.boxes[i]
@@ -123,15 +127,15 @@ class Crops:
 class Jitters:
     """Colour changes of n images.
 
-    ``factors`` is float32 (n, 4) for BRIGHTNESS, CONTRAST, SATURATION (factors, 1 changes nothing) and HUE (turns,
-    0 changes nothing). ``order`` is int64 (n, k): the k properties that change at all, in the order of application.
+    ``factors`` is float32 (n, 4): factors for BRIGHTNESS, CONTRAST and SATURATION, where 1 changes nothing, and turns
+    for HUE, where 0 changes nothing. ``order`` is int64 (n, k): the k properties that change, in order of application.
     """
 
     factors: NDArray[np.float32]
     order: Indices
 
     def caption(self, i: int) -> list[str]:
-        """Return the changes in their order."""
+        """Return the changes in the order of application."""
         return [
             f"hue {self.factors[i, HUE]:+z.2f} turns"
             if property == HUE
@@ -142,7 +146,7 @@ class Jitters:
 
 @dataclass(frozen=True)
 class Normalizes:
-    """``mean`` and ``std``: float32 (3,), what to take from each channel and then to divide it by; for all images."""
+    """``mean`` to subtract from each channel and ``std`` to divide by: float32 (3,), the same for all images."""
 
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
@@ -153,7 +157,7 @@ class Normalizes:
 
 @dataclass(frozen=True)
 class Resamples:
-    """The matrices of several crops and flips in one, as those of `Crops`: see `merged`."""
+    """The combined matrices of several crops and flips, as in `Crops`; see `merged`."""
 
     rows: NDArray[np.float32]
     columns: NDArray[np.float32]
@@ -171,9 +175,9 @@ def decide(
 ) -> list[Decision]:
     """Draw the parameters of every augmentation for the examples ``indices`` of one epoch.
 
-    ``image_size`` is (height, width) in pixels before the first augmentation. The decisions come in the order of
-    ``augmentations``, one each, with the examples along the first axis. Raises ValueError where a Normalize is not the
-    last of them.
+    ``image_size`` is (height, width) in pixels before the first augmentation. Returns one decision per augmentation, in
+    the same order, with the examples along the first axis. Raises ValueError if a Normalize is not the last
+    augmentation.
     """
     split_normalize(augmentations)
     decisions: list[Decision] = []
@@ -207,7 +211,7 @@ def decide(
 
 
 def crops(boxes: Indices, image_size: tuple[int, int], out_size: tuple[int, int]) -> Crops:
-    """Return the decision that cuts ``boxes`` (n, 4) out of images and resizes them to ``out_size``."""
+    """Return the decision that crops images to ``boxes`` (n, 4) and resizes them to ``out_size``."""
     top, left, height, width = boxes.T
     rows = box_weights(top, height, image_size[0], out_size[0])
     columns = box_weights(left, width, image_size[1], out_size[1])
@@ -215,9 +219,9 @@ def crops(boxes: Indices, image_size: tuple[int, int], out_size: tuple[int, int]
 
 
 def merged(decisions: Sequence[Decision]) -> list[Decision | Resamples]:
-    """Return what does the same in fewer steps: crops that follow each other, and flips after them, as one product.
+    """Return equivalent decisions in fewer steps: each run of crops and flips after a crop becomes one product.
 
-    Results differ by rounding alone: no decision rounds to levels between two others.
+    The results differ only by rounding, because no decision rounds to uint8 between two others.
     """
     steps: list[Decision | Resamples] = []
     for decision in decisions:
@@ -236,7 +240,7 @@ def merged(decisions: Sequence[Decision]) -> list[Decision | Resamples]:
 
 
 def _upside_down(matrices: NDArray[np.float32], flips: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return matrices (n, out, in) that give their results in reverse order where ``flips`` (n,) is true."""
+    """Return matrices (n, out, in) with the order of their rows reversed where ``flips`` (n,) is true."""
     turned = matrices.copy()
     turned[flips] = matrices[flips, ::-1]
     return turned
@@ -248,7 +252,7 @@ def _crop_boxes(
     counters: tuple[ArrayLike, ...],
     image_size: tuple[int, int],
 ) -> Indices:
-    """Take the first of ten attempts that fits, else the largest central box of an allowed ratio."""
+    """Return the first of ten attempts that fits, else the largest central box with an allowed ratio."""
     image_height, image_width = image_size
     draws = _draws(seed, counters, (CROP_ATTEMPTS, 4))  # (n, attempt, 4)
     area = image_height * image_width * _between(draws[..., 0], *crop.scale)
@@ -284,7 +288,7 @@ def _jitters(jitter: ColorJitter, seed: int, counters: tuple[ArrayLike, ...]) ->
 
 
 def _draws(seed: int, counters: tuple[ArrayLike, ...], shape: tuple[int, int]) -> Uniform:
-    """Return uniform numbers of shape (n, *shape): ``counters`` hold one array, the n indices."""
+    """Return uniform numbers of shape (n, *shape); one of the ``counters`` is the array of the n indices."""
     spread = [np.asarray(counter)[..., None, None] for counter in counters]
     return uniform(seed, *spread, np.arange(shape[0] * shape[1]).reshape(shape))
 

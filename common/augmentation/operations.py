@@ -1,9 +1,9 @@
-"""The chapters' augmentations as plain values, before any framework makes an operation of them.
+"""The chapters' augmentations as plain, framework-free values.
 
-A backend turns each value into its own one-liner (`transforms.native`) or into operations on whole batches whose
-random parameters `common.augmentation` has already drawn (`transforms.augment`). The meaning is the book's: brightness
-multiplies, contrast blends with the mean grey of the image, saturation with the grey of the pixel, hue turns the
-colour circle. As text, an augmentation is its title in pictures: what it does, with its numbers.
+A backend turns each value into its framework's own transform (`transforms.native`), or into operations on whole batches
+whose random parameters `common.augmentation` has already drawn (`transforms.augment`). The definitions are the book's:
+brightness multiplies, contrast blends with the mean grey of the image, saturation with the grey of the pixel, and hue
+rotates the colour circle. ``str()`` of an augmentation describes it with its numbers, for the titles of pictures.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ class RandomFlipLeftRight:
 
 @dataclass(frozen=True)
 class RandomFlipTopBottom:
-    """Turn upside down with probability ``p``."""
+    """Flip upside down with probability ``p``."""
 
     p: float = 0.5
 
@@ -36,9 +36,9 @@ class RandomFlipTopBottom:
 
 @dataclass(frozen=True)
 class RandomResizedCrop:
-    """Cut a random box and resize it to ``size`` = (height, width) pixels.
+    """Crop a random box and resize it to ``size`` = (height, width) pixels.
 
-    The box has a share of the image's area drawn uniformly from ``scale`` and a ratio of width to height drawn
+    The box's share of the image area is drawn uniformly from ``scale``; its ratio of width to height is drawn
     log-uniformly from ``ratio`` (Szegedy et al. 2015, section 6).
     """
 
@@ -56,8 +56,8 @@ class RandomResizedCrop:
 class ColorJitter:
     """Change brightness, contrast, saturation and hue, in an order drawn for each image.
 
-    A value x draws a factor uniformly from [max(0, 1 - x), 1 + x]; a hue x, 0 to 0.5, draws a shift from [-x, x]
-    turns of the colour circle. Zero leaves the property alone.
+    For a value x, the factor is drawn uniformly from [max(0, 1 - x), 1 + x]. For a hue x, 0 to 0.5, the shift is drawn
+    from [-x, x] turns of the colour circle. Zero does not change the property.
     """
 
     brightness: float = 0.0
@@ -90,7 +90,7 @@ class ColorJitter:
 
 @dataclass(frozen=True)
 class Resize:
-    """Resize the whole image to ``size`` = (height, width) pixels, bilinear and antialiased."""
+    """Resize the whole image to ``size`` = (height, width) pixels: bilinear, antialiased."""
 
     size: tuple[int, int]
 
@@ -100,10 +100,10 @@ class Resize:
 
 @dataclass(frozen=True)
 class Normalize:
-    """Take ``mean`` from each channel (red, green, blue, in 0..1) and divide by ``std``; what comes out is no image.
+    """Subtract ``mean`` from each channel (red, green, blue, in 0..1) and divide by ``std``.
 
-    The last of a list, if it is in it at all. Raises ValueError for a deviation that is not above zero: what it makes
-    would be infinite, in some frameworks without a word.
+    Must be the last of a list, because the result is not an image any more. Raises ValueError for a ``std`` that is not
+    above zero; some frameworks would silently return infinite values.
     """
 
     mean: tuple[float, float, float]
@@ -111,7 +111,7 @@ class Normalize:
 
     def __post_init__(self) -> None:
         if not all(deviation > 0 for deviation in self.std):
-            raise ValueError(f"Normalize divides by deviations above zero, not {self.std}")
+            raise ValueError(f"Normalize needs standard deviations above zero, not {self.std}")
 
     def __str__(self) -> str:
         return "normalize each channel"
@@ -127,17 +127,19 @@ def split_normalize(
 ) -> tuple[tuple[Augmentation, ...], tuple[Normalize, ...]]:
     """Split off the trailing Normalize, if any; everything before it maps images to images.
 
-    Raises ValueError for a Normalize before the end: nothing can follow what is no image.
+    Raises ValueError for a Normalize before the end, because its result is not an image.
     """
     normalize = tuple(aug for aug in augmentations if isinstance(aug, Normalize))
     images = tuple(augmentations[: len(augmentations) - len(normalize)])
     if len(normalize) > 1 or any(isinstance(aug, Normalize) for aug in images):
-        raise ValueError("Normalize comes last, and once: what it makes is no image")
+        raise ValueError(
+            "Normalize must be the last augmentation and occur once: its result is not an image"
+        )
     return images, normalize
 
 
-# The operations of the chapter with the book's numbers, by the names that --augment takes, in the order in which the
-# book shows them. Each is made for a size to which crops are resized.
+# The operations of the chapter with the book's numbers, by their names in --augment, in the book's order. The argument
+# is the size to which crops are resized.
 OPERATIONS: dict[str, Callable[[tuple[int, int]], Augmentation]] = {
     "flip": lambda _: RandomFlipLeftRight(),
     "flip_top_bottom": lambda _: RandomFlipTopBottom(),
@@ -149,24 +151,24 @@ OPERATIONS: dict[str, Callable[[tuple[int, int]], Augmentation]] = {
 
 
 def operation(name: str, crop_size: tuple[int, int]) -> Augmentation:
-    """Return the operation of that name. Raises UserError for an unknown one."""
+    """Return the operation called ``name``. Raises UserError for an unknown name."""
     if name not in OPERATIONS:
         names = ", ".join(OPERATIONS)
         raise UserError(
-            f"unknown augmentation '{name}': choose none, or from {names} joined by commas"
+            f"unknown augmentation '{name}': choose none, or a comma-separated list from {names}"
         )
     return OPERATIONS[name](crop_size)
 
 
 def parse_augmentations(text: str, crop_size: tuple[int, int]) -> tuple[Augmentation, ...]:
-    """Read ``--augment``: 'none', or names of `OPERATIONS` joined by commas, applied in that order."""
+    """Parse ``--augment``: 'none', or names of `OPERATIONS` separated by commas, applied in that order."""
     if text == "none":
         return ()
     return tuple(operation(name.strip(), crop_size) for name in text.split(","))
 
 
 def gallery(crop_size: tuple[int, int] = (200, 200)) -> dict[str, Sequence[Augmentation]]:
-    """Return what the chapter shows on its example image, in its order: a title and the operations."""
+    """Return the augmentations that the chapter shows on its example image, by title, in the chapter's order."""
     flip, upside_down, crop, brightness, hue, jitter = (
         operation(name, crop_size)
         for name in ("flip", "flip_top_bottom", "crop", "brightness", "hue", "jitter")
@@ -182,17 +184,18 @@ def gallery(crop_size: tuple[int, int] = (200, 200)) -> dict[str, Sequence[Augme
     }
 
 
-# Mean and standard deviation of CIFAR-10's channels, as the chapter and many programs have them (14.13.2). The
-# deviations are near the mean of each image's own, and smaller than those over all pixels: on JPEG copies of the 50,000
-# training images .200, .199, .201 and .245, .243, .261 were measured, and means of .491, .482, .446.
+# Mean and standard deviation of CIFAR-10's channels, as in the chapter (14.13.2) and in many programs. The deviations
+# are close to the mean of the deviations within each image, and smaller than those over all pixels. Measured on JPEG
+# copies of the 50,000 training images: .200, .199, .201 within images; .245, .243, .261 over all pixels; means .491,
+# .482, .446.
 CIFAR10_NORMALIZE = Normalize((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 
 
 def kaggle_train_augs(size: tuple[int, int]) -> tuple[Augmentation, ...]:
-    """Return the Kaggle chapter's augmentations (14.13.2) for images of ``size``: 40 and 32 pixels in the book.
+    """Return the Kaggle chapter's augmentations (14.13.2) for images of ``size``.
 
-    The image is enlarged by a quarter, a square of 64 to 100 % of that is cut out and resized to ``size``, and it is
-    mirrored one time in two.
+    Enlarge the image by a quarter (from 32 to 40 pixels in the book), crop a square of 64 to 100 % of its area, resize
+    it to ``size``, mirror it one time in two, and normalize.
     """
     height, width = size
     return (
@@ -204,7 +207,7 @@ def kaggle_train_augs(size: tuple[int, int]) -> tuple[Augmentation, ...]:
 
 
 def kaggle_test_augs() -> tuple[Augmentation, ...]:
-    """Return what the Kaggle chapter does to images that are not trained on: they are normalized."""
+    """Return the Kaggle chapter's transforms for validation and test images: normalize."""
     return (CIFAR10_NORMALIZE,)
 
 

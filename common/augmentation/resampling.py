@@ -1,11 +1,11 @@
 """Antialiased bilinear resampling as matrices: the same formula in every framework.
 
-Resizing is linear and separable, so cutting a box out of an image and resizing it is one matrix for the rows and one
-for the columns: ``rows @ image @ columns.T``. The weights are computed here once, in NumPy; a backend only multiplies.
+Resizing is linear and separable. So cropping a box and resizing it is one matrix for the rows and one for the columns:
+``rows @ image @ columns.T``. The weights are computed here once, in NumPy; a backend only multiplies.
 
-The kernel is the triangle of Pillow's ``BILINEAR`` filter: half-pixel centres, and a support that grows with the scale
-when shrinking, so that no pixel of the box is skipped. Pillow itself works in 8-bit fixed point; on random boxes the
-two are within one level of 255 (measured in tests/data/test_resampling.py).
+The kernel is the triangle of Pillow's ``BILINEAR`` filter, with half-pixel centres. When downsampling, its support
+grows with the scale, so that no pixel of the box is skipped. Pillow computes in 8-bit fixed point; on random boxes the
+two differ by at most 1 of 255 (measured in tests/data/test_resampling.py).
 """
 
 import numpy as np
@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 def box_weights(
     starts: NDArray[np.int64], lengths: NDArray[np.int64], in_size: int, out_size: int
 ) -> NDArray[np.float32]:
-    """Return the weights that cut [start, start + length) out of an axis and resize it to ``out_size``.
+    """Return the weights that crop an axis to [start, start + length) and resize it to ``out_size``.
 
-    ``starts`` and ``lengths`` are in pixels, of shape (n,). The result has shape (n, out_size, in_size); each row sums
-    to 1, and nothing outside the box has weight.
+    ``starts`` and ``lengths`` are in pixels, of shape (n,). The result has shape (n, out_size, in_size). Each row sums
+    to 1, and pixels outside the box have weight 0.
     """
     scale = lengths / out_size  # (n,)
     support = np.maximum(scale, 1.0)[:, None, None]
     centres = starts[:, None] + (np.arange(out_size) + 0.5) * scale[:, None]  # (n, out)
-    # Few pixels lie under each triangle: only their weights are computed, and put into a matrix of zeros.
+    # Each triangle covers few pixels: compute only their weights, and put them into a matrix of zeros.
     taps = min(in_size, 1 + int(np.ceil(2 * support.max(initial=1.0))))
     first = np.floor(centres[:, :, None] - support).astype(np.int64).clip(0, in_size - taps)
     pixels = first + np.arange(taps)  # (n, out, taps)

@@ -18,7 +18,7 @@ class Dataset:
     """The images and labels of one split, held as two arrays.
 
     ``images`` is uint8 of shape (n, height, width, 3), RGB, 0..255; ``labels`` is int64 of shape
-    (n,), positions in ``classes``, which holds the class names in sorted order.
+    (n,), indices into ``classes``, the class names in sorted order.
     """
 
     images: NDArray[np.uint8]
@@ -49,24 +49,25 @@ def load_data(
 ) -> Data:
     """Return the data called ``name``: "shapes", "cifar10", or the path of a folder.
 
-    ``data_dir`` holds downloads, and in ``cache/`` the decoded images of folders. ``limit`` (train,
-    test) keeps at most so many examples, evenly from all classes; of the shapes it draws so many.
-    ``image_size`` (pixels) serves folders, ``seed`` the drawn shapes, ``download`` CIFAR-10.
-    A folder called "shapes" or "cifar10" is written "./shapes". Raises UserError for an unknown
-    name, and as the loaders do.
+    ``data_dir`` holds downloads, and in ``cache/`` the decoded images of folders. ``limit`` (train, test) is the
+    largest number of examples, balanced over the classes; for shapes it is the number to generate. ``image_size``
+    (pixels) applies to folders, ``seed`` to shapes, ``download`` to CIFAR-10. For a folder called "shapes" or
+    "cifar10", pass "./shapes". Raises UserError for an unknown name, and as the loaders do.
     """
     folder = Path(name).expanduser()
     if name not in ("shapes", "cifar10"):
         if not folder.is_dir():
             raise UserError(
-                f"no data called '{name}': choose shapes, cifar10, or a folder that holds "
+                f"no data called '{name}': choose shapes, cifar10, or a folder with "
                 "train/<class>/ and test/<class>/"
             )
         from common.datasets.folder import load_folder
 
         return load_folder(folder, data_dir / "cache", image_size=image_size, limit=limit)
     if image_size != 32:
-        raise UserError(f"the images of {name} are 32 x 32: an image size is for folders only")
+        raise UserError(
+            f"image size {image_size}: the images of {name} are 32 x 32; only folders are resized"
+        )
     if name == "shapes":
         from common.datasets.shapes import load_shapes
 
@@ -86,17 +87,17 @@ def _limited(dataset: Dataset, limit: int | None) -> Dataset:
 
 
 def balanced_subset(labels: NDArray[np.int64], limit: int | None) -> NDArray[np.int64]:
-    """Return the sorted positions of at most ``limit`` examples, evenly from the classes.
+    """Return the sorted indices of at most ``limit`` examples, balanced over the classes.
 
-    The first ones of each class are kept; a class that runs out leaves its share to the others, and
-    what does not divide goes to the classes that come first. So the subset of a smaller limit is
-    part of that of a larger one. ``None`` keeps all. Raises UserError for a limit below 1.
+    The first examples of each class are kept. If a class has too few, the others fill its share; a
+    remainder goes to the first classes. So the subset of a smaller limit is contained in that of a
+    larger one. ``None`` keeps all. Raises UserError for a limit below 1.
     """
     if limit is None:
         return np.arange(len(labels), dtype=np.int64)
     if limit < 1:
-        raise UserError(f"a limit of {limit} examples leaves none: take 1 or more, or no limit")
-    rank = np.empty(len(labels), np.int64)  # how many of its class come before an example
+        raise UserError(f"a limit of {limit} examples leaves none: use 1 or more, or no limit")
+    rank = np.empty(len(labels), np.int64)  # number of earlier examples of the same class
     for label in np.unique(labels):
         same = np.flatnonzero(labels == label)
         rank[same] = np.arange(len(same))

@@ -1,12 +1,12 @@
-"""CIFAR-10 from the official files, wherever they are, and from nothing that only looks like them.
+"""CIFAR-10, read from the official files after verifying their checksums.
 
 60,000 colour photographs of 32 x 32 pixels in ten classes (A. Krizhevsky, "Learning Multiple Layers
 of Features from Tiny Images", 2009; https://www.cs.toronto.edu/~kriz/cifar.html). The archives are
-read as they are, never unpacked.
+read without unpacking them.
 
-The python release is pickled, and a pickle is a program: it is opened only after its checksum
-proved right. The checksums of the archives are the authors' (MD5, on their page) and SHA-256 as
-Keras and torchvision for Ruby publish them; those of the single batches are torchvision's (MD5,
+The python release is pickled, and loading a pickle can run code, so it is loaded only after its
+checksum was verified. The checksums of the archives are the authors' (MD5, on their page), and
+SHA-256 as published by Keras and torchvision for Ruby. Those of the batches are torchvision's (MD5,
 python release) and torchvision for Ruby's (SHA-256, binary release).
 """
 
@@ -37,29 +37,29 @@ CLASSES = (
     "truck",
 )
 SIDE = 32  # height and width of an image, pixels
-PIXELS = 3 * SIDE * SIDE  # bytes of an image: all red ones, then all green, then all blue
+PIXELS = 3 * SIDE * SIDE  # bytes of an image: the red channel, then green, then blue
 
 Batch: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
 def _read_pickle(raw: bytes) -> Batch:
-    """Read a batch of the python release; only for bytes whose checksum is right."""
+    """Read a batch of the python release; call it only for bytes whose checksum was verified."""
     content = pickle.loads(raw, encoding="latin1")  # written by Python 2
     return np.asarray(content["data"], np.uint8), np.asarray(content["labels"], np.int64)
 
 
 def _read_records(raw: bytes) -> Batch:
-    """Read a batch of the binary release: for each image one byte of label, then the pixels."""
+    """Read a batch of the binary release: for each image one byte with the label, then the pixels."""
     records = np.frombuffer(raw, np.uint8).reshape(-1, 1 + PIXELS)
     return records[:, 1:], records[:, 0].astype(np.int64)
 
 
 @dataclass(frozen=True)
 class Release:
-    """One of the forms in which the authors publish the images.
+    """One of the formats in which the authors publish the images.
 
     ``train`` and ``test`` are (file name, checksum) of the batches, in order; a checksum is
-    ``"<algorithm>:<hexadecimal digest>"``. ``read`` turns a batch into pixels, uint8 (n, 3072),
+    ``"<algorithm>:<hexadecimal digest>"``. ``read`` converts a batch to pixels, uint8 (n, 3072),
     and labels, int64 (n,).
     """
 
@@ -118,11 +118,11 @@ def load_cifar10(
 ) -> Data:
     """Return CIFAR-10: uint8 images (50000 and 10000, 32, 32, 3), RGB, 0..255, and their labels.
 
-    Takes what ``data_dir`` holds: first an unpacked official folder, then an official archive; if
-    neither is there, downloads the first of ``releases`` to it (170 MB, with a progress bar on a
-    terminal). Checksums are verified every time. Raises UserError when nothing is there and
-    nothing may or can be downloaded, and for files that are truncated or altered: an archive is
-    kept aside as ``<name>.rejected``, an unpacked folder is left as it is, and neither is used.
+    Looks in ``data_dir`` for an unpacked official folder, then for an official archive. If there is
+    neither, downloads the first of ``releases`` to it (170 MB, with a progress bar on a terminal).
+    Checksums are verified every time. Raises UserError if there are no files and no download is
+    allowed or possible, and for files that are truncated or altered. Such an archive is renamed to
+    ``<name>.rejected``; an unpacked folder is not changed.
     """
     for release in releases:
         folder = data_dir / release.folder
@@ -136,8 +136,8 @@ def load_cifar10(
     archive = data_dir / release.archive
     if not download:
         raise UserError(
-            f"no CIFAR-10 in {data_dir}: allow the download, or put {release.archive} there "
-            f"by hand (from {release.url})"
+            f"no CIFAR-10 in {data_dir}: allow the download, or put {release.archive} from "
+            f"{release.url} there"
         )
     fetch(release.url, archive, release.checksum)
     return _assemble(release, _packed_batches(release, archive), archive)
@@ -150,7 +150,7 @@ def _unpacked_batches(release: Release, folder: Path) -> Iterator[tuple[str, byt
 
 
 def _packed_batches(release: Release, archive: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield the batches in the archive's own order: going back in a gzip means starting again."""
+    """Yield the batches in the order of the archive, because a gzip cannot be read backwards."""
     wanted = {f"{release.folder}/{name}" for name, _ in release.train + release.test}
     with tarfile.open(archive, "r|gz") as tar:
         for member in tar:
@@ -160,7 +160,7 @@ def _packed_batches(release: Release, archive: Path) -> Iterator[tuple[str, byte
 
 
 def _assemble(release: Release, batches: Iterator[tuple[str, bytes]], source: Path) -> Data:
-    """Check each batch and put it into its place, so that one is in memory beside the whole."""
+    """Verify each batch and copy it into the result, with only one extra batch in memory."""
     per_batch = release.images_per_batch
     files = release.train + release.test
     places = {name: place for place, (name, _) in enumerate(files)}

@@ -1,6 +1,6 @@
-"""The files of one folder sorted into class folders: beside the old ones, which they then replace.
+"""Sort the files of one folder into class folders, in a temporary place that then replaces the old ones.
 
-Images are links to the originals where the file system has them, so they cost no space.
+Images are links to the originals if the file system has links, so they take no space.
 """
 
 import filecmp
@@ -23,21 +23,21 @@ from common.system.files import DISK_FULL, free_name, writing
 Classes: TypeAlias = Mapping[str, Sequence[str]]  # {class: names of files}
 Plan: TypeAlias = Mapping[str, Classes]  # {split: {class: names of files}}
 
-NEW, OLD = ".new", ".old"  # splits while they are sorted, and while they are removed
+NEW, OLD = ".new", ".old"  # folders of the splits that are being sorted, and being removed
 SET_ASIDE = "set_aside"
 
 
 def arrange(source: Path, root: Path, plan: Plan) -> Counter[str]:
-    """Make each folder ``root/<split>/<class>/`` hold the images of ``plan``, which lie in ``source``.
+    """Put the images of ``plan``, which are in ``source``, into the folders ``root/<split>/<class>/``.
 
-    A split that does so already is left alone, with whatever else lies there. Any other is sorted anew in
-    ``root/.new``. Then all old splits go, and the new ones take their places. So each split is whole or not there, and
-    no image is ever in two. Files in the old splits that may be the user's only copy move to ``root/set_aside``, with
-    a `UserNotice`. Processes that sort into the same ``root`` wait for each other.
+    A split that already holds its images is not changed. Any other is sorted in ``root/.new``; then the old splits are
+    removed and the new ones renamed. So a split is always complete or missing, and no image is ever in both train and
+    valid. Files in the old splits that may be the user's only copy are moved to ``root/set_aside``, with a
+    `UserNotice`. Processes that sort into the same ``root`` wait for each other.
 
-    Returns how many files were in place already, hard links, symbolic links and copies. Raises UserError when the disk
-    is full and when ``root`` cannot be written. Raises it before anything is changed when a link makes one of ``root``
-    and ``source`` part of the other, or stands in the place of a split or class folder.
+    Returns the numbers of files already in place, hard links, symbolic links and copies. Raises UserError if the disk
+    is full or ``root`` cannot be written. Also raises it, before anything is changed, if a link puts ``root`` inside
+    ``source`` or the reverse, or is in the place of a split or class folder.
     """
     total = _size(plan)
     with progress_bar(f"sorting {source}", total, "files") as advance, writing(root):
@@ -45,7 +45,7 @@ def arrange(source: Path, root: Path, plan: Plan) -> Counter[str]:
         if not root.is_dir():
             root.mkdir(parents=True, exist_ok=True)
         with _lock_folder(root):
-            _remove_temporary(source, root, plan)  # what a killed process left
+            _remove_temporary(source, root, plan)  # left by a killed process
             missing = {s: c for s, c in plan.items() if not _is_sorted(source, root / s, c)}
             kept = total - _size(missing)
             advance(kept)
@@ -66,32 +66,32 @@ def _size(plan: Plan) -> int:
 
 
 def _link_problems(source: Path, root: Path, plan: Plan) -> list[str]:
-    """Return what is wrong with links: they lead into the originals, or would be removed as old splits."""
+    """Return the problems with links: those into the originals, and those that would be removed as old splits."""
     base, real = root.resolve(), source.resolve()
     if base == real or base in real.parents or real in base.parents:
-        return [f"{root} and {source} lead into each other: remove the link between them"]
+        return [f"{root} and {source} contain each other: remove the link between them"]
     splits = [root / split for split in plan]
     inner = [p for s in splits if s.is_dir() and not s.is_symlink() for p in sorted(s.iterdir())]
-    # A link that leads nowhere may lead to a disk that is not mounted.
+    # A broken link may point to a disk that is not mounted.
     links = [str(p) for p in (*splits, *inner) if p.is_symlink() and not p.is_file()]
-    fix = f"remove the links; to sort onto another disk, let {root} be a link to a folder there"
+    fix = f"remove the links; to sort onto another disk, make {root} a link to a folder there"
     return [f"links in the place of folders, {listed(links)}: {fix}"] if links else []
 
 
 @contextmanager
 def _lock_folder(root: Path) -> Iterator[None]:
-    """Wait until no other process sorts into ``root``: two of other ratios would mix the splits.
+    """Lock ``root`` against other processes that sort into it; with other ratios they would mix the splits.
 
-    The system ends the lock with the process, however that ends.
+    The operating system releases the lock when the process ends.
     """
-    if sys.platform == "win32":  # knows no locks of folders
+    if sys.platform == "win32":  # has no locks of folders
         yield
         return
     import fcntl
 
     handle = os.open(root, os.O_RDONLY)
     try:
-        with suppress(OSError):  # some network file systems have none
+        with suppress(OSError):  # some network file systems have no locks
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
@@ -99,7 +99,7 @@ def _lock_folder(root: Path) -> Iterator[None]:
 
 
 def _is_sorted(source: Path, folder: Path, classes: Classes) -> bool:
-    """Return whether the class folders in ``folder`` hold just these images."""
+    """Return whether the class folders in ``folder`` hold exactly these images."""
     if not folder.is_dir():
         return False
     found = {}
@@ -114,16 +114,16 @@ def _is_sorted(source: Path, folder: Path, classes: Classes) -> bool:
 
 
 def _is_image_file(entry: "os.DirEntry[str]") -> bool:
-    """Return whether torchvision's ImageFolder would read it: a hidden one too."""
-    extension = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - no Path for each file
+    """Return whether torchvision's ImageFolder would read the file; it reads hidden ones too."""
+    extension = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - faster than a Path per file
     return extension in image_extensions() and not entry.is_dir(follow_symlinks=False)
 
 
 def is_same(source: str, target: str) -> bool:
-    """Return whether ``target`` is a link to ``source``, or a copy by its size and time."""
+    """Return whether ``target`` is a link to ``source``, or a copy, judged by its size and time."""
     try:
         new, old = os.stat(source), os.stat(target)  # noqa: PTH116
-    except OSError:  # a link that leads nowhere or in a circle, too
+    except OSError:  # also for broken and circular links
         return False
     return os.path.samestat(new, old) or (
         (old.st_size, old.st_mtime_ns) == (new.st_size, new.st_mtime_ns)
@@ -133,10 +133,10 @@ def is_same(source: str, target: str) -> bool:
 def _put(
     source: Path, root: Path, inner: str, names: Sequence[str], advance: Callable[[int], None]
 ) -> Counter[str]:
-    """Put the files into the folder that will be ``root/inner``."""
+    """Put the files into the temporary folder that will become ``root/inner``."""
     folder = root / NEW / inner
     folder.mkdir(parents=True)
-    # Links are relative within the competition's folder, which can then be moved as a whole.
+    # Links within the competition's folder are relative, so that it can be moved as a whole.
     real, base = source.resolve(), (root / inner).resolve()
     pointer = os.path.relpath(real, base) if real.parent in base.parents else str(real)
     placed: Counter[str] = Counter()
@@ -147,9 +147,9 @@ def _put(
 
 
 def link_or_copy(source: str, target: str, pointer: str = "") -> str:
-    """Make ``target`` a hard link, else a symbolic link that holds ``pointer``, if given, else a copy; return which."""
+    """Make ``target`` a hard link, else a symbolic link to ``pointer`` (if given), else a copy; return which."""
     with _unless_refused(source):
-        # Linux would link a link, and a relative one would lead elsewhere.
+        # Linux would make a hard link to a symbolic link, which breaks if that is relative.
         original = os.path.realpath(source) if os.path.islink(source) else source  # noqa: PTH114
         os.link(original, target)
         return "hard links"
@@ -163,21 +163,21 @@ def link_or_copy(source: str, target: str, pointer: str = "") -> str:
 
 @contextmanager
 def _unless_refused(source: str) -> Iterator[None]:
-    """Go on where the file system has no such links."""
+    """Suppress the error of a file system without such links."""
     try:
         yield
     except (OSError, NotImplementedError) as error:
         if not os.path.exists(source):  # noqa: PTH110
             raise UserError(
-                f"{source} is gone: leave the files alone while they are sorted"
+                f"{source} disappeared: do not move or remove files while they are sorted"
             ) from error
         if isinstance(error, OSError) and error.errno in DISK_FULL:
             raise
 
 
 def _replace(root: Path, splits: list[str]) -> None:
-    """Put the new splits in the places of the old ones, of which none is left when the first new one comes."""
-    (root / OLD).mkdir(exist_ok=True)  # may hold splits that are not in the plan
+    """Replace the old splits by the new ones: move all old ones away, then move the new ones in."""
+    (root / OLD).mkdir(exist_ok=True)  # may exist with splits that are not in the plan
     for split in splits:
         if os.path.lexists(root / split):
             (root / split).rename(root / OLD / split)
@@ -186,10 +186,10 @@ def _replace(root: Path, splits: list[str]) -> None:
 
 
 def _remove_temporary(source: Path, root: Path, plan: Plan) -> None:
-    """Remove new splits that are not whole, and the plan's old ones except the user's own files.
+    """Remove incomplete new splits, and the plan's old splits except the user's own files.
 
-    These move to `SET_ASIDE`. Old splits that are not in the plan stay until they are sorted, when the
-    names of their images are known.
+    Those files are moved to `SET_ASIDE`. Old splits that are not in the plan stay until they are sorted, because only
+    then the names of their images are known.
     """
     if (root / NEW).exists():
         shutil.rmtree(root / NEW)
@@ -204,22 +204,20 @@ def _remove_temporary(source: Path, root: Path, plan: Plan) -> None:
     for path in [root / OLD / split for split in plan]:
         if path.is_dir():
             shutil.rmtree(path)
-        else:  # a file with links elsewhere, or a link to one
+        else:  # a file that has other links, or a link to a file
             path.unlink(missing_ok=True)
     with suppress(OSError):  # not empty
         (root / OLD).rmdir()
     if moved:
-        text = (
-            f"moved to {root / SET_ASIDE}, as they may be the only copies: {listed(sorted(moved))}"
-        )
+        text = f"moved to {root / SET_ASIDE}, because they may be your only copies: {listed(sorted(moved))}"
         warnings.warn(UserNotice(text), stacklevel=4)
 
 
 def _only_copies(source: Path, old: Path, plan: Plan) -> list[Path]:
-    """Return the files of the plan's old splits that may be the user's only copies: one path for each content.
+    """Return the files of the plan's old splits that may be the user's only copies, one path per inode.
 
-    Leaves out links, files with a hard link outside these splits, files with the bytes of the original of that name,
-    and files where sorting puts images: at ``<split>/<class>/<name>`` with the class and name of an image in the plan.
+    Leaves out links, files with a hard link outside these splits, files with the same bytes as the original of that
+    name, and files at ``<split>/<class>/<name>`` with the class and name of an image in the plan.
     """
     sorted_here = {
         (label, name)
@@ -227,7 +225,7 @@ def _only_copies(source: Path, old: Path, plan: Plan) -> list[Path]:
         for label, names in classes.items()
         for name in names
     }
-    links: Counter[int] = Counter()  # of each inode, in these splits
+    links: Counter[int] = Counter()  # number of links to each inode in these splits
     others: dict[int, Path] = {}
     for path in sorted(old.rglob("*")):  # of two links, every Python keeps the first
         split, *inner = path.relative_to(old).parts
@@ -243,7 +241,7 @@ def _only_copies(source: Path, old: Path, plan: Plan) -> list[Path]:
 
 
 def _equal(original: Path, path: Path) -> bool:
-    """Return whether ``original`` is there and has the same bytes."""
+    """Return whether ``original`` exists and has the same bytes."""
     with suppress(OSError):
         return filecmp.cmp(original, path, shallow=False)
     return False

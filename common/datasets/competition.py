@@ -1,4 +1,4 @@
-"""A Kaggle competition's folder: its ids, its images, its files of labels, and everything that is wrong with them."""
+"""A Kaggle competition's folder: ids, images and label files, and the problems that they may have."""
 
 import csv
 import io
@@ -17,10 +17,10 @@ from common.errors import UserNotice, listed, printable
 HEADER = ("id", "label")
 ARCHIVES = (".7z", ".zip", ".tar", ".gz", ".tgz")
 _NOT_IN_NAMES = frozenset("/\\\0\r\n")
-_MAX_BYTES = 255  # of a file's name, on almost all file systems
+_MAX_BYTES = 255  # of a file name, on almost all file systems
 
 
-# ---- Ids: the names of the images' files without their extensions
+# ---- Ids: the names of the image files without their extensions
 
 
 def image_id(name: str) -> str:
@@ -29,9 +29,9 @@ def image_id(name: str) -> str:
 
 
 def natural_key(name: str) -> str:
-    """Return what orders ids as numbers where they are numbers (2 before 10), before any others.
+    """Return a sort key that puts numeric ids first, in numeric order (2 before 10).
 
-    One string takes a third of the memory of a tuple: how many digits, then the digits.
+    The key is a string, the number of digits and then the digits; it takes a third of the memory of a tuple.
     """
     if name.isdecimal() and name.isascii():
         digits = name.lstrip("0")
@@ -41,19 +41,19 @@ def natural_key(name: str) -> str:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Return the different names in the order of ids."""
+    """Return the distinct names in the order of ids."""
     return sorted(set(names), key=natural_key)
 
 
 def is_file_name(name: str) -> bool:
-    """Return whether ``name`` can be a file's in one line of a csv: no path, not empty, not too long."""
+    """Return whether ``name`` can be a file name in a line of a csv: no path, not empty, not too long."""
     short = len(name) <= _MAX_BYTES and len(os.fsencode(name)) <= _MAX_BYTES
     return short and name not in ("", ".", "..") and _NOT_IN_NAMES.isdisjoint(name)
 
 
 def is_id(name: str) -> bool:
-    """Return whether ``name`` comes back from a csv as it is: no blanks around it, and UTF-8."""
-    # Python keeps bytes that are no UTF-8 as surrogates.
+    """Return whether ``name`` can be read back from a csv unchanged: valid UTF-8, without blanks around it."""
+    # Python represents bytes that are not valid UTF-8 as surrogates.
     unicode = name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
     return is_file_name(name) and name == name.strip() and unicode
 
@@ -63,7 +63,7 @@ def is_id(name: str) -> bool:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """The names of the images in one folder in the order of their ids, and of all else there."""
+    """The names of the images in a folder, in the order of their ids, and of the other entries."""
 
     path: Path
     names: list[str] = field(default_factory=list)
@@ -72,13 +72,13 @@ class ImageFolder:
 
 
 def list_images(path: Path) -> ImageFolder:
-    """List a folder's images, by extension and not hidden; raises nothing.
+    """List the images of a folder, by extension, without hidden files; raises nothing.
 
-    A problem is a folder that is missing, cannot be listed or has no images, two images of one id,
-    an id that cannot be in a csv, and a link that leads nowhere.
+    Problems are: a folder that is missing, cannot be listed or has no images, two images of one id,
+    an id that cannot be in a csv, and a broken link.
     """
     if not os.path.isdir(path):  # noqa: PTH112 - Path's raises for names that are too long
-        return ImageFolder(path, problems=[f"there is no {path}: {unpack_hint(path)}"])
+        return ImageFolder(path, problems=[f"there is no folder {path}: {unpack_hint(path)}"])
     folder = ImageFolder(path)
     dangling: list[str] = []
     try:
@@ -87,7 +87,7 @@ def list_images(path: Path) -> ImageFolder:
                 if not is_image(entry.name):
                     folder.ignored.append(entry.name)
                 elif entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
-                    dangling.append(entry.name)  # or in a circle, for which `is_file` would raise
+                    dangling.append(entry.name)  # or circular, for which `is_file` would raise
                 else:
                     (folder.names if entry.is_file() else folder.ignored).append(entry.name)
     except OSError as error:
@@ -106,30 +106,32 @@ def _folder_problems(folder: ImageFolder, dangling: list[str]) -> Iterator[str]:
         yield f"{folder.path} has names that cannot be in a csv, {listed(in_order(bad))}: rename them"
     if dangling:
         names = listed(in_order(dangling))
-        yield f"{folder.path} has links that lead nowhere, {names}: remove them"
+        yield f"{folder.path} has broken links, {names}: remove them"
     if not folder.names and not dangling:
         yield f"{folder.path} has no images: {unpack_hint(folder.path)}"
 
 
 def notice_ignored(*folders: ImageFolder) -> None:
-    """Say which files were passed over, as they are no images."""
+    """Warn about files that are ignored because they are not images."""
     names = [f"{folder.path.name}/{name}" for folder in folders for name in sorted(folder.ignored)]
     if names:
-        warnings.warn(UserNotice(f"ignored, as no images: {listed(names)}"), stacklevel=3)
+        warnings.warn(
+            UserNotice(f"ignored, because they are not images: {listed(names)}"), stacklevel=3
+        )
 
 
 def unpack_hint(path: Path) -> str:
-    """Say what to do where a file or a folder's images are missing: most often an archive lies beside it."""
+    """Return what to do if a file or a folder's images are missing: often there is an archive next to it."""
     if os.path.isdir(path / path.name):  # noqa: PTH112 - as above
-        return f"move what is in {path / path.name} up into it"
-    # train.7z for train/; else the one archive that Kaggle makes of all.
+        return f"move the content of {path / path.name} up into it"
+    # train.7z for train/, or Kaggle's archive of the whole competition.
     if archives := archives_of(path) or _archives_beside(path):
         return f"unpack {', '.join(archives[:3])}, in the same folder"
     return "unpack the competition's files there"
 
 
 def archives_of(path: Path) -> list[str]:
-    """Return the archives beside ``path`` that bear its name: train.7z, trainLabels.csv.zip."""
+    """Return the archives next to ``path`` with its name, such as train.7z or trainLabels.csv.zip."""
     return [n for n in _archives_beside(path) if Path(n).stem in (path.name, path.stem)]
 
 
@@ -141,33 +143,33 @@ def _archives_beside(path: Path) -> list[str]:
     return sorted(name for name in names if name.lower().endswith(ARCHIVES))
 
 
-# ---- Files of labels
+# ---- Label files
 
 
 @dataclass(frozen=True)
 class LabelFile:
-    """What a csv of rows ``id,label`` holds, and each thing that is wrong with it, with its way out."""
+    """The content of a csv with rows ``id,label``, and its problems, each with what to do."""
 
     header: tuple[str, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)  # {id: label}, in the order of the rows
     problems: list[str] = field(default_factory=list)
     padded: list[str] = field(
         default_factory=list
-    )  # ids of rows with blanks around a field, left out above
+    )  # ids of rows with blanks around a field; the blanks are stripped above
 
 
 def read_label_file(path: Path, fix: str) -> LabelFile:
-    """Read rows ``id,label`` below a header line; blank lines do not count. Raises nothing.
+    """Read rows ``id,label`` below a header line, ignoring blank lines. Raises nothing.
 
-    A problem is a file that is missing, unreadable or without labels (``fix`` says what to do),
-    rows of another form, names that cannot be a file's, ids that come twice, and a missing header.
+    Problems are: a file that is missing, unreadable or without labels (``fix`` says what to do), malformed rows, names
+    that cannot be file names, repeated ids, and a missing header.
     """
     labels: dict[str, str] = {}
     twice: list[str] = []
     malformed: list[str] = []
     padded: list[str] = []
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:  # some editors put a mark first
+        with path.open(encoding="utf-8-sig", newline="") as file:  # some editors write a BOM
             rows = csv.reader(file)
             header = tuple(field.strip() for field in next(rows, []))
             for number, row in enumerate(rows, start=2):
@@ -181,47 +183,45 @@ def read_label_file(path: Path, fix: str) -> LabelFile:
                 elif any(fields):
                     malformed.append(f"row {number} '{printable(','.join(row), 60)}'")
     except FileNotFoundError:
-        return LabelFile(problems=[f"there is no {path}: {fix}"])
+        return LabelFile(problems=[f"there is no file {path}: {fix}"])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = (isinstance(error, OSError) and error.strerror) or error
         return LabelFile(problems=[f"cannot read {path} as a csv ({reason}): {fix}"])
     problems = []
     if labels and (not header or header[0].isdecimal()):
         problems.append(
-            f"{path} begins with '{','.join(header)}': put the header id,label above it"
+            f"{path} has no header; it begins with '{','.join(header)}': add the line id,label above"
         )
     if malformed:
         rows_named = listed(malformed)
-        problems.append(
-            f"{path} has rows of another form than id,label: {rows_named}; correct them"
-        )
+        problems.append(f"{path} has rows that are not id,label: {rows_named}; correct them")
     if twice:
         ids = listed(in_order(twice))
-        problems.append(f"{path} has ids that come twice, {ids}: keep one row of each")
+        problems.append(f"{path} has repeated ids, {ids}: keep one row of each")
     if not labels and not malformed:
         problems.append(f"{path} has no labels: {fix}")
     return LabelFile(header, labels, problems, padded)
 
 
 def as_csv(rows: Iterable[tuple[str, str]]) -> bytes:
-    """Return rows ``id,label`` below that header, in UTF-8; lines end as on Unix."""
+    """Return rows ``id,label`` below the header, as UTF-8 with Unix line ends."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(HEADER)
     writer.writerows(rows)
-    return file.getvalue().encode("utf-8", "surrogateescape")  # the bytes of any file's name
+    return file.getvalue().encode("utf-8", "surrogateescape")  # keeps the bytes of any file name
 
 
 def match_problems(images: ImageFolder, labels: Mapping[str, str]) -> Iterator[str]:
-    """Yield what is wrong between the training images and their labels."""
+    """Yield the mismatches between the training images and their labels."""
     sizes = Counter(labels.values())
     if bad := [label for label in sizes if not is_file_name(label)]:
-        yield f"classes that cannot be a folder's name: {listed(in_order(bad))}; rename them"
-    # In case, or in how Unicode spells their accents.
+        yield f"classes that cannot be folder names: {listed(in_order(bad))}; rename them"
+    # Names that differ only in case or in the Unicode form of their accents.
     folded = {name: normalize("NFC", normalize("NFC", name).casefold()) for name in sizes}
     spellings = Counter(folded.values())
     if alike := [name for name in sorted(sizes) if spellings[folded[name]] > 1]:
-        yield f"classes that some disks take for one folder: {listed(alike)}; make them one"
+        yield f"classes that are the same folder on some disks: {listed(alike)}; use one spelling"
     if not images.names or not labels:
         return
     ids = set(map(image_id, images.names))
@@ -229,6 +229,6 @@ def match_problems(images: ImageFolder, labels: Mapping[str, str]) -> Iterator[s
         yield f"images without a label: {listed(in_order(unlabelled))}; complete the labels"
     if absent := labels.keys() - ids:
         yield f"labels without an image: {listed(in_order(absent))}; complete train/"
-    if alone := {label: name for name, label in labels.items() if sizes[label] == 1}:
-        one = listed(f"'{label}' of id {alone[label]}" for label in sorted(alone))
-        yield f"classes of one image, which validation would take: {one}; correct the label or add images"
+    if single := {label: name for name, label in labels.items() if sizes[label] == 1}:
+        one = listed(f"'{label}' of id {single[label]}" for label in sorted(single))
+        yield f"classes with only one image, which validation would use: {one}; correct the label or add images"

@@ -1,6 +1,6 @@
-"""Image files decoded in order, some way ahead of who uses them, in background threads.
+"""Decode image files in order, in background threads that work ahead of the consumer.
 
-`read_images` gives a split as one array; `image_chunks` streams what does not fit into memory.
+`read_images` returns all images as one array; `image_chunks` streams images that do not fit into memory.
 """
 
 import os
@@ -21,11 +21,11 @@ from common.system.environment import cores
 
 Chunk: TypeAlias = tuple[Sequence[AnyPath], NDArray[np.uint8]]  # names, images
 
-FIX = "put whole copies in their places"
-SMALL_FILE = 4096  # mean bytes of a file up to which threads bring nothing (measured)
-CHUNKS_AHEAD = 2  # that are decoded while the consumer uses one
-_TASK = 16  # images to a task: handing them over one by one costs as much as decoding them
-_LOOK = 64  # files whose size is looked at to choose the number of threads
+FIX = "replace them by complete copies"
+SMALL_FILE = 4096  # bytes; for files up to this mean size, threads bring no speed-up (measured)
+CHUNKS_AHEAD = 2  # decoded while the consumer uses one
+_TASK = 16  # images per task: with one image per task, the overhead would equal the decoding time
+_SAMPLED_FILES = 64  # files whose sizes are read to choose the number of threads
 
 
 def read_images(
@@ -35,9 +35,9 @@ def read_images(
     title: str = "decoding",
     fix: str = FIX,
 ) -> NDArray[np.uint8]:
-    """Return the images as uint8 (n, image_size, image_size, 3), RGB, as `to_square` makes them.
+    """Return the images as uint8 (n, image_size, image_size, 3), RGB, as `to_square` does.
 
-    Errors as in `image_chunks`. A terminal sees a bar of that ``title`` if ``progress`` is true.
+    Raises as `image_chunks` does. Shows a progress bar with the ``title`` on a terminal if ``progress`` is true.
     """
     chunks = image_chunks("", paths, image_size, fix=fix)
     images = np.empty((len(paths), image_size, image_size, 3), np.uint8)
@@ -58,33 +58,32 @@ def image_chunks(
     workers: int | None = None,
     fix: str = FIX,
 ) -> Iterator[Chunk]:
-    """Yield the images called ``names`` in ``folder`` in order: names, uint8 (n, size, size, 3).
+    """Yield the images called ``names`` in ``folder`` in chunks: names, and uint8 (n, size, size, 3).
 
-    n is ``chunk_size``, by default 32 for each thread, and less in the last chunk. While the caller uses a chunk,
-    ``workers`` threads decode the next two: at least one thread, by default one for small files, else one for each
-    core. No more than four chunks are in memory. Threads end when the iterator is used up, closed, or left by an
-    exception.
+    n is ``chunk_size`` (default: 32 per thread); the last chunk may be smaller. While the caller uses a chunk,
+    ``workers`` threads decode the next two (default: one thread for small files, else one per core). At most four
+    chunks are in memory. The threads end when the iterator is exhausted, closed, or left by an exception.
 
-    After an image that cannot be read nothing more is yielded: the rest is looked through, and a UserError names these
-    images, the first five and their number, with the ``fix``. Raises UserError for an image or chunk size below 1
-    at once.
+    After an unreadable image nothing more is yielded. The remaining images are still decoded, and a UserError lists
+    the first five unreadable ones, their number and the ``fix``. The call itself raises UserError for an image or chunk
+    size below 1.
     """
     if image_size < 1:
-        raise UserError(f"an image size of {image_size} pixels is too small: take 1 or more")
+        raise UserError(f"an image size of {image_size} pixels is too small: use 1 or more")
     threads = _sensible_workers(folder, names) if workers is None else max(workers, 1)
     chunk_size = 2 * _TASK * threads if chunk_size is None else chunk_size
     if chunk_size < 1:
-        raise UserError(f"chunks of {chunk_size} images are not possible: take 1 or more")
+        raise UserError(f"chunks of {chunk_size} images are not possible: use 1 or more")
     return _chunks(folder, names, image_size, chunk_size, threads, fix)
 
 
 def _sensible_workers(folder: AnyPath, names: Sequence[AnyPath]) -> int:
-    """Return one for small files: decoding them is mostly Python, where threads only queue up."""
+    """Return 1 for small files, whose decoding is mostly Python code that does not run in parallel."""
     sizes = []
-    for name in names[:: -(-len(names) // _LOOK) or 1]:
+    for name in names[:: -(-len(names) // _SAMPLED_FILES) or 1]:
         try:
             sizes.append(os.stat(os.path.join(folder, name)).st_size)  # noqa: PTH116, PTH118
-        except OSError:  # named later
+        except OSError:  # reported later
             sizes.append(0)
     return 1 if sum(sizes) <= SMALL_FILE * len(sizes) else cores()
 
@@ -99,9 +98,9 @@ def _chunks(
 ) -> Iterator[Chunk]:
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decoding")
     starts = iter(range(0, len(names), chunk_size))
-    begun: deque[tuple[Chunk, list[Future[list[str]]]]] = deque()
+    pending: deque[tuple[Chunk, list[Future[list[str]]]]] = deque()
 
-    def begin(number: int) -> None:
+    def submit(number: int) -> None:
         for start in islice(starts, number):
             some = names[start : start + chunk_size]
             images = np.empty((len(some), image_size, image_size, 3), np.uint8)
@@ -109,33 +108,33 @@ def _chunks(
                 pool.submit(_decode, folder, some[i : i + _TASK], images[i : i + _TASK])
                 for i in range(0, len(some), _TASK)
             ]
-            begun.append(((some, images), tasks))
+            pending.append(((some, images), tasks))
 
     unreadable: list[str] = []
     try:
-        begin(CHUNKS_AHEAD)
-        while begun:
-            chunk, tasks = begun.popleft()
+        submit(CHUNKS_AHEAD)
+        while pending:
+            chunk, tasks = pending.popleft()
             for task in tasks:
                 unreadable += task.result()
-            begin(1)
+            submit(1)
             if not unreadable:
                 yield chunk
     finally:
-        pool.shutdown(cancel_futures=True)  # waits for the tasks that run, 16 images each
+        pool.shutdown(cancel_futures=True)  # waits for the running tasks, 16 images each
     if unreadable:
         raise UserError(f"images that cannot be read: {listed(unreadable)}; {fix}")
 
 
 def _decode(folder: AnyPath, names: Sequence[AnyPath], out: NDArray[np.uint8]) -> list[str]:
-    """Decode files into ``out``, uint8 (n, size, size, 3); return what to say of those that cannot be read."""
-    paths = [os.path.join(folder, name) for name in names]  # noqa: PTH118 - quicker
+    """Decode files into ``out``, uint8 (n, size, size, 3); return a message for each that cannot be read."""
+    paths = [os.path.join(folder, name) for name in names]  # noqa: PTH118 - faster
     problems = [decode_into(image, path) for image, path in zip(out, paths, strict=True)]
     return [problem for problem in problems if problem is not None]
 
 
 def decode_into(out: NDArray[np.uint8], path: AnyPath) -> str | None:
-    """Decode one file into ``out``, uint8 (size, size, 3); return what to say if it cannot be."""
+    """Decode one file into ``out``, uint8 (size, size, 3); return a message if it cannot be read, else None."""
     from PIL import Image
 
     try:
@@ -144,7 +143,7 @@ def decode_into(out: NDArray[np.uint8], path: AnyPath) -> str | None:
             out[:] = to_square(image, len(out))
     except MemoryError:
         raise
-    except Exception as error:  # damaged files make Pillow's decoders raise almost anything
+    except Exception as error:  # Pillow raises almost any exception for damaged files
         reason = str(error).partition("\n")[0].replace(os.fspath(path), "it")
         return f"{os.fspath(path)} ({reason or type(error).__name__})"
     return None

@@ -1,7 +1,7 @@
-"""Files from the network: checked before anything reads them, whole under their name or not there.
+"""Download files and verify their checksums before they are used.
 
-`fetch` and `verified` serve every dataset; `DATA_HUB`, `download` and `download_extract` are the
-names that the book's cells call.
+`fetch` and `verified` are for all datasets; `DATA_HUB`, `download` and `download_extract` are the
+names in the book's cells.
 """
 
 import hashlib
@@ -15,17 +15,17 @@ from common.errors import UserError
 from common.system.files import atomic_write, free_name
 
 DATA_HUB: dict[str, tuple[str, str]] = {}
-"""What `download` knows: a name, and for it the address and the SHA-1 of the file."""
+"""The files that `download` knows: {name: (address, SHA-1)}."""
 
 DATA_URL = "http://d2l-data.s3-accelerate.amazonaws.com/"
-"""Where the book keeps its files (d2l 1.0). It has failed for users since 2024."""
+"""The address of the book's files (d2l 1.0). It has failed for users since 2024."""
 
 _CHUNK = 1 << 20  # bytes read at a time
 _TIMEOUT = 30  # seconds
 
 
 def matches(data: bytes, checksum: str) -> bool:
-    """Return whether ``data`` has ``checksum``, written ``"<algorithm>:<hexadecimal digest>"``."""
+    """Return whether ``data`` has the ``checksum`` ``"<algorithm>:<hexadecimal digest>"``."""
     algorithm, _, digest = checksum.partition(":")
     return hashlib.new(algorithm, data, usedforsecurity=False).hexdigest() == digest.lower()
 
@@ -37,10 +37,10 @@ def _file_matches(path: Path, checksum: str) -> bool:
 
 
 def verified(path: Path, checksum: str) -> bool:
-    """Return whether the file ``path`` is there, whole and unaltered.
+    """Return whether the file ``path`` exists and has the ``checksum``.
 
-    Raises UserError if it has another checksum. It is then kept as ``<name>.rejected``, so that the next call finds
-    its place free.
+    Raises UserError if it has another checksum. The file is then renamed to ``<name>.rejected``, so that the next call
+    can download it again.
     """
     if not path.is_file():
         return False
@@ -48,26 +48,26 @@ def verified(path: Path, checksum: str) -> bool:
         return True
     raise UserError(
         f"{path} is truncated or altered: it is {_set_aside(path, path)} and not used; "
-        "run again to download it, or put a whole copy in its place"
+        "run again to download it, or put a complete copy in its place"
     )
 
 
 def _set_aside(path: Path, name: Path) -> str:
-    """Rename ``path`` to ``<name>.rejected``, over no earlier one, and say where it is now."""
+    """Rename ``path`` to ``<name>.rejected`` without overwriting an earlier one; return where it is now, in words."""
     aside = free_name(name.with_name(f"{name.name}.rejected"))
     try:
         path.rename(aside)
-    except OSError:  # a folder that cannot be written: the file stays, and is still not used
-        return "left where it is"
-    return f"kept aside as {aside.name}"
+    except OSError:  # the folder cannot be written: the file stays, and is still not used
+        return "left in place"
+    return f"renamed to {aside.name}"
 
 
 def fetch(url: str, target: Path, checksum: str) -> None:
-    """Download ``url`` to ``target``, which appears only when all bytes are there and right.
+    """Download ``url`` to ``target``, which appears only once its checksum is verified.
 
-    Shows a progress bar if standard error is a terminal. Raises UserError when the server cannot be
-    reached, when the bytes are not those of ``checksum`` (they are kept as ``<target>.rejected``)
-    and when ``target`` cannot be written.
+    Shows a progress bar if standard error is a terminal. Raises UserError if the server cannot be
+    reached, if the file has another checksum (it is kept as ``<target>.rejected``), or if ``target``
+    cannot be written.
     """
     import requests
 
@@ -76,14 +76,14 @@ def fetch(url: str, target: Path, checksum: str) -> None:
             _download(url, temporary, target.name)
         except requests.RequestException as error:
             raise UserError(
-                f"cannot download {url} ({_reason(error)}): connect to the network, "
-                f"or put the file by hand at {target}"
+                f"cannot download {url} ({_reason(error)}): check the network connection, "
+                f"or save the file as {target} yourself"
             ) from error
         if not _file_matches(temporary, checksum):
             raise UserError(
-                f"what {url} sent is not the expected file: it is "
+                f"the download of {url} has a wrong checksum: it is "
                 f"{_set_aside(temporary, target)} and not used; try again later, "
-                f"or put the right file by hand at {target}"
+                f"or save the right file as {target} yourself"
             )
 
 
@@ -100,29 +100,29 @@ def _download(url: str, path: Path, title: str) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Put a failure of the network into a few words; the library's own message fills lines."""
+    """Return a network error in a few words; the library's own message fills several lines."""
     import requests
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"the server answers {error.response.status_code}"
     if isinstance(error, requests.Timeout):
-        return "no answer in time"
+        return "timeout"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the connection broke"
+        return "the connection was interrupted"
     return "no connection" if isinstance(error, requests.ConnectionError) else type(error).__name__
 
 
 def download(name: str, folder: str = "data") -> str:
-    """Return the path of the file registered as ``name``, downloaded to ``folder`` if not there.
+    """Download the file registered as ``name`` to ``folder``, if necessary, and return its path.
 
-    As in the book (section 23.7), with ``data`` in place of ``../data``. A file that is already
-    there with the right SHA-1 is used without the network. Raises UserError for an unknown name,
-    a file with other bytes, and without a network, saying where to put the file by hand.
+    As in the book (section 23.7), with ``data`` instead of ``../data``. An existing file with the
+    right SHA-1 is used without the network. Raises UserError for an unknown name, a wrong checksum,
+    or a failed download.
     """
     if name not in DATA_HUB:
         known = ", ".join(sorted(DATA_HUB)) or "nothing yet"
         raise UserError(
-            f"DATA_HUB knows no '{name}' (it knows {known}): "
+            f"DATA_HUB has no '{name}' (it has {known}): "
             f"register it as DATA_HUB['{name}'] = (address, sha1)"
         )
     url, sha1 = DATA_HUB[name]
@@ -135,10 +135,10 @@ def download(name: str, folder: str = "data") -> str:
 def download_extract(name: str, folder: str | None = None) -> str:
     """Download the zip registered as ``name``, unpack it, and return the unpacked folder's path.
 
-    That path is ``data/<folder>``, or where ``folder`` is None ``data/<zip's name without .zip>``,
-    whether the zip holds that folder or only its contents. Files that are already unpacked whole
-    stay as they are, so a second call only checks; what else lies in the folder is not touched.
-    Raises UserError as `download` does, and for a zip that is none or that would write elsewhere.
+    The path is ``data/<folder>``, by default ``data/<name of the zip>``, whether the zip contains
+    that folder or only its contents. Files that are already unpacked are only checked; other files
+    in the folder are not touched. Raises UserError as `download` does, and for a file that is not a
+    valid zip or would write outside the folder.
     """
     archive = Path(download(name))
     if archive.suffix != ".zip":
@@ -153,11 +153,11 @@ def download_extract(name: str, folder: str | None = None) -> str:
 
 
 def _unpack(archive: zipfile.ZipFile, root: Path) -> None:
-    """Write the zip's files below ``root``; every name is looked at before the first is written."""
+    """Write the zip's files below ``root``, after checking all names."""
     wanted = {
         _safe(member.filename): member
         for member in archive.infolist()
-        # A zip made on a Mac carries a second tree of resource forks.
+        # A zip made on a Mac has a second tree of resource forks.
         if not member.is_dir() and not member.filename.startswith("__MACOSX/")
     }
     if all(len(path.parts) > 1 and path.parts[0] == root.name for path in wanted):
@@ -170,8 +170,10 @@ def _unpack(archive: zipfile.ZipFile, root: Path) -> None:
 
 
 def _safe(name: str) -> PurePosixPath:
-    """Return the path ``name`` if it stays below the folder it is unpacked to, on any system."""
-    foreign = PureWindowsPath(name)  # reads both kinds of slash, and drive letters
+    """Return the path ``name``. Raises UserError if it leaves the folder on any operating system."""
+    foreign = PureWindowsPath(name)  # parses both kinds of slash, and drive letters
     if foreign.is_absolute() or foreign.drive or foreign.root or ".." in foreign.parts:
-        raise UserError(f"the zip holds '{name}', which would be written elsewhere: do not use it")
+        raise UserError(
+            f"the zip contains '{name}', which would be written outside the folder: do not use this zip"
+        )
     return PurePosixPath(*foreign.parts)

@@ -1,8 +1,8 @@
-"""Any folder of class folders as two uint8 arrays, decoded once and then read from a cache.
+"""A folder of class folders as uint8 arrays, decoded once and then read from a cache.
 
-A folder holds ``train/<class>/<image>`` and ``test/<class>/<image>``, the images of any size and
-kind. A class's images lie directly in its folder. Hidden files and files that are not images by
-their extension are ignored; links are followed.
+A folder holds ``train/<class>/<image>`` and ``test/<class>/<image>``, with images of any size and
+format, directly in the class folders. Hidden files and files without an image extension are
+ignored; links are followed.
 """
 
 import hashlib
@@ -22,12 +22,12 @@ from common.drawing.progress import progress_bar
 from common.errors import UserError, listed
 from common.system.files import atomic_write, writing
 
-FORMAT = 1  # of the cache; to be raised when `to_square` gives other pixels than before
+FORMAT = 1  # version of the cache; increase it if `to_square` returns other pixels than before
 FIX = "replace or remove them"
 
 
 class ImageFile(NamedTuple):
-    """One image of one split, and what tells that it changed."""
+    """An image of a split, with the values that show whether it has changed."""
 
     name: str  # "<class>/<file>", relative to the split's folder
     size: int  # bytes
@@ -45,21 +45,20 @@ def load_folder(
     """Return the images below ``path`` as uint8 (n, image_size, image_size, 3), RGB, 0..255.
 
     The classes are the folders of ``train/`` in sorted order; the examples are sorted by class,
-    then by name. What is done to an image is said at `to_square`. ``limit`` (train, test) keeps at
-    most so many images of a split, evenly from its classes, and the same ones on every machine; all
-    classes still count.
+    then by name. Images are converted by `to_square`. ``limit`` (train, test) is the largest number
+    of images of a split, balanced over its classes; the choice is the same on every machine, and
+    classes without a chosen image remain.
 
-    Decoding shows a progress bar if standard error is a terminal and ``progress`` is true. Each split is kept in
-    ``cache_dir`` as one array file, which a change to any of its files makes void. The file is mapped, copy-on-write,
-    so it may be larger than the memory.
+    Decoding shows a progress bar if standard error is a terminal and ``progress`` is true. Each split is cached in
+    ``cache_dir`` as one array file, which becomes invalid if any of its images changes. The file is memory-mapped,
+    copy-on-write, so it may be larger than the memory.
 
-    Every class of ``train/`` must have a folder in ``test/``: one that is missing is more often a
-    copy that was interrupted than meant, and an accuracy would silently be that of the other
-    classes. An empty folder says that it is meant.
+    Every class of ``train/`` must have a folder in ``test/``. A missing folder is usually an
+    interrupted copy, and the accuracy would silently be that of the other classes. If a class has no
+    test images on purpose, add an empty folder.
 
-    Raises UserError for a path or split that is missing, a split without images, a class that is
-    in one split only or has nothing to train on, an image that cannot be read, and a cache that
-    cannot be written.
+    Raises UserError for a missing path or split, a split without images, a class that is in only one
+    split or has no training images, an unreadable image, and a cache that cannot be written.
     """
     train, test = _list_split(path, "train"), _list_split(path, "test")
     _check_classes(path, train, test)
@@ -79,12 +78,12 @@ def _list_split(path: Path, split: str) -> dict[str, list[ImageFile]]:
     root = path / split
     if not root.is_dir():
         raise UserError(
-            f"{path} has no folder {split}/: it must hold train/<class>/ and test/<class>/"
+            f"{path} has no folder {split}/: it must contain train/<class>/ and test/<class>/"
         )
     classes = sorted(e.name for e in _entries(root) if e.is_dir() and e.name[0] != ".")
     listing = {name: _list_class(root, name) for name in classes}
     if not any(listing.values()):
-        raise UserError(f"{root} has no images: they must be in {split}/<class>/")
+        raise UserError(f"{root} has no images: put them into {split}/<class>/")
     return listing
 
 
@@ -106,7 +105,7 @@ def _entries(folder: Path) -> list["os.DirEntry[str]"]:
 def _image_file(name: str, entry: "os.DirEntry[str]") -> ImageFile:
     try:
         stat = entry.stat()
-    except OSError as error:  # most often a link that leads nowhere
+    except OSError as error:  # usually a broken link
         raise UserError(f"{entry.path} cannot be read ({error.strerror}): remove it") from error
     return ImageFile(name, stat.st_size, stat.st_mtime_ns)
 
@@ -120,13 +119,13 @@ def _check_classes(
         )
     if unknown := [name for name in test if name not in train]:
         raise UserError(
-            f"{path / 'test'} has {listed(unknown)}, which train/ lacks: "
-            "the two must hold the same classes"
+            f"{path / 'test'} has {listed(unknown)}, but train/ does not: "
+            "both must have the same classes"
         )
     if absent := [name for name in train if name not in test]:
         raise UserError(
             f"{path / 'test'} has no folder for {listed(absent)}: "
-            "add it, empty if there is nothing to test"
+            "add it, or an empty one if there are no test images"
         )
 
 
@@ -135,8 +134,8 @@ def _choose(
 ) -> tuple[list[ImageFile], NDArray[np.int64]]:
     """Return at most ``most`` files and their labels.
 
-    A class's files are taken in the order of a hash of their names, which no listing order and no
-    system changes; and a file that is added or removed moves few of the others.
+    The files of a class are chosen in the order of a hash of their names. So the choice is the same
+    on every system, and adding or removing a file changes few of the others.
     """
     files = [(label, file) for label, name in enumerate(classes) for file in listing[name]]
     if most is not None:
@@ -156,8 +155,8 @@ def _cached(
     image_size: int,
     progress: bool,
 ) -> NDArray[np.uint8]:
-    """Return the split's images from the cache, decoding them first if they are not there."""
-    # In two unpacked data sets names, sizes and times can agree where the pixels do not: the folder's path counts too.
+    """Return the split's images from the cache, decoding them first if necessary."""
+    # The key includes the folder's path: two unpacked data sets can have the same names, sizes and times.
     content = [FORMAT, image_size, str(root.resolve()), files]
     key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
     path = cache_dir / f"{root.name}-{key}.npy"
@@ -180,19 +179,21 @@ def _cached(
             raise
         images = _open(path, shape)
     if images is None:
-        raise UserError(f"{path} cannot be read back: check the disk or choose another folder")
+        raise UserError(
+            f"{path} cannot be read back: check the disk or choose another folder (--cache-dir)"
+        )
     return images
 
 
 def _open(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    """Return the array in ``path``, or None if it is not there or not what it should be."""
+    """Return the array in ``path``, or None if it is missing or has another shape or dtype."""
     try:
         images = np.asarray(np.load(path, mmap_mode="c"))
     except (
         ValueError,
         EOFError,
         OSError,
-    ):  # not there, or cut short by a failing disk: decode again
+    ):  # missing, or truncated by a failing disk: decode again
         return None
     return images if images.shape == shape and images.dtype == np.uint8 else None
 
@@ -203,9 +204,9 @@ def write_array(
     chunks: Iterator[Chunk],
     advance: Callable[[int], object],
 ) -> None:
-    """Write uint8 images of ``shape`` to ``path`` as they are decoded; no more than a few are in memory.
+    """Write uint8 images of ``shape`` to ``path`` as they are decoded, with only a few in memory.
 
-    Written, not mapped: on a full disk a mapped file ends the process, a write raises.
+    The file is not memory-mapped: on a full disk, writing to a mapped file kills the process, but a write raises.
     """
     with path.open("wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}

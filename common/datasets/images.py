@@ -1,4 +1,4 @@
-"""One image file, of any size and kind, as pixels."""
+"""Read an image file of any size and format as an array."""
 
 from functools import cache
 from pathlib import Path
@@ -12,10 +12,10 @@ from common.errors import UserError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# What Pillow lists as images but cannot decode by itself: containers, and programs (PostScript).
+# Formats that Pillow lists but cannot decode by itself: containers, and programs (PostScript).
 NOT_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
-MAX_PIXELS = 178_956_970  # from which Pillow refuses to open an image
-ORIENTATION = 0x0112  # the EXIF tag that says how the camera was held
+MAX_PIXELS = 178_956_970  # Pillow refuses to open larger images
+ORIENTATION = 0x0112  # the EXIF tag for the orientation of the camera
 
 
 @cache
@@ -23,58 +23,63 @@ def image_extensions() -> frozenset[str]:
     """Return the extensions of image files that Pillow can decode: lower case, with the dot."""
     from PIL import Image
 
-    Image.preinit()  # the common kinds first: `open` asks them in this order, 30 more come below
+    Image.preinit()  # registers the common formats first: `open` tries them in this order
     known = Image.registered_extensions()
     return frozenset(e for e, kind in known.items() if kind in Image.OPEN.keys() - NOT_IMAGES)
 
 
 def is_image(name: str) -> bool:
-    """Return whether a file called ``name`` is an image by its extension, and not hidden."""
+    """Return whether ``name`` has an image extension and is not hidden."""
     _, dot, extension = name.rpartition(".")
     return not name.startswith(".") and dot + extension.lower() in image_extensions()
 
 
 def read_image(path: Path, longest_side: int) -> NDArray[np.uint8]:
-    """Return an image file as uint8 (height, width, 3), shrunk until no side is over ``longest_side`` pixels.
+    """Return an image file as uint8 (height, width, 3), downsampled so that no side exceeds ``longest_side`` pixels.
 
-    Upright and in RGB as `to_square` says. Raises UserError for a file that is missing or cannot be read.
+    The image is turned upright and converted to RGB as by `to_square`. Raises UserError for a missing or unreadable
+    file.
     """
     from PIL import Image
 
     if not path.is_file():
-        raise UserError(f"there is no image {path}: give --image an image file")
+        raise UserError(f"there is no image {path}: choose another --image")
     try:
         with Image.open(path) as image:
             image.load()
             picture = _to_rgb(_upright(image))
-    except Exception as error:  # damaged files make Pillow's decoders raise almost anything
+    except Exception as error:  # Pillow raises almost any exception for damaged files
         reason = str(error).partition("\n")[0].replace(str(path), "it")
-        raise UserError(f"cannot read the image {path} ({reason}): give another --image") from error
+        raise UserError(
+            f"cannot read the image {path} ({reason}): choose another --image"
+        ) from error
     picture.thumbnail((longest_side, longest_side), Image.Resampling.BILINEAR)
     return np.asarray(picture)
 
 
 def as_rgb(image: Any) -> NDArray[np.uint8]:
-    """Return a PIL image of any kind, or a uint8 array (height, width, 3), as such an array.
+    """Convert a PIL image of any mode, or a uint8 array (height, width, 3), to such an array.
 
-    Raises TypeError for any other array: floats in 0..1 would turn black without a word.
+    Raises TypeError for any other array; float images in 0..1 would silently become black.
     """
     if hasattr(image, "getbands"):
         image = _to_rgb(image)
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
-        raise TypeError(f"an image is uint8 (height, width, 3), not {array.dtype} {array.shape}")
+        raise TypeError(
+            f"an image must be uint8 (height, width, 3), not {array.dtype} {array.shape}"
+        )
     return array
 
 
 def to_square(image: "Image", image_size: int) -> NDArray[np.uint8]:
-    """Return ``image`` as uint8 (image_size, image_size, 3), RGB.
+    """Convert ``image`` to uint8 (image_size, image_size, 3), RGB.
 
-    In this order: turned as its EXIF orientation says; 16-bit grey scaled to 8 bits; composited on
-    white where it has transparency; converted to RGB as Pillow does it, without colour profiles;
-    the shorter side resized to ``image_size`` (bilinear, antialiased) and the middle of the longer
-    one cut out. Of an animation the first picture counts. An RGB image of that size is unchanged.
-    Raises ValueError for a mode that has no RGB meaning, and for a strip so long that it would fill the memory.
+    The steps are: apply the EXIF orientation; scale 16-bit grey to 8 bits; composite transparent images on white;
+    convert to RGB with Pillow, without colour profiles; resize the shorter side to ``image_size`` (bilinear,
+    antialiased); crop the middle of the longer side. An animation gives its first frame. An RGB image of that size is
+    unchanged. Raises ValueError for a mode that cannot be converted to RGB, and for an image so long that it would fill
+    the memory.
     """
     from PIL import Image
 
@@ -83,7 +88,7 @@ def to_square(image: "Image", image_size: int) -> NDArray[np.uint8]:
     if min(width, height) != image_size:
         scale = image_size / min(width, height)
         width, height = (max(image_size, round(side * scale)) for side in (width, height))
-        # A file of a few kilobytes can be 1 x 1,000,000 pixels, which Pillow's own limit lets pass.
+        # A file of a few kilobytes can have 1 x 1,000,000 pixels, which is below Pillow's own limit.
         if width * height > MAX_PIXELS:
             raise ValueError(f"it would have {width} x {height} pixels at this size")
         image = image.resize((width, height), Image.Resampling.BILINEAR)
@@ -94,12 +99,12 @@ def to_square(image: "Image", image_size: int) -> NDArray[np.uint8]:
 
 
 def _upright(image: "Image") -> "Image":
-    """Turn and mirror ``image`` as its EXIF orientation, 1..8, asks for."""
+    """Apply the EXIF orientation, 1..8, of ``image``."""
     from PIL.Image import Transpose
 
     try:
         orientation = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # damaged EXIF data are common, and no reason to refuse whole pixels
+    except Exception:  # damaged EXIF data are common; the pixels are still valid
         return image
     undo = {
         2: Transpose.FLIP_LEFT_RIGHT,
@@ -117,7 +122,7 @@ def _to_rgb(image: "Image") -> "Image":
     from PIL import Image
 
     if image.mode.startswith("I"):
-        # Pillow would clip at 255: almost all of a 16-bit image would be white.
+        # Pillow would clip at 255, and a 16-bit image would be almost white.
         grey = np.asarray(image).astype(np.int64)
         if grey.min() < 0 or grey.max() > 65535:
             raise ValueError("grey values outside of 16 bits")

@@ -1,9 +1,9 @@
-"""The Kaggle competition's files, sorted into the folders that the book trains from (14.13).
+"""Sort the Kaggle competition's files into the folders that the book trains from (14.13).
 
-The book's names and results, made repeatable: whatever was there before, after any of these functions has ended the
-folders hold what the labels and the ratio say. At no moment, not even of an interrupted run or of two at once, is an
-image in both ``train/`` and ``valid/``. Images are links to the originals where the file system allows it, so they cost
-no space; do not edit them in place. Originals are never changed; `arrange` says what becomes of other files.
+The functions have the book's names and results, but can be repeated: afterwards the folders match the labels and the
+ratio, whatever they held before. An image is never in both ``train/`` and ``valid/``, not even after an interrupt or
+with two concurrent runs. Images are links to the originals if the file system allows it, so they take no space; do not
+edit them in place. The originals are never changed. For other files in the folders, see `arrange`.
 """
 
 import math
@@ -38,12 +38,12 @@ Split: TypeAlias = Literal["train", "valid", "train_valid"]
 
 SORTED = "train_valid_test"
 UNKNOWN = "unknown"  # the class of the test images
-FIX = "put whole copies into {}/ and sort the files again"  # what was sorted is only a link
+FIX = "put complete copies into {}/ and sort the files again"  # the sorted files are only links
 
 
 @dataclass(frozen=True)
 class Reorganized:
-    """What `reorg_cifar10_data` made: the images of each split, and how their files were put."""
+    """The result of `reorg_cifar10_data`: the number of images of each split, and how their files were placed."""
 
     classes: tuple[str, ...]  # sorted
     num_train: int
@@ -62,26 +62,26 @@ class Reorganized:
 
 
 class Unlabelled(NamedTuple):
-    """The test images in the order of their ids, as numbers where they are numbers."""
+    """The test images, in the order of their ids (numeric if possible)."""
 
     folder: Path
-    names: list[str]  # of the files
+    names: list[str]  # file names
 
     @property
     def ids(self) -> list[str]:
         return [image_id(name) for name in self.names]
 
     def chunks(self, image_size: int, chunk_size: int) -> Iterator[Chunk]:
-        """Stream the images, as `image_chunks` does: names of files and uint8 (n, size, size, 3)."""
+        """Stream the images as `image_chunks` does: file names and uint8 (n, size, size, 3)."""
         fix = FIX.format("test")
         return image_chunks(self.folder, self.names, image_size, chunk_size, fix=fix)
 
 
 def read_csv_labels(fname: AnyPath) -> dict[str, str]:
-    """Return the label of each image id: from a csv with a header line and rows ``id,label``.
+    """Return {image id: label} from a csv with a header line and rows ``id,label``.
 
-    Raises one UserError for all that is wrong: a file that is not there, a missing header, rows of
-    another form, names that cannot be a file's, and ids that come twice.
+    Raises one UserError that lists all problems: a missing file or header, malformed rows, names that cannot be file
+    names, and repeated ids.
     """
     file = _labels(Path(fname))
     raise_problems(str(fname), file.problems)
@@ -89,35 +89,35 @@ def read_csv_labels(fname: AnyPath) -> dict[str, str]:
 
 
 def copyfile(filename: AnyPath, target_dir: AnyPath) -> None:
-    """Put the file into ``target_dir`` under its own name: a hard link where possible, else a copy.
+    """Put the file into ``target_dir`` under its own name: a hard link if possible, else a copy.
 
-    The folder is made if it is not there; a file of that name is replaced, never written into.
-    Raises UserError when there is no such file, the disk is full or the folder cannot be written.
+    Makes the folder if necessary. An existing file is replaced, not overwritten in place. Raises UserError if the file
+    is missing, the disk is full or the folder cannot be written.
     """
     source, target = Path(filename), Path(target_dir) / Path(filename).name
     if not os.path.isfile(source):  # noqa: PTH113
-        raise_problems(str(source), [f"there is no file {source}: give one that is there"])
+        raise_problems(str(source), [f"there is no file {source}: check the name"])
     if is_same(str(source), str(target)):
         return
     with atomic_write(target) as temporary:
-        temporary.unlink(missing_ok=True)  # left by a process that was killed
+        temporary.unlink(missing_ok=True)  # left by a killed process
         link_or_copy(str(source), str(temporary))
 
 
 def reorg_train_valid(data_dir: AnyPath, labels: dict[str, str], valid_ratio: float) -> int:
     """Sort ``train/`` into ``train_valid_test/{train_valid,train,valid}/<class>/``.
 
-    ``valid/`` takes from each class its first images in the order of their ids, as many as
-    ``valid_ratio`` of the rarest class, rounded down, but at least one; ``train/`` the others,
-    ``train_valid/`` all. Returns that number of validation images per class.
+    ``valid/`` gets the first images of each class in the order of their ids. Their number is ``valid_ratio`` times the
+    size of the smallest class, rounded down, but at least one. ``train/`` gets the others, ``train_valid/`` all.
+    Returns the number of validation images per class.
 
-    Raises one UserError for all that is wrong: images and labels that do not match one to one, two
-    images of one id, classes of one image, links that lead nowhere; and for a ratio outside 0..1.
-    Other files are ignored, with a `UserNotice`.
+    Raises one UserError that lists all problems: images and labels that do not match one to one, two images with one
+    id, classes with one image, broken links; also for a ratio outside [0, 1). Other files are ignored, with a
+    `UserNotice`.
     """
     _check_ratio(valid_ratio)
     images = list_images(Path(data_dir) / "train")
-    none = [] if labels else ["there are no labels: give each image one"]
+    none = [] if labels else ["there are no labels: pass one for each image"]
     raise_problems(str(images.path), [*images.problems, *none, *match_problems(images, labels)])
     notice_ignored(images)
     plan, per_class = _split(images, labels, valid_ratio)
@@ -128,8 +128,8 @@ def reorg_train_valid(data_dir: AnyPath, labels: dict[str, str], valid_ratio: fl
 def reorg_test(data_dir: AnyPath) -> None:
     """Put the images of ``test/`` into ``train_valid_test/test/unknown/``.
 
-    Raises UserError when there are none, two of the same id, or links that lead nowhere. Other
-    files are ignored, with a `UserNotice`.
+    Raises UserError if there are no images, two images with the same id, or broken links. Other files
+    are ignored, with a `UserNotice`.
     """
     images = list_images(Path(data_dir) / "test")
     raise_problems(str(images.path), images.problems)
@@ -140,8 +140,8 @@ def reorg_test(data_dir: AnyPath) -> None:
 def reorg_cifar10_data(data_dir: AnyPath, valid_ratio: float) -> Reorganized:
     """Sort the competition's files: ``trainLabels.csv``, ``train/`` and ``test/`` of ``data_dir``.
 
-    Raises one UserError for all that `read_csv_labels`, `reorg_train_valid` and `reorg_test` find
-    wrong, before anything is changed.
+    Raises one UserError with all the problems that `read_csv_labels`, `reorg_train_valid` and `reorg_test` report,
+    before anything is changed.
     """
     _check_ratio(valid_ratio)
     root = Path(data_dir)
@@ -164,10 +164,10 @@ def reorg_cifar10_data(data_dir: AnyPath, valid_ratio: float) -> Reorganized:
 
 
 def _survey(root: Path) -> tuple[LabelFile, ImageFolder, ImageFolder]:
-    """Look through the competition's files, and raise all that is wrong as one UserError."""
+    """List the competition's files. Raises one UserError with all problems."""
     # Path's own functions raise for names that are too long.
     if os.path.isfile(root):  # noqa: PTH113
-        raise_problems(str(root), [f"{root} is a file: unpack it, and give the folder"])
+        raise_problems(str(root), [f"{root} is a file: unpack it, and pass the folder"])
     if not os.path.isdir(root):  # noqa: PTH112
         what = archives_of(root) or ["the competition's files"]
         raise_problems(str(root), [f"there is no folder {root}: unpack {what[0]} there"])
@@ -180,17 +180,19 @@ def _survey(root: Path) -> tuple[LabelFile, ImageFolder, ImageFolder]:
 
 def _labels(path: Path) -> LabelFile:
     there = os.path.exists(path)  # noqa: PTH110 - Path's raises for names that are too long
-    fix = "put a whole copy of the competition's trainLabels.csv there"
+    fix = "put a complete copy of the competition's trainLabels.csv there"
     return read_label_file(path, fix if there else unpack_hint(path))
 
 
 def _check_ratio(valid_ratio: float) -> None:
     if not 0 <= valid_ratio < 1:
-        raise UserError(f"a validation share of {valid_ratio} is not possible: take 0 to below 1")
+        raise UserError(
+            f"a validation ratio of {valid_ratio} is not possible: it must be at least 0 and below 1"
+        )
 
 
 def _split(images: ImageFolder, labels: Mapping[str, str], valid_ratio: float) -> tuple[Plan, int]:
-    """Return which files go where, and the number of validation images per class."""
+    """Return the files of each split and class, and the number of validation images per class."""
     per_class = max(1, math.floor(min(Counter(labels.values()).values()) * valid_ratio))
     classes: dict[str, list[str]] = {}
     for name in images.names:
@@ -203,16 +205,16 @@ def _split(images: ImageFolder, labels: Mapping[str, str], valid_ratio: float) -
     return plan, per_class
 
 
-# ---- What was sorted
+# ---- The sorted files
 
 
 def load_split(
     data_dir: AnyPath, split: Split, classes: Sequence[str], image_size: int = 32
 ) -> Dataset:
-    """Return a sorted split: uint8 (n, image_size, image_size, 3), labels as positions in ``classes``.
+    """Return a sorted split: uint8 (n, image_size, image_size, 3), labels as indices into ``classes``.
 
-    In the order of the classes, then of the ids. Raises UserError if the folder of a class is missing or has no
-    images, for a class that ``classes`` lacks, and for images that cannot be read.
+    The images are in the order of the classes, then of the ids. Raises UserError if the folder of a class is missing or
+    has no images, for a folder with images that is not in ``classes``, and for unreadable images.
     """
     root = Path(data_dir) / SORTED / split
     raise_problems(str(root), [*_class_problems(root, classes)])
@@ -226,20 +228,20 @@ def load_split(
 
 
 def _class_problems(root: Path, classes: Sequence[str]) -> Iterator[str]:
-    """Say which classes have no folder; and which folders with images are no classes."""
+    """Yield the classes without a folder, and the folders with images that are not classes."""
     found = {p.name: p for p in root.iterdir() if p.is_dir()} if os.path.isdir(root) else {}  # noqa: PTH112
     if missing := in_order(set(classes) - found.keys()):
         yield f"{root} has no folder for {listed(missing)}: sort the files first"
-    # A folder without images may be the user's: sorting leaves it there.
+    # A folder without images may be the user's; sorting keeps it.
     others = in_order(found.keys() - set(classes))
     if unknown := [name for name in others if list_images(found[name]).names]:
-        yield f"{root} has {listed(unknown)}, which are no classes: sort the files anew"
+        yield f"{root} has folders that are not classes, {listed(unknown)}: sort the files again"
 
 
 def list_test_images(data_dir: AnyPath) -> Unlabelled:
-    """Return the sorted test images, of ``train_valid_test/test/unknown/``.
+    """Return the sorted test images, from ``train_valid_test/test/unknown/``.
 
-    Raises UserError where there are none, or two of the same id.
+    Raises UserError if there are no images, or two with the same id.
     """
     images = list_images(Path(data_dir) / SORTED / "test" / UNKNOWN)
     raise_problems(str(images.path), images.problems)

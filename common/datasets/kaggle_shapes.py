@@ -1,4 +1,4 @@
-"""The drawn shapes, laid out as the Kaggle competition's files are: the chapter without a download."""
+"""Write the generated shapes as files of the Kaggle competition, so that the chapter needs no download."""
 
 import io
 import re
@@ -28,11 +28,11 @@ _COUNTS = re.compile(r"([0-9]+) training and ([0-9]+) test pictures")
 _LABELS: dict[Split, str] = {"train": "trainLabels.csv", "test": TEST_LABELS}
 _OWN = re.compile(
     r"([1-9][0-9]*)\.png"
-)  # the pictures' names: all else in the folders is left alone
+)  # names of the pictures; other files in the folders are not touched
 
 
 class Written(NamedTuple):
-    """How many pictures were right already, were written, and were removed."""
+    """The numbers of pictures that were already right, were written, and were removed."""
 
     kept: int
     written: int
@@ -43,13 +43,15 @@ def write_kaggle_shapes(data_dir: AnyPath, num_train: int, num_test: int, seed: 
     """Write shapes of 32 x 32 as ``train/<id>.png``, ``test/<id>.png``, ids from 1, and the labels.
 
     ``trainLabels.csv`` has the labels of the training pictures, ``testLabels.csv`` those of the
-    test pictures. Files that are right are left alone, and pictures beyond these numbers removed.
-    A ``README.txt`` says that the folder is this function's, and how many pictures are. Raises
-    UserError for a folder that holds anything and is not, for pictures beyond those numbers, which
-    someone else put there, for a number below 1, and for what cannot be written.
+    test pictures. Correct files are kept, and pictures of an earlier call beyond these numbers are
+    removed. A ``README.txt`` marks the folder as written by this function and has the numbers of
+    pictures. Raises UserError for a non-empty folder without this mark, for pictures that the mark
+    does not count, for a number below 1, and for files that cannot be written.
     """
     root = Path(data_dir)
-    splits: dict[Split, Dataset] = {  # before anything is written: it checks the numbers
+    splits: dict[
+        Split, Dataset
+    ] = {  # drawn before anything is written, because it checks the numbers
         "train": draw_shapes(num_train, seed, "train"),
         "test": draw_shapes(num_test, seed, "test"),
     }
@@ -58,7 +60,7 @@ def write_kaggle_shapes(data_dir: AnyPath, num_train: int, num_test: int, seed: 
     most = max(numbers[0], before[0]), max(numbers[1], before[1])
     for split, number in zip(splits, most, strict=True):
         _check_folder(root / split, number)
-    _put(root / MARKER, _marker(*most))  # all that may be ours while this goes on
+    _put(root / MARKER, _marker(*most))  # until the end: counts the old and the new pictures
     done = []
     with progress_bar(f"writing {root}", num_train + num_test) as advance:
         for split, dataset in splits.items():
@@ -75,31 +77,35 @@ def _marker(num_train: int, num_test: int) -> bytes:
 
 
 def _numbers_before(root: Path) -> tuple[int, int]:
-    """Return how many pictures the folder's marker tells of; UserError for another's folder."""
+    """Return the numbers of pictures in the folder's marker. Raises UserError for a folder of someone else."""
     with writing(root):
         if root.exists() and not root.is_dir():
-            raise UserError(f"{root} is a file: choose another folder for the drawn competition")
+            raise UserError(
+                f"{root} is a file: choose another folder for the generated competition"
+            )
         marker = root / MARKER
         text = marker.read_bytes().decode(errors="replace") if marker.is_file() else ""
         if text.startswith(FIRST_LINE) and (counts := _COUNTS.search(text)):
             return int(counts[1]), int(counts[2])
         if root.exists() and any(root.iterdir()):
             raise UserError(
-                f"{root} holds files that this program did not draw: choose another folder"
+                f"{root} contains files that this program did not write: choose another folder"
             )
     return 0, 0
 
 
 def _check_folder(folder: Path, count: int) -> None:
-    """Raise UserError where someone else's pictures lie, such as the real competition's."""
+    """Raise UserError if the folder holds pictures of someone else, such as the real competition's."""
     foreign = [name for name, number in _numbered(folder) if number > count]
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()) or foreign:
         what = f": {listed(in_order(foreign))}" if foreign else ""
-        raise UserError(f"{folder} holds what this program did not draw{what}; move it away")
+        raise UserError(
+            f"{folder} contains files that this program did not write{what}; move them away"
+        )
 
 
 def _numbered(folder: Path) -> list[tuple[str, int]]:
-    """Return the names that a picture of ours may have, with their numbers."""
+    """Return the files that are named as this program's pictures, with their numbers."""
     if not folder.is_dir():
         return []
     with writing(folder):
@@ -122,11 +128,11 @@ def _put_pictures(
 
 
 def _put(path: Path, content: bytes) -> bool:
-    """Make ``content`` that of the file; return whether it had to be written."""
+    """Write ``content`` to the file unless it is already there; return whether it was written."""
     try:
         if not path.is_symlink() and path.read_bytes() == content:
             return False
-    except OSError:  # not there, or not to be read: it is written anew
+    except OSError:  # missing or unreadable: write it
         pass
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)

@@ -1,19 +1,17 @@
-"""Ten drawn classes that need no download and for which mirroring is the right augmentation.
+"""Ten classes of generated pictures that need no download, for which mirroring is the right augmentation.
 
-Every picture is 32 x 32 RGB: one dark thing in two colours on a light, patterned ground with a few pebbles
-and some noise. Its place, size, tilt, colours, shading and ground vary and are drawn without
-regard to the class.
+Every picture is 32 x 32 RGB: one dark object in two colours on a light, patterned background with two pebbles and some
+noise. Position, size, tilt, colours, shading and background are random and independent of the class.
 
-**The two splits differ on purpose.** Each class faces one way (the fish swims, the boot points,
-the mug has its handle). Every training picture faces right; of the test pictures, half of each
-class face left. A network that sees the training pictures as they are has never met half of what
-it is tested on; mirroring each training picture with probability one half shows it both. So the
-gain from mirroring is built in. It shows *why* such an augmentation helps, not how much to expect
-of photographs: in CIFAR-10 both splits already face both ways.
+**The two splits differ on purpose.** The objects have a direction: the fish swims, the boot points, the mug has a
+handle. All training pictures face right. In the test split, half of each class face left. A network that is trained on
+the unchanged training pictures has never seen one that faces left; mirroring with probability one half shows it both.
+So the gain from mirroring is built in. It shows *why* such an augmentation helps, but not how much to expect for
+photographs: in CIFAR-10 both splits already face both ways.
 
-**The bytes are the same everywhere.** Random numbers are hashes of counters, and all geometry and
-blending is integer arithmetic, so neither NumPy's version nor the platform can change a picture.
-Picture ``i`` depends on the seed, the split and ``i`` alone: asking for more appends.
+**The bytes are the same everywhere.** Random numbers are hashes of counters, and all geometry and blending is integer
+arithmetic. So neither NumPy's version nor the platform changes a picture. Picture ``i`` depends only on the seed, the
+split and ``i``; a larger number of pictures only appends.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,33 +32,33 @@ Polygon: TypeAlias = tuple[tuple[int, int], ...]
 Glyph: TypeAlias = tuple[tuple[Role, Polygon], ...]
 
 SIDE = 32  # height and width of a picture, pixels
-UNIT = 64  # positions are whole numbers of 1/64 pixel; covers and colour weights go by 256ths
-_CHUNK = 200  # pictures drawn at a time: about 40 MB, whatever the number asked for
-_SCAN = np.arange(SIDE * 4, dtype=np.int64) * 16 + 8  # four scan lines to a pixel row, 1/64 pixel
+UNIT = 64  # positions are integers in 1/64 pixel; coverages and colour weights are in 1/256
+_CHUNK = 200  # pictures drawn together; limits the memory to about 40 MB
+_SCAN = np.arange(SIDE * 4, dtype=np.int64) * 16 + 8  # four scan lines per pixel row, 1/64 pixel
 
 
 class Pose(NamedTuple):
-    """What is drawn and how it stands, one array of shape (n,) per quantity."""
+    """The objects and their poses, one array of shape (n,) per quantity."""
 
-    label: Ints  # position in CLASSES
-    left: NDArray[np.bool_]  # True where the thing faces left
-    tilt: Ints  # turned by 2 arctan(tilt / 64)
-    size: Ints  # side of the glyph's square, quarter pixels
+    label: Ints  # index into CLASSES
+    left: NDArray[np.bool_]  # True if the object faces left
+    tilt: Ints  # rotated by 2 arctan(tilt / 64)
+    size: Ints  # side of the glyph's square, in quarter pixels
     x: Ints  # centre of that square, 1/64 pixel
     y: Ints
 
 
 # ---------------------------------------------------------------------------------------------
 # The drawings, facing right, in a square from -32 to 32 with y pointing down. Later layers cover
-# earlier ones; a hole lets the ground show.
+# earlier ones; a hole shows the background.
 
-# 256 times the cosine of 0, 15, ..., 345 degrees; the sine is the same, six places earlier.
+# 256 times the cosine of 0, 15, ..., 345 degrees; the sine is the same list, shifted by six.
 _FIRST_HALF = (256, 247, 222, 181, 128, 66, 0, -66, -128, -181, -222, -247)
 _COSINES = _FIRST_HALF + tuple(-c for c in _FIRST_HALF)
 
 
 def _oval(x: int, y: int, width: int, height: int) -> Polygon:
-    """An ellipse about (x, y) as 24 points, given its two half-axes."""
+    """Return an ellipse around (x, y) as 24 points; ``width`` and ``height`` are its half-axes."""
     return tuple(
         (x + (width * _COSINES[i] + 128) // 256, y + (height * _COSINES[i - 6] + 128) // 256)
         for i in range(24)
@@ -160,12 +158,12 @@ CLASSES = tuple(sorted(_GLYPHS))
 # Random numbers
 
 
-# The first counter of every hash, so that no two uses meet.
+# The first counter of every hash, so that no two purposes share random numbers.
 _LABELS, _FACINGS, _POSES, _COLOURS, _NOISE = range(5)
 
 
 def _picker(seed: int, purpose: int, split: Split, index: Ints) -> Callable[[int, int], Ints]:
-    """A function that gives each picture a whole number from low to high, new at each call."""
+    """Return a function that draws an integer from low to high for each picture, anew at each call."""
     fields = count()
 
     def pick(low: int, high: int) -> Ints:
@@ -177,11 +175,11 @@ def _picker(seed: int, purpose: int, split: Split, index: Ints) -> Callable[[int
 
 
 # ---------------------------------------------------------------------------------------------
-# Choosing
+# Random choices
 
 
 def _choose_labels(index: Ints, seed: int, split: Split) -> Ints:
-    """Each ten pictures in a row hold each class once, in a random order."""
+    """Choose labels so that each block of ten pictures has each class once, in random order."""
     block, place = np.divmod(index, len(CLASSES))
     every = np.arange(len(CLASSES))
     bits = random_bits(seed, _LABELS, split == "test", block[:, None], every)
@@ -191,7 +189,7 @@ def _choose_labels(index: Ints, seed: int, split: Split) -> Ints:
 
 
 def _choose_facing(index: Ints, label: Ints, seed: int, split: Split) -> NDArray[np.bool_]:
-    """No training picture faces left; in every 20 test pictures, one of each class does."""
+    """Return which pictures face left: no training picture, and one of each class in every 20 test pictures."""
     if split == "train":
         return np.zeros(len(index), dtype=np.bool_)
     pair, second = np.divmod(index // len(CLASSES), 2)
@@ -216,7 +214,7 @@ def _choose_poses(index: Ints, seed: int, split: Split) -> Pose:
 
 
 def choose_poses(n: int, seed: int, split: Split) -> Pose:
-    """What the first ``n`` pictures of a split show: the labels, and how each thing stands.
+    """Return the labels and poses of the first ``n`` pictures of a split.
 
     Raises UserError for ``n`` below 1.
     """
@@ -229,11 +227,10 @@ def choose_poses(n: int, seed: int, split: Split) -> Pose:
 
 
 def _cover(x: Ints, y: Ints) -> Ints:
-    """How much of each pixel lies in a polygon, 0..256: (n, corners) twice to (n, 32, 32).
+    """Return the coverage of each pixel by a polygon, 0..256, (n, 32, 32), from corners ``x`` and ``y`` (n, corners).
 
-    Each scan line enters and leaves the polygon where it meets an edge. Entering adds one to all
-    that lies to the right and leaving takes it away, so a running sum over what changes from one
-    pixel to the next gives the cover; along the line it is exact to 1/64 pixel.
+    A scan line enters and leaves the polygon at its edges. Entering adds one to all pixels to the right, and leaving
+    subtracts it, so a cumulative sum along the line gives the coverage. It is exact to 1/64 pixel along the line.
     """
     over = y[:, :, None] <= _SCAN  # (n, corners, 128)
     change = np.roll(over, -1, axis=1).astype(np.int64) - over
@@ -243,21 +240,21 @@ def _cover(x: Ints, y: Ints) -> Ints:
     run, rise = x[picture, follow] - x0, y[picture, follow] - y0
     meet = np.clip(x0 + (_SCAN[line] - y0) * run // rise, 0, SIDE * UNIT)
     pixel, part = np.divmod(meet, UNIT)
-    # Two more columns than pixels take what lies right of the picture.
+    # Two extra columns collect the parts right of the picture.
     cell = (picture * SIDE + line // 4) * (SIDE + 2) + pixel
     sign = change[picture, corner, line]
     total = len(x) * SIDE * (SIDE + 2)
     steps = np.bincount(cell, sign * (UNIT - part), total)
-    steps += np.bincount(cell + 1, sign * part, total)  # doubles, but whole and far below 2**53
+    steps += np.bincount(cell + 1, sign * part, total)  # float64, but integers far below 2**53
     sums = np.cumsum(steps.astype(np.int64).reshape(len(x), SIDE, SIDE + 2), axis=2)
-    cover: Ints = np.abs(sums[:, :, :SIDE])  # a mirrored polygon runs the other way round
+    cover: Ints = np.abs(sums[:, :, :SIDE])  # mirroring a polygon reverses its orientation
     return cover
 
 
 def _place(polygon: Polygon, pose: Pose) -> tuple[Ints, Ints]:
-    """A glyph's corners where the poses put them, 1/64 pixel: x and y, each (n, corners).
+    """Return a glyph's corners in the given poses, in 1/64 pixel: x and y, each (n, corners).
 
-    With t = tilt / 64 the turn has the cosine (1 - t^2) / (1 + t^2) and the sine 2t / (1 + t^2).
+    With t = tilt / 64, the rotation has the cosine (1 - t^2) / (1 + t^2) and the sine 2t / (1 + t^2).
     """
     across, down = np.array(polygon, dtype=np.int64).T  # (corners,)
     across = np.where(pose.left[:, None], -across, across)  # (n, corners)
@@ -269,7 +266,7 @@ def _place(polygon: Polygon, pose: Pose) -> tuple[Ints, Ints]:
 
 
 def _paint_glyph(glyph: Glyph, pose: Pose) -> tuple[Ints, Ints]:
-    """The covers of body and accent, 0..256 together, each of shape (n, 32, 32)."""
+    """Return the coverages of body and accent, each (n, 32, 32), 0..256 in sum."""
     body = accent = np.zeros((len(pose.label), SIDE, SIDE), dtype=np.int64)
     for role, polygon in glyph:
         cover = _cover(*_place(polygon, pose))
@@ -282,7 +279,7 @@ def _paint_glyph(glyph: Glyph, pose: Pose) -> tuple[Ints, Ints]:
 
 
 def draw_outlines(pose: Pose) -> tuple[Ints, Ints]:
-    """The covers of body and accent, 0..256 together, each of shape (n, 32, 32)."""
+    """Return the coverages of body and accent for each picture's class, each (n, 32, 32), 0..256 in sum."""
     shape = (len(pose.label), SIDE, SIDE)
     body, accent = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
     for label, name in enumerate(CLASSES):
@@ -294,29 +291,29 @@ def draw_outlines(pose: Pose) -> tuple[Ints, Ints]:
 
 
 def _tint(hue: Ints, strength: Ints, light: Ints) -> Ints:
-    """Colours of a given lightness (0..255), shape (n, 1, 1, 3); hue goes round in 1536 steps."""
+    """Return colours of the given lightness (0..255), shape (n, 1, 1, 3); the hue circle has 1536 steps."""
     wheel = np.stack(
         [abs(hue - 768) - 256, 512 - abs(hue - 512), 512 - abs(hue - 1024)], axis=1
     ).clip(0, 255)
-    grey = wheel @ np.array([77, 150, 29]) // 256  # how light the pure hue looks
+    grey = wheel @ np.array([77, 150, 29]) // 256  # lightness of the pure hue
     colour: Ints = light[:, None] + (wheel - grey[:, None]) * strength[:, None] // 256
     return colour.clip(0, 255)[:, None, None, :]
 
 
 def _blend(under: Ints, over: Ints, weight: Ints) -> Ints:
-    """``over`` on ``under`` (n, 32, 32, 3), by weights 0..256 of shape (n, 32, 32)."""
+    """Blend ``over`` on ``under`` (n, 32, 32, 3), with weights 0..256 of shape (n, 32, 32)."""
     return under + (over - under) * weight[..., None] // 256
 
 
 def _slope(pick: Callable[[int, int], Ints], most: int) -> Ints:
-    """Light that rises across the picture in a random direction: (n, 32, 32, 1)."""
+    """Return a linear change of lightness in a random direction: (n, 32, 32, 1)."""
     x = np.arange(SIDE) * 2 - SIDE + 1
     across, down = pick(-most, most)[:, None, None], pick(-most, most)[:, None, None]
     return ((across * x + down * x[:, None]) // SIDE)[..., None]
 
 
 def _pattern(pick: Callable[[int, int], Ints]) -> Ints:
-    """Nothing, stripes, checks or spots, at a random slant: weights 0 or 256, (n, 32, 32)."""
+    """Return no pattern, stripes, checks or spots, at a random slant: weights 0 or 256, (n, 32, 32)."""
     kind, period = pick(0, 3)[:, None, None], pick(24, 56)[:, None, None]
     across, down = pick(-8, 8)[:, None, None], pick(4, 8)[:, None, None]
     x, y = np.arange(SIDE), np.arange(SIDE)[:, None]
@@ -327,7 +324,7 @@ def _pattern(pick: Callable[[int, int], Ints]) -> Ints:
 
 
 def _ground(pick: Callable[[int, int], Ints], light: Ints) -> Ints:
-    """A patterned ground of about the given lightness, with pebbles: (n, 32, 32, 3)."""
+    """Return a patterned background of about the given lightness, with pebbles: (n, 32, 32, 3)."""
     hue = pick(0, 1535)
     plain = _tint(hue, pick(10, 60), light)
     other = _tint((hue + pick(-200, 200)) % 1536, pick(10, 60), light + pick(-22, 22))
@@ -341,7 +338,7 @@ def _ground(pick: Callable[[int, int], Ints], light: Ints) -> Ints:
 
 
 def _noise(index: Ints, seed: int, split: Split, most: Ints) -> Ints:
-    """Noise of (n, 32, 32, 3), each value the sum of two bytes, about zero, within ``most``."""
+    """Return noise (n, 32, 32, 3) around zero, at most ``most``; each value is the sum of two random bytes."""
     pixels = np.arange(SIDE * SIDE).reshape(SIDE, SIDE)
     bits = random_bits(seed, _NOISE, split == "test", index[:, None, None], pixels)
     shifts = np.arange(0, 48, 8, dtype=np.uint64)
@@ -350,16 +347,16 @@ def _noise(index: Ints, seed: int, split: Split, most: Ints) -> Ints:
 
 
 def _draw_chunk(index: Ints, seed: int, split: Split) -> tuple[NDArray[np.uint8], Ints]:
-    """The images (n, 32, 32, 3) and labels (n,) of the pictures with these positions."""
+    """Return the images (n, 32, 32, 3) and labels (n,) of the pictures with these indices."""
     pose = _choose_poses(index, seed, split)
     pick = _picker(seed, _COLOURS, split, index)
-    # Always a dark thing on a light ground: with both, the statistics of small batches swing so much that BatchNorm's
-    # running averages, and with them the test accuracy, need more steps than two minutes allow (measured).
+    # Always a dark object on a light background. With both kinds, the statistics of small batches vary so much that
+    # BatchNorm's running averages, and so the test accuracy, need more steps than two minutes allow (measured).
     dark, light = pick(35, 75), pick(175, 220)
     image = _ground(pick, light)
     hue, shade = pick(0, 1535), dark
     shading = _slope(pick, 18)
-    step = pick(20, 40)  # the accent is nearer to the ground in lightness
+    step = pick(20, 40)  # the accent's lightness is closer to the background
     body, accent = draw_outlines(pose)
     image = _blend(image, _tint(hue, pick(40, 130), shade) + shading, body + accent)
     second = _tint((hue + pick(300, 1236)) % 1536, pick(60, 160), shade + step)
@@ -379,7 +376,7 @@ def _chunks(n: int) -> Iterator[Ints]:
 
 
 def draw_shapes(n: int, seed: int = 0, split: Split = "train") -> Dataset:
-    """The first ``n`` pictures of one split, classes balanced to within one, in random order.
+    """Return the first ``n`` pictures of one split: classes balanced to within one, in random order.
 
     Raises UserError for ``n`` below 1.
     """
@@ -392,10 +389,10 @@ def draw_shapes(n: int, seed: int = 0, split: Split = "train") -> Dataset:
 
 
 def load_shapes(num_train: int = 700, num_test: int = 400, seed: int = 0) -> Data:
-    """Both splits: training pictures face right, half of the test pictures face left.
+    """Return both splits: training pictures face right, half of the test pictures face left.
 
     Raises UserError if either number is below 1.
     """
-    _check_count(num_test)  # before the time goes into the training pictures
+    _check_count(num_test)  # fail before drawing the training pictures
     train = draw_shapes(num_train, seed, "train")
     return Data("shapes", train, draw_shapes(num_test, seed, "test"))

@@ -1,9 +1,9 @@
-"""What is handed in to Kaggle: ``submission.csv``, written, read, checked and, where it can be, scored.
+"""Write, read, check and score ``submission.csv``, the file that is uploaded to Kaggle.
 
-A line ``id,label`` for each test image, with the names of the classes.
+It has a line ``id,label`` for each test image, with the names of the classes.
 
-300,000 rows take 0.6 s to write, 0.6 s to read and 2.4 s to check against as many files, the last with
-170 MiB (two shared cores of an AMD EPYC under other load, Python 3.11).
+300,000 rows take 0.6 s to write, 0.6 s to read, and 2.4 s and 170 MiB to check against as many files (two shared cores
+of an AMD EPYC under other load, Python 3.11).
 """
 
 from collections import Counter
@@ -33,12 +33,14 @@ from common.system.files import atomic_write
 
 Labels: TypeAlias = Sequence[str] | Sequence[int] | NDArray[np.integer[Any]]
 
-TEST_LABELS = "testLabels.csv"  # where the answers are known; Kaggle gives none
+TEST_LABELS = (
+    "testLabels.csv"  # the labels of the test images, if known; Kaggle does not publish them
+)
 
 
 @dataclass(frozen=True)
 class Score:
-    """How many of the ids whose label is known have it."""
+    """The number of correct labels among the ids whose label is known."""
 
     correct: int
     count: int
@@ -50,12 +52,12 @@ class Score:
 
 @dataclass(frozen=True)
 class SubmissionReport:
-    """What a submission that Kaggle would accept holds."""
+    """The content of a submission that Kaggle would accept."""
 
     rows: int
-    rows_per_class: dict[str, int]  # of every class, in sorted order; 0 where none was predicted
-    notes: tuple[str, ...]  # what is unusual, and accepted
-    score: Score | None  # None where no label of a test image is known
+    rows_per_class: dict[str, int]  # every class, in sorted order; 0 if it was never predicted
+    notes: tuple[str, ...]  # unusual, but accepted
+    score: Score | None  # None if no label of a test image is known
 
     def __str__(self) -> str:
         per_class = ", ".join(f"{name} {count:,}" for name, count in self.rows_per_class.items())
@@ -71,27 +73,27 @@ def write_submission(
     labels: Labels,
     classes: Sequence[str],
 ) -> None:
-    """Write one row for each id, in the order of the ids as numbers; whole or not at all.
+    """Write one row for each id, in numeric order of the ids, atomically.
 
-    ``labels`` are names of ``classes``, or positions in it. Raises UserError, before anything is
-    written, for another number of labels than ids, ids that come twice and labels that are no
-    classes; and as `common.system.files.atomic_write` does.
+    ``labels`` are class names or indices into ``classes``. Raises UserError, before anything is written, if the numbers
+    of labels and ids differ, for repeated ids, and for labels that are not classes; also as
+    `common.system.files.atomic_write` does.
     """
     names = _names(labels, classes)
     problems = []
     if len(ids) != len(names):
-        problems.append(f"{len(ids):,} ids and {len(names):,} labels: give each id one")
+        problems.append(f"{len(ids):,} ids and {len(names):,} labels: pass one label for each id")
     if twice := [name for name, count in Counter(ids).items() if count > 1]:
-        problems.append(f"ids that come twice, {listed(in_order(twice))}: give each once")
+        problems.append(f"repeated ids, {listed(in_order(twice))}: pass each id once")
     if bad := [name for name in ids if not is_id(name)]:
         problems.append(f"ids that cannot be in a csv, {listed(in_order(bad))}: rename their files")
     if unknown := set(names) - set(classes):
         problems.append(
-            f"labels that are no classes, {listed(in_order(unknown))}: take names of classes"
+            f"labels that are not classes, {listed(in_order(unknown))}: use the names of the classes"
         )
     if not len(ids):
         problems.append("there are no ids: predict the test images first")
-    raise_problems(f"what is to be written to {path}", problems)
+    raise_problems(f"the submission for {path}", problems)
     order = sorted(range(len(ids)), key=lambda place: natural_key(ids[place]))
     rows = as_csv((ids[place], names[place]) for place in order)
     with atomic_write(Path(path)) as temporary:
@@ -99,18 +101,18 @@ def write_submission(
 
 
 def _names(labels: Labels, classes: Sequence[str]) -> Sequence[str]:
-    """Return labels as names; what is neither a name nor a position as a name that none has."""
+    """Return labels as names; an invalid index becomes a name that no class has."""
     given = labels.tolist() if isinstance(labels, np.ndarray) else labels
     return [label if isinstance(label, str) else _name_at(label, classes) for label in given]
 
 
 def _name_at(position: Any, classes: Sequence[str]) -> str:
     whole = isinstance(position, int | np.integer) and not isinstance(position, bool)
-    return classes[position] if whole and 0 <= position < len(classes) else f"position {position}"
+    return classes[position] if whole and 0 <= position < len(classes) else f"index {position}"
 
 
 def read_submission(path: AnyPath) -> dict[str, str]:
-    """Return the label of each id. Raises one UserError for all that is wrong with the file."""
+    """Return the label of each id. Raises one UserError that lists all problems of the file."""
     file = _read(Path(path))
     raise_problems(str(path), [*file.problems, *_header_problems(file)])
     return file.labels
@@ -119,17 +121,17 @@ def read_submission(path: AnyPath) -> dict[str, str]:
 def check_submission(path: AnyPath, data_dir: AnyPath) -> SubmissionReport:
     """Check a submission against the competition's ``test/`` and the classes of ``trainLabels.csv``.
 
-    Raises one UserError for all that is wrong: another header than ``id,label``, rows of another
-    form or with blanks around a field, ids that come twice, images of ``test/`` without a row and
-    rows without an image, and labels that are no classes; also where ``test/`` or ``trainLabels.csv`` cannot be read.
-    Where ``testLabels.csv`` lies there, for all images or some, the report holds the accuracy.
+    Raises one UserError that lists all problems: a header other than ``id,label``, malformed rows or rows with blanks
+    around a field, repeated ids, images of ``test/`` without a row, rows without an image, and labels that are not
+    classes; also if ``test/`` or ``trainLabels.csv`` cannot be read. If there is a ``testLabels.csv`` for some or all
+    images, the report has the accuracy.
     """
     root = Path(data_dir)
     images = list_images(root / "test")
-    known = read_label_file(root / "trainLabels.csv", "put a whole copy of it there")
+    known = read_label_file(root / "trainLabels.csv", "put a complete copy there")
     answers = LabelFile()
     if (root / TEST_LABELS).exists():
-        answers = read_label_file(root / TEST_LABELS, "put a whole copy there, or none")
+        answers = read_label_file(root / TEST_LABELS, "put a complete copy there, or remove it")
     raise_problems(str(root), [*images.problems, *known.problems, *answers.problems])
     classes = sorted(set(known.labels.values()))
     file = _read(Path(path))
@@ -142,24 +144,24 @@ def check_submission(path: AnyPath, data_dir: AnyPath) -> SubmissionReport:
     return SubmissionReport(
         rows=len(file.labels),
         rows_per_class={name: counts[name] for name in classes},
-        notes=() if sorted_ids else ("the ids are out of order, which Kaggle accepts",),
+        notes=() if sorted_ids else ("the ids are not sorted, which Kaggle accepts",),
         score=score(file.labels, answers.labels) if answers.labels else None,
     )
 
 
 def score(submission: Mapping[str, str], labels: Mapping[str, str]) -> Score:
-    """Compare a submission with the labels that are known, each ``{id: label}``.
+    """Compare a submission with the known labels, each ``{id: label}``.
 
-    Ids that only one of the two has do not count. Raises UserError where they share none.
+    Ids that are only in one of the two are ignored. Raises UserError if no id is in both.
     """
     shared = [name for name in labels if name in submission]
     if not shared:
-        raise UserError("no id of the submission has a known label: take labels of the same images")
+        raise UserError("no id of the submission has a known label: use labels of the same images")
     return Score(sum(submission[name] == labels[name] for name in shared), len(shared))
 
 
 def _read(path: Path) -> LabelFile:
-    return read_label_file(path, "give a file of rows id,label")
+    return read_label_file(path, "pass a file with rows id,label")
 
 
 def _header_problems(file: LabelFile) -> Iterator[str]:
@@ -171,14 +173,14 @@ def _row_problems(file: LabelFile, images: set[str], classes: set[str]) -> Itera
     missing = images - file.labels.keys()
     unknown = file.labels.keys() - images
     if missing or unknown:
-        yield f"{len(file.labels):,} ids for {len(images):,} images of test/: give each image one row"
+        yield f"{len(file.labels):,} ids for {len(images):,} images of test/: write one row for each image"
     if missing:
         yield f"images of test/ without a row: {listed(in_order(missing))}; predict them too"
     if unknown:
         yield f"ids without an image in test/: {listed(in_order(unknown))}; remove them"
     if file.padded:
         ids = listed(in_order(file.padded))
-        yield f"rows with blanks around the id or the label, which are part of it in a csv: {ids}; remove them"
+        yield f"rows with blanks around the id or the label, which are part of it in a csv: {ids}; remove the blanks"
     if bad := [name for name, label in file.labels.items() if label not in classes]:
         rows = listed(f"'{file.labels[name]}' of id {name}" for name in in_order(bad))
-        yield f"labels that are no class of trainLabels.csv: {rows}; correct them"
+        yield f"labels that are not classes of trainLabels.csv: {rows}; correct them"

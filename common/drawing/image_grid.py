@@ -1,7 +1,7 @@
-"""Sheets of images as PNG files, drawn by Pillow.
+"""Sheets of images as PNG files, drawn with Pillow.
 
-The eight sheets of `run.py augment` take .2 s of a processor. The same sheets with matplotlib take 2.4 s, .7 s of them
-for its import, and the sheets are drawn before a training.
+The eight sheets of `run.py augment` take 0.2 s of CPU time. matplotlib needs 2.4 s, of which 0.7 s are its import, and
+the sheets are drawn before each training.
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ Images = NDArray[np.uint8]
 PIXELS_PER_INCH = 150
 GAP, MARGIN = 8, 12  # pixels
 TITLE_SIZE, TEXT_SIZE = 20, 15  # pixels
-LEADING = 4  # pixels from one line of text to the next
-COMPRESSION = 2  # of PNG; at the usual 6 the chapter's eight sheets take half a second more
+LEADING = 4  # pixels between two lines of text
+COMPRESSION = 2  # PNG level; with the usual 6, the chapter's eight sheets take half a second longer
 
 
 def save_sheet(
@@ -38,9 +38,9 @@ def save_sheet(
 ) -> None:
     """Write a titled grid of images, uint8 (height, width, 3), as a PNG file.
 
-    ``scale`` is the width of a cell in inches of 150 pixels; an image fills its cell, in its own proportions.
-    ``names`` stand over the images, ``captions`` under them. Both may have several lines, and a line that is wider
-    than a cell is cut short. The title may have several lines too; its lines are wrapped at the width of the grid.
+    ``scale`` is the width of a cell in inches of 150 pixels. An image is resized to fit its cell and keeps its aspect
+    ratio. ``names`` are above the images, ``captions`` below. Both may have several lines; a line that is wider than a
+    cell is truncated. The title may also have several lines; they are wrapped at the width of the grid.
     """
     cell = round(scale * PIXELS_PER_INCH)
     tall = max(round(min(max(len(image) / image.shape[1], 0.25), 4.0) * cell) for image in images)
@@ -53,7 +53,9 @@ def save_sheet(
     ]
     head = len(title_lines) * (TITLE_SIZE + LEADING) + 2 * MARGIN - LEADING
     above, below = _text_height(names), _text_height(captions)
-    gap = 2 * GAP if captions else GAP  # a caption is nearer to its own image than to the next
+    gap = (
+        2 * GAP if captions else GAP
+    )  # so that a caption is closer to its own image than to the next
     row_height = above + tall + below + gap
     title_width = max(ceil(large.getlength(line)) for line in title_lines)
     sheet_width = max(grid_width, title_width) + 2 * MARGIN
@@ -72,7 +74,7 @@ def save_sheet(
         height, width = image.shape[:2]
         share = min(cell / width, tall / height)
         size = max(1, round(width * share)), max(1, round(height * share))
-        # An enlarged image keeps its pixels visible. It stands in the middle of its cell's lower edge.
+        # NEAREST keeps the pixels of an enlarged image visible. Images are centred at the bottom of their cells.
         filter = Image.Resampling.NEAREST if share > 1 else Image.Resampling.BOX
         tile = Image.fromarray(image).resize(size, filter)
         sheet.paste(tile, (x + (cell - size[0]) // 2, y + above + tall - size[1]))
@@ -81,7 +83,7 @@ def save_sheet(
 
 
 def _text_height(texts: Sequence[str] | None) -> int:
-    """Return the height in pixels that the text with the most lines takes."""
+    """Return the height in pixels of the text with the most lines."""
     lines = max((text.count("\n") + 1 for text in texts or ()), default=0)
     return lines * (TEXT_SIZE + LEADING)
 
@@ -92,7 +94,7 @@ def _write(
     lines: Sequence[str],
     font: ImageFont.FreeTypeFont,
 ) -> None:
-    """Write lines one below the other; ``place`` is the middle of the top."""
+    """Write lines below each other; ``place`` is the top centre."""
     x, y = place
     for line in lines:
         pen.text((x, y), line, "black", font, anchor="ma")
@@ -100,7 +102,7 @@ def _write(
 
 
 def load_font(size: int) -> ImageFont.FreeTypeFont:
-    """Return matplotlib's DejaVu Sans, which knows many scripts, found without importing matplotlib."""
+    """Load matplotlib's DejaVu Sans, which covers many scripts, without importing matplotlib."""
     spec = find_spec("matplotlib")
     assert spec is not None
     assert spec.origin is not None
@@ -109,7 +111,7 @@ def load_font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def shortened(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """Return a line that is no wider than ``width`` pixels, its end cut off for an ellipsis where it must be."""
+    """Return the line, truncated with an ellipsis if it is wider than ``width`` pixels."""
     line = printable(line, max_length=None)
     if font.getlength(line) <= width:
         return line
@@ -119,6 +121,6 @@ def shortened(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
 
 
 def _wrapped(line: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Return a line in pieces of about ``width`` pixels at most, if its words allow it."""
+    """Wrap a line between words at about ``width`` pixels."""
     letters = int(len(line) * width / max(font.getlength(line), 1))
     return wrap(line, max(letters, 1), break_long_words=False, break_on_hyphens=False) or [""]

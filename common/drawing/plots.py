@@ -1,6 +1,6 @@
-"""Pictures: the book's `show_images` and `Animator` for notebooks, and the same drawings as files.
+"""Plots: the book's `show_images` and `Animator` for notebooks, and the figures of a run as files.
 
-matplotlib is imported where it draws: a backend's import and ``run.py --help`` should not wait for it.
+matplotlib is imported inside the functions, so that importing a backend and ``run.py --help`` stay fast.
 """
 
 import warnings
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from common.metrics import Confusion, Epoch
 
 Images = NDArray[np.uint8]
-MAX_MARKED = 30  # points of a curve that get markers
-MAX_NUMBERED = 30  # classes whose counts can be read in a picture
-STYLES = ("-", "m--", "g-.", "r:")  # the book's, one a curve
-# What a point of a curve is.
+MAX_MARKED = 30  # curves with fewer points get markers
+MAX_NUMBERED = 30  # confusion matrices of at most so many classes show the counts
+STYLES = ("-", "m--", "g-.", "r:")  # the book's, one per curve
+# The meaning of a point of a curve, for the legend.
 TRAINED, EVALUATED = "mean over the epoch, while the weights change", "measured after the epoch"
 
 
 def use_svg_display() -> None:
-    """Draw plots as SVG in a notebook; elsewhere, nothing to do."""
+    """Draw plots as SVG in a notebook. Do nothing elsewhere."""
     try:
         from matplotlib_inline import backend_inline
     except ImportError:
@@ -73,7 +73,7 @@ def _fill(axes: Any, imgs: Sequence[Any], titles: Sequence[str] | None) -> None:
 
 
 def _as_array(image: Any) -> NDArray[Any]:
-    # NumPy makes an array of Python objects of an array of MXNet's.
+    # NumPy would convert an MXNet array to an array of Python objects.
     return image.asnumpy() if hasattr(image, "asnumpy") else np.asarray(image)
 
 
@@ -83,7 +83,7 @@ def _channels_last(image: NDArray[Any]) -> NDArray[Any]:
 
 
 class Animator:
-    """Plot data as it comes in: in a notebook the plot is redrawn in place, elsewhere it is drawn when it is saved."""
+    """Plot data incrementally: a notebook redraws the plot in place; elsewhere it is drawn when it is saved."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class Animator:
         self.points: list[list[tuple[float, float]]] = []
 
     def add(self, x: Any, y: Any) -> None:
-        """Add a point to each curve; a None adds none, and a NaN breaks the curve. ``x`` is shared or one per curve."""
+        """Add a point to each curve. None adds no point, NaN a gap. ``x`` is shared, or one per curve."""
         ys = y if hasattr(y, "__len__") else [y]
         xs = x if hasattr(x, "__len__") else [x] * len(ys)
         while len(self.points) < len(ys):
@@ -127,12 +127,12 @@ class Animator:
         self.draw()
 
     def draw(self) -> None:
-        """Draw all points so far, in place if this is a notebook."""
+        """Draw all points so far; in a notebook, in place."""
         axis = self.axes[0]
         axis.cla()
         for i, (curve, fmt) in enumerate(zip(self.points, self.fmts, strict=False)):
             name = self.legend[i] if self.legend and curve else None
-            marker = "." if len(curve) < MAX_MARKED else None  # a point alone draws no line
+            marker = "." if len(curve) < MAX_MARKED else None  # a single point draws no line
             axis.plot([x for x, _ in curve], [y for _, y in curve], fmt, label=name, marker=marker)
         axis.set(**{name: value for name, value in self.settings.items() if value is not None})
         axis.grid()
@@ -153,9 +153,9 @@ def _notebook_display() -> Any:
 
 
 def save_figure(path: Path, figure: "Figure") -> None:
-    """Write a figure, whole or not at all."""
+    """Write a figure to a file, atomically."""
     with atomic_write(path) as temporary, warnings.catch_warnings():
-        # A class may be named in a script that the font lacks: boxes in the picture are enough of a sign.
+        # The font may lack the script of a class name; the boxes in the picture show that.
         warnings.filterwarnings("ignore", "Glyph .* missing")
         figure.savefig(temporary, dpi=150)
 
@@ -163,8 +163,8 @@ def save_figure(path: Path, figure: "Figure") -> None:
 def save_curves(path: Path, epochs: "Sequence[Epoch]", held_out: str | None, title: str) -> None:
     """Write the curves of a training, one point per epoch: the loss on the left, the accuracies on the right.
 
-    ``epochs`` has at least one. ``held_out`` names the accuracy after each, such as "test acc"; None if nothing is held
-    out. A learning rate that changes is shown under the loss.
+    ``epochs`` must not be empty. ``held_out`` is the name of the accuracy after each epoch, such as "test acc", or None
+    if nothing is held out. If the learning rate changes, it is drawn below the loss.
     """
     from matplotlib.figure import Figure
 
@@ -202,7 +202,7 @@ def save_curves(path: Path, epochs: "Sequence[Epoch]", held_out: str | None, tit
 
 
 def _draw_rates(axis: Any, epochs: "Sequence[Epoch]") -> None:
-    """Draw the learning rate of each epoch as a step, with its lowest and highest value at the side."""
+    """Draw the learning rate of each epoch as a step, with ticks at its lowest and highest value."""
     rates = [np.nan if epoch.learning_rate is None else epoch.learning_rate for epoch in epochs]
     edges = [epochs[0].epoch - 0.5, *(epoch.epoch + 0.5 for epoch in epochs)]
     axis.stairs(rates, edges, baseline=None, color="black", zorder=3)
@@ -213,7 +213,7 @@ def _draw_rates(axis: Any, epochs: "Sequence[Epoch]") -> None:
 
 
 def save_confusion(path: Path, confusion: "Confusion", title: str) -> None:
-    """Write how often images of each class were taken for each; the accuracy stands beside the class."""
+    """Write the confusion matrix, with the accuracy next to each class."""
     from matplotlib.figure import Figure
 
     n = len(confusion.classes)
@@ -235,7 +235,7 @@ def save_confusion(path: Path, confusion: "Confusion", title: str) -> None:
     size = 8 if n <= MAX_NUMBERED else 4
     axis.set_xticks(range(n), confusion.classes, rotation=90, fontsize=size, parse_math=False)
     axis.set_yticks(range(n), names, fontsize=size, parse_math=False)
-    axis.set(xlabel="taken for", ylabel="class and accuracy")
+    axis.set(xlabel="predicted class", ylabel="class and accuracy")
     axis.set_title(
         f"{title}: accuracy {confusion.accuracy:.3f}", fontsize="medium", parse_math=False
     )
@@ -243,7 +243,7 @@ def save_confusion(path: Path, confusion: "Confusion", title: str) -> None:
 
 
 def save_comparison(path: Path, runs: Mapping[str, NDArray[np.float64]], title: str) -> None:
-    """Write test accuracies by epoch, (seeds, epochs) by name: the mean as a line, lowest to highest as a band."""
+    """Write test accuracies, (seeds, epochs) by name: the mean as a line, the range as a band."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -265,9 +265,10 @@ def save_backends(
     styles: Mapping[str, Mapping[str, Any]],
     title: str,
 ) -> None:
-    """Write the curves of several backends, values by epoch by the curve's name: a panel a curve, a line a backend.
+    """Write the curves of several backends: one panel per curve, one line per backend.
 
-    ``styles`` has the arguments of matplotlib's `plot` for each backend.
+    ``curves`` is {backend: {name of the curve: values by epoch}}. ``styles`` has the arguments of matplotlib's `plot`
+    for each backend.
     """
     from matplotlib.figure import Figure
 
@@ -277,23 +278,23 @@ def save_backends(
     for axis, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
         for backend, values in curves.items():
             epochs = range(1, len(values[name]) + 1)
-            looks = {**styles[backend], "clip_on": False}  # whole markers at the edges
+            style = {**styles[backend], "clip_on": False}  # do not clip markers at the edges
             if len(epochs) >= MAX_MARKED:
-                looks["marker"] = None
-            axis.plot(epochs, values[name], label=backend, **looks)
+                style["marker"] = None
+            axis.plot(epochs, values[name], label=backend, **style)
         axis.set_title(name, fontsize="medium")
         axis.set_ylim(bottom=0)
         if "accuracy" in name:
             axis.set_ylim(top=1.02)
         _by_epoch(axis)
-        axis.get_legend().remove()  # one serves all panels
+        axis.get_legend().remove()  # the figure has one legend for all panels
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     save_figure(path, figure)
 
 
 def _by_epoch(axis: Any, legend: str | None = None) -> None:
-    """Finish a plot over epochs: whole numbers below, a grid and a legend."""
+    """Finish a plot over epochs: integer ticks, a grid and a legend."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set(xlabel="epoch")

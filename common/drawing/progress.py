@@ -1,4 +1,4 @@
-"""Progress as a user watches it: a bar on a terminal, plain lines elsewhere, in training one line per epoch."""
+"""Progress output: a bar on a terminal, plain lines elsewhere, and one line per epoch of a training."""
 
 import math
 import sys
@@ -13,13 +13,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from common.errors import UserError
 from common.metrics import Epoch, Listener, Report
 
-TRAINING_COST, EVALUATION_COST = 3, 1  # forward passes: a backward costs about two
-SECONDS_BETWEEN_LINES = 30.0  # where there is no bar
-SECONDS_BETWEEN_UPDATES = 0.05  # of a bar: to move it takes longer than to link a file
+TRAINING_COST, EVALUATION_COST = 3, 1  # in forward passes; a backward pass costs about two
+SECONDS_BETWEEN_LINES = 30.0  # without a bar
+SECONDS_BETWEEN_UPDATES = 0.05  # of a bar; an update takes longer than linking a file
 
 
 def _make_bar(console: Console, show: bool = True) -> Progress:
-    """Return a bar with the time left, whose tasks have a field ``status``. It is hidden if there is no terminal."""
+    """Return a bar with the time left, whose tasks have a field ``status``. It is hidden without a terminal."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=16),
@@ -39,18 +39,19 @@ def progress_bar(
     console: Console | None = None,
     show: bool = True,
 ) -> Iterator[Callable[[float], None]]:
-    """Yield a function that counts so many more of ``total`` as done; None is a total that is not known.
+    """Yield a function that adds a number to the count of done units; ``total`` is None if it is unknown.
 
-    A terminal sees a bar with the rate and the time left if ``show`` is true. Without a ``console`` that is standard
-    error, and nothing is shown elsewhere; on a ``console`` that is no terminal, a line follows every half minute.
+    If ``show`` is true, a terminal shows a bar with the rate and the time left. The default ``console`` is standard
+    error, with no output unless it is a terminal. Another ``console`` that is not a terminal gets a line every 30
+    seconds.
     """
     lines = console is not None and not console.is_terminal
     console = console or Console(stderr=True, force_terminal=sys.stderr.isatty())
-    began = spoke = time.perf_counter()
+    began = last_line = time.perf_counter()
     done = shown = 0.0
 
     def advance(number: float) -> None:
-        nonlocal done, shown, spoke
+        nonlocal done, shown, last_line
         done += number
         now = time.perf_counter()
         if now - shown < SECONDS_BETWEEN_UPDATES:
@@ -59,10 +60,10 @@ def progress_bar(
         rate = done / max(now - began, 1e-9)
         status = f"{rate:,.0f} {unit}/s"
         bar.update(task, completed=done, status=status)
-        if lines and total and now - spoke > SECONDS_BETWEEN_LINES:
+        if lines and total and now - last_line > SECONDS_BETWEEN_LINES:
             left = f"{(total - done) / rate:,.0f} s left"
             console.print(f"{title} {done:,.0f} of {total:,.0f}  {status}  {left}", soft_wrap=True)
-            spoke = now
+            last_line = now
 
     with _make_bar(console, show) as bar:
         task = bar.add_task(title, total=total, status="")
@@ -70,10 +71,11 @@ def progress_bar(
 
 
 class TrainingProgress(Listener):
-    """Show a training as it goes, and pass the figures of each finished epoch on to ``on_metrics``.
+    """Show the progress of a training, and pass the metrics of each finished epoch to ``on_metrics``.
 
-    ``num_examples`` are the numbers of training images and of images held out. ``held_out`` names the accuracy on the
-    latter, None if nothing is held out. ``title`` stands before each line. Raises UserError if the loss is not finite.
+    ``num_examples`` are the numbers of training images and of held-out images. ``held_out`` is the name of the accuracy
+    on the latter, None if nothing is held out. ``title`` is printed before each line. Raises UserError if the loss is
+    not finite.
     """
 
     def __init__(
@@ -86,12 +88,12 @@ class TrainingProgress(Listener):
         held_out: str | None = "test acc",
     ) -> None:
         self.console, self.bar = console, _make_bar(console)
-        self.spoke = time.perf_counter()
+        self.last_line = time.perf_counter()
         self.num_epochs, self.on_metrics, self.held_out = num_epochs, on_metrics, held_out
         self.title = f"{title} " if title else ""
         self.num_train = num_examples[0]
         self.epochs: list[Epoch] = []
-        self.losses = ""  # the latest, as shown
+        self.losses = ""  # text of the latest loss and accuracy
         self.cost = num_examples[0] * TRAINING_COST + num_examples[1] * EVALUATION_COST
         self.task = self.bar.add_task(self._where(1), total=self.cost * num_epochs, status="")
 
@@ -114,33 +116,33 @@ class TrainingProgress(Listener):
         )
 
     def on_report(self, report: Report) -> None:
-        """Show loss and accuracy so far; where there is no bar, after half a minute of silence."""
+        """Show loss and accuracy so far; without a bar, only after 30 seconds without a line."""
         where = report.epoch - 1 + report.share
         if not math.isfinite(report.loss):
             raise UserError(
                 f"the train loss is {report.loss} after {where:.2f} epochs: training diverged; try a smaller --lr"
             )
         self.losses = f"  loss {report.loss:.3f}  train acc {report.acc:.3f}"
-        silent = time.perf_counter() - self.spoke > SECONDS_BETWEEN_LINES
+        silent = time.perf_counter() - self.last_line > SECONDS_BETWEEN_LINES
         if report.share < 1 and silent and not self.console.is_terminal:
             rate = report.images / max(report.seconds, 1e-9)
-            self._say(f"{self._where(f'{where:.2f}')}{self.losses}  {rate:.1f} images/s")
+            self._print(f"{self._where(f'{where:.2f}')}{self.losses}  {rate:.1f} images/s")
 
     def on_epoch(self, epoch: Epoch) -> None:
-        """Print the line of the epoch and pass its metrics on."""
+        """Print the line of the epoch and pass its metrics to ``on_metrics``."""
         self.epochs.append(epoch)
         rate = epoch.images / max(epoch.seconds, 1e-9)
         accuracy = (
             "" if epoch.held_out_acc is None else f"  {self.held_out} {epoch.held_out_acc:.3f}"
         )
-        self._say(
+        self._print(
             f"{self._where(epoch.epoch)}{self.losses}{accuracy}"
             f"  {rate:.1f} images/s  {epoch.seconds:.1f} s"
         )
         status = f"{rate:.1f} images/s{self.losses}"
         self.bar.update(self.task, completed=epoch.epoch * self.cost, status=status)
-        self.losses = ""  # the next epoch has none yet
-        if epoch.epoch == self.num_epochs:  # the closing lines come now
+        self.losses = ""  # the next epoch has no loss yet
+        if epoch.epoch == self.num_epochs:  # the closing lines are printed next
             self.bar.stop()
         rates = {} if epoch.learning_rate is None else {"lr": epoch.learning_rate}
         held_out = (
@@ -153,9 +155,9 @@ class TrainingProgress(Listener):
             | {"seconds": round(epoch.seconds, 3), "images_per_second": round(rate, 1)}
         )
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         self.console.print(line, highlight=False, soft_wrap=True)
-        self.spoke = time.perf_counter()
+        self.last_line = time.perf_counter()
 
     def _where(self, epoch: int | str) -> str:
         return f"{self.title}epoch {epoch}/{self.num_epochs}"

@@ -1,1 +1,1 @@
-"""The machine: environment variables, files, processes, and Ctrl-C."""
+"""The operating system: environment variables, files, processes, and Ctrl-C."""

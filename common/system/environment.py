@@ -1,7 +1,7 @@
-"""What must be set before a framework is imported, and which machine this is.
+"""Settings that must be made before a framework is imported, and the description of the machine.
 
-Frameworks read environment variables once, when they are imported, and their silent defaults cost speed. `prepare`
-sets those of the framework's record that the user has not set, and the run prints what is in force.
+Frameworks read environment variables only at their import, and some defaults are slow. `prepare` sets the variables of
+the framework's record that the user has not set; a run prints the values in use.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-# Any of these says that the user has chosen how memory is kept.
+# If any of these is set, the user has configured the memory allocator.
 ALLOCATOR_VARIABLES = (
     "GLIBC_TUNABLES",
     "LD_PRELOAD",
@@ -35,10 +35,10 @@ KEEP_BYTES = 1 << 30
 
 
 def prepare(framework: Framework, precision: str = "fp32") -> None:
-    """Set what a framework reads at its import, where the user has not, and keep freed memory in the process.
+    """Set the environment variables of a framework that the user has not set, and keep freed memory in the process.
 
-    If the framework has been imported already, as in a notebook, it is too late for the variables: they stay unset.
-    Raises UserError if the user has chosen what would kill the process.
+    If the framework has already been imported, as in a notebook, it is too late, and the variables are not set. Raises
+    UserError for a setting of the user that would crash the process.
     """
     if framework.packages[0] not in sys.modules:
         for name, value in framework.variables.items():
@@ -52,21 +52,21 @@ TF32_VARIABLE = "NVIDIA_TF32_OVERRIDE"
 
 
 def switch_tf32_off() -> None:
-    """Have NVIDIA's libraries compute fp32 products in full, whatever the framework asks of them; before its import.
+    """Make NVIDIA's libraries compute fp32 products without TF32. Call this before a framework is imported.
 
-    Raises UserError if the user has set the variable to something else.
+    Raises UserError if the user has set the variable to another value.
     """
     if (found := os.environ.setdefault(TF32_VARIABLE, "0")) != "0":
         raise UserError(f"{TF32_VARIABLE}={found} keeps TF32 on: unset it, or use --precision tf32")
 
 
 def tf32_is_off() -> bool:
-    """Return whether `switch_tf32_off`, or the user, has switched TF32 off."""
+    """Return whether `switch_tf32_off` or the user has disabled TF32."""
     return os.environ.get(TF32_VARIABLE) == "0"
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep freed blocks: activations come and go with every batch, and returning them costs page faults."""
+    """Make glibc keep freed blocks: activations are freed with every batch, and returning them costs page faults."""
     if platform.libc_ver()[0] != "glibc" or _allocator_chosen():
         return
     libc = ctypes.CDLL(None)
@@ -79,7 +79,7 @@ def _allocator_chosen() -> bool:
 
 
 def in_force(framework: Framework) -> dict[str, str]:
-    """Return the environment settings that `prepare` looks after, as they are now."""
+    """Return the current values of the settings that `prepare` makes."""
     settings = {name: os.environ.get(name, "not set") for name in framework.variables}
     if platform.libc_ver()[0] == "glibc":
         settings["malloc"] = "the user's" if _allocator_chosen() else "keeps freed memory"
@@ -87,17 +87,17 @@ def in_force(framework: Framework) -> dict[str, str]:
 
 
 def processor() -> str:
-    """Return the processor's name, as the operating system gives it."""
+    """Return the name of the processor."""
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def cpu_flags() -> set[str]:
-    """Return the processor's features as Linux names them on x86-64, nothing elsewhere."""
+    """Return the processor's feature flags on Linux x86-64, else an empty set."""
     return set(_cpuinfo("flags").split())
 
 
 def _cpuinfo(name: str) -> str:
-    """Return the first value of that name in Linux's list of processors, '' where there is none."""
+    """Return the first value of ``name`` in /proc/cpuinfo, '' if there is none."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith(name):
@@ -108,7 +108,7 @@ def _cpuinfo(name: str) -> str:
 
 
 def hardware() -> dict[str, str]:
-    """Return what the run's record says of the machine."""
+    """Return the description of the machine for the run's ``config.json``."""
     return {
         "system": platform.platform(),
         "processor": processor(),
@@ -125,7 +125,7 @@ def _memory_bytes() -> int:
 
 
 def peak_memory_mib() -> float | None:
-    """Return the most memory that this process has held at once, in MiB, without its children; None on Windows."""
+    """Return the peak memory of this process in MiB, without its children; None on Windows."""
     try:
         import resource
     except ImportError:  # Windows
@@ -136,7 +136,7 @@ def peak_memory_mib() -> float | None:
 
 
 def versions(packages: tuple[str, ...]) -> dict[str, str]:
-    """Return the versions of Python, of what draws and computes, and of ``packages``, without importing them."""
+    """Return the versions of Python, the libraries of `common`, and ``packages``, without importing them."""
     found = {"python": platform.python_version()}
     for package in ("numpy", "pillow", "matplotlib", "scikit-image", *packages):
         try:
@@ -147,7 +147,7 @@ def versions(packages: tuple[str, ...]) -> dict[str, str]:
 
 
 def measured_with(versions: Mapping[str, str], hardware: Mapping[str, str]) -> str:
-    """Return the sentence that stands with measured numbers: what they were measured with, and on which machine."""
+    """Return the sentence for measured numbers: the versions, and the machine."""
     named = ", ".join(f"{name} {version}" for name, version in versions.items())
     return (
         f"Measured with {named}, on {hardware['cores']} cores of {hardware['processor']}, {hardware['memory']}, "
@@ -156,10 +156,10 @@ def measured_with(versions: Mapping[str, str], hardware: Mapping[str, str]) -> s
 
 
 def gpu_indices(name: str, num_gpus: int) -> list[int]:
-    """Return the GPUs that ``--device`` asks for, none for the CPU.
+    """Return the numbers of the GPUs that ``--device`` asks for; an empty list for the CPU.
 
-    ``name`` is 'auto' (every GPU there is), 'cpu', 'gpu' (every GPU, at least one) or numbers as 'gpu:0,1'. Raises
-    UserError for any other name and for a GPU that is not there.
+    ``name`` is 'auto' (all GPUs, if any), 'cpu', 'gpu' (all GPUs, at least one) or numbers such as 'gpu:0,1'. Raises
+    UserError for any other name and for a missing GPU.
     """
     if name in ("auto", "gpu"):
         if name == "gpu" and num_gpus == 0:
@@ -169,10 +169,12 @@ def gpu_indices(name: str, num_gpus: int) -> list[int]:
         return []
     numbers = name.removeprefix("gpu:").split(",")
     if not name.startswith("gpu:") or not all(number.isdecimal() for number in numbers):
-        raise UserError(f"unknown device '{name}': choose auto, cpu, gpu, or numbers as gpu:0,1")
+        raise UserError(
+            f"unknown device '{name}': choose auto, cpu, gpu, or GPU numbers such as gpu:0,1"
+        )
     indices = [int(number) for number in numbers]
     if len(set(indices)) < len(indices):
-        raise UserError(f"--device {name} names a GPU twice")
+        raise UserError(f"--device {name} names a GPU twice: name each GPU once")
     if missing := [i for i in indices if i >= num_gpus]:
         raise UserError(
             f"--device {name}: there is no GPU {missing[0]}; the framework finds {num_gpus}"

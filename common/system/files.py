@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes, and checks of files and folders."""
 
 import errno
 import os
@@ -14,22 +14,22 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` to write to; rename it when the block ends well, else remove it.
+    """Yield a temporary path next to ``path``; rename it to ``path`` after the block, or remove it after an exception.
 
-    The temporary name ends with that of ``path``, whose suffix tells the format. Raises UserError if the disk is full
-    or the folder cannot be written. If the file is removed, so are the folders that were made for it.
+    The temporary name ends with that of ``path``, so it has the same suffix. Folders are made if necessary; after an
+    exception they are removed again. Raises UserError if the disk is full or the folder cannot be written.
     """
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     missing: list[Path] = []
     try:
         with writing(path):
-            # The innermost first.
+            # Innermost first.
             missing = [folder for folder in path.parents if not folder.exists()]
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             temporary.replace(path)
     except BaseException:
-        with suppress(OSError):  # what went wrong above is the news
+        with suppress(OSError):  # report the first error, not one of the cleaning up
             temporary.unlink(missing_ok=True)
             for folder in missing:
                 folder.rmdir()
@@ -38,7 +38,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what the file system refuses while ``path`` is written into a UserError that says what to do."""
+    """Convert an OSError that occurs while ``path`` is written into a UserError that says what to do."""
     try:
         yield
     except OSError as error:
@@ -52,32 +52,34 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` as UTF-8, whole or not at all."""
+    """Write ``text`` to ``path`` as UTF-8, atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def free_name(path: Path) -> Path:
-    """Return ``path``, or with a number after its stem where that name is taken: a.png, a-2.png, a-3.png."""
+    """Return ``path`` if it is free, else with the first free number after its stem: a.png, a-2.png, a-3.png."""
     names = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
     return next(name for name in chain([path], names) if not os.path.lexists(name))
 
 
 def check_file(path: Path, what: str) -> None:
-    """Raise UserError unless ``path`` is a file that can be opened; ``what`` names its content, such as "weights"."""
+    """Raise UserError unless ``path`` is a readable file; ``what`` names its content, such as "weights"."""
     try:
         if path.is_dir():
-            raise UserError(f"{path} is a folder: give a file")
+            raise UserError(f"{path} is a folder: pass a file")
         if not path.is_file():
-            raise UserError(f"no {what} at {path}")
+            raise UserError(f"there is no {what} file {path}: check the path")
     except OSError as error:  # such as a name that is too long
-        raise UserError(f"no {what} at {printable(str(path))}: {error.strerror}") from error
+        raise UserError(
+            f"there is no {what} file {printable(str(path))}: {error.strerror}"
+        ) from error
     if not os.access(path, os.R_OK):
-        raise UserError(f"cannot read {path}: no permission")
+        raise UserError(f"cannot read {path}: no permission; change its permissions")
 
 
 def check_folder(folder: Path, problem: str, fix: str) -> None:
-    """Raise UserError, of ``problem`` and ``fix``, if nothing can be written into ``folder``. Makes nothing."""
+    """Raise UserError with ``problem`` and ``fix`` if ``folder`` cannot be written. Creates nothing."""
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir():

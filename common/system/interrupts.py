@@ -1,4 +1,4 @@
-"""Ctrl-C that breaks off no hand-over between processes and is never lost."""
+"""Ctrl-C: defer it while a batch is transferred between processes, and do not lose it."""
 
 import _thread
 import signal
@@ -9,17 +9,16 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # run.py imports this before NumPy, which --help does not wait for
+if TYPE_CHECKING:  # `run.py --help` imports this file; importing NumPy would slow it down
     from common.interface import DataIter, Tensor
 
-RERAISE_DELAY = 0.05
+RERAISE_DELAY = 0.05  # seconds
 
 
 class UninterruptedBatches:
-    """Batches of a loader, none of which Ctrl-C leaves half fetched.
+    """The batches of a loader; Ctrl-C is deferred while a batch is fetched.
 
-    A worker process hands over a batch in several messages. If its reader stops between them, the worker prints a
-    traceback.
+    A worker process sends a batch in several messages. If the reader stops between them, the worker prints a traceback.
     """
 
     def __init__(self, batches: "DataIter") -> None:
@@ -29,7 +28,7 @@ class UninterruptedBatches:
         return len(self.batches)
 
     def __iter__(self) -> "Iterator[tuple[Tensor, Tensor]]":
-        # Workers that are forked here inherit this: a terminal interrupts them too, and they go on until told to end.
+        # Workers that are forked here inherit this. A terminal interrupts them too; they go on until told to stop.
         with deferred_ctrl_c():
             iterator = iter(self.batches)
         while True:
@@ -42,48 +41,48 @@ class UninterruptedBatches:
 
 @contextmanager
 def deferred_ctrl_c() -> Iterator[None]:
-    """Raise the KeyboardInterrupt of Ctrl-C after the block; a second Ctrl-C raises it at once.
+    """Defer the KeyboardInterrupt of Ctrl-C until after the block; a second Ctrl-C raises it immediately.
 
-    Do nothing in other threads, which Ctrl-C does not interrupt, or if another handler is installed.
+    Do nothing outside the main thread, which alone gets Ctrl-C, or if another handler is installed.
     """
     before = signal.getsignal(signal.SIGINT)
     in_main_thread = threading.current_thread() is threading.main_thread()
     if before is not signal.default_int_handler or not in_main_thread:
         yield
         return
-    held = False
+    deferred = False
 
-    def hold(number: int, frame: FrameType | None) -> None:
-        nonlocal held
-        if held:
+    def defer(number: int, frame: FrameType | None) -> None:
+        nonlocal deferred
+        if deferred:
             signal.default_int_handler(number, frame)
-        held = True
+        deferred = True
 
-    signal.signal(signal.SIGINT, hold)
+    signal.signal(signal.SIGINT, defer)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-        if held:
+        if deferred:
             raise KeyboardInterrupt
 
 
 @contextmanager
 def reraise_lost_ctrl_c() -> Iterator[None]:
-    """Interrupt again if Ctrl-C comes during a finalizer, where Python reports the exception and goes on.
+    """Interrupt again if Ctrl-C arrives during a finalizer, where Python only prints the exception and goes on.
 
-    The finalizers of MXNet's arrays are in Python, and run between the operations of a training.
+    The finalizers of MXNet's arrays are Python code that runs between the operations of a training.
     """
     before = sys.unraisablehook
 
-    def hear_again(unraisable: "sys.UnraisableHookArgs") -> None:
+    def interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
         if unraisable.exc_type is not KeyboardInterrupt:
             before(unraisable)
             return
-        # Later: an exception in this hook would be reported and forgotten too.
+        # After a delay, because an exception in this hook would be lost too.
         threading.Timer(RERAISE_DELAY, _thread.interrupt_main).start()
 
-    sys.unraisablehook = hear_again
+    sys.unraisablehook = interrupt_again
     try:
         yield
     finally:

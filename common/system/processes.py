@@ -1,4 +1,4 @@
-"""Exit codes, and processes that end when this one does."""
+"""Exit codes, and child processes that end with this process."""
 
 import io
 import multiprocessing
@@ -16,25 +16,25 @@ from typing import Any
 from common.errors import UserError, UserNotice
 from common.system.interrupts import reraise_lost_ctrl_c
 
-# On a terminal, Ctrl-C reaches the child too. A child that has not ended after so long is sent the signal.
+# On a terminal, Ctrl-C also reaches the child. If it has not ended after this time, it is sent SIGINT.
 SECONDS_TO_END = 3.0
-INTERRUPTED = 130  # what run.py ends with after Ctrl-C
-CLOSED_PIPE = 141  # as a shell reports a program that ended of SIGPIPE
+INTERRUPTED = 130  # exit code of run.py after Ctrl-C
+CLOSED_PIPE = 141  # a shell's exit code for a program that was ended by SIGPIPE
 
 
 def run_process(words: Sequence[str]) -> int:
-    """Run a command that writes where this process writes, and return its exit code, -N for signal N.
+    """Run a command with the output of this process, and return its exit code, or -N for signal N.
 
-    The child ends before this process does, unless this one is killed. Raises KeyboardInterrupt if the child was
+    The child ends before this process does, unless this process is killed. Raises KeyboardInterrupt if the child was
     interrupted.
     """
     return _exit_code_of(lambda: subprocess.Popen(words))
 
 
 def call_in_process(function: Callable[..., int], *arguments: Any) -> int:
-    """Call ``function`` in a new process and return the exit code that it returns, -N if signal N ended the process.
+    """Call ``function`` in a new process and return its exit code, or -N if signal N ended the process.
 
-    The function is one of a module, and the new process imports that module first. Otherwise as `run_process`.
+    The function must be defined in a module, which the new process imports. Everything else is as in `run_process`.
     """
     process = multiprocessing.get_context("spawn").Process(
         target=_exit_with, args=(function, *arguments)
@@ -48,7 +48,7 @@ def call_in_process(function: Callable[..., int], *arguments: Any) -> int:
 
 
 def how_it_ended(code: int) -> str:
-    """Return in words how a process with such an exit code ended; -N is signal N."""
+    """Return a description of an exit code, where -N is signal N."""
     if code >= 0:
         return f"ended with exit code {code}"
     try:
@@ -64,7 +64,7 @@ def _exit_code_of(start: "Callable[[], subprocess.Popen[bytes] | BaseProcess]") 
         try:
             code = _wait(process)
         except KeyboardInterrupt:
-            # The child keeps what it has. A second Ctrl-C ends the waiting, and kills it.
+            # Give the child time to save its results. A second Ctrl-C kills it.
             if _wait(process, SECONDS_TO_END) is None and process.pid and sys.platform != "win32":
                 os.kill(process.pid, signal.SIGINT)
             _wait(process)
@@ -81,7 +81,7 @@ def _exit_code_of(start: "Callable[[], subprocess.Popen[bytes] | BaseProcess]") 
 def _wait(
     process: "subprocess.Popen[bytes] | BaseProcess", seconds: float | None = None
 ) -> int | None:
-    """Return the exit code of a process when it has ended, None if it has not after ``seconds``."""
+    """Wait for a process and return its exit code, or None if it still runs after ``seconds``."""
     if isinstance(process, subprocess.Popen):
         with suppress(subprocess.TimeoutExpired):
             return process.wait(seconds)
@@ -96,24 +96,24 @@ def _exit_with(function: Callable[..., int], *arguments: Any) -> None:
 
 
 def use_default_start_method() -> None:
-    """Undo "spawn", which a spawned process takes for its own children: MXNet's loaders need forks."""
+    """Reset the start method, because a spawned process uses "spawn" for its children and MXNet's loaders must fork."""
     multiprocessing.set_start_method(None, force=True)
 
 
 def exit_code(function: Callable[..., int], *arguments: Any) -> int:
-    """Call ``function`` as a program runs it, and return the exit code that it returns.
+    """Call ``function`` as the main function of a program, and return the exit code.
 
-    It is 2 after a UserError, which is printed as one line, 130 after Ctrl-C, and 141 if whoever reads the output has
-    closed it, as `head` does. Notices are one line each.
+    A UserError is printed as one line, and the code is 2. It is 130 after Ctrl-C, and 141 if the reader of the output
+    has closed it, as `head` does. Notices are printed as one line each.
     """
     warnings.formatwarning = _format
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file may be anything
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may have any bytes
     try:
         with reraise_lost_ctrl_c(), _all_printed():
             return function(*arguments)
     except BrokenPipeError:
-        if not _closed_by_reader():  # another pipe broke, such as one to a worker
+        if not _closed_by_reader():  # it was another pipe, such as one to a worker
             raise
         return CLOSED_PIPE
     except UserError as error:
@@ -126,7 +126,7 @@ def exit_code(function: Callable[..., int], *arguments: Any) -> int:
 
 @contextmanager
 def _all_printed() -> Iterator[None]:
-    """Print at the end of the block what is still to be printed: an error at Python's own end cannot be handled."""
+    """Flush standard output after the block, because an error while Python exits cannot be handled."""
     try:
         yield
     finally:
@@ -135,9 +135,9 @@ def _all_printed() -> Iterator[None]:
 
 
 def _closed_by_reader() -> bool:
-    """Return whether the reader of standard output has closed it; if so, what is left to print goes nowhere."""
+    """Return whether the reader of standard output has closed it; if so, discard the remaining output."""
     poll = select.poll()
-    poll.register(sys.stdout, 0)  # errors are told without being asked for
+    poll.register(sys.stdout, 0)  # errors are always reported
     if not poll.poll(0):
         return False
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -148,7 +148,7 @@ _format_warning = warnings.formatwarning
 
 
 def _format(message, category, *arguments):  # type: ignore[no-untyped-def]
-    """Show a notice as one line, and any other warning as Python does."""
+    """Format a notice as one line, and any other warning as Python does."""
     if category is UserNotice:
         return f"note: {message}\n"
     return _format_warning(message, category, *arguments)
@@ -156,7 +156,7 @@ def _format(message, category, *arguments):  # type: ignore[no-untyped-def]
 
 @contextmanager
 def _termination_as_exit() -> Iterator[None]:
-    """Let SIGTERM end this process as an exit does, which stops a child on its way."""
+    """Make SIGTERM raise SystemExit, so that a running child is stopped too."""
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         yield

@@ -1,1 +1,1 @@
-"""Weights: their canonical names and layouts, and one file for each file format."""
+"""Weights: canonical names and layouts, and one module per file format."""

@@ -1,8 +1,8 @@
-"""The canonical form of ResNet-18's weights: names, layouts and first values.
+"""The canonical form of ResNet-18's weights: names, layouts and initial values.
 
-All frameworks share the names below. Convolutions are (output channels, input channels, height, width), dense layers
-(outputs, inputs), all float32. Each backend's ``weights.py`` moves weights between this form and its own, so that every
-backend reads what another has written.
+All backends share the names below. Convolutions are (output channels, input channels, height, width), dense layers
+(outputs, inputs), all float32. Each backend's ``weights.py`` converts between this form and its own, so that every
+backend can read the weights of any other.
 """
 
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# float32; float64 where a parity check has its network in float64.
+# float32, or float64 in parity checks in float64.
 Weights = dict[str, NDArray[np.floating[Any]]]
 Shape = tuple[int, ...]
 
-# ResNet-18 (He et al. 2016) as the book builds it for small images: (block name, times the channels of the first stage,
-# first stride).
+# ResNet-18 (He et al. 2016) as the book builds it for small images: (name of the stage, its channels as a multiple of
+# those of the first stage, first stride).
 STAGES = (
     ("resnet_block1", 1, 1),
     ("resnet_block2", 2, 2),
@@ -59,17 +59,17 @@ def _add_batch_norm(shapes: dict[str, Shape], name: str, channels: int) -> None:
 
 
 def is_buffer(name: str) -> bool:
-    """Tell BatchNorm's running statistics from parameters that are trained."""
+    """Return whether ``name`` is one of BatchNorm's running statistics, not a trained parameter."""
     return name.endswith(("running_mean", "running_var"))
 
 
 def num_parameters(weights: Mapping[str, NDArray[np.floating[Any]]]) -> int:
-    """Return the number of trained parameters: 11,176,970 for 10 classes and 3 channels."""
+    """Return the number of trained parameters, such as 11,176,970 for 10 classes and 3 channels."""
     return sum(weight.size for name, weight in weights.items() if not is_buffer(name))
 
 
 def network_sizes(weights: Mapping[str, NDArray[Any]]) -> tuple[int, int, int]:
-    """Return the arguments of ``resnet18``: the classes, the input channels, the channels of the first stage."""
+    """Return the arguments of ``resnet18``: the numbers of classes, input channels and channels of the first stage."""
     num_channels, in_channels = weights["conv.weight"].shape[:2]
     return weights["fc.bias"].size, in_channels, num_channels
 
@@ -77,10 +77,10 @@ def network_sizes(weights: Mapping[str, NDArray[Any]]) -> tuple[int, int, int]:
 def initial_weights(
     num_classes: int, in_channels: int = 3, num_channels: int = 64, seed: int = 0
 ) -> Weights:
-    """Draw the weights that every backend starts from.
+    """Draw the initial weights, which are the same in every backend.
 
-    Xavier-uniform for convolutions and the dense layer (Glorot and Bengio 2010), zero biases, BatchNorm at the
-    identity with running mean 0 and variance 1. The chapter asks for Xavier; PyTorch's own biases would be random.
+    Convolutions and the dense layer are Xavier-uniform (Glorot and Bengio 2010), biases are zero, and BatchNorm is the
+    identity with running mean 0 and variance 1. The chapter uses Xavier; PyTorch's default biases would be random.
     """
     rng = np.random.default_rng(seed)
     return {

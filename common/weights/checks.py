@@ -1,4 +1,4 @@
-"""Checks of the weights in a file: names, shapes, types and values."""
+"""Check the weights in a file: names, shapes, types and values."""
 
 import warnings
 from collections.abc import Iterable, Mapping
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from common.errors import UserError, UserNotice, listed, printable
 from common.weights.canonical import Shape, Weights, weight_shapes
 
-ANY = -1  # a size that differs between networks and is unknown here
-MAX_FAULTS_OF_A_KIND = 10  # faults that are listed: a file may have any number
+ANY = -1  # a size that differs between networks and is unknown
+MAX_FAULTS_OF_A_KIND = 10  # listed in a message; a file may have any number
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What the index of a file says about an array, before its values are read."""
+    """Shape and dtype of an array in a file, known before its values are read."""
 
     shape: Shape  # in the canonical layout
     dtype: np.dtype[Any]
@@ -26,7 +26,7 @@ class Entry:
 def check_weights(weights: Mapping[str, NDArray[Any]], source: str) -> Weights:
     """Return ``weights`` in canonical order, as float32.
 
-    Raises UserError as `check_entries` does. Warns if values of more than 32 bits are rounded.
+    Raises UserError as `check_entries` does. Warns if values with more than 32 bits are rounded.
     """
     check_entries({n: Entry(w.shape, w.dtype) for n, w in weights.items()}, source)
     with np.errstate(over="ignore"):
@@ -38,7 +38,9 @@ def check_weights(weights: Mapping[str, NDArray[Any]], source: str) -> Weights:
         and not np.array_equal(result[name], weights[name], equal_nan=True)
     ]
     if rounded:
-        notice = f"{source} holds more than 32 bits, rounded to float32, in {listed(rounded)}"
+        notice = (
+            f"{source} has values with more than 32 bits, rounded to float32, in {listed(rounded)}"
+        )
         warnings.warn(UserNotice(notice), stacklevel=2)
     return result
 
@@ -46,7 +48,7 @@ def check_weights(weights: Mapping[str, NDArray[Any]], source: str) -> Weights:
 def check_entries(entries: Mapping[str, Entry], source: str) -> None:
     """Raise UserError, naming ``source``, unless names, shapes and types are those of ResNet-18.
 
-    The message lists every fault, of each kind at most `MAX_FAULTS_OF_A_KIND`.
+    The message lists the faults, at most `MAX_FAULTS_OF_A_KIND` of each kind.
     """
     num_classes = _size(entries, "fc.weight", 0, 2)
     num_channels, in_channels = (_size(entries, "conv.weight", axis, 4) for axis in (0, 1))
@@ -55,12 +57,12 @@ def check_entries(entries: Mapping[str, Entry], source: str) -> None:
     what = f"{source} does not hold the weights of this project's ResNet-18"
     if not shapes.keys() & entries.keys():
         raise UserError(
-            f"{what}: none of its {len(entries):,} names is known, the first are "
+            f"{what}: none of its {len(entries):,} names is known; the first are "
             f"{', '.join(map(printable, list(entries)[:3]))}"
         )
     faults = [
         [f"{name} is missing" for name in shapes if name not in entries],
-        [f"{printable(name)} is not wanted" for name in entries if name not in shapes],
+        [f"{printable(name)} is not expected" for name in entries if name not in shapes],
         [
             f"{name} {fault}"
             for name in shapes
@@ -78,7 +80,7 @@ def check_entries(entries: Mapping[str, Entry], source: str) -> None:
 
 
 def _size(entries: Mapping[str, Entry], name: str, axis: int, axes: int) -> int:
-    """Return the size of an axis that differs between networks, ANY if the array does not tell it."""
+    """Return the size of an axis that differs between networks, or ANY if it is unknown."""
     known = name in entries and len(entries[name].shape) == axes
     return entries[name].shape[axis] if known else ANY
 
@@ -98,7 +100,7 @@ def _fault(entry: Entry, shape: Shape) -> str:
 
 
 def check_values(weights: Weights, source: str) -> None:
-    """Raise UserError, naming ``source``, for weights that no network can compute with."""
+    """Raise UserError, naming ``source``, for values that are not finite and variances below 0."""
     wrong = [
         name
         for name, weight in weights.items()
@@ -106,31 +108,32 @@ def check_values(weights: Weights, source: str) -> None:
     ]
     if wrong:
         raise UserError(
-            f"{source} holds values that a network cannot compute with (not finite, or a variance below 0) in "
-            f"{listed(wrong)}"
+            f"{source} has invalid values (not finite, or a variance below 0) in {listed(wrong)}: "
+            "use weights of a training that did not diverge"
         )
 
 
 def renamed(names: Iterable[str], canonical: Mapping[str, str], source: str) -> dict[str, str]:
-    """Return the canonical name for each name of a file, or the name itself if it has none.
+    """Return the canonical name for each name in a file, or the name itself if it has none.
 
-    Raises UserError, naming ``source``, if two names stand for one weight: the last would overwrite the first.
+    Raises UserError, naming ``source``, if two names have the same canonical name, because one would overwrite the
+    other.
     """
     found: dict[str, str] = {}
     for name in names:
         other = found.setdefault(canonical.get(name, name), name)
         if other != name:
             raise UserError(
-                f"{source} holds {printable(other)} and {printable(name)}, which both stand for "
-                f"{printable(canonical.get(name, name))}: save one network alone"
+                f"{source} has {printable(other)} and {printable(name)}, which are both "
+                f"{printable(canonical.get(name, name))}: save only one network in a file"
             )
     return {name: new for new, name in found.items()}
 
 
 def require_fit(shapes: Mapping[str, Shape], weights: Weights) -> None:
-    """Raise ValueError unless ``weights`` have the names and shapes of a network, which are ``shapes``."""
+    """Raise ValueError unless ``weights`` have the names and shapes of a network, given as ``shapes``."""
     if wrong := sorted(shapes.keys() ^ weights.keys()):
-        raise ValueError(f"weights missing or not wanted: {wrong}")
+        raise ValueError(f"missing or unexpected weights: {wrong}")
     for name, shape in shapes.items():
         if weights[name].shape != shape:
             raise ValueError(f"{name} has shape {weights[name].shape}, not {shape}")

@@ -1,7 +1,7 @@
-"""Files of weights of every kind: what a suffix tells, reading and writing, and what a file holds.
+"""Read and write weights files of every format.
 
-The suffix tells the kind of a file. Safetensors is the canonical kind and no framework's; the other suffixes are those
-of the `Framework` records. Formats that NumPy or h5py can read need no framework.
+The suffix of a file sets its format. Safetensors is the canonical format and belongs to no framework; the other
+suffixes come from the `Framework` records. Formats that NumPy or h5py can read need no framework.
 """
 
 import json
@@ -25,7 +25,7 @@ from common.weights.safetensors import load_weights, save_weights
 
 Metadata = dict[str, str]
 Backends = Mapping[str, Backend]
-# What is read and written without a framework, by suffix.
+# Formats that are read and written without a framework, by suffix.
 READERS: dict[str, Callable[[Path], tuple[Weights, Metadata]]] = {
     ".safetensors": load_weights,
     ".params": lambda path: (load_params(path), {}),
@@ -39,7 +39,7 @@ WRITERS: dict[str, Callable[[Path, Weights, Metadata], None]] = {
 
 @dataclass(frozen=True)
 class Stored:
-    """What a file of weights holds, and the framework that had to read it, '' if none had to."""
+    """The content of a weights file; ``reader`` is the framework that was needed to read it, '' if none."""
 
     path: Path
     weights: Weights
@@ -58,11 +58,11 @@ class Stored:
         """Raise UserError unless the network takes RGB images."""
         if self.in_channels != 3:
             raise UserError(
-                f"{self.path} takes images of {self.in_channels} channels; RGB images have 3"
+                f"{self.path} is for images with {self.in_channels} channels; RGB images have 3"
             )
 
     def check_data(self, name: str, classes: Sequence[str]) -> None:
-        """Raise UserError, saying what each has, unless the weights are for RGB images of these classes."""
+        """Raise UserError unless the weights are for RGB images of these classes."""
         self.check_rgb()
         if self.num_classes != len(classes):
             raise UserError(
@@ -71,32 +71,34 @@ class Stored:
         for i, (own, other) in enumerate(zip(self.classes or classes, classes, strict=True)):
             if own != other:
                 raise UserError(
-                    f"{self.path} calls class {i} {printable(own)}; {name} calls it {printable(other)}"
+                    f"class {i} is {printable(own)} in {self.path}, but {printable(other)} in {name}"
                 )
 
     @property
     def classes(self) -> list[str] | None:
-        """The names of the classes, None if the metadata do not say. Raises UserError if they cannot be the names."""
+        """The class names, None if they are not in the metadata. Raises UserError if they are invalid."""
         classes = self._metadata("classes", "list of classes")
         if classes is None:
             return None
         if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-            raise UserError(f"{self.path}: its metadata hold no list of classes")
+            raise UserError(f"{self.path} has no valid list of classes in its metadata")
         if len(classes) != self.num_classes:
-            raise UserError(f"{self.path} names {len(classes)} classes and has {self.num_classes}")
+            raise UserError(
+                f"{self.path} has {len(classes)} class names, but weights for {self.num_classes} classes"
+            )
         return classes
 
     @property
     def image_size(self) -> int | None:
-        """The side in pixels of the images that the network was trained on, None if the metadata do not say."""
-        size = self._metadata("image_size", "size of images")
+        """The side in pixels of the training images, None if it is not in the metadata."""
+        size = self._metadata("image_size", "image size")
         if size is not None and (not isinstance(size, int) or not 8 <= size <= MAX_IMAGE_SIZE):
-            raise UserError(f"{self.path}: its metadata hold no size of images")
+            raise UserError(f"{self.path} has no valid image size in its metadata")
         return size
 
     @property
     def normalize(self) -> Normalize | None:
-        """How images are normalized before the network, None if the metadata do not say that they are."""
+        """The normalization of the images, None if it is not in the metadata."""
         numbers = self._metadata("normalize", "mean and standard deviation")
         if numbers is None:
             return None
@@ -105,42 +107,42 @@ class Stored:
         except (TypeError, ValueError):
             array = np.empty(0)
         if array.shape != (2, 3) or not np.isfinite(array).all() or array[1].min() <= 0:
-            raise UserError(f"{self.path}: its metadata hold no mean and standard deviation")
+            raise UserError(f"{self.path} has no valid mean and standard deviation in its metadata")
         mean, std = array.tolist()
         return Normalize(tuple(mean), tuple(std))
 
     def _metadata(self, name: str, what: str) -> Any:
-        """Return an entry of the metadata, None if there is none. Raises UserError, naming ``what``, for no JSON."""
+        """Return an entry of the metadata, or None. Raises UserError for invalid JSON, naming ``what``."""
         try:
             return json.loads(self.metadata.get(name, "null"))
         except (ValueError, RecursionError):
-            raise UserError(f"{self.path}: its metadata hold no {what}") from None
+            raise UserError(f"{self.path} has no valid {what} in its metadata") from None
 
 
 def suffix_of(path: Path, frameworks: Collection[Framework]) -> str:
-    """Return the suffix that tells the kind of a file. Raises UserError if it is unknown."""
+    """Return the suffix that sets the format of a file. Raises UserError if it is unknown."""
     suffixes = dict.fromkeys([*READERS, *(s for f in frameworks for s in f.suffixes)])
     for suffix in suffixes:
         if path.name.endswith(suffix):
             return suffix
-    raise UserError(f"{path} is of no known kind: weights end in {', '.join(suffixes)}")
+    raise UserError(f"{path} has no known suffix: weights files end in {', '.join(suffixes)}")
 
 
 def framework_of(path: Path, frameworks: Collection[Framework]) -> Framework | None:
-    """Return the framework whose own kind of file this is, None if it is none's of these."""
+    """Return the framework that owns the format of a file, None if it is none of these."""
     return next((f for f in frameworks if path.name.endswith(f.suffixes)), None)
 
 
 def backend_of(path: Path, backends: Backends) -> Backend | None:
-    """Return the backend whose framework's own kind of file this is, None if it is none's of these."""
+    """Return the backend whose framework owns the format of a file, None if it is none of these."""
     framework = framework_of(path, [backend.framework for backend in backends.values()])
     return backends[framework.name] if framework else None
 
 
 def reader_of(path: Path, frameworks: Collection[Framework]) -> Framework | None:
-    """Return the framework that has to read a file, None if none has to.
+    """Return the framework that is needed to read a file, None if none is.
 
-    Raises UserError if it cannot be a file of weights or cannot be opened.
+    Raises UserError if the suffix is unknown or the file cannot be opened.
     """
     suffix = suffix_of(path, frameworks)
     check_file(path, "weights")
@@ -148,15 +150,15 @@ def reader_of(path: Path, frameworks: Collection[Framework]) -> Framework | None
 
 
 def writer_of(path: Path, frameworks: Collection[Framework]) -> Framework | None:
-    """Return the framework that has to write a file, None if none has to. Raises UserError for an unknown suffix."""
+    """Return the framework that is needed to write a file, None if none is. Raises UserError for an unknown suffix."""
     return None if suffix_of(path, frameworks) in WRITERS else framework_of(path, frameworks)
 
 
 def read_stored(path: Path, backends: Backends) -> Stored:
-    """Read a file of weights of any kind.
+    """Read a weights file of any format.
 
-    ``backends`` has the one of `reader_of`. Raises UserError for a file that is not of its kind, not of ResNet-18, or
-    holds values that no network can compute with.
+    ``backends`` must have the one from `reader_of`. Raises UserError for a file that is damaged or of another format,
+    that is not for ResNet-18, or that has invalid values.
     """
     reader = ""
     try:
@@ -166,15 +168,15 @@ def read_stored(path: Path, backends: Backends) -> Stored:
             backend = _own(path, backends)
             weights, metadata, reader = backend.weights.load_file(path), {}, backend.name
     except MemoryError:
-        raise UserError(f"{path} holds more than fits into memory") from None
+        raise UserError(f"{path} does not fit into memory") from None
     check_values(weights, str(path))
     return Stored(path, weights, metadata, reader)
 
 
 def write_weights(path: Path, weights: Weights, metadata: Metadata, backends: Backends) -> Metadata:
-    """Write a file of the kind that its suffix tells, and return the metadata that it holds: all or none.
+    """Write a file in the format of its suffix, and return the metadata that it holds: all or none.
 
-    ``backends`` has the one of `writer_of`.
+    ``backends`` must have the one from `writer_of`.
     """
     if suffix := _suffix_in(WRITERS, path):
         WRITERS[suffix](path, weights, metadata)

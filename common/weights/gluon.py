@@ -1,8 +1,8 @@
-"""The weights of ResNet-18 in Gluon's `.params` files, on machines without MXNet too.
+"""The weights of ResNet-18 in Gluon's `.params` files, read and written without MXNet.
 
 Gluon's layouts are the canonical ones; its names differ. `save_parameters` names a layer by its position in the
-network: `3.0.bn1.gamma` is the canonical `resnet_block1.0.bn1.weight`. `export` and the older `save_params` count the
-layers of each kind that the process has made: `arg:conv7_weight`.
+network: `3.0.bn1.gamma` is the canonical `resnet_block1.0.bn1.weight`. `export` and the older `save_params` number the
+layers of each kind in the order in which the process made them: `arg:conv7_weight`.
 """
 
 import re
@@ -14,7 +14,7 @@ from common.weights.canonical import Weights, weight_shapes
 from common.weights.checks import Entry, check_entries, check_weights, renamed
 from common.weights.params import read_params, write_params
 
-# Canonical layer: its position in the network. Blocks and their layers keep their names.
+# {canonical layer: its position in the network}. Blocks and their layers keep their names.
 LAYERS = {
     "conv": "0",
     "bn": "1",
@@ -24,7 +24,7 @@ LAYERS = {
     "resnet_block4": "6",
     "fc": "8",
 }
-BATCH_NORM = {"weight": "gamma", "bias": "beta"}  # canonical value: Gluon's
+BATCH_NORM = {"weight": "gamma", "bias": "beta"}  # {canonical name: Gluon's}
 
 
 def _name(name: str) -> str:
@@ -34,18 +34,22 @@ def _name(name: str) -> str:
     return ".".join([LAYERS[layer], *path, value])
 
 
-# Canonical name: the name that `save_parameters` gives.
+# {canonical name: name in a file of `save_parameters`}
 NAMES = {name: _name(name) for name in weight_shapes(1)}
 
 COUNTED = re.compile(r"(?:arg:|aux:)?(.*_)?([a-z]+)([0-9]{1,9})_([a-z_]+)")
-KINDS = {"conv": "conv", "batchnorm": "bn", "dense": "fc"}  # a counted name's: in a canonical name
+KINDS = {
+    "conv": "conv",
+    "batchnorm": "bn",
+    "dense": "fc",
+}  # {in a numbered name: in a canonical name}
 
 
 def load_params(path: Path) -> Weights:
     """Read canonical weights from a `.params` file of the book's network.
 
-    It may be from `save_parameters`, `export` or the older `save_params`, with MXNet's NumPy interface or without.
-    Raises UserError for any other file.
+    The file may be from `save_parameters`, `export` or the older `save_params`, with or without MXNet's NumPy
+    interface. Raises UserError for any other file.
     """
     names: dict[str, str] = {}
 
@@ -58,19 +62,19 @@ def load_params(path: Path) -> Weights:
 
 
 def save_params(path: Path, weights: Weights) -> None:
-    """Write canonical weights as a `.params` file that `load_parameters` reads, with either interface."""
+    """Write canonical weights as a `.params` file that `load_parameters` can read, with either interface."""
     write_params(path, {NAMES[name]: weight for name, weight in weights.items()})
 
 
 def named_by_position(names: Iterable[str]) -> bool:
-    """Tell the names of `save_parameters` from those of `export` and `save_params`."""
+    """Return whether the names are from `save_parameters`, not from `export` or `save_params`."""
     return not set(NAMES.values()).isdisjoint(names)
 
 
 def graph_beside(path: Path) -> Path | None:
-    """Return the graph that `export` has written beside a `.params` file: `net-symbol.json` for `net-0000.params`.
+    """Return the graph that `export` writes next to a `.params` file: `net-symbol.json` for `net-0000.params`.
 
-    Return None if there is none, or if the name is not one that `export` gives.
+    Return None if there is none, or if the file name is not from `export`.
     """
     match = re.fullmatch(r"(.*)-[0-9]{4,}\.params", path.name)
     graph = path.with_name(f"{match[1]}-symbol.json") if match else None
@@ -78,14 +82,14 @@ def graph_beside(path: Path) -> Path | None:
 
 
 def layers_are_known(path: Path) -> bool:
-    """Tell whether MXNet can place the weights of a `.params` file: by their names, or by the graph of `export`."""
+    """Return whether MXNet can assign the weights in a file to layers: by their names, or by the graph of `export`."""
     return named_by_position(read_params(path)) or graph_beside(path) is not None
 
 
 def canonical_names(names: Iterable[str], source: str) -> dict[str, str]:
-    """Return the canonical name for each of Gluon's; names of other networks stay as they are.
+    """Return the canonical name for each of Gluon's; names of other networks are not changed.
 
-    Raises UserError, naming ``source``, if two names stand for one weight or belong to two networks.
+    Raises UserError, naming ``source``, if two names have the same canonical name or belong to two networks.
     """
     names = list(names)
     if named_by_position(names):
@@ -96,11 +100,11 @@ def canonical_names(names: Iterable[str], source: str) -> dict[str, str]:
 def _canonical_of_counted(names: Iterable[str], source: str) -> dict[str, str]:
     """Return the canonical names for those of `export` and `save_params`.
 
-    The numbers grow in the order in which layers are made, which is the canonical one; they start anywhere. That holds
-    within one prefix, as each has a count of its own.
+    The numbers increase in the order in which the layers were made, which is the canonical order; they may start at any
+    number. This is true within one prefix, because each prefix has its own count.
     """
     found: dict[str, tuple[str, int, str]] = {}
-    prefixes: dict[str, str] = {}  # and a name that has it
+    prefixes: dict[str, str] = {}  # {prefix: a name with it}
     for name in names:
         match = COUNTED.fullmatch(name)
         if match and match[2] in KINDS:
@@ -109,8 +113,8 @@ def _canonical_of_counted(names: Iterable[str], source: str) -> dict[str, str]:
     if len(prefixes) > 1:
         one, other = list(prefixes.values())[:2]
         raise UserError(
-            f"{source}: {printable(one)} and {printable(other)} have different prefixes, so that the order of their "
-            "layers is not known: save the network with save_parameters"
+            f"{source}: {printable(one)} and {printable(other)} have different prefixes, so the order of their layers "
+            "is unknown: save the network with save_parameters"
         )
     layers = dict.fromkeys(name.rpartition(".")[0] for name in NAMES)
     canonical: dict[tuple[str, int], str] = {}

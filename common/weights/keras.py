@@ -1,8 +1,8 @@
-"""The weights of ResNet-18 in Keras' `.weights.h5` files, and what may go into such a file.
+"""The weights of ResNet-18 in Keras' `.weights.h5` files.
 
-Keras keeps convolutions as (height, width, inputs, outputs) and dense layers as (inputs, outputs); the canonical forms
-are the other way round. An HDF5 file can point at other files, at data that it does not have, and at itself; what Keras
-writes does none of that, and what does is refused here.
+Keras stores convolutions as (height, width, inputs, outputs) and dense layers as (inputs, outputs); the canonical
+layouts are (outputs, inputs, height, width) and (outputs, inputs). An HDF5 file can refer to other files, to missing
+data and to itself. Keras never writes such a file, and this reader rejects it.
 """
 
 import json
@@ -18,14 +18,14 @@ from common.errors import UserError
 from common.weights.canonical import Weights, weight_shapes
 from common.weights.checks import Entry, check_entries, check_weights, renamed
 
-# What h5py raises for files that are damaged or something else.
+# The exceptions of h5py for files that are damaged or of another format.
 UNREADABLE = (OSError, KeyError, ValueError, IndexError, RuntimeError, AttributeError, TypeError)
-MAX_DEPTH = 12  # groups within groups; Keras' files of this network have 7
-METADATA = "metadata"  # the attribute of the root that holds them, as JSON
-MAX_METADATA = 60_000  # bytes; HDF5 keeps 64 KiB of an attribute
+MAX_DEPTH = 12  # nested groups; Keras' files of this network have 7
+METADATA = "metadata"  # the attribute of the root with the metadata, as JSON
+MAX_METADATA = 60_000  # bytes; an HDF5 attribute holds at most 64 KiB
 
 
-# Canonical layer: its group in Keras' file. The layers of a block keep their names.
+# {canonical layer: its group in Keras' file}. The layers of a block keep their names.
 LAYERS = {
     "conv": "conv2d",
     "bn": "batch_norm",
@@ -39,7 +39,7 @@ LAYERS = {
     "resnet_block4.1": "sequential_3/layers/residual_1",
     "fc": "dense",
 }
-VALUES = ("weight", "bias", "running_mean", "running_var")  # Keras numbers them: vars/0 to vars/3
+VALUES = ("weight", "bias", "running_mean", "running_var")  # vars/0 to vars/3 in Keras' file
 
 
 def _name(name: str) -> str:
@@ -48,7 +48,7 @@ def _name(name: str) -> str:
     return "/".join(["layers", LAYERS[block], *parts, "vars", str(VALUES.index(value))])
 
 
-# Canonical name: the path of the array in Keras' file.
+# {canonical name: path of the array in Keras' file}
 NAMES = {name: _name(name) for name in weight_shapes(1)}
 
 
@@ -58,17 +58,17 @@ def to_keras(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def from_keras(array: NDArray[Any]) -> NDArray[Any]:
-    """Return a copy of a weight of Keras' layout in the canonical one."""
+    """Return a copy of a weight in Keras' layout, in the canonical layout."""
     return np.array(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T, order="C")
 
 
 def load_keras(path: Path) -> tuple[Weights, dict[str, str]]:
     """Read canonical weights from a `.weights.h5` file of this network, and the metadata of `add_metadata`.
 
-    Raises UserError for any other file, and for one that refers to anything outside itself.
+    Raises UserError for any other file, and for a file that refers to anything outside itself.
     """
     if not path.is_file():
-        raise UserError(f"no weights at {path}")
+        raise UserError(f"there is no weights file {path}: check the path")
     h5py = _h5py(path)
     try:
         with h5py.File(path, "r") as file:
@@ -76,9 +76,9 @@ def load_keras(path: Path) -> tuple[Weights, dict[str, str]]:
             datasets = dict(_datasets(h5py, file, "", path, set()))
             for name, dataset in datasets.items():
                 _check_dataset(dataset, name, path, size)
-            # Each by itself fits; together they do not where they share their place.
+            # Arrays that share their storage fit one by one, but not together.
             if sum(dataset.id.get_storage_size() for dataset in datasets.values()) > size:
-                raise UserError(f"{path} claims more values than the file has")
+                raise UserError(f"{path} is damaged: it claims more values than the file has")
             names = renamed(datasets, {own: name for name, own in NAMES.items()}, str(path))
             check_entries({names[n]: _entry(dataset) for n, dataset in datasets.items()}, str(path))
             arrays = {names[n]: from_keras(dataset[()]) for n, dataset in datasets.items()}
@@ -103,13 +103,13 @@ def _h5py(path: Path) -> Any:
 def _datasets(
     h5py: Any, group: Any, prefix: str, path: Path, seen: set[int]
 ) -> Iterator[tuple[str, Any]]:
-    """Yield every dataset below a group with its path, having followed no link that leaves its place."""
+    """Yield every dataset below a group with its path, following only hard links."""
     if prefix.count("/") > MAX_DEPTH:
-        raise UserError(f"{path}: {prefix} lies deeper than in any file of this network")
+        raise UserError(f"{path}: {prefix} is nested deeper than in any file of this network")
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise UserError(
-                f"{path}: {prefix}{name} is a link to another place: it is not followed"
+                f"{path}: {prefix}{name} is a link to another place; links are not followed"
             )
         item = group[name]
         address = h5py.h5o.get_info(item.id).addr
@@ -125,11 +125,11 @@ def _datasets(
 
 
 def _check_dataset(dataset: Any, name: str, path: Path, size: int) -> None:
-    """Raise UserError unless the values are numbers that lie in the file itself, as they are."""
+    """Raise UserError unless the values are numbers that are stored uncompressed in the file itself."""
     if dataset.external or dataset.is_virtual:
-        raise UserError(f"{path}: the values of {name} are in another file: they are not read")
+        raise UserError(f"{path}: the values of {name} are in another file, which is not read")
     if dataset.dtype.kind not in "fiu" or dataset.shape is None:
-        raise UserError(f"{path}: {name} holds no numbers")
+        raise UserError(f"{path}: {name} has no numbers")
     stored = dataset.id.get_storage_size()
     if dataset.chunks is not None or dataset.nbytes != stored or stored > size:
         raise UserError(f"{path}: {name} is compressed, or claims more values than the file has")
@@ -142,7 +142,7 @@ def _entry(dataset: Any) -> Entry:
 
 
 def add_metadata(path: Path, metadata: Mapping[str, str]) -> bool:
-    """Add ``metadata`` to a `.weights.h5` file, as an attribute of its root; tell whether there was room for it."""
+    """Add ``metadata`` to a `.weights.h5` file as an attribute of its root; return False if it is too long."""
     text = json.dumps(dict(metadata))
     if len(text) > MAX_METADATA:
         return False
@@ -152,7 +152,7 @@ def add_metadata(path: Path, metadata: Mapping[str, str]) -> bool:
 
 
 def _metadata(file: Any) -> dict[str, str]:
-    """Return what `add_metadata` has written."""
+    """Return the metadata that `add_metadata` has written."""
     if METADATA not in file.attrs:
         return {}
     attribute = file.attrs.get_id(METADATA)

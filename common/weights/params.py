@@ -1,4 +1,4 @@
-"""MXNet's `.params` files, read and written with NumPy alone.
+"""MXNet's `.params` files, read and written with NumPy only.
 
 A file is a list of arrays and a list of their names. All numbers are little-endian:
 
@@ -7,10 +7,10 @@ A file is a list of arrays and a list of their names. All numbers are little-end
     array:  uint32 magic, int32 storage (0: dense), int32 axes, int64 sizes, int32 device type, int32 device number,
             int32 type of the values, the values in C order
 
-The magic of an array tells its version: V2 is what the old interface of MXNet 1.x writes (`mx.nd.save`), V3 what its
-NumPy interface writes (`npx.save`), where arrays may have no axis or no value. V1 has no storage; the first files had
-no magic either, and sizes of 32 bits. MXNet's own loader believes what a file says of itself; `read_params` believes
-nothing: every number is held against the bytes that the file has, before memory is taken.
+The magic number of an array is its version. The old interface of MXNet 1.x (`mx.nd.save`) writes V2. Its NumPy
+interface (`npx.save`) writes V3, where arrays may have no axes or no values. V1 has no storage field. The first files
+also had no magic number, and 32-bit sizes. MXNet's own loader trusts the numbers in a file; `read_params` compares each
+with the size of the file before it allocates memory.
 
 Source: `NDArray::Save` and `NDArray::Load` of MXNet 1.9.1, and the files that it writes.
 """
@@ -35,7 +35,7 @@ LIST_MAGIC = 0x112
 V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 MAX_AXES = 32  # of NumPy 1's arrays, and of MXNet's
 DENSE = 0
-CPU = (1, 0)  # device type and number; of no use to a reader
+CPU = (1, 0)  # device type and number; readers ignore it
 TYPES = {
     number: np.dtype(name).newbyteorder("<")
     for number, name in enumerate(
@@ -46,13 +46,13 @@ TYPES = {
 
 @dataclass(frozen=True)
 class _Entry(Entry):
-    """What the file says about an array, and where its values lie."""
+    """Shape, dtype and position of an array in the file."""
 
-    offset: int  # of the first value, bytes from the beginning of the file
+    offset: int  # of the first value, in bytes from the beginning of the file
 
 
 class _Bytes:
-    """The bytes of a file that have not been read yet; nothing beyond its end is believed."""
+    """The unread bytes of a file. Raises UserError for a size that goes beyond its end."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self.file, self.path = file, path
@@ -60,7 +60,7 @@ class _Bytes:
         file.seek(0)
 
     def refuse(self, why: str) -> UserError:
-        """Return the error that names the file and what is wrong with it."""
+        """Return the error for a damaged file, with the reason."""
         return UserError(f"{self.path} is not a .params file, or is damaged: {why}")
 
     def _spend(self, size: int) -> None:
@@ -69,13 +69,13 @@ class _Bytes:
         self.left -= size
 
     def take(self, kinds: str) -> tuple[int, ...]:
-        """Return the next numbers, by the letters of `struct`."""
+        """Read the next numbers, in a format of `struct`."""
         size = struct.calcsize(f"<{kinds}")
         self._spend(size)
         return struct.unpack(f"<{kinds}", self.file.read(size))
 
     def text(self, size: int) -> str:
-        """Return the next ``size`` bytes as text."""
+        """Read the next ``size`` bytes as text."""
         self._spend(size)
         try:
             return self.file.read(size).decode("utf-8")
@@ -83,7 +83,7 @@ class _Bytes:
             raise self.refuse("a name in it is not UTF-8") from None
 
     def skip(self, size: int) -> int:
-        """Pass over ``size`` bytes and return where they begin."""
+        """Skip ``size`` bytes and return their offset."""
         self._spend(size)
         offset = self.file.tell()
         self.file.seek(size, 1)
@@ -91,13 +91,13 @@ class _Bytes:
 
 
 def read_params(path: Path, check: Callable[[Mapping[str, Entry]], None] | None = None) -> Arrays:
-    """Return the arrays of a `.params` file by their names, in the order of the file.
+    """Return the arrays of a `.params` file by name, in the order of the file.
 
-    ``check`` sees names, shapes and types before any value is read, and may refuse them. Raises UserError for a file
-    that is missing, damaged or of another kind, for arrays without names, and for sparse ones.
+    ``check`` gets names, shapes and types before any value is read, and may raise. Raises UserError for a file that is
+    missing, damaged or of another format, for arrays without names, and for sparse arrays.
     """
     if not path.is_file():
-        raise UserError(f"no weights at {path}")
+        raise UserError(f"there is no weights file {path}: check the path")
     try:
         with path.open("rb") as file:
             entries = _index(_Bytes(file, path))
@@ -109,26 +109,28 @@ def read_params(path: Path, check: Callable[[Mapping[str, Entry]], None] | None 
 
 
 def _index(content: _Bytes) -> dict[str, _Entry]:
-    """Return what a file holds. Reads everything but the values."""
+    """Return the entries of a file by name. Reads everything except the values."""
     if content.left < 24 or content.take("QQ")[0] != LIST_MAGIC:
-        raise content.refuse("it does not begin as one")
-    # Each array takes bytes, so that a count beyond the file's end ends there.
+        raise content.refuse("it does not begin like one")
+    # Each array takes some bytes, so a wrong count fails at the end of the file.
     entries = [_entry(content) for _ in _counted(content)]
     names = [content.text(*content.take("Q")) for _ in _counted(content)]
     if content.left:
         raise content.refuse(f"{content.left:,} bytes follow its end")
     if entries and not names:
-        raise UserError(f"{content.path} holds arrays without names")
+        raise UserError(
+            f"{content.path} has arrays without names: save the network with save_parameters"
+        )
     if len(names) != len(entries):
         raise content.refuse(f"it has {len(entries):,} arrays and {len(names):,} names")
     if len(set(names)) < len(names):
-        raise content.refuse("a name in it comes twice")
+        raise content.refuse("it has a repeated name")
     return dict(zip(names, entries, strict=True))
 
 
 def _counted(content: _Bytes) -> range:
     (count,) = content.take("Q")
-    if count > content.left // 8:  # no array and no name is shorter
+    if count > content.left // 8:  # every array and every name takes at least 8 bytes
         raise content.refuse("it ends early")
     return range(count)
 
@@ -138,11 +140,11 @@ def _entry(content: _Bytes) -> _Entry:
     if magic in (V2, V3):
         (storage,) = content.take("i")
         if storage != DENSE:
-            raise content.refuse("it holds a sparse array, and only dense ones are read")
+            raise content.refuse("it has a sparse array, and only dense arrays can be read")
     shape = _shape(content, magic)
     if magic != V3 and 0 in (len(shape), *shape):
-        raise content.refuse("it holds an array without values")
-    _, _, kind = content.take("iii")  # after the device, which is the reader's to choose
+        raise content.refuse("it has an array without values")
+    _, _, kind = content.take("iii")  # the device is ignored
     if kind not in TYPES:
         raise content.refuse(f"its values are of the unknown type {kind}")
     dtype = TYPES[kind]
@@ -153,12 +155,12 @@ def _shape(content: _Bytes, magic: int) -> tuple[int, ...]:
     legacy = magic not in (V1, V2, V3)
     axes = magic if legacy else content.take("i")[0]
     if not 0 <= axes <= MAX_AXES:
-        raise content.refuse("it holds an array of unknown shape")
+        raise content.refuse("it has an array of unknown shape")
     shape = content.take(("I" if legacy else "q") * axes)
     if any(size < 0 for size in shape):
-        raise content.refuse("it holds an array of unknown shape")
+        raise content.refuse("it has an array of unknown shape")
     if math.prod(size for size in shape if size) > np.iinfo(np.intp).max // 8:
-        raise content.refuse("it holds an array of impossible size")
+        raise content.refuse("it has an array of impossible size")
     return shape
 
 
@@ -167,23 +169,23 @@ def _values(file: BinaryIO, entry: _Entry, path: Path) -> NDArray[Any]:
     size = math.prod(entry.shape)
     values = np.fromfile(file, entry.dtype, size)
     if values.size != size:
-        raise UserError(f"{path} changed while it was read")
+        raise UserError(f"{path} changed while it was read: run again")
     native = entry.dtype.newbyteorder("=")
     return values.astype(native, copy=False).reshape(entry.shape)
 
 
 def write_params(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write ``arrays`` as a `.params` file, whole or not at all: byte for byte what MXNet's old interface writes.
+    """Write ``arrays`` as a `.params` file, atomically, with the same bytes as MXNet's old interface.
 
-    That is V2, which both of MXNet's interfaces read through `load_parameters`. Raises ValueError for what V2 cannot
-    hold.
+    That is V2, which `load_parameters` reads with both of MXNet's interfaces. Raises ValueError for arrays that V2
+    cannot hold.
     """
     types = {dtype: number for number, dtype in TYPES.items()}
     for name, array in arrays.items():
         if array.dtype.newbyteorder("<") not in types:
-            raise ValueError(f"{name}: a .params file holds no {array.dtype}")
+            raise ValueError(f"{name}: a .params file cannot hold {array.dtype}")
         if 0 in (array.ndim, *array.shape):
-            raise ValueError(f"{name}: V2 holds no array of shape {array.shape}")
+            raise ValueError(f"{name}: V2 cannot hold an array of shape {array.shape}")
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         file.write(struct.pack("<QQQ", LIST_MAGIC, 0, len(arrays)))
         for array in arrays.values():

@@ -1,4 +1,4 @@
-"""The canonical weights as safetensors files, which all backends and many other programs read."""
+"""The canonical weights as safetensors files, which all backends and many other programs can read."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from common.system.files import atomic_write
 from common.weights.canonical import Weights
 from common.weights.checks import Entry, check_entries, check_weights
 
-# The safetensors dtypes, and the NumPy dtype that each is read as. NumPy has no bfloat16: it is widened to float32.
+# The safetensors dtypes and the NumPy dtype each is read as. NumPy has no bfloat16, which is widened to float32.
 BF16 = "BF16"
 NUMPY_TYPES: dict[str, np.dtype[Any]] = {
     BF16: np.dtype(np.float32),
@@ -24,7 +24,7 @@ NUMPY_TYPES: dict[str, np.dtype[Any]] = {
 
 
 def save_weights(path: Path, weights: Weights, metadata: dict[str, str]) -> None:
-    """Write ``weights`` as a safetensors file, whole or not at all, with ``metadata`` in its header."""
+    """Write ``weights`` as a safetensors file, atomically, with ``metadata`` in its header."""
     from safetensors.numpy import save
 
     contiguous = {name: np.ascontiguousarray(weight) for name, weight in weights.items()}
@@ -37,7 +37,7 @@ def load_weights(path: Path) -> tuple[Weights, dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise UserError(f"no weights at {path}")
+        raise UserError(f"there is no weights file {path}: check the path")
     try:
         with safe_open(path, framework="numpy") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
@@ -57,7 +57,7 @@ def load_weights(path: Path) -> tuple[Weights, dict[str, str]]:
 def _entry(name: str, part: Any, path: Path) -> Entry:
     kind = part.get_dtype()
     if kind not in NUMPY_TYPES:
-        raise UserError(f"{path}: {printable(name)} holds {kind}: save it as F32")
+        raise UserError(f"{path}: {printable(name)} has the dtype {kind}: save it as F32")
     return Entry(tuple(part.get_shape()), NUMPY_TYPES[kind])
 
 

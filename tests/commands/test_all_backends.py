@@ -367,7 +367,11 @@ def test_a_backend_s_lines_arrive_while_it_runs(stand_ins):
     [
         ("sys.exit(7)", 7, "b failed with exit code 7"),
         ("raise ValueError", 1, "b failed with exit code 1"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", 137, "b was killed, perhaps because memory ran out"),
+        (
+            "os.kill(os.getpid(), signal.SIGKILL)",
+            137,
+            "b was killed, perhaps because memory ran out",
+        ),
         ("os.kill(os.getpid(), signal.SIGABRT)", 134, "b was ended by signal 6"),
     ],
 )

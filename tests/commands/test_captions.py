@@ -36,8 +36,8 @@ OUT = (20, 24)
 def test_a_flip_says_whether_it_was_made():
     made = np.array([True, False])
     left_right, top_bottom = FlipsLeftRight(made), FlipsTopBottom(made)
-    assert [captions([left_right], i) for i in (0, 1)] == ["mirrored", "as it was"]
-    assert [captions([top_bottom], i) for i in (0, 1)] == ["upside down", "as it was"]
+    assert [captions([left_right], i) for i in (0, 1)] == ["mirrored", "unchanged"]
+    assert [captions([top_bottom], i) for i in (0, 1)] == ["upside down", "unchanged"]
     both = [left_right, FlipsTopBottom(~made)]
     assert captions(both, 0) == "mirrored\nnot upside down"
     assert captions(both, 1) == "not mirrored\nupside down"
@@ -63,7 +63,7 @@ def test_what_draws_nothing_has_no_line():
         assert box.startswith("box ")
         assert flip in ("mirrored", "not mirrored")
     only = decide([Resize((40, 40)), CIFAR10_NORMALIZE], np.arange(3), 0, 0, (32, 32))
-    assert captions(only, 0) == captions([], 0) == "as it was"
+    assert captions(only, 0) == captions([], 0) == "unchanged"
 
 
 def test_a_box_that_happens_to_be_the_whole_image_is_said():
@@ -96,7 +96,7 @@ def decisions_from(caption: str) -> list[Decision]:
         elif box := re.fullmatch(r"box (\d+) × (\d+) at \((\d+), (\d+)\)", line):
             height, width, top, left = map(int, box.groups())
             decisions.append(crops(np.array([[top, left, height, width]]), SIZE, OUT))
-        elif line != "as it was":
+        elif line != "unchanged":
             flips = {
                 "mirrored": FlipsLeftRight(yes),
                 "not mirrored": FlipsLeftRight(no),

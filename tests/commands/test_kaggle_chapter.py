@@ -254,10 +254,10 @@ def test_the_native_pipeline_runs_the_chapter_too(name, competition, tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "words"),
     [
-        ("test/14.png", "no image", r"14\.png .*put whole copies into test/"),
-        ("train/9.png", "no image", r"9\.png .*put whole copies into train/"),
+        ("test/14.png", "no image", r"14\.png .*put complete copies into test/"),
+        ("train/9.png", "no image", r"9\.png .*put complete copies into train/"),
         ("testLabels.csv", "id,label\n8,bright\n", r"testLabels\.csv has no label for any image"),
-        ("testLabels.csv", "id,label\n7\n", r"testLabels\.csv has rows of another form"),
+        ("testLabels.csv", "id,label\n7\n", r"testLabels\.csv has rows that are not id,label"),
     ],
 )
 def test_what_a_run_would_stumble_on_later_is_named_before_anything_is_written(

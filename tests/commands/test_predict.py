@@ -139,7 +139,9 @@ def test_images_that_cannot_be_read_are_named_and_the_others_go_on(
 def test_a_file_that_knows_neither_classes_nor_normalizing_says_so(pictures, tmp_path, capsys):
     backend = load_or_skip("pytorch")
     save_params(tmp_path / "net.params", filled_weights(3))
-    with pytest.warns(UserNotice, match="classes are shown as numbers, and images are not normalized"):
+    with pytest.warns(
+        UserNotice, match="classes are shown as numbers, and images are not normalized"
+    ):
         _, out, _ = classify(backend, tmp_path / "net.params", pictures[:1], capsys, image_size=16)
     image = np.asarray(Image.open(pictures[0]))[None]
     p = expected(image, normalized=False)[0]
@@ -200,16 +202,16 @@ def test_evaluating_weights_that_have_learnt_from_normalized_images_normalizes(t
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("classes", '["a", "b"]', "names 2 classes and has 3"),
-        ("classes", '"abc"', "no list of classes"),
-        ("classes", "[1, 2, 3]", "no list of classes"),
-        ("image_size", '"large"', "no size of images"),
-        ("image_size", "1000000", "no size of images"),
-        ("image_size", "{", "no size of images"),
-        ("normalize", "[[0.5, 0.5, 0.5], [0, 1, 1]]", "no mean and standard deviation"),
-        ("normalize", "[0.5, 0.5]", "no mean and standard deviation"),
-        ("normalize", '[["a"], {}]', "no mean and standard deviation"),
-        ("normalize", "[[NaN, 0, 0], [1, 1, 1]]", "no mean and standard deviation"),
+        ("classes", '["a", "b"]', "has 2 class names, but weights for 3 classes"),
+        ("classes", '"abc"', "no valid list of classes"),
+        ("classes", "[1, 2, 3]", "no valid list of classes"),
+        ("image_size", '"large"', "no valid image size"),
+        ("image_size", "1000000", "no valid image size"),
+        ("image_size", "{", "no valid image size"),
+        ("normalize", "[[0.5, 0.5, 0.5], [0, 1, 1]]", "no valid mean and standard deviation"),
+        ("normalize", "[0.5, 0.5]", "no valid mean and standard deviation"),
+        ("normalize", '[["a"], {}]', "no valid mean and standard deviation"),
+        ("normalize", "[[NaN, 0, 0], [1, 1, 1]]", "no valid mean and standard deviation"),
     ],
 )
 def test_metadata_that_cannot_be_meant_are_refused(pictures, capsys, name, value, words):
@@ -224,7 +226,7 @@ def test_weights_for_grey_images_are_refused(pictures):
     backend = load_or_skip("pytorch")
     stored = Stored(Path("w.safetensors"), filled_weights(3, in_channels=1), {})
     command = PredictConfig(weights=stored.path, images=tuple(pictures), device="cpu")
-    with pytest.raises(UserError, match="takes images of 1 channels"):
+    with pytest.raises(UserError, match="is for images with 1 channels"):
         predict.classify(command, backend, stored)
 
 

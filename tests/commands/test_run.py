@@ -446,9 +446,9 @@ def test_a_last_batch_of_one_image_of_8_x_8_is_refused(command, tmp_path):
     [
         (3, 3, {}, ["has 3 classes", "has 2"]),
         (2, 1, {}, ["images of 1 channels", "have 3"]),
-        (2, 3, {"classes": '["cat", "dog"]'}, ["calls class 0 cat", "calls it bright"]),
+        (2, 3, {"classes": '["cat", "dog"]'}, ["class 0 is cat in", "but bright in"]),
         (2, 3, {"classes": '["\\u001b[31m\\n", "a"]'}, ["\\x1b[31m\\n"]),
-        (2, 3, {"classes": "cat, dog"}, ["no list of classes"]),
+        (2, 3, {"classes": "cat, dog"}, ["no valid list of classes"]),
     ],
 )
 def test_weights_for_other_images_are_refused_and_nothing_is_written(

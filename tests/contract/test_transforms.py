@@ -434,9 +434,9 @@ def test_native_normalizing_is_the_batched_one(backend, batch, images):
     ],
 )
 def test_nothing_may_follow_normalizing(backend, augs):
-    with pytest.raises(ValueError, match="Normalize comes last"):
+    with pytest.raises(ValueError, match="Normalize must be the last"):
         backend.transforms.native(augs)
-    with pytest.raises(ValueError, match="Normalize comes last"):
+    with pytest.raises(ValueError, match="Normalize must be the last"):
         decide(augs, np.arange(3), 0, 0, (8, 8))
 
 
@@ -484,7 +484,7 @@ def test_native_operations_take_pil_images_of_every_kind_and_refuse_floats(backe
         expected = to_numpy(transform(np.asarray(picture.convert(kind).convert("RGB"))))
         np.testing.assert_array_equal(to_numpy(transform(picture.convert(kind))), expected)
     for wrong in (images[0] / 255, images[0][..., 0], images[0].astype(int)):
-        with pytest.raises(TypeError, match="an image is uint8"):
+        with pytest.raises(TypeError, match="an image must be uint8"):
             transform(wrong)
 
 

@@ -187,7 +187,7 @@ def test_a_pickle_in_an_archive_with_another_checksum_is_never_opened(tmp_path: 
     trap = pickle.dumps(Trap(tmp_path / "sprung"), protocol=2)
     altered = packed(PY.folder, PY_FILES | {"data_batch_2": trap})
     (tmp_path / PY.archive).write_bytes(altered)
-    assert "kept aside" in refused(tmp_path)
+    assert "renamed to" in refused(tmp_path)
     # Nor where it would only be swapped after the archive was verified.
     (tmp_path / PY.archive).write_bytes(altered)
     with pytest.raises(UserError, match="data_batch_2 is truncated or altered"):
@@ -231,7 +231,7 @@ def test_archive_without_one_of_its_batches_is_named(tmp_path: Path):
 def test_no_data_and_no_download_says_how_to_get_it(tmp_path: Path):
     text = refused(tmp_path, download=False)
     assert f"no CIFAR-10 in {tmp_path}" in text
-    assert f"put {PY.archive} there" in text
+    assert f"put {PY.archive} from" in text
     assert PY.url in text
 
 

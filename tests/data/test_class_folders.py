@@ -37,7 +37,7 @@ def test_images_of_the_user_among_the_sorted_ones_are_set_aside_and_never_lost(d
         placed = reorg_cifar10_data(data, 0.4).placed
     assert placed == "32 in place already, 25 hard links", "train/ and valid/ are sorted anew"
     assert [str(warning.message) for warning in said] == [
-        f"moved to {sorted_files / 'set_aside'}, as they may be the only copies: "
+        f"moved to {sorted_files / 'set_aside'}, because they may be your only copies: "
         "train/cat/._1.png, train/cat/mine.png, valid/fox/mine.jpg (3 in all)"
     ]
     aside = {f"set_aside/train/cat/{name}": b"mine" for name in ("mine.png", "._1.png")}
@@ -154,7 +154,7 @@ def test_a_link_from_the_sorted_files_into_the_originals_is_refused(data: Path, 
     (data / "train/deep/mine.png").write_bytes(b"mine")
     (data / "train_valid_test").symlink_to(target)
     with pytest.warns(UserNotice, match="ignored"):
-        assert "lead into each other" in refused(reorg_cifar10_data, data, 0.4)
+        assert "contain each other" in refused(reorg_cifar10_data, data, 0.4)
     assert len(list((data / "train").rglob("*"))) == 27
     assert len(list((data / "test").rglob("*"))) == 7
 
@@ -163,7 +163,7 @@ def test_originals_that_lie_in_the_sorted_files_are_refused(data: Path):
     (data / "train_valid_test/train").mkdir(parents=True)
     (data / "train").rename(data / "train_valid_test/train/all")
     (data / "train").symlink_to("train_valid_test/train/all")
-    assert "lead into each other" in refused(reorg_cifar10_data, data, 0.4)
+    assert "contain each other" in refused(reorg_cifar10_data, data, 0.4)
     assert len(list((data / "train").iterdir())) == 25
 
 
@@ -289,7 +289,7 @@ def test_an_original_that_goes_away_meanwhile_is_named_and_nothing_links_to_it(
         real(source, target)
 
     monkeypatch.setattr(os, "link", late)
-    assert f"{data / 'train/1.png'} is gone" in refused(reorg_cifar10_data, data, 0.4)
+    assert f"{data / 'train/1.png'} disappeared" in refused(reorg_cifar10_data, data, 0.4)
     assert not [path for path in (data / "train_valid_test").rglob("*") if path.is_symlink()]
 
 

@@ -88,7 +88,7 @@ def test_ids_that_come_twice_are_named_and_counted(tmp_path: Path):
     rows = "".join(f"{i},cat\n" for i in [*range(1, 11), 10, 9, 2, 3, 4, 5])
     (tmp_path / "a.csv").write_text("id,label\n" + rows)
     text = refused(read_csv_labels, tmp_path / "a.csv")
-    assert "come twice, 2, 3, 4, 5, 9, ... (6 in all)" in text
+    assert "repeated ids, 2, 3, 4, 5, 9, ... (6 in all)" in text
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_all_that_is_wrong_with_a_csv_is_one_error(tmp_path: Path):
     assert "begins with '1,cat'" in text
     assert "row 4 '3;cat', row 5 '4;cat', row 6 '5;cat', row 7 '6;cat', row 8 '7;cat', ..." in text
     assert "(7 in all)" in text
-    assert "come twice, 2 (1 in all)" in text
+    assert "repeated ids, 2 (1 in all)" in text
 
 
 def test_a_missing_header_is_seen_behind_a_byte_order_mark(tmp_path: Path):
@@ -131,7 +131,7 @@ def test_csv_without_labels_is_refused(tmp_path: Path, content: bytes):
 
 
 def test_missing_csv_is_named(tmp_path: Path):
-    assert f"there is no {tmp_path / 'a.csv'}" in refused(read_csv_labels, tmp_path / "a.csv")
+    assert f"there is no file {tmp_path / 'a.csv'}" in refused(read_csv_labels, tmp_path / "a.csv")
 
 
 def test_a_folder_in_place_of_a_csv_is_said_to_be_one(tmp_path: Path):

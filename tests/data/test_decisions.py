@@ -226,7 +226,7 @@ def test_normalize_is_split_off_the_end_and_refused_elsewhere():
     assert split_normalize([normalize]) == ((), (normalize,))
     assert split_normalize([flip, normalize]) == ((flip,), (normalize,))
     for wrong in ([normalize, flip], [normalize, normalize], [flip, normalize, flip]):
-        with pytest.raises(ValueError, match="Normalize comes last"):
+        with pytest.raises(ValueError, match="Normalize must be the last"):
             split_normalize(wrong)
 
 

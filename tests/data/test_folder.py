@@ -366,7 +366,7 @@ def test_split_without_images_is_named(data: Path, split: str):
 
 def test_class_in_test_only_is_named(data: Path):
     save(data / "test/eel/0.png", noise(8, 8))
-    assert "eel (1 in all), which train/ lacks" in message(data)
+    assert "eel (1 in all), but train/ does not" in message(data)
 
 
 def test_class_without_training_images_is_named(data: Path):

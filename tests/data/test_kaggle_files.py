@@ -235,7 +235,7 @@ def test_hidden_and_other_files_are_ignored_and_it_is_said(data: Path):
     with pytest.warns(UserNotice) as said:
         reorg_cifar10_data(data, 0.4)
     assert [str(warning.message) for warning in said] == [
-        "ignored, as no images: train/.DS_Store, train/._1.png, train/folder.png, "
+        "ignored, because they are not images: train/.DS_Store, train/._1.png, train/folder.png, "
         "train/readme.txt, test/.DS_Store, ... (7 in all)"
     ]
     assert len(tree(data)) == 25 + 25 + 7
@@ -288,7 +288,7 @@ def test_images_take_no_space_twice(data: Path):
 
 @pytest.mark.parametrize("ratio", [-0.1, 1, 1.5, float("nan")])
 def test_impossible_ratios_are_refused(data: Path, ratio: float):
-    assert "validation share" in refused(reorg_train_valid, data, LABELS, ratio)
+    assert "validation ratio" in refused(reorg_train_valid, data, LABELS, ratio)
 
 
 def test_images_without_label_and_labels_without_image_are_one_error(data: Path):
@@ -314,13 +314,13 @@ def test_everything_wrong_with_a_competition_is_one_error_before_anything_change
     assert text.startswith(f"{data} has 8 problems: ")
     for part in (
         "row 29 '5' (1 in all)",
-        "ids that come twice, 7 (1 in all)",
+        "repeated ids, 7 (1 in all)",
         "two images for the ids 1 (1 in all)",
-        "links that lead nowhere, 27.png (1 in all)",
+        "broken links, 27.png (1 in all)",
         "images without a label: 26 (1 in all)",
         "labels without an image: 90, 91 (2 in all)",
-        "classes of one image, which validation would take: 'eeel' of id 3 (1 in all)",
-        f"there is no {data / 'test'}",
+        "classes with only one image, which validation would use: 'eeel' of id 3 (1 in all)",
+        f"there is no folder {data / 'test'}",
     ):
         assert part in text
     assert not (data / "train_valid_test").exists()
@@ -337,7 +337,7 @@ def test_classes_that_would_be_one_folder_elsewhere_are_refused(data: Path, pair
     renamed = dict(zip(("cat", "dog"), pair, strict=True))
     labels = {name: renamed.get(label, label) for name, label in LABELS.items()}
     text = refused(reorg_train_valid, data, labels, 0.1)
-    assert "take for one folder" in text
+    assert "the same folder on some disks" in text
     assert "(2 in all)" in text
 
 
@@ -345,8 +345,8 @@ def test_classes_that_would_be_one_folder_elsewhere_are_refused(data: Path, pair
 def test_classes_too_long_for_a_folder_are_refused_before_anything_changes(data: Path, label: str):
     labels = {name: label if kind == "cat" else kind for name, kind in LABELS.items()}
     write_csv(data, labels)
-    assert "another form" in refused(reorg_cifar10_data, data, 0.1)
-    assert "cannot be a folder's name" in refused(reorg_train_valid, data, labels, 0.1)
+    assert "not id,label" in refused(reorg_cifar10_data, data, 0.1)
+    assert "cannot be folder names" in refused(reorg_train_valid, data, labels, 0.1)
     assert not (data / "train_valid_test").exists()
 
 
@@ -361,7 +361,7 @@ def test_images_whose_ids_a_csv_would_not_give_back_are_refused_at_once(data: Pa
 
 def test_a_link_in_a_circle_is_named_as_one_that_leads_nowhere(data: Path):
     (data / "train/90.png").symlink_to("90.png")
-    assert "lead nowhere, 90.png (1 in all)" in refused(reorg_cifar10_data, data, 0.1)
+    assert "broken links, 90.png (1 in all)" in refused(reorg_cifar10_data, data, 0.1)
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "x" * 300, "a\nb"])
@@ -384,7 +384,7 @@ def test_a_class_of_one_image_is_refused_alone_too(data: Path):
 
 def test_labels_that_cannot_be_folders_are_refused(data: Path):
     text = refused(reorg_train_valid, data, LABELS | {"3": "../out", "1": "../out"}, 0.1)
-    assert "classes that cannot be a folder's name: ../out (1 in all)" in text
+    assert "classes that cannot be folder names: ../out (1 in all)" in text
 
 
 def test_two_images_of_one_id_are_refused(data: Path):
@@ -398,7 +398,7 @@ def test_missing_or_empty_folder_is_named(data: Path, folder: str):
         path.unlink()
     assert f"{data / folder} has no images" in refused(reorg_cifar10_data, data, 0.1)
     (data / folder).rmdir()
-    assert f"there is no {data / folder}" in refused(reorg_cifar10_data, data, 0.1)
+    assert f"there is no folder {data / folder}" in refused(reorg_cifar10_data, data, 0.1)
 
 
 @pytest.mark.parametrize(
@@ -415,7 +415,7 @@ def test_an_archive_that_is_not_unpacked_is_pointed_at(data: Path, archive: str 
         (data / archive).write_bytes(b"")
     if archive == "train.7z":
         (data / "test.7z").write_bytes(b"")
-    assert f"there is no {data / 'train'}: {hint}" in refused(reorg_cifar10_data, data, 0.1)
+    assert f"there is no folder {data / 'train'}: {hint}" in refused(reorg_cifar10_data, data, 0.1)
 
 
 def test_labels_that_are_not_unpacked_are_pointed_at(data: Path):
@@ -428,7 +428,7 @@ def test_images_that_were_unpacked_one_folder_too_deep_are_pointed_at(data: Path
     (data / "train").rename(data / "inner")
     (data / "train").mkdir()
     (data / "inner").rename(data / "train/train")
-    assert f"move what is in {data / 'train/train'} up" in refused(reorg_cifar10_data, data, 0.1)
+    assert f"move the content of {data / 'train/train'} up" in refused(reorg_cifar10_data, data, 0.1)
 
 
 def test_a_competition_that_is_not_there_or_a_file_is_named(data: Path):
@@ -488,7 +488,7 @@ def test_splits_are_read_by_class_then_by_id_as_a_number(
 def test_splits_that_are_not_those_of_the_classes_are_refused(pictures: Path):
     text = refused(load_split, pictures, "train", ("even", "new"))
     assert "no folder for new (1 in all)" in text
-    assert "has odd (1 in all), which are no classes" in text
+    assert "has folders that are not classes, odd (1 in all)" in text
     assert "no folder for" in refused(load_split, pictures / "nowhere", "train", ("even",))
 
 
@@ -497,7 +497,7 @@ def test_a_damaged_training_image_is_named_when_it_is_read(pictures: Path):
     reorg_cifar10_data(pictures, 0.34)
     text = refused(load_split, pictures, "train", ("even", "odd"))
     assert "odd/5.png" in text
-    assert "(1 in all); put whole copies into train/ and sort the files again" in text
+    assert "(1 in all); put complete copies into train/ and sort the files again" in text
 
 
 def test_a_damaged_test_image_is_named_when_it_is_read(pictures: Path):
@@ -506,7 +506,7 @@ def test_a_damaged_test_image_is_named_when_it_is_read(pictures: Path):
     files = list_test_images(pictures)
     text = refused(list, files.chunks(8, 3))
     assert "unknown/5.png" in text
-    assert "(1 in all); put whole copies into test/ and sort the files again" in text
+    assert "(1 in all); put complete copies into test/ and sort the files again" in text
 
 
 def test_test_images_are_streamed_in_the_order_of_their_ids(pictures: Path):

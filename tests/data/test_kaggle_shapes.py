@@ -172,7 +172,7 @@ def test_a_folder_of_someone_else_is_refused_and_left_alone(tmp_path: Path, name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"Drawn by hand\xff")
     before = contents(tmp_path)
-    assert f"{tmp_path} holds files that this program did not draw" in refused(tmp_path, 20, 20)
+    assert f"{tmp_path} contains files that this program did not write" in refused(tmp_path, 20, 20)
     assert contents(tmp_path) == before
 
 
@@ -190,7 +190,7 @@ def test_a_linked_folder_is_refused(tmp_path: Path):
     write_kaggle_shapes(tmp_path / "k", 20, 20)
     (tmp_path / "k/train").rename(tmp_path / "elsewhere")
     (tmp_path / "k/train").symlink_to(tmp_path / "elsewhere")
-    assert "holds what this program did not draw" in refused(tmp_path / "k", 30, 20)
+    assert "contains files that this program did not write" in refused(tmp_path / "k", 30, 20)
 
 
 def test_a_file_in_the_way_is_named(tmp_path: Path):

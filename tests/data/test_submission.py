@@ -74,7 +74,7 @@ def test_positions_may_come_as_a_list_and_are_never_taken_for_names_that_are_num
 
 @pytest.mark.parametrize("label", [True, 1.0, np.float32(1), None, [1]])
 def test_what_is_neither_a_name_nor_a_position_is_refused(tmp_path: Path, label: object):
-    assert "no classes" in refused(write_submission, tmp_path / "s.csv", ["1"], [label], CLASSES)
+    assert "not classes" in refused(write_submission, tmp_path / "s.csv", ["1"], [label], CLASSES)
 
 
 @pytest.mark.parametrize("name", ["", " 1", "1 ", "a/b", "1\n2", "\udcff", "x" * 256])
@@ -96,15 +96,15 @@ def test_what_is_wrong_is_one_error_and_nothing_is_written(tmp_path: Path):
     text = refused(write_submission, path, ["1", "2", "2"], ["cat", "fox", "cat", "owl"], CLASSES)
     assert "3 problems" in text
     assert "3 ids and 4 labels" in text
-    assert "come twice, 2 (1 in all)" in text
-    assert "no classes, fox, owl (2 in all)" in text
+    assert "repeated ids, 2 (1 in all)" in text
+    assert "not classes, fox, owl (2 in all)" in text
     assert not path.parent.exists()
 
 
 @pytest.mark.parametrize("label", [3, -1])
 def test_positions_beyond_the_classes_are_refused(tmp_path: Path, label: int):
     arguments = (tmp_path / "s.csv", ["1"], np.array([label]), CLASSES)
-    assert f"position {label}" in refused(write_submission, *arguments)
+    assert f"index {label}" in refused(write_submission, *arguments)
 
 
 def test_no_ids_are_refused(tmp_path: Path):
@@ -148,7 +148,7 @@ def test_another_order_is_a_note_only(data: Path):
     text = "".join(f"{name},{label}\n" for name, label in rows)
     (data / "s.csv").write_text("id,label\n" + text)
     report = check_submission(data / "s.csv", data)
-    assert report.notes == ("the ids are out of order, which Kaggle accepts",)
+    assert report.notes == ("the ids are not sorted, which Kaggle accepts",)
     assert str(report).endswith(report.notes[0])
 
 
@@ -156,7 +156,7 @@ def test_another_order_is_a_note_only(data: Path):
     ("old", "new", "said"),
     [
         ("id,label", "Id,Label", "the header is 'Id,Label': it must be 'id,label'"),
-        ("id,label\n", "", "put the header id,label above it"),
+        ("id,label\n", "", "add the line id,label above"),
         ("\n4,dog", "\n4", "row 5 '4' (1 in all)"),
         ("\n4,dog", "\n4,dog,", "row 5 '4,dog,' (1 in all)"),
         ("\n4,dog", "\n4, dog", "blanks around the id or the label"),
@@ -164,8 +164,8 @@ def test_another_order_is_a_note_only(data: Path):
         ("\n4,dog", "", "images of test/ without a row: 4 (1 in all)"),
         ("\n4,dog", "\n04,dog", "ids without an image in test/: 04 (1 in all)"),
         ("\n4,dog", "\n4,dog\n13,dog", "13 ids for 12 images of test/"),
-        ("\n4,dog", "\n4,dog\n4,cat", "come twice, 4 (1 in all)"),
-        ("\n4,dog", "\n4,Dog", "no class of trainLabels.csv: 'Dog' of id 4 (1 in all)"),
+        ("\n4,dog", "\n4,dog\n4,cat", "repeated ids, 4 (1 in all)"),
+        ("\n4,dog", "\n4,Dog", "not classes of trainLabels.csv: 'Dog' of id 4 (1 in all)"),
     ],
 )
 def test_each_fault_is_named(data: Path, submission: Path, old: str, new: str, said: str):
@@ -182,7 +182,7 @@ def test_all_faults_are_one_error_five_of_each_kind_named(data: Path, submission
     for said in (
         "the header is 'id,class'",
         "row 10 'x;y' (1 in all)",
-        "come twice, 1 (1 in all)",
+        "repeated ids, 1 (1 in all)",
         "7 ids for 12 images",
         "without a row: 7, 8, 9, 10, 11, ... (6 in all)",
         "without an image in test/: 99 (1 in all)",
@@ -205,7 +205,7 @@ def test_files_that_are_no_images_need_no_row(data: Path, submission: Path):
 
 
 def test_a_submission_that_is_not_there_or_empty_is_named(data: Path):
-    assert f"there is no {data / 's.csv'}" in refused(check_submission, data / "s.csv", data)
+    assert f"there is no file {data / 's.csv'}" in refused(check_submission, data / "s.csv", data)
     (data / "s.csv").write_bytes(b"")
     assert "has no labels" in refused(check_submission, data / "s.csv", data)
     assert "has no labels" in refused(read_submission, data / "s.csv")
@@ -213,8 +213,8 @@ def test_a_submission_that_is_not_there_or_empty_is_named(data: Path):
 
 def test_a_competition_without_labels_or_test_images_is_one_error(submission: Path, tmp_path: Path):
     text = refused(check_submission, submission, tmp_path)
-    assert f"there is no {tmp_path / 'test'}" in text
-    assert f"there is no {tmp_path / 'trainLabels.csv'}" in text
+    assert f"there is no folder {tmp_path / 'test'}" in text
+    assert f"there is no file {tmp_path / 'trainLabels.csv'}" in text
 
 
 # ---- Scored

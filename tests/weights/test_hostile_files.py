@@ -86,7 +86,7 @@ def test_a_file_that_is_larger_than_memory_is_refused(tmp_path, monkeypatch):
         raise MemoryError
 
     monkeypatch.setitem(weight_files.READERS, ".params", load)
-    assert "holds more than fits into memory" in refused(tmp_path / "huge.params", {})
+    assert "does not fit into memory" in refused(tmp_path / "huge.params", {})
 
 
 def test_many_names_on_one_storage_are_counted_before_their_values_are_read(
@@ -98,13 +98,13 @@ def test_many_names_on_one_storage_are_counted_before_their_values_are_read(
     one = torch.ones(1000, dtype=torch.float16)
     torch.save({"fc.bias": one, **{f"{i}": one for i in range(1000)}}, tmp_path / "many.pt")
     monkeypatch.setattr("backends.pytorch.weights.values", None)
-    with pytest.raises(UserError, match="0 is not wanted"):
+    with pytest.raises(UserError, match="0 is not expected"):
         loaded["pytorch"].weights.load_file(tmp_path / "many.pt")
     with h5py.File(tmp_path / "many.weights.h5", "w") as file:
         file["layers/dense/vars/1"] = np.ones(3, np.float32)
         file["more"] = np.ones(3, np.float32)
     monkeypatch.setattr("common.weights.keras.from_keras", None)
-    with pytest.raises(UserError, match="more is not wanted"):
+    with pytest.raises(UserError, match="more is not expected"):
         loaded["tensorflow"].weights.load_file(tmp_path / "many.weights.h5")
 
 

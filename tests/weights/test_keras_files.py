@@ -83,7 +83,7 @@ def spoil_h5(path: Path, how: str, elsewhere: Path) -> None:
         ("twice", "is there twice"),
         ("deep", "deeper than"),
         ("type", "neither a group nor an array"),
-        ("mistaken", r"fc\.bias and layers/dense/vars/1, which both stand for fc\.bias"),
+        ("mistaken", r"fc\.bias and layers/dense/vars/1, which are both fc\.bias"),
         ("metadata", "damaged"),
     ],
 )

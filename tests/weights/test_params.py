@@ -169,7 +169,7 @@ def test_mxnet_reads_the_older_versions_as_this_reader_does(tmp_path, mx, conten
         (file_of(array(2, 3, kind=-1)), "type -1"),
         (file_of(array(2, 3), names=(b"\xff",)), "UTF-8"),
         (file_of(array(2, 3), names=(b"a", b"b")), "1 arrays and 2 names"),
-        (file_of(array(2, 3), array(2, 3), names=(b"a", b"a")), "twice"),
+        (file_of(array(2, 3), array(2, 3), names=(b"a", b"a")), "repeated name"),
         (file_of(array(2, 3), names=()), "without names"),
         (file_of(array(2, 3)) + b"more", "4 bytes follow"),
         (file_of(array(2, 3))[:-9] + struct.pack("<Q", 2**63), "ends early"),
@@ -184,7 +184,7 @@ def test_a_file_that_is_not_what_it_says_is_refused_in_one_line(tmp_path, conten
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     for path in (tmp_path, tmp_path / "missing.params"):
-        with pytest.raises(UserError, match="no weights at"):
+        with pytest.raises(UserError, match="there is no weights file"):
             read_params(path)
 
 

@@ -51,7 +51,7 @@ def test_another_network_is_refused_before_its_values_are_read(tmp_path, monkeyp
         raise AssertionError("values were read")
 
     monkeypatch.setattr("common.weights.safetensors.check_weights", read)
-    with pytest.raises(UserError, match="more is not wanted"):
+    with pytest.raises(UserError, match="more is not expected"):
         load_weights(path)
 
 
@@ -78,7 +78,7 @@ def test_bfloat16_becomes_float32_and_other_types_are_named(tmp_path):
     )
     header["fc.bias"] |= {"dtype": "F8_E4M3", "shape": [6]}
     write()
-    with pytest.raises(UserError, match=r"fc\.bias holds F8_E4M3: save it as F32"):
+    with pytest.raises(UserError, match=r"fc\.bias has the dtype F8_E4M3: save it as F32"):
         load_weights(path)
 
 

@@ -27,7 +27,7 @@ def test_a_wrapper_s_prefix_on_some_names_only_is_refused(loaded, weights, tmp_p
     for name in odd:
         state[name] = state.pop(name.partition(".")[2])
     torch.save(state, path)
-    with pytest.raises(UserError, match=rf"mixed\.pt(.|\n)*{odd[-1]} is not wanted"):
+    with pytest.raises(UserError, match=rf"mixed\.pt(.|\n)*{odd[-1]} is not expected"):
         loaded["pytorch"].weights.load_file(path)
 
 
