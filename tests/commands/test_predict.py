@@ -131,7 +131,7 @@ def test_images_that_cannot_be_read_are_named_and_the_others_go_on(
     assert code == 2
     assert [words[0] for words in lines_of(out)] == [str(pictures[0]), str(pictures[1])]
     first, second, third = err.splitlines()
-    assert f"no image at {missing}" in first
+    assert f"there is no image file {missing}" in first
     assert str(broken) in second
     assert f"{tmp_path} is a folder" in third
 
@@ -176,7 +176,7 @@ def test_names_that_are_no_line_of_text_do_not_break_the_line(pictures, tmp_path
     for words in (r"two\nlines.png", r"\x1b[31m[b]cow[/b]\n"):
         assert words in out
     assert "\x1b" not in out
-    assert err.startswith("error: no image at ")
+    assert err.startswith("error: there is no image file ")
     assert err.count("\n") == 1
 
 

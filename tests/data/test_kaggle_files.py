@@ -428,7 +428,9 @@ def test_images_that_were_unpacked_one_folder_too_deep_are_pointed_at(data: Path
     (data / "train").rename(data / "inner")
     (data / "train").mkdir()
     (data / "inner").rename(data / "train/train")
-    assert f"move the content of {data / 'train/train'} up" in refused(reorg_cifar10_data, data, 0.1)
+    assert f"move the content of {data / 'train/train'} up" in refused(
+        reorg_cifar10_data, data, 0.1
+    )
 
 
 def test_a_competition_that_is_not_there_or_a_file_is_named(data: Path):

@@ -112,5 +112,7 @@ def test_values_that_no_network_computes_with_are_refused_by_name(value):
     weights = initial_weights(3)
     check_values(weights, "x")
     weights["bn.running_var"][5] = value
-    with pytest.raises(UserError, match=r"x has invalid values .* in bn\.running_var \(1 in all\): "):
+    with pytest.raises(
+        UserError, match=r"x has invalid values .* in bn\.running_var \(1 in all\): "
+    ):
         check_values(weights, "x")
