@@ -14,7 +14,7 @@ import numpy as np
 
 from common.augmentation.operations import Normalize
 from common.config import MAX_IMAGE_SIZE
-from common.errors import UserError, printable
+from common.errors import UserError, counted, printable
 from common.interface import Backend, Framework
 from common.system.files import check_file
 from common.weights.canonical import Weights, network_sizes
@@ -58,7 +58,7 @@ class Stored:
         """Raise UserError unless the network takes RGB images."""
         if self.in_channels != 3:
             raise UserError(
-                f"{self.path} is for images with {self.in_channels} channels; RGB images have 3"
+                f"{self.path} is for images with {counted(self.in_channels, 'channel')}; RGB images have 3"
             )
 
     def check_data(self, name: str, classes: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""`--backend all`: the backends in turn, a process each, laid side by side; stand-ins play them where they can."""
+"""`--backend all`: each backend in its own process, then a comparison. Most tests use stand-in scripts as backends."""
 
 import json
 import os
@@ -31,7 +31,7 @@ NAMES = list(backends.FRAMEWORKS)
     ("chosen", "extras"),
     [("all", "uv run --extra all"), ("mxnet,pytorch", "uv run --extra mxnet --extra pytorch")],
 )
-def test_a_missing_framework_is_not_left_out_but_named(chosen, extras, monkeypatch, capsys):
+def test_a_missing_framework_is_an_error_that_names_it(chosen, extras, monkeypatch, capsys):
     anywhere = replace(backends.FRAMEWORKS["mxnet"], wheels=(), newest_python=None)
     monkeypatch.setitem(backends.FRAMEWORKS, "mxnet", anywhere)
     there = backends.find_spec
@@ -42,7 +42,7 @@ def test_a_missing_framework_is_not_left_out_but_named(chosen, extras, monkeypat
     refused((code, "", capsys.readouterr().err), "backend mxnet needs mxnet", extras)
 
 
-def test_predict_takes_several_backends_and_needs_no_folder(stand_ins):
+def test_predict_runs_several_backends_without_a_run_folder(stand_ins):
     code, out, err = finish(stand_ins.without_folder("predict", "--weights", "w", "cat.png"))
     assert code == 0, err
     assert [line for line in out.splitlines() if line] == [
@@ -50,7 +50,7 @@ def test_predict_takes_several_backends_and_needs_no_folder(stand_ins):
     ]
 
 
-def test_an_image_that_cannot_be_read_stops_no_other_backend(stand_ins):
+def test_an_unreadable_image_does_not_stop_the_other_backends(stand_ins):
     failing = "sys.exit(2 if name == 'a' else 0)"
     process = stand_ins.without_folder("predict", "--weights", "w", "--", "--cat.png", end=failing)
     code, out, _ = finish(process)
@@ -58,7 +58,7 @@ def test_an_image_that_cannot_be_read_stops_no_other_backend(stand_ins):
     assert "c, 3 of 3" in out
 
 
-def test_evaluate_compares_the_accuracies_of_one_file_of_weights(stand_ins):
+def test_evaluate_compares_the_accuracies_of_one_weights_file(stand_ins):
     body = 'write("summary.json", {"test_acc": "abc".index(name) / 10})\n'
     code, out, err = finish(stand_ins(body, "evaluate", "--weights", "w"))
     assert code == 0, err
@@ -73,7 +73,7 @@ def test_evaluate_compares_the_accuracies_of_one_file_of_weights(stand_ins):
 
 @pytest.fixture(scope="session")
 def everything() -> None:
-    """Every backend is installed."""
+    """Skip unless every backend is installed."""
     if missing := [name for name in NAMES if not backends.installed(name)]:
         if required() & set(missing):
             pytest.fail(f"{', '.join(missing)} required, and missing")
@@ -82,7 +82,7 @@ def everything() -> None:
 
 @pytest.fixture(scope="session")
 def compared(everything, small_folder, tmp_path_factory) -> tuple[Path, str, float]:
-    """One finished run of all backends on the small folder: its folder, what it printed, and its seconds."""
+    """One finished run of all backends on the small folder: its folder, its output, and its seconds."""
     folder = tmp_path_factory.mktemp("all") / "new"
     began = time.monotonic()
     code, out, err = finish(
@@ -97,7 +97,7 @@ def compared(everything, small_folder, tmp_path_factory) -> tuple[Path, str, flo
 
 
 @pytest.mark.slow
-def test_every_backend_runs_in_turn_and_leaves_a_whole_run_of_its_own(compared):
+def test_every_backend_runs_and_has_a_complete_run_folder(compared):
     folder, out, _ = compared
     heads = [line for line in out.splitlines() if line.endswith(f" of {len(NAMES)}")]
     assert heads == [f"{name}, {i} of {len(NAMES)}" for i, name in enumerate(NAMES, start=1)]
@@ -119,7 +119,7 @@ def test_every_backend_is_given_the_same_options(compared):
 
 
 @pytest.mark.slow
-def test_the_table_and_the_record_say_what_each_backend_reached(compared):
+def test_the_table_and_the_json_file_have_the_results_of_each_backend(compared):
     folder, out, seconds = compared
     table = {}
     for line in out[out.index("after epoch 2") :].splitlines():
@@ -148,7 +148,7 @@ def test_the_table_and_the_record_say_what_each_backend_reached(compared):
 
 
 @pytest.mark.slow
-def test_the_picture_has_a_line_of_each_backend(compared):
+def test_the_picture_has_a_line_for_each_backend(compared):
     picture = np.asarray(Image.open(compared[0] / "backends.png").convert("RGB")).astype(int)
     for style in (framework.style for framework in backends.FRAMEWORKS.values()):
         colour = [int(style["color"][i : i + 2], 16) for i in (1, 3, 5)]
@@ -156,7 +156,7 @@ def test_the_picture_has_a_line_of_each_backend(compared):
 
 
 @pytest.mark.slow
-def test_augment_and_comparison_take_all_backends_too(everything, small_folder, tmp_path):
+def test_augment_and_compare_augmentation_also_run_all_backends(everything, small_folder, tmp_path):
     shared = ["--data", small_folder, "--image-size", "8", "--cache-dir", tmp_path / "data"]
     two = ["--backend", "mxnet,pytorch", *shared, "--output"]
     code, _, err = finish(start("augment", *two, tmp_path / "drawn"), timeout=250)
@@ -176,9 +176,7 @@ def test_augment_and_comparison_take_all_backends_too(everything, small_folder, 
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_the_backend_that_runs_and_keeps_its_epochs(
-    everything, small_folder, tmp_path
-):
+def test_ctrl_c_stops_the_running_backend_and_keeps_its_epochs(everything, small_folder, tmp_path):
     folder = tmp_path / "out"
     process = start(
         "--backend", "all", "--data", small_folder, *SMALL[:-1], "100000", "--output", folder,
@@ -196,9 +194,7 @@ def test_ctrl_c_stops_the_backend_that_runs_and_keeps_its_epochs(
     assert not (folder / NAMES[1]).exists()
 
 
-def test_bad_options_are_refused_by_the_first_backend_and_nothing_is_written(
-    small_folder, tmp_path
-):
+def test_invalid_options_fail_in_the_first_backend_and_nothing_is_written(small_folder, tmp_path):
     chosen = ",".join(name for name in NAMES if backends.installed(name))
     if "," not in chosen:
         pytest.skip("needs two backends")
@@ -213,9 +209,9 @@ def test_bad_options_are_refused_by_the_first_backend_and_nothing_is_written(
     assert not folder.exists()
 
 
-# --- Stand-ins: scripts that play run.py for three backends ----------------------------------------------------------
+# --- Stand-ins: scripts in place of run.py for three backends --------------------------------------------------------
 
-# run.py, but it starts the script that is named first.
+# Like run.py, but it starts the script given as the first argument.
 DRIVER = """
 import sys
 import backends, run
@@ -263,7 +259,7 @@ def stand_ins(tmp_path) -> Iterator["StandIns"]:
 
 
 class StandIns:
-    """Starts ``--backend all`` in a session of its own with a script in the place of each backend."""
+    """Start ``--backend all`` in a new session, with a script in place of each backend."""
 
     def __init__(self, folder: Path) -> None:
         self.script, self.output = folder / "stand_in.py", folder / "out"
@@ -327,7 +323,7 @@ def alive(pid: int) -> bool:
 WAITING = 'write("pid", os.getpid())\ntime.sleep(100)\n'
 
 
-def test_different_devices_are_shown_and_missing_numbers_left_out(stand_ins):
+def test_different_devices_are_shown_and_missing_numbers_are_omitted(stand_ins):
     code, out, err = finish(stand_ins(FINISHED))
     assert code == 0, err
     lines = [" ".join(line.split()) for line in out.splitlines()]
@@ -340,7 +336,7 @@ def test_different_devices_are_shown_and_missing_numbers_left_out(stand_ins):
     assert side_by_side.OTHER_DEVICES in lines
 
 
-def test_the_native_pipeline_is_not_called_the_same(stand_ins):
+def test_the_note_for_the_native_pipeline_does_not_claim_equal_augmentation(stand_ins):
     code, out, err = finish(stand_ins(FINISHED, "--pipeline", "native"))
     assert code == 0, err
     notes = " ".join(out.split())
@@ -375,7 +371,9 @@ def test_a_backend_s_lines_arrive_while_it_runs(stand_ins):
         ("os.kill(os.getpid(), signal.SIGABRT)", 134, "b was ended by signal 6"),
     ],
 )
-def test_the_first_failure_ends_it_all_and_says_where_the_rest_is(stand_ins, end, code, words):
+def test_the_first_failure_stops_everything_and_names_the_folder_of_the_results(
+    stand_ins, end, code, words
+):
     ended, out, err = finish(stand_ins(f'if name == "b": {end}\n{FINISHED}'))
     assert ended == code
     assert err.splitlines()[-1] == f"error: {words}; finished before: a, kept in {stand_ins.output}"
@@ -392,7 +390,7 @@ def test_ctrl_c_on_a_terminal_reaches_the_backend_once_and_ends_with_130(stand_i
         "    write('pid', os.getpid())\n"
         "    time.sleep(0.1)\n"
         "    while not signals: time.sleep(0.01)\n"
-        "    time.sleep(1)\n"  # it keeps what it has
+        "    time.sleep(1)\n"  # as if it saved its results
         "    write('signals', signals)\n"
         "    sys.exit(130)\n" + FINISHED
     )
@@ -405,7 +403,7 @@ def test_ctrl_c_on_a_terminal_reaches_the_backend_once_and_ends_with_130(stand_i
     assert not alive(child)
 
 
-def test_an_interrupt_of_the_parent_alone_is_passed_on(stand_ins):
+def test_an_interrupt_of_only_the_parent_is_passed_on_to_the_child(stand_ins):
     process = stand_ins(
         "signal.signal(signal.SIGINT, lambda *_: (write('kept', name), sys.exit(130)))\n" + WAITING
     )
@@ -418,7 +416,7 @@ def test_an_interrupt_of_the_parent_alone_is_passed_on(stand_ins):
     assert not alive(child)
 
 
-def test_an_interrupt_of_the_backend_alone_ends_it_all(stand_ins):
+def test_an_interrupt_of_only_the_child_stops_everything(stand_ins):
     process = stand_ins("signal.signal(signal.SIGINT, lambda *_: sys.exit(130))\n" + WAITING)
     os.kill(stand_ins.pid(process), signal.SIGINT)
     code, _, err = finish(process)
@@ -450,7 +448,7 @@ def test_a_folder_that_is_not_empty_is_refused_before_anything_runs(stand_ins):
     assert [path.name for path in stand_ins.output.iterdir()] == ["mine"]
 
 
-def test_one_table_lists_what_augmentation_gains_in_each_backend(stand_ins):
+def test_one_table_lists_the_gain_of_augmentation_in_each_backend(stand_ins):
     comparison = """
 gain = "abc".index(name) / 10
 write("comparison.json", {
@@ -468,7 +466,7 @@ write("comparison.json", {
     assert record["backends"]["b"]["flip"]["test_acc"] == [0.7, pytest.approx(0.8)]
 
 
-def test_augment_leaves_each_backend_s_pictures_and_no_table(stand_ins):
+def test_augment_saves_each_backend_s_pictures_and_prints_no_table(stand_ins):
     code, out, err = finish(stand_ins("", "augment"))
     assert code == 0, err
     assert sorted(path.name for path in stand_ins.output.iterdir()) == ["a", "b", "c"]

@@ -1,4 +1,4 @@
-"""Captions: the numbers of an augmentation in words, and under each picture what was drawn for it."""
+"""Titles describe augmentations with their numbers; captions have the parameters drawn for each image."""
 
 import re
 
@@ -33,7 +33,7 @@ SIZE = (30, 44)
 OUT = (20, 24)
 
 
-def test_a_flip_says_whether_it_was_made():
+def test_the_caption_of_a_flip_says_whether_the_image_was_flipped():
     made = np.array([True, False])
     left_right, top_bottom = FlipsLeftRight(made), FlipsTopBottom(made)
     assert [captions([left_right], i) for i in (0, 1)] == ["mirrored", "unchanged"]
@@ -43,20 +43,20 @@ def test_a_flip_says_whether_it_was_made():
     assert captions(both, 1) == "not mirrored\nupside down"
 
 
-def test_a_crop_says_its_box_in_pixels_height_first():
+def test_the_caption_of_a_crop_has_its_box_in_pixels_height_first():
     box = crops(np.array([[14, 30, 12, 21]]), (40, 60), OUT)
     assert captions([box], 0) == "box 12 × 21 at (14, 30)"
     assert captions([box], 0, short=True) == "box 12 × 21"
 
 
-def test_a_jitter_says_its_factors_in_their_order_and_only_those_that_change():
+def test_the_caption_of_a_jitter_has_only_the_changing_factors_in_order():
     factors = np.array([[0.734, 1.0, 1.256, 0.214], [1, 1, 1, -0.0004]], np.float32)
     jitter = Jitters(factors, np.array([[3, 0, 2], [2, 3, 0]]))
     assert captions([jitter], 0) == "hue +0.21 turns\nbrightness × 0.73\nsaturation × 1.26"
     assert captions([jitter], 1) == "saturation × 1.00\nhue +0.00 turns\nbrightness × 1.00"
 
 
-def test_what_draws_nothing_has_no_line():
+def test_augmentations_without_random_parameters_have_no_caption():
     decisions = decide(kaggle_train_augs((32, 32)), np.arange(3), 0, 0, (32, 32))
     for i in range(3):
         box, flip = captions(decisions, i).split("\n")
@@ -66,14 +66,14 @@ def test_what_draws_nothing_has_no_line():
     assert captions(only, 0) == captions([], 0) == "unchanged"
 
 
-def test_a_box_that_happens_to_be_the_whole_image_is_said():
+def test_a_random_box_that_is_the_whole_image_has_a_caption():
     whole = np.array([[0, 0, 30, 44], [1, 2, 20, 20]])
     assert captions([crops(whole, SIZE, OUT)], 0) == "box 30 × 44 at (0, 0)"
 
 
 @pytest.mark.parametrize("name", list(gallery()))
-def test_the_picture_can_be_made_again_from_its_caption(name):
-    """Captions have two decimals, so a colour is off by some hundredths; a wrong order or box moves some by tenths."""
+def test_the_picture_can_be_reproduced_from_its_caption(name):
+    """Captions have two decimals, so colours differ by hundredths; a wrong order or box changes some by tenths."""
     images = np.random.default_rng(0).random((6, 3, *SIZE))
     decisions = decide(gallery(OUT)[name], np.arange(6), 5, 0, SIZE)
     drawn = augment(images, decisions)
@@ -83,7 +83,7 @@ def test_the_picture_can_be_made_again_from_its_caption(name):
 
 
 def decisions_from(caption: str) -> list[Decision]:
-    """Return the decisions of one image that a caption tells."""
+    """Parse a caption: return the decisions of one image."""
     yes, no = np.array([True]), np.array([False])
     decisions: list[Decision] = []
     for line in caption.split("\n"):
@@ -131,7 +131,7 @@ def test_the_titles_of_the_chapter_have_its_numbers():
     ]
 
 
-def test_titles_have_other_numbers_too():
+def test_titles_have_the_numbers_of_other_arguments():
     unequal = ColorJitter(brightness=0.25, contrast=1.5, saturation=1.5, hue=0.1)
     assert described([unequal]) == (
         "brightness: a factor from 0.75 to 1.25; contrast, saturation: factors from 0 to 2.5; "
@@ -146,7 +146,7 @@ def test_titles_have_other_numbers_too():
     assert described([ColorJitter()]) == described([]) == ""
 
 
-def test_a_framework_that_draws_by_itself_is_named_and_its_colours_are_not_explained():
+def test_in_the_native_pipeline_the_title_names_the_framework_and_only_the_arguments():
     augs = [RandomFlipLeftRight(), operation("jitter", OUT)]
     assert described(augs, "TensorFlow") == (
         "left-right flip, one time in two\n"
@@ -156,7 +156,7 @@ def test_a_framework_that_draws_by_itself_is_named_and_its_colours_are_not_expla
 
 
 def test_the_captions_of_the_chapters_fit_under_their_images():
-    """The example image has 512 pixels at most, those of the Kaggle chapter 999: then a box has three digits."""
+    """The example image has at most 512 pixels, those of the Kaggle chapter at most 999, so a box has three digits."""
     not_flipped = [FlipsLeftRight(np.array([False])), FlipsTopBottom(np.array([False]))]
     jitter = Jitters(np.array([[1.5, 1.5, 1.5, -0.5]]), np.arange(4)[None])
     box = crops(np.array([[400, 400, 112, 112]]), (512, 512), OUT)

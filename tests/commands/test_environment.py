@@ -1,4 +1,4 @@
-"""What is set before a framework is imported, and what the machine is called."""
+"""The settings made before a framework is imported, and the description of the machine."""
 
 import os
 import sys
@@ -43,12 +43,12 @@ def test_device_names_choose_gpus(name, num_gpus, indices):
         ("1", 2, "unknown device"),
     ],
 )
-def test_devices_that_are_not_there_are_refused(name, num_gpus, message):
+def test_missing_devices_are_refused(name, num_gpus, message):
     with pytest.raises(UserError, match=message):
         gpu_indices(name, num_gpus)
 
 
-def test_variables_are_set_only_where_the_user_has_not(monkeypatch):
+def test_variables_are_set_only_if_the_user_has_not_set_them(monkeypatch):
     toy = Framework("toy", "Toy", ("no_such_module",), variables={"TOY_A": "1", "TOY_B": "2"})
     monkeypatch.setenv("TOY_A", "mine")
     monkeypatch.delenv("TOY_B", raising=False)
@@ -58,7 +58,7 @@ def test_variables_are_set_only_where_the_user_has_not(monkeypatch):
     assert (in_force["TOY_A"], in_force["TOY_B"]) == ("mine", "2")
 
 
-def test_variables_that_come_too_late_are_not_claimed_to_be_in_force(monkeypatch):
+def test_after_the_import_variables_are_not_set(monkeypatch):
     toy = Framework("toy", "Toy", ("numpy",), variables={"TOY_A": "1"})
     monkeypatch.delenv("TOY_A", raising=False)
     environment.prepare(toy)
@@ -66,7 +66,7 @@ def test_variables_that_come_too_late_are_not_claimed_to_be_in_force(monkeypatch
 
 
 @pytest.mark.parametrize("name", environment.ALLOCATOR_VARIABLES)
-def test_the_user_s_allocator_is_left_alone(monkeypatch, name):
+def test_the_user_s_allocator_settings_are_not_changed(monkeypatch, name):
     calls = []
     monkeypatch.setattr(environment.platform, "libc_ver", lambda: ("glibc", "2.36"))
     monkeypatch.setattr(environment.ctypes, "CDLL", lambda _: calls.append(1))
@@ -76,7 +76,7 @@ def test_the_user_s_allocator_is_left_alone(monkeypatch, name):
     assert environment.in_force(FRAMEWORKS["pytorch"])["malloc"] == "the user's"
 
 
-def test_freed_memory_is_kept_where_the_user_has_not_chosen(monkeypatch):
+def test_freed_memory_is_kept_by_default(monkeypatch):
     calls = []
     libc = SimpleNamespace(mallopt=lambda *arguments: calls.append(arguments))
     monkeypatch.setattr(environment.platform, "libc_ver", lambda: ("glibc", "2.36"))
@@ -115,8 +115,8 @@ def test_the_record_names_processor_cores_memory_and_versions():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not say")
-def test_peak_memory_grows_by_what_is_held_and_stays():
-    """In a process of its own: only what exceeds the peak of all tests before would show here."""
+def test_peak_memory_grows_with_an_allocation_and_does_not_shrink():
+    """In a new process: here, only an allocation above the peak of all earlier tests would show."""
     script = """
 from common.system.environment import peak_memory_mib
 before = peak_memory_mib()
@@ -130,7 +130,7 @@ assert peak_memory_mib() > before + 64
 
 
 @pytest.mark.parametrize(("platform", "mebibytes"), [("linux", 3072), ("darwin", 3)])
-def test_peak_memory_is_read_in_the_system_s_unit(platform, mebibytes, monkeypatch):
+def test_peak_memory_is_converted_from_the_system_s_unit(platform, mebibytes, monkeypatch):
     resource = pytest.importorskip("resource")
     usage = SimpleNamespace(ru_maxrss=3 * 2**20)
     monkeypatch.setattr(resource, "getrusage", lambda who: usage)
@@ -138,6 +138,6 @@ def test_peak_memory_is_read_in_the_system_s_unit(platform, mebibytes, monkeypat
     assert environment.peak_memory_mib() == mebibytes
 
 
-def test_peak_memory_is_unknown_where_the_system_does_not_say(monkeypatch):
+def test_peak_memory_is_none_if_the_system_has_no_such_function(monkeypatch):
     monkeypatch.setitem(sys.modules, "resource", None)
     assert environment.peak_memory_mib() is None

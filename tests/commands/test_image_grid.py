@@ -1,4 +1,4 @@
-"""Sheets of images: every pixel in its place, names over the images, captions under them, and no matplotlib."""
+"""Sheets of images: the pixels, the names above the images, the captions below them, and no matplotlib."""
 
 import numpy as np
 import pytest
@@ -20,18 +20,18 @@ def picture(path):
 
 
 def box(found, colour):
-    """Return top, bottom, left and right of a colour; bottom and right are the first pixels after it."""
+    """Return top, bottom, left and right of a colour; bottom and right are exclusive."""
     where = np.argwhere((found == colour).all(-1))
     (top, left), (bottom, right) = where.min(0), where.max(0) + 1
     return top, bottom, left, right
 
 
 def dark(pixels):
-    """Return how many pixels have ink of a text."""
+    """Return the number of pixels with ink of a text."""
     return int((pixels.max(-1) < 128).sum())
 
 
-def test_images_go_row_by_row_and_the_cells_left_over_stay_white(tmp_path):
+def test_images_fill_the_grid_row_by_row_and_empty_cells_are_white(tmp_path):
     colours = [plain(colour, 30, 30) for colour in (RED, GREEN, BLUE)]
     image_grid.save_sheet(tmp_path / "sheet.png", colours, 2, 2, "t", scale=0.5)
     found = picture(tmp_path / "sheet.png")
@@ -54,16 +54,16 @@ def test_a_small_image_is_enlarged_pixel_by_pixel(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(10, 40), (40, 10), (2, 64), (64, 2)])
-def test_images_keep_their_proportions(tmp_path, shape):
+def test_images_keep_their_aspect_ratio(tmp_path, shape):
     image_grid.save_sheet(tmp_path / "sheet.png", [plain(RED, *shape)], 1, 1, "t")
     where = np.argwhere((picture(tmp_path / "sheet.png") == RED).all(-1))
     height, width = where.max(0) - where.min(0) + 1
     assert width / height == pytest.approx(shape[1] / shape[0], rel=0.1)
 
 
-def test_names_stand_over_their_images_in_several_lines_and_in_any_script(tmp_path):
+def test_names_are_above_their_images_in_several_lines_and_in_any_script(tmp_path):
     images = [plain(RED), plain(GREEN)]
-    names = ["cat\nкот", "a\udcffb"]  # the second from a file name that is no Unicode
+    names = ["cat\nкот", "a\udcffb"]  # the second is from a file name that is not Unicode
     image_grid.save_sheet(tmp_path / "with.png", images, 1, 2, "t", names=names)
     image_grid.save_sheet(tmp_path / "without.png", images, 1, 2, "t")
     with_names, without = picture(tmp_path / "with.png"), picture(tmp_path / "without.png")
@@ -74,7 +74,7 @@ def test_names_stand_over_their_images_in_several_lines_and_in_any_script(tmp_pa
     assert right.min() < 50
 
 
-def test_a_name_too_long_for_its_cell_is_cut_short(tmp_path):
+def test_a_name_wider_than_its_cell_is_truncated(tmp_path):
     font = image_grid.load_font(image_grid.TEXT_SIZE)
     short = image_grid.shortened("n" * 100, font, 120)
     assert short.endswith("…")
@@ -82,7 +82,7 @@ def test_a_name_too_long_for_its_cell_is_cut_short(tmp_path):
     assert image_grid.shortened("frog", font, 120) == "frog"
 
 
-def test_captions_stand_under_their_images_line_by_line(tmp_path):
+def test_captions_are_below_their_images_line_by_line(tmp_path):
     images = [plain(colour, 60, 90) for colour in (RED, GREEN, BLUE)]
     lines = ["mirrored\nbox 9 × 8", "", "hue"]
     image_grid.save_sheet(tmp_path / "sheet.png", images, 2, 2, "t", scale=1.0, captions=lines)
@@ -96,13 +96,13 @@ def test_captions_stand_under_their_images_line_by_line(tmp_path):
     assert ink[GREEN] == [0, 0]
     assert ink[BLUE][0] > 50
     assert ink[BLUE][1] == 0
-    # Nearer to its own image than to the one below.
+    # Closer to its own image than to the one below.
     bottom, next_top = box(found, RED)[1], box(found, BLUE)[0]
     inked = np.flatnonzero((found[bottom:next_top].max(-1) < 128).any(1))
     assert inked[0] < next_top - bottom - 1 - inked[-1]
 
 
-def test_a_caption_too_long_for_its_cell_is_cut_short_and_touches_no_neighbour(tmp_path):
+def test_a_caption_wider_than_its_cell_is_truncated_and_does_not_touch_the_next(tmp_path):
     images = [plain(RED), plain(GREEN)]
     image_grid.save_sheet(tmp_path / "sheet.png", images, 1, 2, "", 1.0, captions=["n" * 100, ""])
     found = picture(tmp_path / "sheet.png")
@@ -110,7 +110,7 @@ def test_a_caption_too_long_for_its_cell_is_cut_short_and_touches_no_neighbour(t
     assert dark(found[bottom:]) == dark(found[bottom:, left:right]) > 200
 
 
-def test_names_and_captions_can_stand_together(tmp_path):
+def test_a_sheet_can_have_names_and_captions(tmp_path):
     for name, texts in {"both": ["a\nb"], "neither": None}.items():
         path = tmp_path / f"{name}.png"
         image_grid.save_sheet(path, [plain(RED)], 1, 1, "t", names=texts, captions=texts)
@@ -120,7 +120,9 @@ def test_names_and_captions_can_stand_together(tmp_path):
     assert dark(both[top - 2 * LINE : top]) == dark(both[bottom : bottom + 2 * LINE + 4]) > 30
 
 
-def test_images_of_unequal_shape_stand_on_one_line_each_as_wide_as_its_cell(tmp_path):
+def test_images_of_different_shapes_are_aligned_at_the_bottom_and_fill_the_width_of_their_cells(
+    tmp_path,
+):
     images = [plain(RED, 20, 40), plain(GREEN, 40, 40), plain(BLUE, 40, 20)]
     image_grid.save_sheet(tmp_path / "sheet.png", images, 1, 3, "t", scale=1.0)
     found = picture(tmp_path / "sheet.png")
@@ -140,7 +142,7 @@ def test_a_title_is_wrapped_at_the_width_of_the_grid(tmp_path):
     assert long.shape[1] == short.shape[1]
     assert (len(long) - len(short)) % line == 0
     assert len(lines) - len(short) == line
-    # Ink of all twenty words, up to how a glyph falls between two pixels.
+    # The ink of all twenty words, up to the position of a glyph between two pixels.
     assert dark(long) == pytest.approx(20 * dark(short), rel=0.1)
     assert dark(lines) == 2 * dark(short)
 
@@ -154,12 +156,12 @@ def test_a_word_wider_than_the_grid_is_not_cut(tmp_path):
 
 
 @pytest.mark.parametrize("sign", "×°±…")
-def test_the_font_has_the_signs_of_captions(sign):
+def test_the_font_has_the_characters_of_captions(sign):
     font = image_grid.load_font(image_grid.TEXT_SIZE)
     assert bytes(font.getmask(sign)) != bytes(font.getmask("\uffff"))
 
 
-def test_equal_sheets_are_equal_files(tmp_path):
+def test_the_same_sheet_gives_the_same_file(tmp_path):
     for name in ("a.png", "b.png"):
         image_grid.save_sheet(tmp_path / name, list(random_dataset(3).images), 1, 3, "three")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

@@ -1,4 +1,4 @@
-"""Ctrl-C: it breaks off no hand-over between processes, and is never lost."""
+"""Ctrl-C is deferred while a batch is transferred between processes, and is never lost."""
 
 import signal
 import subprocess
@@ -17,14 +17,14 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def ctrl_c_raises():
-    # Where the tests run in the background, SIGINT comes ignored.
+    # SIGINT is ignored if the tests run in the background.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_ctrl_c_is_raised_when_the_block_has_ended_and_a_second_one_at_once(times):
+def test_ctrl_c_is_raised_after_the_block_and_a_second_one_immediately(times):
     steps = []
 
     def press():
@@ -39,7 +39,7 @@ def test_ctrl_c_is_raised_when_the_block_has_ended_and_a_second_one_at_once(time
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_without_ctrl_c_a_block_ends_as_it_would():
+def test_without_ctrl_c_the_block_is_not_affected():
     with deferred_ctrl_c():
         pass
     with pytest.raises(ValueError, match="its own"), deferred_ctrl_c():
@@ -47,7 +47,7 @@ def test_without_ctrl_c_a_block_ends_as_it_would():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_ctrl_c_comes_before_an_error_that_it_may_have_caused():
+def test_ctrl_c_takes_precedence_over_an_error_in_the_block():
     def fetch():
         with deferred_ctrl_c():
             signal.raise_signal(signal.SIGINT)
@@ -57,7 +57,7 @@ def test_ctrl_c_comes_before_an_error_that_it_may_have_caused():
         fetch()
 
 
-def test_who_listens_to_ctrl_c_already_hears_it_at_once():
+def test_another_handler_of_ctrl_c_is_called_immediately():
     heard = []
     signal.signal(signal.SIGINT, lambda *_: heard.append("at once"))
     with deferred_ctrl_c():
@@ -65,7 +65,7 @@ def test_who_listens_to_ctrl_c_already_hears_it_at_once():
         assert heard == ["at once"]
 
 
-def test_another_thread_reads_batches_as_it_would():
+def test_batches_can_be_read_in_another_thread():
     found = []
     thread = threading.Thread(target=lambda: found.extend(UninterruptedBatches([(1, 2), (3, 4)])))
     thread.start()
@@ -73,13 +73,13 @@ def test_another_thread_reads_batches_as_it_would():
     assert found == [(1, 2), (3, 4)]
 
 
-def test_whole_batches_are_those_of_the_loader_epoch_for_epoch():
+def test_the_batches_are_those_of_the_loader_in_every_epoch():
     batches = UninterruptedBatches([(1, 2), (3, 4)])
     assert len(batches) == 2
     assert list(batches) == list(batches) == [(1, 2), (3, 4)]
 
 
-def test_a_batch_that_ctrl_c_falls_into_is_fetched_whole():
+def test_a_batch_is_fetched_completely_before_ctrl_c_is_raised():
     fetched = []
 
     class Loader:
@@ -106,7 +106,7 @@ class Finalized:
         raise self.error
 
 
-def test_ctrl_c_in_a_finalizer_is_heard_again(capsys):
+def test_ctrl_c_in_a_finalizer_is_raised_again(capsys):
     steps = []
 
     def work():
@@ -124,7 +124,7 @@ def test_ctrl_c_in_a_finalizer_is_heard_again(capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_other_errors_of_finalizers_are_reported_as_ever(monkeypatch):
+def test_other_errors_in_finalizers_are_reported_by_python(monkeypatch):
     reported = []
     monkeypatch.setattr(
         sys, "unraisablehook", lambda unraisable: reported.append(unraisable.exc_type)
@@ -146,14 +146,14 @@ from common.system.interrupts import UninterruptedBatches, reraise_lost_ctrl_c
 
 loaders = backends.load(sys.argv[1]).loaders
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# A terminal interrupts the workers too, `kill` this process alone.
+# A terminal interrupts the workers too; `kill` interrupts only this process.
 interrupt = {"terminal": lambda: os.killpg(0, signal.SIGINT), "kill": lambda: signal.raise_signal(signal.SIGINT)}
 signal.signal(signal.SIGALRM, lambda *_: interrupt[sys.argv[2]]())
 dataset = Dataset(np.zeros((64, 8, 8, 3), np.uint8), np.zeros(64, np.int64), ("a", "b"))
 generator = random.Random(0)
 for number in range(30):
     batches = UninterruptedBatches(loaders.load_native(dataset, (), 8, True, 0, 2))
-    list(batches)  # the workers have begun
+    list(batches)  # the workers have started
     try:
         with reraise_lost_ctrl_c():
             signal.setitimer(signal.ITIMER_REAL, generator.uniform(0.001, 0.05))
@@ -169,7 +169,7 @@ for number in range(30):
 @pytest.mark.skipif(sys.platform == "win32", reason="no alarms there")
 @pytest.mark.parametrize("by", ["terminal", "kill"])
 @pytest.mark.parametrize("name", ["pytorch", "mxnet"])
-def test_no_worker_complains_of_an_interrupted_reader(name, by):
+def test_no_worker_prints_a_traceback_after_an_interrupt(name, by):
     load_or_skip(name)
     result = subprocess.run(
         [sys.executable, "-c", INTERRUPT_AGAIN_AND_AGAIN, name, by],

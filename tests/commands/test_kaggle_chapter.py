@@ -1,4 +1,4 @@
-"""The Kaggle chapter, whole: real processes on a small competition, from its files to a checked submission."""
+"""The whole Kaggle chapter in real processes on a small competition, from its files to a checked submission."""
 
 import csv
 import io
@@ -55,7 +55,7 @@ def rows_of(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-def test_a_run_leaves_its_record_pictures_weights_and_submission(finished):
+def test_a_run_folder_has_the_configuration_pictures_weights_and_submission(finished):
     _, out = finished
     assert {path.name for path in out.iterdir()} == {
         "augmented-images.png",
@@ -71,14 +71,14 @@ def test_a_run_leaves_its_record_pictures_weights_and_submission(finished):
     }
 
 
-def test_the_submission_has_the_ids_of_the_files_in_the_order_of_numbers(finished):
-    """The book pairs predictions with 1, 2, 3, ... by position, whatever the files are called."""
+def test_the_submission_has_the_ids_of_the_files_in_numeric_order(finished):
+    """The book assigns the ids 1, 2, 3, ... by position, whatever the names of the files."""
     rows = rows_of(finished[1] / "submission.csv")
     assert rows[0] == ["id", "label"]
     assert [int(name) for name, _ in rows[1:]] == [7 * i for i in range(1, 22)]
 
 
-def test_the_test_set_is_predicted_by_a_network_that_has_learnt(finished, competition):
+def test_the_predictions_come_from_the_trained_network(finished, competition):
     submission = dict(rows_of(finished[1] / "submission.csv")[1:])
     answers = dict(rows_of(competition / "testLabels.csv")[1:])
     right = [submission[name] == label for name, label in answers.items()]
@@ -87,17 +87,17 @@ def test_the_test_set_is_predicted_by_a_network_that_has_learnt(finished, compet
     assert np.mean(right) >= 0.9
 
 
-def test_every_validation_image_counts_in_its_class(finished):
+def test_every_validation_image_is_counted_in_its_class(finished):
     validation = json.loads((finished[1] / "summary.json").read_text())["validation"]
     confusion = np.array(validation["confusion"])
-    # A tenth of the rarest class's 40 images, of each of both.
+    # A tenth of the smallest class's 40 images, from each of the two classes.
     np.testing.assert_array_equal(confusion.sum(axis=1), [4, 4])
     assert list(validation["per_class"]) == ["bright", "dark"]
     assert validation["accuracy"] == pytest.approx(np.trace(confusion) / 8)
     assert validation["valid_acc"] == pytest.approx(validation["accuracy"])
 
 
-def test_each_epoch_of_both_trainings_has_its_line_and_its_learning_rate(finished):
+def test_each_epoch_of_both_trainings_has_a_line_with_its_learning_rate(finished):
     lines = [json.loads(line) for line in (finished[1] / "metrics.jsonl").read_text().splitlines()]
     assert [(m["split"], m["epoch"]) for m in lines] == [
         (split, epoch) for split in ("train", "train_valid") for epoch in (1, 2, 3, 4)
@@ -107,13 +107,13 @@ def test_each_epoch_of_both_trainings_has_its_line_and_its_learning_rate(finishe
     assert not any("valid_acc" in m for m in lines[4:])
 
 
-def test_both_trainings_see_all_of_their_images_in_each_epoch(finished):
+def test_both_trainings_use_all_of_their_images_in_each_epoch(finished):
     summary = json.loads((finished[1] / "summary.json").read_text())
     assert summary["validation"]["examples"] == 4 * 72
     assert summary["training"]["examples"] == 4 * 80
 
 
-def test_the_weights_say_all_that_classifying_images_needs(finished):
+def test_the_weights_file_has_the_metadata_for_classifying_images(finished):
     path = finished[1] / "weights.safetensors"
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata()
@@ -127,7 +127,7 @@ def test_the_weights_say_all_that_classifying_images_needs(finished):
 
 @dataclass
 class Short:
-    """One epoch in PyTorch: the run's folder, what it printed, and the weights that its networks were given."""
+    """One epoch in PyTorch: the run folder, the output, and the weights that its networks were given."""
 
     out: Path
     printed: str
@@ -153,7 +153,7 @@ def short(competition, tmp_path_factory) -> Short:
     return one_epoch(competition, tmp_path_factory.mktemp("short") / "out")
 
 
-def test_what_is_printed_names_the_steps_and_the_classes(short):
+def test_the_output_names_the_steps_and_the_classes(short):
     for words in (
         "chapter  Kaggle CIFAR-10",
         "72 to train on, 8 to validate (4 of each class)",
@@ -170,7 +170,7 @@ def test_what_is_printed_names_the_steps_and_the_classes(short):
         assert words in short.printed
 
 
-def test_both_trainings_start_from_the_weights_of_the_seed(short):
+def test_both_trainings_start_from_the_initial_weights_of_the_seed(short):
     assert len(short.given) == 2
     for name, weight in initial_weights(2, seed=3).items():
         np.testing.assert_array_equal(short.given[0][name], weight)
@@ -187,10 +187,10 @@ def test_the_same_seed_gives_the_same_submission_and_metrics(short, competition,
     assert found[0] == found[1]
 
 
-def test_each_step_has_its_images_its_augmentations_and_the_settings_of_the_run(
+def test_each_step_uses_its_images_its_augmentations_and_the_settings_of_the_run(
     competition, tmp_path, monkeypatch
 ):
-    """Only what is trained on is shuffled and augmented; everything is normalized."""
+    """Only training images are shuffled and augmented; all images are normalized."""
     backend, loaded, trained, sheets = load_or_skip("pytorch"), [], [], {}
     load_batched = backend.loaders.load_batched
 
@@ -242,7 +242,7 @@ def test_each_step_has_its_images_its_augmentations_and_the_settings_of_the_run(
         for name in backends.FRAMEWORKS
     ],
 )
-def test_the_native_pipeline_runs_the_chapter_too(name, competition, tmp_path):
+def test_the_chapter_runs_with_the_native_pipeline(name, competition, tmp_path):
     load_or_skip(name)
     out = tmp_path / "out"
     arguments = ["--backend", name, "--data-dir", str(competition), *SETTINGS, "--epochs", "1"]
@@ -260,7 +260,7 @@ def test_the_native_pipeline_runs_the_chapter_too(name, competition, tmp_path):
         ("testLabels.csv", "id,label\n7\n", r"testLabels\.csv has rows that are not id,label"),
     ],
 )
-def test_what_a_run_would_stumble_on_later_is_named_before_anything_is_written(
+def test_bad_files_are_reported_before_anything_is_written(
     competition, tmp_path, file, content, words
 ):
     load_or_skip("pytorch")
@@ -273,8 +273,8 @@ def test_what_a_run_would_stumble_on_later_is_named_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_training_that_diverges_in_its_last_step_predicts_nothing(competition, tmp_path):
-    """The loss of that step is still a number; the network gives all images one class."""
+def test_a_training_that_diverges_in_its_last_step_is_an_error(competition, tmp_path):
+    """The loss of that step is still finite, but the network would predict one class for all images."""
     load_or_skip("pytorch")
     arguments = ["--backend", "pytorch", "--data-dir", str(competition), *SETTINGS]
     one_step = ["--epochs", "1", "--batch-size", "72", "--lr", "1e30"]
@@ -284,7 +284,7 @@ def test_a_training_that_diverges_in_its_last_step_predicts_nothing(competition,
     assert not (tmp_path / "out" / "validation.png").exists()
 
 
-def test_a_folder_given_as_a_dot_has_its_name_and_each_epoch_its_own_learning_rate(
+def test_the_data_name_is_the_folder_s_also_for_a_dot_and_curves_show_the_learning_rate(
     competition, tmp_path, monkeypatch
 ):
     backend, rates = load_or_skip("pytorch"), []
@@ -306,8 +306,8 @@ def test_a_folder_given_as_a_dot_has_its_name_and_each_epoch_its_own_learning_ra
     assert rates == [lr for n in (9, 10) for lr in (0.005, 0.0025, 0.00125) for _ in range(n)]
 
 
-def test_test_images_in_many_chunks_are_predicted_as_in_one(finished, competition, tmp_path):
-    """And the seconds of predicting end before its picture is drawn, which may take longer."""
+def test_predictions_do_not_depend_on_the_chunk_size(finished, competition, tmp_path):
+    """Also: the time of the prediction does not include drawing its picture, which may take longer."""
     name, out = finished
     backend, events = load_or_skip(name), []
     shown = tmp_path / "again"
@@ -367,14 +367,14 @@ def config_of(text: str) -> KaggleConfig:
     return cli.parse(["kaggle", *text.split()], backends.FRAMEWORKS)[1]
 
 
-def test_the_demo_has_the_book_s_numbers_for_the_mean_of_the_losses():
+def test_the_demo_preset_has_the_book_s_settings():
     config = config_of("--backend pytorch --data-dir d")
     assert config.preset == "demo"
     assert (config.num_epochs, config.batch_size, config.valid_ratio) == (20, 32, 0.1)
     assert (config.lr, config.wd, config.lr_period, config.lr_decay) == (0.02, 5e-4, 4, 0.9)
 
 
-def test_the_book_preset_has_the_numbers_of_the_exercise():
+def test_the_book_preset_has_the_settings_of_the_exercise():
     config = config_of("--backend pytorch --data-dir d --preset book")
     assert (config.num_epochs, config.batch_size) == (100, 128)
     assert (config.lr, config.wd, config.lr_period, config.lr_decay) == (0.1, 5e-4, 50, 0.1)
@@ -383,7 +383,7 @@ def test_the_book_preset_has_the_numbers_of_the_exercise():
 @pytest.mark.parametrize(
     ("size", "batch", "n"), [(32, 32, 1024), (32, 96, 960), (512, 16, 80), (4096, 7, 7)]
 )
-def test_test_images_are_streamed_in_whole_batches_few_where_they_are_large(size, batch, n):
+def test_chunks_are_whole_batches_and_smaller_for_large_images(size, batch, n):
     config = config_of(f"--backend pytorch --data-dir d --image-size {size} --batch-size {batch}")
     assert chunk_size(config) == n
 
@@ -449,7 +449,7 @@ def test_a_batch_larger_than_the_images_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_presets_say_what_they_are_called():
+def test_each_kaggle_preset_has_its_own_name():
     assert {name: config.preset for name, config in KAGGLE_PRESETS.items()} == {
         name: name for name in KAGGLE_PRESETS
     }

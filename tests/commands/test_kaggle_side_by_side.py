@@ -1,4 +1,4 @@
-"""Several backends' submissions side by side: what is counted, printed and drawn."""
+"""The comparison of several backends' submissions: the numbers, the output and the pictures."""
 
 import io
 import json
@@ -31,16 +31,16 @@ LABELS = {
 }
 
 
-def test_agreement_is_the_share_of_equal_labels_of_each_pair():
+def test_agreement_is_the_share_of_equal_labels_for_each_pair():
     assert agreements(LABELS) == {("a", "b"): 0.5, ("a", "c"): 0.5, ("b", "c"): 0.25}
     assert share_all_agree(LABELS) == 0.25
 
 
-def test_those_on_which_most_differ_come_first():
+def test_images_with_most_different_labels_come_first():
     assert disagreements(LABELS) == ["10", "2", "3"]
 
 
-def test_all_but_a_few_is_not_written_as_all():
+def test_a_share_below_one_is_never_printed_as_1_000():
     assert [kaggle_side_by_side._written(share) for share in (0, 0.0016, 0.9996, 1)] == [
         "0.000", "0.002", "0.999", "1.000",
     ]  # fmt: skip
@@ -53,7 +53,7 @@ def test_equal_submissions_agree_on_all():
     assert set(agreements(same).values()) == {1}
 
 
-def test_a_confusion_counts_what_was_taken_for_what():
+def test_the_confusion_matrix_counts_labels_and_predictions():
     labels, predicted = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 2, 1, 0])
     confusion = Confusion.of(labels, predicted, ("ant", "bee", "cow"))
     np.testing.assert_array_equal(confusion.counts, [[2, 0, 1], [1, 1, 0], [0, 0, 0]])
@@ -64,7 +64,7 @@ def test_a_confusion_counts_what_was_taken_for_what():
 
 
 def leave_run(folder: Path, name: str, ids: list[str], wrong: int) -> None:
-    """Write what a backend's run leaves: ``wrong`` of its validation and of its test images are wrong."""
+    """Write the files of a backend's run; ``wrong`` of its validation and of its test images are wrong."""
     folder.mkdir(parents=True)
     labels = np.arange(8) % 2
     confusion = Confusion.of(labels, np.where(np.arange(8) < wrong, 1 - labels, labels), "xy")
@@ -88,7 +88,7 @@ def leave_run(folder: Path, name: str, ids: list[str], wrong: int) -> None:
 
 @pytest.fixture
 def reported(tmp_path, monkeypatch) -> tuple[Path, str]:
-    """The folder of a report on three made-up runs, and what it printed."""
+    """The folder of a report on three made-up runs, and its output."""
     data_dir = write_competition(tmp_path / "bright")
     reorg_cifar10_data(data_dir, 0.1)
     ids = [str(7 * i) for i in range(1, 22)]
@@ -120,12 +120,12 @@ def test_the_table_has_validation_classes_and_agreement(reported):
         "all agree on 19 of 21 test images, 0.905",
     ):
         assert line in lines
-    unknown = ("score", "peak memory")  # here, in all of them
+    unknown = ("score", "peak memory")  # unknown in all three runs
     assert not [line for line in lines if line.startswith(unknown)]
     assert "the same augmentation of each image" in reported[1]
 
 
-def test_the_record_names_every_image_on_which_they_disagree(reported):
+def test_the_json_file_lists_every_image_on_which_they_disagree(reported):
     content = json.loads((reported[0] / "comparison.json").read_text())
     assert content["disagreements"] == [
         {"id": "7", "a": "dark", "b": "bright", "c": "bright"},
@@ -162,7 +162,7 @@ def test_the_picture_of_disagreements_shows_each_image_with_its_id_and_the_label
     assert (rows, columns, title) == (1, 8, "2 of 2 test images with more than one label: a, b")
 
 
-def test_the_curves_are_those_of_the_training_that_is_validated(tmp_path, monkeypatch):
+def test_the_curves_are_those_of_the_validated_training(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(
         kaggle_side_by_side.plots,

@@ -1,4 +1,4 @@
-"""Timer, Accumulator, the log of a training and its closing lines."""
+"""Timer, Accumulator, the training log and its closing lines."""
 
 import time
 
@@ -28,7 +28,7 @@ def test_the_timer_records_every_time_it_is_stopped():
 
 
 class Waiting:
-    """Stands for a tensor on a busy device: adding is free, reading counts."""
+    """Stand-in for a tensor on a busy device: adding is free, reading is counted."""
 
     reads = 0
 
@@ -49,7 +49,7 @@ class Waiting:
         return float(self.value)
 
 
-def test_the_accumulator_reads_nothing_before_it_is_asked():
+def test_the_accumulator_reads_a_value_only_on_access():
     Waiting.reads = 0
     metric = Accumulator(2)
     for i in range(5):
@@ -66,7 +66,7 @@ def test_the_accumulator_keeps_no_graph_alive():
     assert not metric.data[0].graph
 
 
-def test_the_accumulator_adds_floats_starts_again_and_wants_every_value():
+def test_the_accumulator_adds_floats_resets_and_requires_every_value():
     metric = Accumulator(2)
     metric.add(1.5, 2)
     metric.add(1, 3)
@@ -92,7 +92,7 @@ def test_an_epoch_reports_about_five_times_and_at_its_end(num_batches, points):
     assert reporting_points(num_batches) == points
 
 
-def test_the_closing_lines_are_the_chapter_s_with_the_wall_clock_beside_them():
+def test_the_closing_lines_are_the_chapter_s_plus_the_wall_clock():
     summary = TrainingSummary(0.1754, 0.94, 0.8483, 1000, 2.0, 4.0, "[gpu(0)]")
     assert str(summary).splitlines() == [
         "loss 0.175, train acc 0.940, test acc 0.848",
@@ -102,7 +102,7 @@ def test_the_closing_lines_are_the_chapter_s_with_the_wall_clock_beside_them():
 
 
 class Drawn:
-    """An animator as the book's, which keeps its points."""
+    """An animator like the book's that records its points."""
 
     def __init__(self):
         self.points = []
@@ -112,7 +112,7 @@ class Drawn:
 
 
 def run(listener, summary=TrainingSummary, held_out=0.5, batches=2):
-    """Two epochs of a loop as the book's; each batch of 3 has a loss of 6 in the first, of 3 in the second."""
+    """Run two epochs of the book's loop; each batch of 3 has a loss of 6 in the first epoch, of 3 in the second."""
     log = TrainingLog(2, ["cpu"], listener, summary)
     for loss in (6, 3):
         for _, y in log.batches([("X", "yyy")] * batches):
@@ -121,7 +121,7 @@ def run(listener, summary=TrainingSummary, held_out=0.5, batches=2):
     return log.close()
 
 
-def test_a_log_tells_its_listener_what_happened(capsys):
+def test_a_log_calls_its_listener_with_the_results(capsys):
     recorder = Recorder()
     summary = run(recorder)
     assert recorder.images == [3, 6, 3, 6]
@@ -143,21 +143,21 @@ def test_a_log_tells_its_listener_what_happened(capsys):
 def test_a_log_reads_the_results_of_a_step_only_for_its_reports():
     Waiting.reads = 0
     run(Recorder(), batches=20)
-    assert Waiting.reads == 2 * 2 * 5  # loss and accuracy, five times in each of two epochs
+    assert Waiting.reads == 2 * 2 * 5  # loss and accuracy, five times per epoch, two epochs
 
 
-def test_a_training_of_no_epoch_is_refused():
+def test_zero_epochs_are_refused():
     with pytest.raises(ValueError, match="num_epochs must be at least 1, not 0"):
         TrainingLog(0, ["cpu"], Recorder())
 
 
-def test_an_iterator_without_a_batch_is_refused():
+def test_an_empty_iterator_is_refused():
     log = TrainingLog(1, ["cpu"], Recorder())
     with pytest.raises(ValueError, match="train_iter gave no batch"):
         list(log.batches([]))
 
 
-def test_a_log_draws_in_the_book_s_animator_and_breaks_the_means_at_each_epoch():
+def test_a_log_draws_with_the_book_s_animator_and_interrupts_the_curves_at_each_epoch():
     drawn = Drawn()
     run(drawn, KaggleSummary)
     xs = [x for x, _ in drawn.points]

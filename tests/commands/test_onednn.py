@@ -1,4 +1,4 @@
-"""The instructions that MXNet's oneDNN may use: few machines have AMX, so processor and kernel are stand-ins."""
+"""The instructions of MXNet's oneDNN. Few machines have AMX, so processor and kernel are stand-ins."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ REQUEST = (158, 0x1023, 18)  # arch_prctl, ARCH_REQ_XCOMP_PERM, the tile data: f
 
 
 class Machine:
-    """Stands for a processor and a kernel; keeps what the kernel was asked."""
+    """Stand-in for a processor and a kernel; records the requests to the kernel."""
 
     def __init__(self, monkeypatch, cpuinfo: str | None, answer: int = 0, imported: bool = False):
         self.requests, self.answer = [], answer
@@ -35,7 +35,7 @@ class Machine:
         if imported:
             monkeypatch.setitem(sys.modules, "mxnet", SimpleNamespace())
         for name in ("DNNL_MAX_CPU_ISA", "OMP_NUM_THREADS", "OMP_WAIT_POLICY"):
-            monkeypatch.setenv(name, "")  # so that it is put back
+            monkeypatch.setenv(name, "")  # so that it is restored
             monkeypatch.delenv(name)
 
     def syscall(self, *arguments):
@@ -47,14 +47,14 @@ class Machine:
         return os.environ.get("DNNL_MAX_CPU_ISA")
 
 
-def test_amx_is_asked_for_and_then_named_before_the_import(monkeypatch):
+def test_amx_permission_is_requested_and_the_instructions_are_set_before_the_import(monkeypatch):
     machine = Machine(monkeypatch, WITH_AMX)
     assert machine.prepare() == "AVX512_CORE_AMX"
     assert machine.requests == [REQUEST]
     assert onednn.instructions("bf16") == "AVX512_CORE_AMX"
 
 
-def test_who_does_not_want_bf16_goes_without_amx(monkeypatch):
+def test_without_bf16_amx_is_not_used(monkeypatch):
     machine = Machine(monkeypatch, WITH_AMX)
     assert machine.prepare("fp32") is None
     assert machine.requests == []
@@ -62,9 +62,7 @@ def test_who_does_not_want_bf16_goes_without_amx(monkeypatch):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_run_says_what_it_will_compute_in_before_the_framework_is_imported(
-    monkeypatch, precision
-):
+def test_the_description_of_a_run_names_the_instructions_before_the_import(monkeypatch, precision):
     def load(name, precision):
         raise UserError(f"loading {name} for {precision}")
 
@@ -73,7 +71,7 @@ def test_a_run_says_what_it_will_compute_in_before_the_framework_is_imported(
         run._run(["--backend", "mxnet", "--precision", precision])
 
 
-def test_amx_that_linux_refuses_is_left_alone_and_the_run_says_so(monkeypatch):
+def test_if_linux_refuses_amx_it_is_not_used_and_the_run_says_so(monkeypatch):
     machine = Machine(monkeypatch, WITH_AMX, answer=-1)
     assert machine.prepare() is None
     assert machine.requests == [REQUEST]
@@ -94,14 +92,14 @@ def test_amx_that_linux_refuses_is_left_alone_and_the_run_says_so(monkeypatch):
         (None, ""),  # not Linux
     ],
 )
-def test_without_amx_nothing_is_asked_and_nothing_set(monkeypatch, cpuinfo, instructions):
+def test_without_amx_nothing_is_requested_or_set(monkeypatch, cpuinfo, instructions):
     machine = Machine(monkeypatch, cpuinfo)
     assert machine.prepare() is None
     assert onednn.instructions("bf16") == instructions
     assert machine.requests == []
 
 
-def test_only_mxnet_needs_the_permission_asked_for(monkeypatch):
+def test_only_mxnet_requests_the_permission(monkeypatch):
     for framework in ("pytorch", "tensorflow"):
         machine = Machine(monkeypatch, WITH_AMX)
         assert machine.prepare("bf16", framework) is None
@@ -114,11 +112,11 @@ def test_only_mxnet_needs_the_permission_asked_for(monkeypatch):
         ("AVX2", "AVX2"),
         ("AVX512_CORE", "AVX512_CORE"),
         ("AVX2_VNNI", "AVX2"),
-        ("amx", "AVX512_CORE_BF16"),  # oneDNN ignores what it does not know
+        ("amx", "AVX512_CORE_BF16"),  # oneDNN ignores unknown names
         ("", "AVX512_CORE_BF16"),
     ],
 )
-def test_who_chooses_other_instructions_keeps_them(monkeypatch, chosen, instructions):
+def test_the_user_s_choice_of_instructions_is_kept(monkeypatch, chosen, instructions):
     machine = Machine(monkeypatch, WITH_AMX)
     monkeypatch.setenv("DNNL_MAX_CPU_ISA", chosen)
     assert machine.prepare() == chosen
@@ -127,28 +125,32 @@ def test_who_chooses_other_instructions_keeps_them(monkeypatch, chosen, instruct
 
 
 @pytest.mark.parametrize("imported", [False, True])
-def test_who_names_amx_gets_the_permission_also_after_the_import(monkeypatch, imported):
+def test_if_the_user_chooses_amx_the_permission_is_requested_even_after_the_import(
+    monkeypatch, imported
+):
     machine = Machine(monkeypatch, WITH_AMX, imported=imported)
     monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX512_CORE_AMX")
     assert machine.prepare() == "AVX512_CORE_AMX"
     assert machine.requests == [REQUEST]
 
 
-def test_who_names_amx_that_linux_refuses_is_told_before_the_process_would_die(monkeypatch):
+def test_if_the_user_chooses_amx_and_linux_refuses_it_an_error_comes_before_a_crash(monkeypatch):
     machine = Machine(monkeypatch, WITH_AMX, answer=-1)
     monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX512_CORE_AMX")
     with pytest.raises(UserError, match="DNNL_MAX_CPU_ISA=AVX512_CORE_AMX: Linux refuses AMX"):
         machine.prepare()
 
 
-def test_who_names_amx_on_another_processor_gets_what_it_has(monkeypatch):
+def test_if_the_user_chooses_amx_without_such_a_processor_its_own_instructions_are_used(
+    monkeypatch,
+):
     machine = Machine(monkeypatch, AVX512, answer=-1)
     monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX512_CORE_AMX")
     assert machine.prepare() == "AVX512_CORE_AMX"
     assert onednn.instructions("bf16") == "AVX512_CORE_BF16"
 
 
-def test_after_the_import_amx_is_not_claimed_to_be_in_force(monkeypatch):
+def test_after_the_import_amx_is_not_reported_as_used(monkeypatch):
     machine = Machine(monkeypatch, WITH_AMX, imported=True)
     assert machine.prepare() is None
     found = onednn.instructions("bf16")
@@ -156,13 +158,13 @@ def test_after_the_import_amx_is_not_claimed_to_be_in_force(monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a question to Linux")
-def test_linux_answers_the_question():
-    """Where the processor has AMX it may be refused, elsewhere it must be."""
+def test_linux_answers_the_real_request():
+    """Linux may refuse the request on a processor with AMX, and must refuse it on any other."""
     has_amx = environment.cpu_flags() >= onednn.AMX_FLAGS
     assert onednn.amx_allowed() in ((True, False) if has_amx else (False,))
 
 
-def test_the_import_of_the_tab_keeps_what_was_prepared_for_bf16(monkeypatch):
+def test_importing_the_tab_keeps_the_settings_for_bf16(monkeypatch):
     machine = Machine(monkeypatch, WITH_AMX)
     machine.prepare("bf16")
     assert machine.prepare("fp32") == "AVX512_CORE_AMX"

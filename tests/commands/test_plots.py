@@ -1,4 +1,4 @@
-"""Pictures: what is drawn, in which shape, and what a notebook's Animator holds."""
+"""Plots: the curves, the layout, and the points of a notebook's Animator."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ def curves_of(axis):
     return {line.get_label(): list(map(tuple, line.get_xydata())) for line in axis.lines}
 
 
-def test_equal_pictures_are_equal_files(tmp_path):
+def test_the_same_figure_gives_the_same_file(tmp_path):
     for name in ("a.png", "b.png"):
         plots.save_curves(tmp_path / name, epochs(2, rates=[0.5, 0.25]), "test acc", "title")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
@@ -39,7 +39,7 @@ def test_equal_pictures_are_equal_files(tmp_path):
 
 @pytest.mark.parametrize("held_out", ["test acc", "valid acc", None])
 @pytest.mark.parametrize("n", [1, 2, 100])
-def test_curves_have_a_point_an_epoch_and_say_what_it_is(drawn, n, held_out):
+def test_curves_have_one_point_per_epoch_and_a_legend_that_explains_it(drawn, n, held_out):
     trained = epochs(n, held_out is not None)
     plots.save_curves(Path("x.png"), trained, held_out, "title")
     losses, accuracies = drawn[0].axes
@@ -57,7 +57,7 @@ def test_curves_have_a_point_an_epoch_and_say_what_it_is(drawn, n, held_out):
         assert all(line.get_marker() == "o" for line in axis.lines) == (n < 30)
 
 
-def test_a_learning_rate_that_changes_has_its_own_strip(drawn):
+def test_a_changing_learning_rate_has_its_own_panel(drawn):
     plots.save_curves(Path("x.png"), epochs(3, rates=[0.5, 0.5, 0.25]), "test acc", "title")
     (strip,) = (axis for axis in drawn[0].axes if "rate" in axis.get_ylabel())
     (steps,) = strip.patches
@@ -69,12 +69,12 @@ def test_a_learning_rate_that_changes_has_its_own_strip(drawn):
 
 
 @pytest.mark.parametrize("rates", [[0.5, 0.5], [None, None], [0.5]])
-def test_a_learning_rate_that_stays_has_none(drawn, rates):
+def test_a_constant_learning_rate_has_no_panel(drawn, rates):
     plots.save_curves(Path("x.png"), epochs(len(rates), rates=rates), "test acc", "title")
     assert len(drawn[0].axes) == 2
 
 
-def test_a_picture_is_whole_or_absent(tmp_path):
+def test_a_figure_is_written_atomically(tmp_path):
     class Figure:
         def savefig(self, path, **_):
             path.write_bytes(b"half of it")
@@ -118,8 +118,8 @@ def test_the_animator_adds_points_to_the_curves_that_have_one(animator):
     assert animator.axes[0].get_ylim() == (0, 1)
 
 
-def test_a_point_that_stands_alone_is_drawn(animator):
-    """As the one report of an epoch of one batch, before the curve breaks."""
+def test_a_single_point_is_drawn(animator):
+    """Such as the only report of an epoch with one batch, before the gap in the curve."""
     animator.add(1, (0.5, 0.5, None))
     animator.add(1, (float("nan"), float("nan"), 0.4))
     assert all(line.get_marker() == "." for line in animator.axes[0].lines)
@@ -130,7 +130,7 @@ def test_the_animator_takes_a_single_value(animator):
     assert animator.points == [[(1, 0.5)]]
 
 
-def test_images_of_every_form_are_shown_channels_last():
+def test_images_of_every_layout_are_shown_channels_last():
     from matplotlib import pyplot as plt
 
     images = [np.zeros(shape) for shape in ((5, 7), (5, 7, 3), (3, 5, 7), (1, 5, 7))]

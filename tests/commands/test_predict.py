@@ -1,4 +1,4 @@
-"""Image files classified with the weights of a run: the same answer in every backend, and the reference's."""
+"""`run.py predict`: every backend gives the same answer as the reference."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ from common.weights.gluon import save_params
 from common.weights.safetensors import save_weights
 
 CLASSES = ["ant", "bee", "cow"]
-# Softmax of logits that correct backends compute: 1e-6 of the largest apart (commands/convert.py), below 20 here.
+# Correct backends' logits differ by at most 1e-6 of the largest (commands/convert.py), which is below 20 here.
 TOLERANCE = 2e-5
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)  # the book's
 METADATA = {
@@ -49,7 +49,7 @@ def pictures(tmp_path_factory) -> list[Path]:
 
 
 def logits(weights: Weights, images: np.ndarray, normalized: bool = True) -> np.ndarray:
-    """The reference's, (n, 3)."""
+    """Return the reference's logits, (n, 3)."""
     X = np.moveaxis(images / 255, -1, 1)
     if normalized:
         mean, std = (np.array(v)[:, None, None] for v in (MEAN, STD))
@@ -58,14 +58,14 @@ def logits(weights: Weights, images: np.ndarray, normalized: bool = True) -> np.
 
 
 def expected(images: np.ndarray, normalized: bool = True) -> np.ndarray:
-    """The reference's softmax, (n, 3)."""
+    """Return the reference's probabilities, (n, 3)."""
     y_hat = logits(filled_weights(3), images, normalized)
     exps = np.exp(y_hat - y_hat.max(axis=1, keepdims=True))
     return exps / exps.sum(axis=1, keepdims=True)
 
 
 def lines_of(out: str) -> list[list[str]]:
-    """The lines below the first, as words."""
+    """Return the lines below the first, as lists of words."""
     return [line.split() for line in out.splitlines()[1:]]
 
 
@@ -103,9 +103,7 @@ def test_probabilities_are_the_reference_s_to_float32(backend):
     assert p.sum() == pytest.approx(1)
 
 
-def test_an_image_is_brought_to_the_size_that_the_network_has_learnt_from(
-    weights_file, tmp_path, capsys
-):
+def test_an_image_is_resized_to_the_size_of_the_training_images(weights_file, tmp_path, capsys):
     backend = load_or_skip("pytorch")
     large = random_dataset(1, 7, size=48).images[0]
     small = Image.fromarray(large).resize((16, 16), Image.Resampling.BILINEAR)
@@ -120,7 +118,7 @@ def test_an_image_is_brought_to_the_size_that_the_network_has_learnt_from(
     assert "24 x 24" in out
 
 
-def test_images_that_cannot_be_read_are_named_and_the_others_go_on(
+def test_unreadable_images_are_reported_and_the_others_are_classified(
     weights_file, pictures, tmp_path, capsys
 ):
     backend = load_or_skip("pytorch")
@@ -136,7 +134,7 @@ def test_images_that_cannot_be_read_are_named_and_the_others_go_on(
     assert f"{tmp_path} is a folder" in third
 
 
-def test_a_file_that_knows_neither_classes_nor_normalizing_says_so(pictures, tmp_path, capsys):
+def test_weights_without_metadata_are_used_with_a_notice(pictures, tmp_path, capsys):
     backend = load_or_skip("pytorch")
     save_params(tmp_path / "net.params", filled_weights(3))
     with pytest.warns(
@@ -150,8 +148,8 @@ def test_a_file_that_knows_neither_classes_nor_normalizing_says_so(pictures, tmp
     assert float(probability) == pytest.approx(p.max(), abs=TOLERANCE + 0.0005)
 
 
-def test_metadata_of_another_program_say_no_more_than_none(pictures, capsys):
-    """What is saved with safetensors.torch says {'format': 'pt'}."""
+def test_metadata_of_another_program_are_treated_as_missing(pictures, capsys):
+    """safetensors.torch saves the metadata {'format': 'pt'}."""
     backend = load_or_skip("pytorch")
     stored = Stored(Path("w.safetensors"), filled_weights(3), {"format": "pt"})
     command = PredictConfig(weights=stored.path, images=(pictures[0],), device="cpu")
@@ -160,19 +158,19 @@ def test_metadata_of_another_program_say_no_more_than_none(pictures, capsys):
     assert lines_of(capsys.readouterr().out)[0][1] == "class"
 
 
-def test_names_that_are_no_line_of_text_do_not_break_the_line(pictures, tmp_path, capsys):
+def test_control_characters_in_names_do_not_break_the_lines(pictures, tmp_path, capsys):
     backend = load_or_skip("pytorch")
     two_lines = tmp_path / "two\nlines.png"
     two_lines.write_bytes(pictures[0].read_bytes())
     too_long = tmp_path / ("a" * 300 + ".png")
-    classes = [f"\x1b[31m[b]cow[/b]\n{i}" for i in range(3)]  # any may be the best
+    classes = [f"\x1b[31m[b]cow[/b]\n{i}" for i in range(3)]  # any of them may be predicted
     metadata = METADATA | {"classes": json.dumps(classes)}
     stored = Stored(Path("w.safetensors"), filled_weights(3), metadata)
     command = PredictConfig(weights=stored.path, images=(two_lines, too_long), device="cpu")
     assert predict.classify(command, backend, stored) == 2
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 2
-    assert "   " not in out  # the name that is too long widens no other line
+    assert "   " not in out  # the long name does not shift the other lines
     for words in (r"two\nlines.png", r"\x1b[31m[b]cow[/b]\n"):
         assert words in out
     assert "\x1b" not in out
@@ -180,10 +178,10 @@ def test_names_that_are_no_line_of_text_do_not_break_the_line(pictures, tmp_path
     assert err.count("\n") == 1
 
 
-def test_evaluating_weights_that_have_learnt_from_normalized_images_normalizes(tmp_path, capsys):
+def test_evaluate_normalizes_images_as_in_the_training_of_the_weights(tmp_path, capsys):
     load_or_skip("pytorch")
     images, weights = random_dataset(24, 8, size=16).images, filled_weights(3)
-    # So that each class is the answer for some images, and another one where they are not normalized.
+    # So that each class is predicted for some images, and another one if they are not normalized.
     weights["fc.bias"] -= logits(weights, images).mean(axis=0).astype(np.float32)
     labels = logits(weights, images).argmax(axis=1)
     assert len(set(labels)) == 3
@@ -214,7 +212,7 @@ def test_evaluating_weights_that_have_learnt_from_normalized_images_normalizes(t
         ("normalize", "[[NaN, 0, 0], [1, 1, 1]]", "no valid mean and standard deviation"),
     ],
 )
-def test_metadata_that_cannot_be_meant_are_refused(pictures, capsys, name, value, words):
+def test_invalid_metadata_are_refused(pictures, capsys, name, value, words):
     backend = load_or_skip("pytorch")
     stored = Stored(Path("w.safetensors"), filled_weights(3), METADATA | {name: value})
     command = PredictConfig(weights=stored.path, images=tuple(pictures), device="cpu")

@@ -1,4 +1,4 @@
-"""A function called in a new process: its exit code, and its end; and output that nobody reads any more."""
+"""Functions called in a new process: exit codes, interrupts and signals; and a closed standard output."""
 
 import multiprocessing
 import os
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def ends(code: int, number: int = 0) -> int:
-    """End with an exit code or, if there is one, by a signal."""
+    """End with an exit code, or by signal ``number`` if it is not 0."""
     if number:
         os.kill(os.getpid(), number)
     return code
@@ -40,16 +40,16 @@ def test_the_exit_code_is_returned_and_a_signal_is_negative(arguments, code):
         (-50, "was killed by signal 50"),
     ],
 )
-def test_how_a_process_ended_is_said_with_the_name_of_its_signal(code, words):
+def test_the_end_of_a_process_is_described_with_the_name_of_its_signal(code, words):
     assert how_it_ended(code) == words
 
 
 def starts_others_by(method: str) -> int:
-    """Return 0 if this process starts others by that method."""
+    """Return 0 if this process uses that start method."""
     return int(multiprocessing.get_start_method() != method)
 
 
-def test_the_process_starts_others_as_its_caller_does():
+def test_the_new_process_uses_the_default_start_method():
     assert call_in_process(starts_others_by, multiprocessing.get_start_method()) == 0
 
 
@@ -89,7 +89,7 @@ def caller(tmp_path: Path) -> Iterator["Caller"]:
 
 
 class Caller:
-    """A process in a session of its own that waits for the function that it has called."""
+    """A process in a new session that waits for the function that it has called."""
 
     def __init__(self, folder: Path) -> None:
         self.script, self.file = folder / "caller.py", folder / "pid"
@@ -133,7 +133,7 @@ def test_ctrl_c_of_the_caller_is_passed_on(caller):
     assert not alive(child)
 
 
-def test_a_second_ctrl_c_kills_what_does_not_listen(caller):
+def test_a_second_ctrl_c_kills_a_function_that_ignores_it(caller):
     child = caller.start("deaf")
     caller.process.send_signal(signal.SIGINT)
     time.sleep(0.5)
@@ -150,7 +150,7 @@ def test_sigterm_ends_the_function_too(caller):
     assert not alive(child)
 
 
-# --- Output whose reader has gone ------------------------------------------------------------------------------------
+# --- Closed standard output ------------------------------------------------------------------------------------------
 
 PRINTING = f"""
 import sys
@@ -171,7 +171,7 @@ sys.exit(exit_code(prints, sys.argv[1]))
 
 
 def into_closed_pipe(*words: str) -> tuple[int, str]:
-    """Run Python with a standard output that nobody reads; return the exit code and standard error."""
+    """Run Python with a closed standard output; return the exit code and standard error."""
     reading, writing = os.pipe()
     os.close(reading)
     try:
@@ -189,20 +189,20 @@ def into_closed_pipe(*words: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("how", ["a line", "many lines"])
-def test_output_that_nobody_reads_any_more_ends_the_program_without_a_traceback(how):
+def test_a_closed_output_ends_the_program_without_a_traceback(how):
     assert into_closed_pipe("-c", PRINTING, how) == (141, "")
 
 
-def test_rich_ends_the_program_without_a_traceback_too():
+def test_a_closed_output_of_rich_ends_the_program_without_a_traceback():
     code, errors = into_closed_pipe("-c", PRINTING, "rich")
     assert (code != 0, errors) == (True, "")
 
 
-def test_the_help_ends_without_a_traceback():
+def test_the_help_with_a_closed_output_ends_without_a_traceback():
     assert into_closed_pipe("run.py", "--help") == (141, "")
 
 
-def test_another_pipe_that_breaks_is_an_error_and_is_shown():
+def test_another_broken_pipe_is_an_error_with_a_traceback():
     process = subprocess.run(
         [sys.executable, "-c", PRINTING, "another pipe"],
         capture_output=True,

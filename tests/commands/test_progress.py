@@ -1,4 +1,4 @@
-"""What a user sees while a network trains: a bar on a terminal, plain lines elsewhere."""
+"""Progress of a training: a bar on a terminal, plain lines elsewhere."""
 
 import io
 from types import SimpleNamespace
@@ -35,7 +35,7 @@ def train(
     return out.getvalue(), epochs, watch
 
 
-def test_elsewhere_there_is_one_plain_line_an_epoch():
+def test_without_a_terminal_there_is_one_plain_line_per_epoch():
     out, epochs, _ = train(terminal=False)
     lines = out.splitlines()
     assert [line[:40] for line in lines] == [
@@ -51,7 +51,7 @@ def test_elsewhere_there_is_one_plain_line_an_epoch():
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Stands for the time module: time passes where a test says so."""
+    """Stand-in for the time module: a test sets the time."""
     clock = SimpleNamespace(now=0.0, perf_counter=lambda: clock.now)
     monkeypatch.setattr(progress, "time", clock)
     monkeypatch.setattr(metrics, "time", clock)
@@ -72,12 +72,12 @@ def test_seconds_and_rates_are_those_of_the_epoch(clock, monkeypatch):
     rates = [line.split("  ")[-1] for line in out.splitlines() if "test acc" not in line]
     assert rates == ["2.0 images/s"] * 2
     assert out.count("  1.6 images/s  5.0 s") == 2
-    # What the bar says while a batch is used counts the batches before it.
+    # The bar is updated after a batch, so during a batch it counts the batches before.
     later = ["2.0 images/s", "evaluating"]
     assert statuses == ["", *later, "1.6 images/s", *later]
 
 
-def test_an_error_gives_the_terminal_back():
+def test_an_error_restores_the_terminal():
     out = io.StringIO()
     console = Console(file=out, force_terminal=True)
     with (
@@ -89,7 +89,7 @@ def test_an_error_gives_the_terminal_back():
     assert 0 <= hidden < shown  # the cursor
 
 
-def test_a_long_epoch_is_not_silent(monkeypatch):
+def test_a_long_epoch_prints_lines_in_between(monkeypatch):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     out, _, _ = train(terminal=False)
     assert "run 1: epoch 0.50/2  loss 0.500" in out
@@ -110,6 +110,6 @@ def test_the_epochs_are_kept():
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
-def test_a_loss_that_is_no_number_ends_the_training(loss):
+def test_a_loss_that_is_not_finite_ends_the_training(loss):
     with pytest.raises(UserError, match="diverged"):
         train(terminal=False, losses=(0.5, loss))

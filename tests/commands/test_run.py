@@ -1,4 +1,4 @@
-"""The command as a user runs it: real files, real signals, and a process of its own where that matters."""
+"""`run.py` as a user runs it: real files, real signals, and a new process where necessary."""
 
 import contextlib
 import io
@@ -25,13 +25,13 @@ from common.weights.safetensors import load_weights, save_weights
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--image-size", "8", "--batch-size", "8", "--epochs", "2"]
-# A proxy where nobody listens: no network, whatever the machine has.
+# A proxy that does not exist, so that there is no network on any machine.
 OFFLINE = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https", "all")}
 
 
 @pytest.fixture(params=list(backends.FRAMEWORKS), scope="session")
 def name(request: pytest.FixtureRequest) -> str:
-    """The name of every backend in turn."""
+    """The name of each backend."""
     load_or_skip(request.param)
     return request.param
 
@@ -44,7 +44,7 @@ def start(*arguments: object, cwd: Path = ROOT, **env: str) -> subprocess.Popen[
         text=True,
         cwd=cwd,
         env=os.environ | env,
-        # Where the tests run in the background, SIGINT comes ignored, and Python would leave it so.
+        # SIGINT is ignored if the tests run in the background, and Python would keep it ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
@@ -68,7 +68,7 @@ def metrics(folder: Path) -> list[dict]:
 
 @pytest.fixture(scope="session")
 def trained(name, small_folder, tmp_path_factory) -> tuple[Path, str]:
-    """One finished run on the small folder: its run folder and what it printed."""
+    """One finished run on the small folder: its run folder and its output."""
     folder = tmp_path_factory.mktemp("run") / "new"
     options = ["--data", small_folder, *SMALL, "--output", folder]
     words = ["--backend", name, *options, "--cache-dir", folder.parent / "data"]
@@ -77,7 +77,7 @@ def trained(name, small_folder, tmp_path_factory) -> tuple[Path, str]:
     return folder, out.getvalue()
 
 
-def test_a_run_says_what_it_does_then_does_it_then_says_how_it_went(trained, name):
+def test_a_run_prints_its_settings_then_the_epochs_then_the_results(trained, name):
     folder, out = trained
     lines = out.splitlines()
     block = dict(
@@ -95,7 +95,7 @@ def test_a_run_says_what_it_does_then_does_it_then_says_how_it_went(trained, nam
     assert lines[-1] == f"results in {folder}"
 
 
-def test_a_run_leaves_config_metrics_pictures_and_weights(trained, name, small_folder):
+def test_a_run_folder_has_config_metrics_pictures_and_weights(trained, name, small_folder):
     folder, _ = trained
     config = json.loads((folder / "config.json").read_text())
     assert config["config"]["backend"] == name
@@ -157,10 +157,10 @@ def test_evaluate_gives_the_test_accuracy_of_the_run(
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "summary.json"]
 
 
-def test_weights_of_another_framework_s_file_are_evaluated_and_trained_further(
+def test_weights_from_another_framework_s_file_can_be_evaluated_and_trained(
     name, command, trained, small_folder, tmp_path
 ):
-    """With a learning rate of next to nothing, only BatchNorm's statistics move."""
+    """With a tiny learning rate, only BatchNorm's statistics change."""
     other = next(other for other in ("mxnet", "pytorch") if other != name)
     load_or_skip(other)
     suffix = backends.FRAMEWORKS[other].suffixes[0]
@@ -185,9 +185,9 @@ def test_weights_of_another_framework_s_file_are_evaluated_and_trained_further(
 
 
 class InProcess:
-    """Runs the command in this process, which has imported the framework already.
+    """Run the command in this process, which has already imported the framework.
 
-    A training draws one sheet here, not seven: `trained` has them all, and each takes a third of a second.
+    Training draws only one sheet here, because each takes a third of a second. `trained` draws all seven.
     """
 
     def __init__(self, name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -215,7 +215,7 @@ def any_backend() -> str:
 
 @pytest.fixture
 def any_command(tmp_path, capsys) -> InProcess:
-    """The command on one backend, for what no backend has a part in."""
+    """The command on one backend, for tests that do not depend on the backend."""
     return InProcess(any_backend(), tmp_path, capsys)
 
 
@@ -233,7 +233,7 @@ def test_another_seed_gives_other_metrics(any_command, small_folder, tmp_path):
     assert [{**epoch, "seed": 0} for epoch in second] != first
 
 
-@pytest.mark.slow  # test_loaders.py holds the loaders to it
+@pytest.mark.slow  # test_loaders.py checks the same for the loaders
 def test_the_native_pipeline_gives_the_same_metrics_with_any_number_of_workers(
     command, small_folder, tmp_path
 ):
@@ -246,7 +246,7 @@ def test_the_native_pipeline_gives_the_same_metrics_with_any_number_of_workers(
     assert metrics(tmp_path / "0") == metrics(tmp_path / "1") == metrics(tmp_path / "2")
 
 
-def test_augment_alone_only_draws(command, tmp_path):
+def test_augment_only_draws(command, tmp_path):
     picture = tmp_path / "tall.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (900, 30, 4), np.uint8)).save(picture)
     for pipeline in ("batched", "native"):
@@ -268,7 +268,9 @@ def test_augment_draws_the_same_pictures_again(any_command, tmp_path):
         assert picture.read_bytes() == (tmp_path / "b" / picture.name).read_bytes()
 
 
-def test_compare_augmentation_trains_both_from_the_same_start(any_command, small_folder, tmp_path):
+def test_compare_augmentation_trains_both_from_the_same_initial_weights(
+    any_command, small_folder, tmp_path
+):
     folder = tmp_path / "compared"
     code, out, _ = any_command(
         "--data", small_folder, *SMALL, "--compare-augmentation", "--seeds", 2, "--output", folder
@@ -319,16 +321,16 @@ def test_only_the_chosen_framework_is_imported(name):
     own = backends.FRAMEWORKS[name].packages
     assert own[0] in loaded
     assert not loaded & (others | {"mxnet", "tensorflow", "keras"} - set(own))
-    # Seconds each, and not needed yet; but Keras imports two of them itself.
+    # Their import takes seconds, and they are not needed yet; but Keras itself imports two of them.
     keras_s_own = {"matplotlib", "pandas"} if name == "tensorflow" else set()
     assert not loaded & ({"torchvision", "matplotlib", "pandas"} - keras_s_own)
 
 
-# --- Bad input -------------------------------------------------------------------------------------------------------
+# --- Invalid input ---------------------------------------------------------------------------------------------------
 
 
 def refused(result: tuple[int, str, str], *words: str) -> None:
-    """One line on standard error that names the problem, exit code 2, no traceback."""
+    """Check for exit code 2 and one line on standard error that has ``words``, without a traceback."""
     code, _, err = result
     assert code == 2, err
     assert err.startswith("error: ")
@@ -349,7 +351,7 @@ def test_a_missing_framework_names_the_extra_that_installs_it(monkeypatch, capsy
         refused((code, "", capsys.readouterr().err), *packages, f"--extra {name}")
 
 
-def test_a_broken_framework_is_not_called_missing(monkeypatch):
+def test_a_broken_framework_is_not_reported_as_missing(monkeypatch):
     def broken(module: str) -> None:
         raise ImportError(f"{module}: libcudart.so.12 not found")
 
@@ -371,7 +373,7 @@ def test_no_network_and_no_data_says_how_to_get_it(tmp_path):
     assert not list(tmp_path.rglob("*.*"))
 
 
-def test_a_truncated_archive_is_kept_aside_and_never_used(any_command, tmp_path):
+def test_a_truncated_archive_is_renamed_and_not_used(any_command, tmp_path):
     archive = tmp_path / "cifar-10-python.tar.gz"
     archive.write_bytes(b"half of it")
     refused(any_command("--data", "cifar10", "--cache-dir", tmp_path), "cifar-10-python.tar.gz")
@@ -405,7 +407,9 @@ def spoil(folder: Path, how: str) -> None:
         ("no test", ["test"]),
     ],
 )
-def test_a_spoilt_folder_is_refused_and_nothing_is_written(any_command, tmp_path, how, words):
+def test_an_invalid_data_folder_is_refused_and_nothing_is_written(
+    any_command, tmp_path, how, words
+):
     folder = small(tmp_path)
     spoil(folder, how)
     result = any_command("--data", folder, *SMALL, "--output", tmp_path / "out")
@@ -429,7 +433,7 @@ def test_a_spoilt_folder_is_refused_and_nothing_is_written(any_command, tmp_path
         (["--lr", "1e30"], ["diverged", "--lr"]),
     ],
 )
-def test_bad_options_are_refused_in_one_line(command, small_folder, tmp_path, options, words):
+def test_invalid_options_are_refused_in_one_line(command, small_folder, tmp_path, options, words):
     base = ["--data", small_folder, *SMALL, "--output", tmp_path / "out"]
     refused(command(*base, *options), *words)
 
@@ -445,7 +449,7 @@ def test_a_last_batch_of_one_image_of_8_x_8_is_refused(command, tmp_path):
     ("num_classes", "in_channels", "metadata", "words"),
     [
         (3, 3, {}, ["has 3 classes", "has 2"]),
-        (2, 1, {}, ["images of 1 channels", "have 3"]),
+        (2, 1, {}, ["images with 1 channel", "have 3"]),
         (2, 3, {"classes": '["cat", "dog"]'}, ["class 0 is cat in", "but bright in"]),
         (2, 3, {"classes": '["\\u001b[31m\\n", "a"]'}, ["\\x1b[31m\\n"]),
         (2, 3, {"classes": "cat, dog"}, ["no valid list of classes"]),
@@ -464,7 +468,7 @@ def test_weights_for_other_images_are_refused_and_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_weights_that_only_another_framework_reads_name_the_command_that_helps(
+def test_if_only_another_framework_reads_the_weights_the_error_names_the_command(
     tmp_path, monkeypatch, capsys
 ):
     path = tmp_path / "net.pt"
@@ -477,7 +481,7 @@ def test_weights_that_only_another_framework_reads_name_the_command_that_helps(
     )
 
 
-def test_names_may_hold_markup_formulas_and_other_scripts(any_command, tmp_path):
+def test_names_may_have_markup_formulas_and_other_scripts(any_command, tmp_path):
     data = Data("x", bright_dataset(10, 0), bright_dataset(10, 1))
     names = ["[bold]dark", "$x_$ 日本, bright"]
     folder = write_folder(tmp_path / "set[/bold] $x_$ 日本", replace_classes(data, names))
@@ -509,7 +513,7 @@ def test_a_run_is_never_overwritten(command, trained, small_folder):
     assert (trained[0] / "config.json").read_bytes() == before
 
 
-def test_a_full_disk_ends_the_run_in_one_line_and_leaves_whole_files(
+def test_a_full_disk_ends_the_run_with_one_line_and_complete_files(
     any_command, small_folder, tmp_path, monkeypatch
 ):
     from common.system import files
@@ -571,7 +575,7 @@ def test_ctrl_c_keeps_the_metrics_so_far_and_says_where(name, small_folder, tmp_
         ("common.commands.train.save_weights", "2 finished epochs, kept in"),
     ],
 )
-def test_ctrl_c_at_any_moment_says_what_was_kept(
+def test_after_ctrl_c_at_any_moment_the_message_says_what_was_kept(
     any_command, small_folder, tmp_path, monkeypatch, place, words
 ):
     def interrupt(*arguments: object, **options: object) -> None:

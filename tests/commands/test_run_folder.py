@@ -1,4 +1,4 @@
-"""Files are whole or absent, and a run folder holds one run."""
+"""Files are written atomically, and a run folder holds one run."""
 
 import errno
 import json
@@ -13,7 +13,7 @@ from common.errors import UserError
 from common.system.files import atomic_write, write_text
 
 
-def test_a_file_appears_whole_under_its_own_name(tmp_path):
+def test_an_atomic_write_renames_the_complete_file(tmp_path):
     path = tmp_path / "new" / "file.txt"
     with atomic_write(path) as temporary:
         temporary.write_text("half")
@@ -55,7 +55,7 @@ def test_two_processes_never_write_the_same_temporary_file(tmp_path, monkeypatch
         (errno.EROFS, "choose another"),
     ],
 )
-def test_what_the_file_system_refuses_is_said_in_one_line(tmp_path, code, words):
+def test_an_error_of_the_file_system_becomes_one_line(tmp_path, code, words):
     path = tmp_path / "file.txt"
 
     def fail() -> None:
@@ -77,7 +77,7 @@ def test_a_folder_below_a_file_is_refused(tmp_path):
         RunFolder(tmp_path / "file", "")
 
 
-def test_metrics_are_one_json_line_an_epoch_whole_at_every_moment(tmp_path):
+def test_metrics_are_one_json_line_per_epoch_and_always_complete(tmp_path):
     folder = RunFolder(tmp_path / "run", "")
     for epoch in (1, 2, 3):
         folder.add_metrics({"epoch": epoch, "train_loss": 0.5})
@@ -85,7 +85,7 @@ def test_metrics_are_one_json_line_an_epoch_whole_at_every_moment(tmp_path):
         assert [json.loads(line)["epoch"] for line in lines] == list(range(1, epoch + 1))
 
 
-def test_a_folder_that_holds_anything_is_refused_and_an_empty_one_taken(tmp_path):
+def test_a_non_empty_folder_is_refused_and_an_empty_one_is_used(tmp_path):
     RunFolder(tmp_path, "").write_json("config.json", {})
     with pytest.raises(UserError, match="not empty"):
         RunFolder(tmp_path, "")
@@ -93,7 +93,7 @@ def test_a_folder_that_holds_anything_is_refused_and_an_empty_one_taken(tmp_path
         check_output(tmp_path)
 
 
-def test_checking_an_output_makes_nothing(tmp_path):
+def test_checking_an_output_creates_nothing(tmp_path):
     check_output(tmp_path / "a" / "b")
     assert os.listdir(tmp_path) == []
     (tmp_path / "file").touch()

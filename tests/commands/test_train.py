@@ -1,4 +1,4 @@
-"""What the chapter asks of a backend: every option arrives. The backend here takes notes and needs no framework."""
+"""Every option reaches the backend. The backend in these tests records its calls and needs no framework."""
 
 import inspect
 import io
@@ -48,7 +48,7 @@ SUMMARY = TrainingSummary(0.5, 0.75, 0.375, 120, 1.0, 2.0, "[cpu]")
 
 @pytest.fixture
 def backend() -> Backend:
-    """A backend that computes nothing, reports two numbers an epoch, and trains a weight from 0 to 1."""
+    """A backend that computes nothing, reports two numbers per epoch, and trains a weight from 0 to 1."""
     protocols = inspect.get_annotations(Backend, eval_str=True)
     files = {
         name: mock.create_autospec(protocol, instance=True)
@@ -101,13 +101,15 @@ def test_every_option_of_a_training_reaches_the_backend(session, backend):
         assert given[name] is backend.loaders.load_batched.return_value
     progress = given["animator"]
     assert progress.num_train == 40
-    assert progress.bar.tasks[0].total == 3 * (40 * 3 + 20)  # a training step costs three passes
+    assert progress.bar.tasks[0].total == 3 * (
+        40 * 3 + 20
+    )  # a training step costs three forward passes
     assert trained.weights == {"weight": 1}
 
 
 @pytest.mark.parametrize("augment", ["none", "flip,crop"])
 @pytest.mark.parametrize("seed", [0, 7])
-def test_training_starts_from_the_seed_s_weights_whatever_the_augmentation(
+def test_the_initial_weights_depend_on_the_seed_and_not_on_the_augmentation(
     session, backend, seed, augment
 ):
     command.train(session, replace(CONFIG, seed=seed, augment=augment))
@@ -118,9 +120,7 @@ def test_training_starts_from_the_seed_s_weights_whatever_the_augmentation(
 
 
 @pytest.mark.parametrize("augment", ["none", "flip,crop"])
-def test_the_batched_pipeline_augments_and_shuffles_training_images_alone(
-    session, backend, augment
-):
+def test_the_batched_pipeline_augments_and_shuffles_only_training_images(session, backend, augment):
     command.train(session, replace(CONFIG, augment=augment))
     augs, load = parse_augmentations(augment, (32, 24)), backend.loaders.load_batched
     assert load.call_args_list == [
@@ -131,7 +131,7 @@ def test_the_batched_pipeline_augments_and_shuffles_training_images_alone(
 
 
 @pytest.mark.parametrize(("workers", "expected"), [(None, 3), (0, 0), (2, 2)])
-def test_the_native_pipeline_takes_the_workers_it_is_given(session, backend, workers, expected):
+def test_the_native_pipeline_uses_the_given_number_of_workers(session, backend, workers, expected):
     config = replace(CONFIG, pipeline="native", workers=workers)
     command.train(replace(session, config=config), config)
     augs, load = parse_augmentations("flip,crop", (32, 24)), backend.loaders.load_native
@@ -148,7 +148,7 @@ def metrics_of(session: Session) -> list[dict]:
 
 
 @pytest.mark.parametrize(("reader", "own"), [("mxnet", False), ("", True)])
-def test_start_up_and_memory_are_unknown_where_another_framework_read_the_weights(
+def test_start_up_and_memory_are_none_if_another_framework_read_the_weights(
     session, monkeypatch, reader, own
 ):
     trained = Trained(SUMMARY, [], {"weight": np.zeros(1, np.float32)})
@@ -162,7 +162,7 @@ def test_start_up_and_memory_are_unknown_where_another_framework_read_the_weight
     assert found == ((1.5, 123.5) if own else (None, None))
 
 
-def test_a_training_leaves_its_own_summary_metrics_curves_and_weights(session, monkeypatch):
+def test_a_training_saves_its_summary_metrics_curves_and_weights(session, monkeypatch):
     monkeypatch.setattr(command.plots, "save_curves", save_curves := mock.Mock())
     monkeypatch.setattr(command.environment, "peak_memory_mib", lambda: 123.5)
     command.train_and_record(replace(session, startup_seconds=1.5))
@@ -254,7 +254,7 @@ def test_a_comparison_gives_both_the_same_seeds(session, monkeypatch):
     ]
 
 
-def test_the_block_at_the_start_says_what_will_run(session, backend):
+def test_the_opening_block_says_what_will_run(session, backend):
     backend.devices.describe.return_value = {"device": "a device"}
     config = replace(CONFIG, pipeline="native", compare_augmentation=True, seeds=2)
     block = sessions.describe(replace(session, config=config, command="compare"))
@@ -267,7 +267,7 @@ def test_the_block_at_the_start_says_what_will_run(session, backend):
     backend.devices.describe.assert_called_once_with(["cpu"], "bf16", True)
 
 
-def test_the_sheet_of_training_images_shows_those_of_the_first_epoch(session, monkeypatch):
+def test_the_sheet_of_training_images_shows_the_first_of_the_first_epoch(session, monkeypatch):
     monkeypatch.setattr(augment, "draw", lambda *arguments: ([], []))
     monkeypatch.setattr(augment.image_grid, "save_sheet", save_sheet := mock.Mock())
     augment.show(session)
@@ -293,7 +293,7 @@ def test_the_batched_pipeline_draws_with_the_decisions_of_the_seed(session, back
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_the_native_pipeline_draws_with_the_framework_s_own_transforms(session, backend, layout):
     levels = np.arange(6 * 5 * 3, dtype=np.uint8).reshape(6, 5, 3)
-    floats = (levels - 0.4) / 255  # rounded to the nearest level, not cut off
+    floats = (levels - 0.4) / 255  # must be rounded, not truncated
     backend.devices.image_layout = layout
     backend.devices.to_numpy.return_value = (
         np.moveaxis(floats, -1, 0) if layout == "NCHW" else floats
@@ -308,9 +308,7 @@ def test_the_native_pipeline_draws_with_the_framework_s_own_transforms(session, 
 
 
 @pytest.mark.parametrize("pipeline", ["batched", "native"])
-def test_each_sheet_shows_the_original_first_and_says_what_was_drawn(
-    session, monkeypatch, pipeline
-):
+def test_each_sheet_shows_the_original_first_and_has_captions(session, monkeypatch, pipeline):
     original, config = IMAGE, replace(CONFIG, pipeline=pipeline)
     height, width = original.shape[:2]
     monkeypatch.setattr(augment, "example_image", lambda path: IMAGE)

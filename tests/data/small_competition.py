@@ -1,4 +1,4 @@
-"""A small competition in Kaggle's layout, and what became of it: shared by the tests that sort one."""
+"""A small competition in Kaggle's layout, and its sorted files: shared by the tests that sort one."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def write_csv(root: Path, labels: dict[str, str]) -> None:
 
 
 def tree(root: Path) -> dict[str, bytes]:
-    """Return every file of train_valid_test, hidden ones too."""
+    """Return every file in train_valid_test, including hidden ones."""
     base = root / "train_valid_test"
     return {p.relative_to(base).as_posix(): p.read_bytes() for p in base.rglob("*") if p.is_file()}
 

@@ -1,4 +1,4 @@
-"""CIFAR-10's readers, on tiny releases of the same form: order, checksums, and every refusal."""
+"""CIFAR-10's readers on tiny releases of the same format: order, checksums and errors."""
 
 import hashlib
 import importlib.util
@@ -27,7 +27,7 @@ LABELS = RNG.permutation(np.arange((TRAIN + TEST) * N) % 10)
 
 
 def batch(place: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return batch ``place`` as the authors store it: (N, 3072), one colour after the other."""
+    """Return batch ``place`` as the authors store it: (N, 3072), one channel after the other."""
     rows = slice(place * N, (place + 1) * N)
     return IMAGES[rows].transpose(0, 3, 1, 2).reshape(N, 3072), LABELS[rows]
 
@@ -43,7 +43,7 @@ def recorded(pixels: np.ndarray, labels: np.ndarray) -> bytes:
 def packed(folder: str, files: dict[str, bytes]) -> bytes:
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as tar:
-        # As in the official archive: not in order, and with files that hold no images.
+        # As in the official archive: unordered, and with files that have no images.
         for name, data in [*reversed(files.items()), ("readme.html", b"<html>")]:
             member = tarfile.TarInfo(f"{folder}/{name}")
             member.size = len(data)
@@ -92,11 +92,13 @@ def refused(root: Path, **options: object) -> str:
     return str(caught.value)
 
 
-# ---- What is loaded
+# ---- Loading
 
 
 @pytest.mark.parametrize("form", ["python folder", "binary folder", "python tgz", "binary tgz"])
-def test_each_official_form_gives_the_same_images_in_the_official_order(tmp_path: Path, form: str):
+def test_each_official_format_gives_the_same_images_in_the_official_order(
+    tmp_path: Path, form: str
+):
     release, archive, files = (
         (PY, PY_ARCHIVE, PY_FILES) if "python" in form else (BIN, BIN_ARCHIVE, BIN_FILES)
     )
@@ -122,7 +124,7 @@ def test_archives_are_read_without_being_unpacked(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == [PY.archive]
 
 
-def test_an_unpacked_folder_comes_before_an_archive(tmp_path: Path):
+def test_an_unpacked_folder_is_preferred_to_an_archive(tmp_path: Path):
     unpack(tmp_path, BIN, BIN_FILES)
     (tmp_path / PY.archive).write_bytes(b"not even looked at")
     load(tmp_path, download=False)
@@ -135,7 +137,7 @@ def test_classes_are_the_official_ones_and_sorted():
     assert list(CLASSES) == sorted(CLASSES)
 
 
-def test_official_releases_hold_five_training_batches_and_one_test_batch():
+def test_official_releases_have_five_training_batches_and_one_test_batch():
     for release in (PYTHON, BINARY):
         assert [name.partition(".")[0] for name, _ in release.train] == [
             f"data_batch_{i}" for i in range(1, 6)
@@ -150,7 +152,7 @@ def test_official_releases_hold_five_training_batches_and_one_test_batch():
 
 
 def test_checksums_of_the_python_release_are_torchvisions():
-    """Read from its source: importing it would decide for all tests the order of frameworks."""
+    """Read torchvision's source without importing it, because imports fix the order of the frameworks."""
     found = importlib.util.find_spec("torchvision")
     if found is None or found.origin is None:
         pytest.skip("torchvision is not installed")
@@ -159,11 +161,11 @@ def test_checksums_of_the_python_release_are_torchvisions():
         assert f'["{name}", "{checksum.removeprefix("md5:")}"]' in source
 
 
-# ---- Refusals
+# ---- Errors
 
 
 class Trap:
-    """Unpickled, it leaves a file behind."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -172,7 +174,7 @@ class Trap:
         return (Path.touch, (self.path,))
 
 
-def test_a_pickle_with_another_checksum_is_never_opened(tmp_path: Path):
+def test_a_pickle_with_another_checksum_is_never_loaded(tmp_path: Path):
     trap = pickle.dumps(Trap(tmp_path / "sprung"), protocol=2)
     folder = unpack(tmp_path, PY, PY_FILES | {"data_batch_2": trap})
     text = refused(tmp_path)
@@ -183,12 +185,12 @@ def test_a_pickle_with_another_checksum_is_never_opened(tmp_path: Path):
     assert (tmp_path / "sprung").exists()  # the trap works
 
 
-def test_a_pickle_in_an_archive_with_another_checksum_is_never_opened(tmp_path: Path):
+def test_a_pickle_in_an_archive_with_another_checksum_is_never_loaded(tmp_path: Path):
     trap = pickle.dumps(Trap(tmp_path / "sprung"), protocol=2)
     altered = packed(PY.folder, PY_FILES | {"data_batch_2": trap})
     (tmp_path / PY.archive).write_bytes(altered)
     assert "renamed to" in refused(tmp_path)
-    # Nor where it would only be swapped after the archive was verified.
+    # Also if the batch is replaced after the archive was verified.
     (tmp_path / PY.archive).write_bytes(altered)
     with pytest.raises(UserError, match="data_batch_2 is truncated or altered"):
         load_cifar10(tmp_path, releases=(replace(PY, checksum=sha(altered)), BIN))
@@ -196,7 +198,9 @@ def test_a_pickle_in_an_archive_with_another_checksum_is_never_opened(tmp_path: 
 
 
 @pytest.mark.parametrize("release", [PY, BIN], ids=["python", "binary"])
-def test_a_truncated_archive_is_kept_aside_over_no_earlier_one(tmp_path: Path, release: Release):
+def test_a_truncated_archive_is_renamed_without_overwriting_an_earlier_one(
+    tmp_path: Path, release: Release
+):
     archive = tmp_path / release.archive
     whole = PY_ARCHIVE if release is PY else BIN_ARCHIVE
     for cut, name in ((-1, ".rejected"), (-2, "-2.rejected"), (-3, "-3.rejected")):
@@ -209,7 +213,7 @@ def test_a_truncated_archive_is_kept_aside_over_no_earlier_one(tmp_path: Path, r
 
 
 @pytest.mark.parametrize("damage", ["truncated", "altered", "missing"])
-def test_a_damaged_binary_folder_is_named(tmp_path: Path, damage: str):
+def test_a_damaged_binary_folder_is_reported(tmp_path: Path, damage: str):
     folder = unpack(tmp_path, BIN, BIN_FILES)
     path = folder / "test_batch.bin"
     if damage == "truncated":
@@ -221,21 +225,23 @@ def test_a_damaged_binary_folder_is_named(tmp_path: Path, damage: str):
     assert str(path) in refused(tmp_path)
 
 
-def test_archive_without_one_of_its_batches_is_named(tmp_path: Path):
+def test_a_missing_batch_in_an_archive_is_reported(tmp_path: Path):
     archive = packed(BIN.folder, {k: v for k, v in BIN_FILES.items() if k != "data_batch_2.bin"})
     (tmp_path / BIN.archive).write_bytes(archive)
     with pytest.raises(UserError, match=r"data_batch_2\.bin is missing"):
         load_cifar10(tmp_path, releases=(PY, replace(BIN, checksum=sha(archive))))
 
 
-def test_no_data_and_no_download_says_how_to_get_it(tmp_path: Path):
+def test_without_data_and_download_the_error_says_how_to_get_it(tmp_path: Path):
     text = refused(tmp_path, download=False)
     assert f"no CIFAR-10 in {tmp_path}" in text
     assert f"put {PY.archive} from" in text
     assert PY.url in text
 
 
-def test_no_data_and_no_network_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_data_and_network_the_error_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("NO_PROXY", "*")
     text = refused(tmp_path / "new")  # nothing listens on port 9
     assert PY.url in text
@@ -253,7 +259,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, Release]]:
-    """The folder that a server on this machine serves, and the python release at its address."""
+    """The folder of a server on this machine, and the python release at its address."""
     monkeypatch.setenv("NO_PROXY", "*")
     folder = tmp_path / "served"
     folder.mkdir()
@@ -274,7 +280,7 @@ def test_the_python_archive_is_downloaded_once(tmp_path: Path, served: tuple[Pat
     load_cifar10(tmp_path / "data", releases=(release, BIN))
 
 
-def test_an_altered_download_is_kept_aside_and_the_next_run_downloads_again(
+def test_an_altered_download_is_renamed_and_the_next_run_downloads_again(
     tmp_path: Path, served: tuple[Path, Release]
 ):
     folder, release = served
@@ -289,7 +295,9 @@ def test_an_altered_download_is_kept_aside_and_the_next_run_downloads_again(
 # ---- By name
 
 
-def test_load_data_limits_cifar10_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_load_data_limits_all_classes_of_cifar10_equally(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(cifar10, "load_cifar10", load)
     (tmp_path / PY.archive).write_bytes(PY_ARCHIVE)
     data = load_data("cifar10", data_dir=tmp_path, limit=(20, 10), download=False)

@@ -1,4 +1,4 @@
-"""How files come into class folders: links, copies, and what becomes of the user's own."""
+"""Sorting files into class folders: links, copies, and the user's own files."""
 
 import errno
 import os
@@ -23,7 +23,7 @@ def data(tmp_path: Path) -> Path:
     return make_competition(tmp_path)
 
 
-# ---- What is the user's own
+# ---- The user's own files
 
 
 def test_images_of_the_user_among_the_sorted_ones_are_set_aside_and_never_lost(data: Path):
@@ -35,7 +35,7 @@ def test_images_of_the_user_among_the_sorted_ones_are_set_aside_and_never_lost(d
         (sorted_files / name).write_bytes(b"mine")
     with pytest.warns(UserNotice) as said:
         placed = reorg_cifar10_data(data, 0.4).placed
-    assert placed == "32 in place already, 25 hard links", "train/ and valid/ are sorted anew"
+    assert placed == "32 in place already, 25 hard links", "train/ and valid/ are sorted again"
     assert [str(warning.message) for warning in said] == [
         f"moved to {sorted_files / 'set_aside'}, because they may be your only copies: "
         "train/cat/._1.png, train/cat/mine.png, valid/fox/mine.jpg (3 in all)"
@@ -45,7 +45,7 @@ def test_images_of_the_user_among_the_sorted_ones_are_set_aside_and_never_lost(d
     assert not (sorted_files / "valid/fox").exists()
 
 
-def test_what_is_set_aside_twice_is_kept_twice(data: Path):
+def test_files_of_the_same_name_that_are_set_aside_are_all_kept(data: Path):
     path = data / "train_valid_test/train/cat/mine.png"
     for content in (b"first", b"second", b"third"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def test_what_is_set_aside_twice_is_kept_twice(data: Path):
     assert [file.read_bytes() for file in aside] == [b"second", b"third", b"first"]
 
 
-def test_of_an_original_that_was_removed_the_last_copy_is_kept(data: Path):
+def test_the_last_copy_of_a_removed_original_is_kept(data: Path):
     reorg_cifar10_data(data, 0.4)
     content = (data / "train/25.png").read_bytes()
     (data / "train/25.png").unlink()
@@ -69,12 +69,12 @@ def test_of_an_original_that_was_removed_the_last_copy_is_kept(data: Path):
 
 
 @pytest.mark.parametrize("name", ["train/cat/masks/14.png", "train/fox/1.png", "valid/14.png"])
-def test_an_original_s_name_alone_makes_no_file_ours(data: Path, name: str):
+def test_a_user_s_file_with_the_name_of_an_original_is_set_aside(data: Path, name: str):
     reorg_cifar10_data(data, 0.4)
     path = data / "train_valid_test" / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"mine")
-    path.with_suffix(".txt").hardlink_to(path)  # both would go
+    path.with_suffix(".txt").hardlink_to(path)  # both would be removed
     with pytest.warns(UserNotice, match=r"moved to .* \(1 in all\)"):
         reorg_cifar10_data(data, 0.7)
     aside = [path for path in tree(data) if path.startswith("set_aside/")]
@@ -82,8 +82,8 @@ def test_an_original_s_name_alone_makes_no_file_ours(data: Path, name: str):
     assert len(tree(data)) == 58
 
 
-def test_a_file_of_the_user_in_the_place_of_an_image_too_is_set_aside(data: Path):
-    """The bytes of an original that another one replaced, under a second name."""
+def test_a_second_name_for_the_bytes_of_a_replaced_original_is_set_aside(data: Path):
+    """A second name for the bytes of an original that was replaced."""
     reorg_cifar10_data(data, 0.4)
     folder = data / "train_valid_test/train/cat"
     (folder / "kept.png").hardlink_to(folder / "7.png")
@@ -104,7 +104,7 @@ def test_copies_of_an_image_whose_label_changed_are_not_set_aside(
     assert {name.split("/")[1] for name in tree(data)} == {"cat", "dog", "fox", "unknown"}
 
 
-def test_links_to_images_elsewhere_are_removed_and_what_they_lead_to_is_kept(data: Path):
+def test_links_to_other_images_are_removed_and_their_targets_are_kept(data: Path):
     (data / "mine.png").write_bytes(b"mine")
     folder = data / "train_valid_test/train/cat"
     folder.mkdir(parents=True)
@@ -116,7 +116,7 @@ def test_links_to_images_elsewhere_are_removed_and_what_they_lead_to_is_kept(dat
     assert (data / "mine.png").read_bytes() == b"mine"
 
 
-def test_files_that_are_no_images_stay_while_a_split_does_and_are_set_aside_with_it(data: Path):
+def test_files_that_are_not_images_stay_until_their_split_is_sorted_again(data: Path):
     for path in (data / "train").iterdir():
         Image.new("RGB", (4, 4)).save(path)
     reorg_cifar10_data(data, 0.4)
@@ -133,10 +133,8 @@ def test_files_that_are_no_images_stay_while_a_split_does_and_are_set_aside_with
 
 @pytest.mark.parametrize("split", ["train_valid", "train/cat", "valid/fox", "test/unknown"])
 @pytest.mark.parametrize("target", ["train", "nowhere"])
-def test_links_in_the_place_of_folders_are_refused_as_they_may_lead_to_the_originals(
-    data: Path, split: str, target: str
-):
-    """A link to nowhere may lead to a disk that is not mounted."""
+def test_links_in_the_place_of_folders_are_refused(data: Path, split: str, target: str):
+    """They may point to the originals; a broken link may point to a disk that is not mounted."""
     link = data / "train_valid_test" / split
     link.parent.mkdir(parents=True)
     link.symlink_to(data / target)
@@ -159,7 +157,7 @@ def test_a_link_from_the_sorted_files_into_the_originals_is_refused(data: Path, 
     assert len(list((data / "test").rglob("*"))) == 7
 
 
-def test_originals_that_lie_in_the_sorted_files_are_refused(data: Path):
+def test_originals_inside_the_sorted_files_are_refused(data: Path):
     (data / "train_valid_test/train").mkdir(parents=True)
     (data / "train").rename(data / "train_valid_test/train/all")
     (data / "train").symlink_to("train_valid_test/train/all")
@@ -167,7 +165,7 @@ def test_originals_that_lie_in_the_sorted_files_are_refused(data: Path):
     assert len(list((data / "train").iterdir())) == 25
 
 
-def test_the_sorted_files_may_lie_on_another_disk(
+def test_the_sorted_files_may_be_on_another_disk(
     data: Path, tmp_path_factory: pytest.TempPathFactory
 ):
     (data / "train_valid_test").symlink_to(tmp_path_factory.mktemp("disk"))
@@ -186,23 +184,23 @@ def test_a_file_in_the_place_of_a_folder_is_set_aside(data: Path, name: str):
     assert len(tree(data)) == 58
 
 
-def test_a_file_in_the_place_of_all_is_named(data: Path):
+def test_a_file_in_the_place_of_the_sorted_files_is_reported(data: Path):
     (data / "train_valid_test").write_bytes(b"mine")
     assert f"cannot write {data / 'train_valid_test'}" in refused(reorg_cifar10_data, data, 0.4)
     assert (data / "train_valid_test").read_bytes() == b"mine"
 
 
-def test_a_folder_in_the_place_of_an_image_goes(data: Path):
+def test_a_folder_in_the_place_of_an_image_is_removed(data: Path):
     (data / "train_valid_test/valid/cat/1.png").mkdir(parents=True)
     reorg_cifar10_data(data, 0.4)
     assert tree(data)["valid/cat/1.png"] == b"train 1"
 
 
-# ---- How files are put
+# ---- Links and copies
 
 
 def refuse_with(monkeypatch: pytest.MonkeyPatch, code: int, *names: str) -> list[str]:
-    """Make the file system refuse these functions; return the names of those that were tried."""
+    """Make these functions fail with an error code; return a list that records the calls."""
     tried: list[str] = []
     for name in names:
 
@@ -215,7 +213,7 @@ def refuse_with(monkeypatch: pytest.MonkeyPatch, code: int, *names: str) -> list
 
 
 @pytest.mark.parametrize("code", [errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK])
-def test_symbolic_links_where_hard_ones_are_refused(
+def test_symbolic_links_are_used_if_hard_links_fail(
     data: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ):
     reorg_cifar10_data(data, 0.4)
@@ -252,7 +250,7 @@ def test_images_on_another_disk_are_linked_by_their_full_path(
     assert link.read_bytes() == b"train 1"
 
 
-def test_copies_where_all_links_are_refused(data: Path, monkeypatch: pytest.MonkeyPatch):
+def test_copies_are_used_if_all_links_fail(data: Path, monkeypatch: pytest.MonkeyPatch):
     reorg_cifar10_data(data, 0.4)
     wanted = tree(data)
     shutil.rmtree(data / "train_valid_test")
@@ -263,7 +261,7 @@ def test_copies_where_all_links_are_refused(data: Path, monkeypatch: pytest.Monk
     assert reorg_cifar10_data(data, 0.4).placed == "57 in place already"
 
 
-def test_a_full_disk_is_named_and_no_other_way_is_tried(
+def test_a_full_disk_is_an_error_and_copies_are_not_tried(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ):
     tried = refuse_with(monkeypatch, errno.ENOSPC, "link", "symlink")
@@ -279,7 +277,7 @@ def test_originals_that_are_relative_links_are_followed(data: Path):
     assert reorg_cifar10_data(data, 0.4).placed == "57 in place already"
 
 
-def test_an_original_that_goes_away_meanwhile_is_named_and_nothing_links_to_it(
+def test_an_original_that_disappears_is_reported_and_nothing_links_to_it(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ):
     real = os.link
@@ -310,7 +308,7 @@ def test_a_second_process_waits_until_the_first_has_sorted(data: Path):
     reorg_cifar10_data(data, 0.4)
     before = tree(data)
     handle = os.open(data / "train_valid_test", os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_SH)  # which others could share, if they only wanted to look
+    fcntl.flock(handle, fcntl.LOCK_SH)  # a shared lock: the child must ask for an exclusive one
     child = sorting(data, 0.79)
     with pytest.raises(subprocess.TimeoutExpired):
         child.wait(3)
@@ -320,7 +318,7 @@ def test_a_second_process_waits_until_the_first_has_sorted(data: Path):
     assert len(ids(data, "valid")) == 9
 
 
-def test_where_the_file_system_has_no_locks_files_are_sorted_all_the_same(
+def test_files_are_sorted_on_a_file_system_without_locks(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ):
     fcntl = pytest.importorskip("fcntl")
@@ -332,7 +330,7 @@ def test_where_the_file_system_has_no_locks_files_are_sorted_all_the_same(
     assert reorg_cifar10_data(data, 0.4).placed == "57 hard links"
 
 
-def test_a_copy_of_an_original_that_changed_in_time_alone_is_made_anew(
+def test_a_copy_is_replaced_if_only_the_time_of_the_original_changed(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ):
     refuse_with(monkeypatch, errno.EPERM, "link", "symlink")
@@ -344,7 +342,7 @@ def test_a_copy_of_an_original_that_changed_in_time_alone_is_made_anew(
     assert len(tree(data)) == 57
 
 
-def test_a_copy_that_is_interrupted_is_not_left(data: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_interrupted_copy_is_removed(data: Path, monkeypatch: pytest.MonkeyPatch):
     def half(_: object, target: str) -> None:
         Path(target).write_bytes(b"half")
         raise KeyboardInterrupt
@@ -356,7 +354,7 @@ def test_a_copy_that_is_interrupted_is_not_left(data: Path, monkeypatch: pytest.
     assert tree(data) == {}
 
 
-def test_the_bar_moves_once_for_each_file_put_or_kept(data: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_progress_bar_counts_every_file(data: Path, monkeypatch: pytest.MonkeyPatch):
     moved: dict[str, list[int]] = {}
 
     @contextmanager
@@ -372,7 +370,7 @@ def test_the_bar_moves_once_for_each_file_put_or_kept(data: Path, monkeypatch: p
         assert [sum(numbers[1:]) for numbers in moved.values()] == [50, 7]
 
 
-def test_a_new_original_takes_the_place_of_the_old_one(data: Path):
+def test_a_new_original_replaces_the_old_one(data: Path):
     reorg_cifar10_data(data, 0.4)
     (data / "train/1.png").unlink()
     (data / "train/1.png").write_bytes(b"another image")

@@ -1,4 +1,4 @@
-"""Ids and files of labels: their order, and everything that is wrong with them."""
+"""Ids and label files: their order and their problems."""
 
 import random
 from pathlib import Path
@@ -14,19 +14,19 @@ from common.datasets.kaggle import read_csv_labels
 # ---- Ids
 
 
-def test_numbers_come_in_their_order_before_any_names():
+def test_numeric_ids_are_sorted_as_numbers_before_all_others():
     ordered = ["0", "1", "2", "10", "300000", "9" * 30, "1" + "0" * 5000, "-1", "10a", "a", "²"]
     shuffled = random.Random(0).sample(ordered, len(ordered))
     assert sorted(shuffled, key=natural_key) == ordered
 
 
 @given(st.lists(st.integers(0, 10**20)))
-def test_the_order_is_that_of_the_numbers(numbers: list[int]):
+def test_the_order_of_numeric_ids_is_numeric(numbers: list[int]):
     assert sorted(map(str, numbers), key=natural_key) == [str(number) for number in sorted(numbers)]
 
 
 @given(st.permutations(["1", "01", "001", "2", "02", "10", "010"]))
-def test_ids_of_the_same_number_have_one_order_too(names: list[str]):
+def test_the_order_of_ids_with_equal_numbers_is_fixed(names: list[str]):
     assert sorted(names, key=natural_key) == ["1", "001", "01", "2", "02", "10", "010"]
 
 
@@ -34,11 +34,11 @@ def test_the_id_is_the_name_without_its_last_extension():
     assert [image_id(name) for name in ("7.png", "a.b.jpg", "7")] == ["7", "a.b", "7"]
 
 
-def test_names_are_put_in_the_order_of_ids_each_once():
+def test_in_order_returns_distinct_names_in_the_order_of_ids():
     assert in_order(str(i) for i in [12, 3, 3, 2, 30]) == ["2", "3", "12", "30"]
 
 
-def test_names_are_as_long_as_file_systems_take_in_bytes():
+def test_the_length_of_a_file_name_is_limited_in_bytes():
     assert is_file_name("x" * 255)
     assert not is_file_name("x" * 256)
     assert is_file_name("\u00e9" * 127)
@@ -48,14 +48,14 @@ def test_names_are_as_long_as_file_systems_take_in_bytes():
 @pytest.mark.parametrize(
     "name", ["7", "007", "-1", "1e3", "a b", "a,b", '"', "\u00e9", ".7", "con"]
 )
-def test_any_name_that_a_csv_gives_back_is_an_id(name: str):
+def test_names_that_a_csv_keeps_unchanged_are_ids(name: str):
     assert is_id(name)
 
 
 @pytest.mark.parametrize(
     "name", ["", ".", "..", " 7", "7\t", "a/b", "a\\b", "a\nb", "\0", "\udcff"]
 )
-def test_names_that_a_csv_would_change_are_no_ids(name: str):
+def test_names_that_a_csv_would_change_are_not_ids(name: str):
     assert not is_id(name)
 
 
@@ -79,12 +79,12 @@ def test_labels_are_read_in_order_without_the_header(tmp_path: Path):
     ],
     ids=["windows", "byte order mark", "blanks"],
 )
-def test_labels_of_any_editor_are_read(tmp_path: Path, content: bytes):
+def test_labels_written_by_any_editor_are_read(tmp_path: Path, content: bytes):
     (tmp_path / "a.csv").write_bytes(content)
     assert read_csv_labels(tmp_path / "a.csv") == {"1": "cat", "2": "dog"}
 
 
-def test_ids_that_come_twice_are_named_and_counted(tmp_path: Path):
+def test_repeated_ids_are_listed_and_counted(tmp_path: Path):
     rows = "".join(f"{i},cat\n" for i in [*range(1, 11), 10, 9, 2, 3, 4, 5])
     (tmp_path / "a.csv").write_text("id,label\n" + rows)
     text = refused(read_csv_labels, tmp_path / "a.csv")
@@ -94,14 +94,14 @@ def test_ids_that_come_twice_are_named_and_counted(tmp_path: Path):
 @pytest.mark.parametrize(
     "row", ["1", "1,cat,2", "1,", ",cat", "../1,cat", "1,a/b", "1,..", "1,a\\b"]
 )
-def test_rows_of_another_form_are_named(tmp_path: Path, row: str):
+def test_malformed_rows_are_listed(tmp_path: Path, row: str):
     (tmp_path / "a.csv").write_text(f"id,label\n7,dog\n{row}\n")
     text = refused(read_csv_labels, tmp_path / "a.csv")
     assert "row 3" in text
     assert row in text
 
 
-def test_all_that_is_wrong_with_a_csv_is_one_error(tmp_path: Path):
+def test_all_problems_of_a_csv_are_one_error(tmp_path: Path):
     rows = ["1,cat", "2,dog", "2,dog", *(f"{i};cat" for i in range(3, 10))]
     (tmp_path / "a.csv").write_text("\n".join(rows))
     text = refused(read_csv_labels, tmp_path / "a.csv")
@@ -112,12 +112,12 @@ def test_all_that_is_wrong_with_a_csv_is_one_error(tmp_path: Path):
     assert "repeated ids, 2 (1 in all)" in text
 
 
-def test_a_missing_header_is_seen_behind_a_byte_order_mark(tmp_path: Path):
+def test_a_missing_header_is_found_after_a_byte_order_mark(tmp_path: Path):
     (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf1,cat\n2,dog\n")
     assert "begins with '1,cat'" in refused(read_csv_labels, tmp_path / "a.csv")
 
 
-def test_a_row_of_many_lines_is_named_in_one(tmp_path: Path):
+def test_a_row_with_line_breaks_is_reported_on_one_line(tmp_path: Path):
     (tmp_path / "a.csv").write_text('id,label\n1,cat\n"2\n3",' + "dog" * 100 + "\n")
     text = refused(read_csv_labels, tmp_path / "a.csv")
     assert "2\\n3" in text
@@ -130,10 +130,10 @@ def test_csv_without_labels_is_refused(tmp_path: Path, content: bytes):
     assert str(tmp_path / "a.csv") in refused(read_csv_labels, tmp_path / "a.csv")
 
 
-def test_missing_csv_is_named(tmp_path: Path):
+def test_a_missing_csv_is_reported(tmp_path: Path):
     assert f"there is no file {tmp_path / 'a.csv'}" in refused(read_csv_labels, tmp_path / "a.csv")
 
 
-def test_a_folder_in_place_of_a_csv_is_said_to_be_one(tmp_path: Path):
+def test_a_folder_in_place_of_a_csv_is_reported(tmp_path: Path):
     said = refused(read_csv_labels, tmp_path)
     assert f"cannot read {tmp_path} as a csv (Is a directory)" in said

@@ -43,7 +43,7 @@ def arrays(decision: Decision) -> list[np.ndarray]:
     return list(vars(decision).values())
 
 
-def test_the_hash_is_pinned_so_that_old_seeds_stay_true():
+def test_the_hash_is_pinned_so_that_old_seeds_give_the_same_numbers():
     assert random_bits(0, 1, 2, 3) == np.uint64(18140757291318998914)
     assert epoch_order(8, 5, 2).tolist() == [2, 6, 0, 7, 3, 1, 5, 4]
     flips, _, jitters, crops = decide(EVERYTHING, np.array([4711]), 5, 2, (32, 30))
@@ -52,7 +52,7 @@ def test_the_hash_is_pinned_so_that_old_seeds_stay_true():
     assert crops.boxes.tolist() == [[9, 3, 15, 22]]
 
 
-def test_uniform_numbers_fill_the_unit_interval_evenly():
+def test_uniform_numbers_are_uniform_on_the_unit_interval():
     u = uniform(3, AUGMENT, 0, np.arange(100_000))
     assert u.min() >= 0
     assert u.max() < 1
@@ -62,7 +62,7 @@ def test_uniform_numbers_fill_the_unit_interval_evenly():
 
 
 @pytest.mark.parametrize("place", range(4))
-def test_every_counter_changes_the_numbers_and_none_correlates(place):
+def test_every_counter_changes_the_numbers_without_correlation(place):
     first = [7, AUGMENT, 3, 5]
     second = list(first)
     second[place] += 1
@@ -80,8 +80,8 @@ def test_an_order_is_a_permutation_that_changes_with_seed_and_epoch():
 def test_decisions_do_not_depend_on_the_batch_they_are_drawn_in():
     together = decide(EVERYTHING, np.arange(64), 1, 4, (32, 30))
     for indices in (np.arange(64)[::-1], np.array([17]), np.arange(10, 20)):
-        alone = decide(EVERYTHING, indices, 1, 4, (32, 30))
-        for whole, part in zip(together, alone, strict=True):
+        apart = decide(EVERYTHING, indices, 1, 4, (32, 30))
+        for whole, part in zip(together, apart, strict=True):
             for a, b in zip(arrays(whole), arrays(part), strict=True):
                 np.testing.assert_array_equal(a[indices], b)
 
@@ -95,7 +95,7 @@ def test_decisions_change_with_seed_and_epoch(other):
         assert (arrays(a)[0] != arrays(b)[0]).any()
 
 
-def test_two_operations_of_a_kind_draw_apart():
+def test_two_operations_of_the_same_kind_draw_independently():
     first, second = decide([RandomFlipLeftRight()] * 2, np.arange(1000), 0, 0, (8, 8))
     assert isinstance(first, FlipsLeftRight)
     assert isinstance(second, FlipsLeftRight)
@@ -107,20 +107,20 @@ def test_two_operations_of_a_kind_draw_apart():
     [(RandomFlipLeftRight, FlipsLeftRight), (RandomFlipTopBottom, FlipsTopBottom)],
 )
 @pytest.mark.parametrize("p", [0.0, 0.25, 1.0])
-def test_flips_come_with_their_probability(p, flip, kind):
+def test_flips_have_their_probability(p, flip, kind):
     (decision,) = decide([flip(p)], np.arange(10_000), 0, 0, (8, 8))
     assert isinstance(decision, kind)
     assert decision.flips.mean() == pytest.approx(p, abs=0.02 * (0 < p < 1))
 
 
 def boxes(crop: RandomResizedCrop, image_size: tuple[int, int], n: int = 20_000) -> np.ndarray:
-    """The boxes of n examples, drawn in parts: their matrices would fill half a gigabyte."""
+    """Return the boxes of n examples, drawn in parts, because all matrices would take half a gigabyte."""
     parts = np.array_split(np.arange(n), max(n // 1000, 1))
     crops = [decide([crop], indices, 0, 0, image_size)[0] for indices in parts]
     return np.concatenate([decision.boxes for decision in crops])
 
 
-def test_crops_lie_within_the_image_and_within_scale_and_ratio():
+def test_crops_are_within_the_image_the_scale_and_the_ratio():
     top, left, height, width = boxes(RandomResizedCrop((9, 9), (0.1, 1), (0.5, 2)), (40, 50)).T
     assert min(top.min(), left.min()) >= 0
     assert (top + height).max() <= 40
@@ -137,7 +137,7 @@ def test_the_ratio_of_a_crop_is_its_width_to_its_height():
     assert set((width / height).round(1)) == {2.0}
 
 
-def test_a_crop_after_a_crop_cuts_from_the_first_one_s_result():
+def test_a_second_crop_is_taken_from_the_result_of_the_first():
     both = [RandomResizedCrop((24, 20)), RandomResizedCrop((9, 7))]
     _, second = decide(both, np.arange(50), 0, 0, (60, 50))
     assert isinstance(second, Crops)
@@ -165,7 +165,7 @@ def test_a_crop_that_never_fits_becomes_the_largest_central_box():
     assert (high == [40, 0, 20, 10]).all()
 
 
-def test_a_resize_is_the_crop_of_the_whole_image_and_crops_after_it_cut_from_its_result():
+def test_a_resize_is_a_crop_of_the_whole_image_and_later_crops_use_its_result():
     augs = [Resize((30, 50)), RandomResizedCrop((9, 7), (0.5, 1.0), (1.0, 1.0))]
     whole, cut = decide(augs, np.arange(200), 0, 0, (24, 20))
     assert isinstance(whole, Crops)
@@ -189,7 +189,7 @@ def test_kaggle_crops_are_squares_of_32_to_40_pixels_at_all_places():
             assert set(start[height == side]) == set(range(40 - side + 1))
 
 
-def test_crops_and_the_flips_after_them_are_merged_into_what_does_the_same(rng):
+def test_merged_crops_and_flips_give_the_same_result(rng):
     crop = RandomResizedCrop((9, 7), (0.3, 1.0))
     flips = [RandomFlipLeftRight(), RandomFlipTopBottom()]
     augs = [*flips, Resize((30, 50)), crop, *flips, ColorJitter(hue=0.1), crop, CIFAR10_NORMALIZE]
@@ -202,10 +202,10 @@ def test_crops_and_the_flips_after_them_are_merged_into_what_does_the_same(rng):
     wanted = transforms.augment(X, decisions[2:6])
     found = steps[2].rows[:, None] @ X @ steps[2].columns[:, None].swapaxes(2, 3)
     np.testing.assert_allclose(found, wanted, atol=1e-6)
-    assert decisions[3].rows.shape == (40, 9, 30)  # what was decided stays as it was
+    assert decisions[3].rows.shape == (40, 9, 30)  # merging does not change the decisions
 
 
-def test_normalizing_is_decided_alike_for_all_images():
+def test_normalizing_is_the_same_for_all_images():
     (decision,) = decide([CIFAR10_NORMALIZE], np.arange(5), 3, 1, (8, 8))
     assert isinstance(decision, Normalizes)
     assert decision.mean.dtype == decision.std.dtype == np.float32
@@ -214,12 +214,12 @@ def test_normalizing_is_decided_alike_for_all_images():
 
 
 @pytest.mark.parametrize("deviation", [0, -0.2, float("nan")])
-def test_normalize_refuses_to_divide_by_what_is_not_above_zero(deviation: float):
+def test_normalize_refuses_a_deviation_that_is_not_above_zero(deviation: float):
     with pytest.raises(ValueError, match="above zero"):
         Normalize((0, 0, 0), (1, deviation, 1))
 
 
-def test_normalize_is_split_off_the_end_and_refused_elsewhere():
+def test_normalize_is_split_off_at_the_end_and_refused_before_it():
     flip, normalize = RandomFlipLeftRight(), Normalize((0, 0, 0), (1, 1, 1))
     assert split_normalize([]) == ((), ())
     assert split_normalize([flip, flip]) == ((flip, flip), ())
@@ -236,7 +236,7 @@ def jitters(jitter: ColorJitter, n: int = 10_000) -> Jitters:
     return decision
 
 
-def test_jitter_factors_fill_their_ranges_and_no_more():
+def test_jitter_factors_are_uniform_in_their_ranges():
     factors = jitters(ColorJitter(0.5, 0.25, 2.0, 0.1)).factors
     low, high = np.array([0.5, 0.75, 0, -0.1]), np.array([1.5, 1.25, 3, 0.1])
     assert (factors >= low.astype(np.float32)).all()
@@ -253,13 +253,13 @@ def test_jitter_orders_are_all_permutations_equally_often():
     assert counts.max() < 510
 
 
-def test_the_order_tells_nothing_about_the_factors():
+def test_the_order_is_independent_of_the_factors():
     jitter = jitters(ColorJitter(0.5, 0.5, 0.5, 0.5))
     for turn in range(4):
         chosen = jitter.factors[jitter.order[:, turn] == BRIGHTNESS, BRIGHTNESS]
         assert chosen.mean() == pytest.approx(1, abs=0.03)  # 0.006 standard error
 
 
-def test_only_properties_that_change_take_a_turn():
+def test_only_changing_properties_are_in_the_order():
     assert set(jitters(ColorJitter(contrast=0.5, hue=0.1)).order.ravel()) == {CONTRAST, HUE}
     assert jitters(ColorJitter()).order.shape == (10_000, 0)

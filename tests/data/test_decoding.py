@@ -1,4 +1,4 @@
-"""Decoding ahead of the consumer: the order, how far ahead, what is said of bad files, and that threads end."""
+"""Decoding ahead of the consumer: the order, how far ahead, unreadable files, and the end of the threads."""
 
 import io
 import signal
@@ -34,7 +34,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def damaged(images: Path, tmp_path: Path) -> Path:
-    """The same, but numbers 30, 31, 50, 60, 70 and 99 are no images."""
+    """The same images, but numbers 30, 31, 50, 60, 70 and 99 are unreadable."""
     for name in NAMES:
         (tmp_path / name).write_bytes((images / name).read_bytes())
     for i in (30, 31, 50, 60, 70, 99):
@@ -54,7 +54,7 @@ def threads() -> list[str]:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """Return once it is true; the test's own time limit ends a wait in vain."""
+    """Wait until the condition is true, or until the test's time limit."""
     while not condition():
         time.sleep(0.01)
 
@@ -73,7 +73,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-# ---- Shown
+# ---- Progress bar
 
 
 class Terminal(io.StringIO):
@@ -81,7 +81,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_bar_is_drawn_on_a_terminal_and_wiped(monkeypatch: pytest.MonkeyPatch):
+def test_a_bar_is_drawn_on_a_terminal_and_erased_at_the_end(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     monkeypatch.setenv("TERM", "xterm")
     with progress_bar("sorting [/a]", 10) as advance:
@@ -90,7 +90,7 @@ def test_a_bar_is_drawn_on_a_terminal_and_wiped(monkeypatch: pytest.MonkeyPatch)
     assert terminal.getvalue().endswith("\x1b[2K"), "the line is erased"
 
 
-def test_no_bar_is_drawn_where_it_is_not_wanted_or_there_is_no_terminal(
+def test_no_bar_is_drawn_if_it_is_disabled_or_there_is_no_terminal(
     images: Path, monkeypatch: pytest.MonkeyPatch
 ):
     for file, progress in ((Terminal(), False), (io.StringIO(), True)):
@@ -102,7 +102,7 @@ def test_no_bar_is_drawn_where_it_is_not_wanted_or_there_is_no_terminal(
 # ---- A split as one array
 
 
-def test_images_come_in_the_order_that_was_asked_for(images: Path):
+def test_images_are_in_the_order_of_the_paths(images: Path):
     order = [images / NAMES[i] for i in (7, 99, 0, *range(50, 90))]
     read = read_images(order, 8)
     assert read.shape == (43, 8, 8, 3)
@@ -111,13 +111,13 @@ def test_images_come_in_the_order_that_was_asked_for(images: Path):
     assert threads() == []
 
 
-def test_images_are_brought_to_the_size(images: Path):
+def test_images_are_resized(images: Path):
     assert read_images([images / "5.png"], 4).shape == (1, 4, 4, 3)
     assert read_images([], 4).shape == (0, 4, 4, 3)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_all_unreadable_images_are_counted_and_five_named(damaged: Path, workers: int):
+def test_unreadable_images_are_counted_and_five_are_listed(damaged: Path, workers: int):
     text = refused(lambda: list(image_chunks(damaged, NAMES, 8, workers=workers)))
     for i in (30, 31, 50, 60, 70):
         assert str(damaged / f"{i}.png") in text
@@ -125,12 +125,12 @@ def test_all_unreadable_images_are_counted_and_five_named(damaged: Path, workers
     assert "... (6 in all)" in text
 
 
-def test_a_file_that_is_gone_is_unreadable_too(images: Path):
+def test_a_missing_file_is_unreadable(images: Path):
     assert "nowhere.png (" in refused(lambda: read_images([images / "nowhere.png"], 8))
 
 
 @pytest.mark.parametrize("size", [0, -1])
-def test_sizes_below_one_are_refused_at_once(images: Path, size: int):
+def test_sizes_below_one_are_refused_by_the_call(images: Path, size: int):
     assert f"image size of {size}" in refused(lambda: read_images([images / "5.png"], size))
     assert f"image size of {size}" in refused(lambda: image_chunks(images, NAMES, size, 8))
     assert f"chunks of {size} images" in refused(lambda: image_chunks(images, NAMES, 8, size))
@@ -141,7 +141,7 @@ def test_sizes_below_one_are_refused_at_once(images: Path, size: int):
 
 @pytest.mark.parametrize("workers", [None, 0, 1, 4])
 @pytest.mark.parametrize("chunk_size", [1, 7, 16, 40, 50, 100, 1000])
-def test_chunks_hold_all_images_once_in_order(images: Path, chunk_size: int, workers: int | None):
+def test_chunks_have_each_image_once_in_order(images: Path, chunk_size: int, workers: int | None):
     chunks = list(image_chunks(images, NAMES, 8, chunk_size, workers))
     assert [len(names) for names, _ in chunks[:-1]] == [chunk_size] * ((100 - 1) // chunk_size)
     assert [name for names, _ in chunks for name in names] == NAMES
@@ -151,23 +151,23 @@ def test_chunks_hold_all_images_once_in_order(images: Path, chunk_size: int, wor
         assert [f"{value}.png" for value in pixels[:, 3, 4, 1]] == list(names)
 
 
-def test_no_names_are_no_chunks(images: Path):
+def test_without_names_there_are_no_chunks(images: Path):
     assert list(image_chunks(images, [], 8, 10)) == []
 
 
 @pytest.mark.parametrize("workers", [None, 0, 2])
-def test_the_next_two_chunks_are_decoded_while_the_first_is_used_and_no_more(
+def test_only_the_next_two_chunks_are_decoded_while_one_is_used(
     images: Path, decoded: list[str], workers: int | None
 ):
     chunks = image_chunks(images, NAMES, 8, 16, workers)
     names, _ = next(chunks)
-    wait_for(lambda: len(decoded) >= 32)  # nobody asks for a chunk meanwhile
+    wait_for(lambda: len(decoded) >= 32)  # without requesting another chunk
     time.sleep(0.1)
     assert len(decoded) <= 16 * 3
     assert list(names) == NAMES[:16]
 
 
-def test_after_an_unreadable_image_nothing_is_yielded_and_the_rest_is_looked_through(
+def test_after_an_unreadable_image_nothing_is_yielded_and_all_others_are_checked(
     damaged: Path, decoded: list[str]
 ):
     seen: list[str] = []
@@ -201,10 +201,10 @@ def test_threads_end_when_the_iterator_is_closed(images: Path, decoded: list[str
     assert len(decoded) < 100
 
 
-def test_what_was_begun_ahead_is_dropped_when_the_iterator_is_closed(
+def test_pending_tasks_are_cancelled_when_the_iterator_is_closed(
     images: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """One thread stands still after the first chunk of 5 tasks until the rest has been dropped: it ends its task."""
+    """The only thread blocks after the first chunk of 5 tasks until the others are cancelled; then it ends its task."""
     go_on = threading.Event()
     seen: list[str] = []
 
@@ -237,14 +237,14 @@ def test_threads_end_when_the_consumer_fails(images: Path, error: type[BaseExcep
     assert threads() == []
 
 
-def test_a_chunk_that_the_caller_drops_is_freed_before_the_next_but_one(images: Path):
+def test_at_most_two_dropped_chunks_stay_in_memory(images: Path):
     kept: list[weakref.ref[np.ndarray]] = []
     for _, pixels in image_chunks(images, NAMES, 8, 10):
         kept.append(weakref.ref(pixels))
         assert sum(ref() is not None for ref in kept) <= 2
 
 
-def test_memory_that_runs_out_is_not_taken_for_a_damaged_image(
+def test_a_memory_error_is_not_reported_as_a_damaged_image(
     images: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def fails(*_: object) -> None:
@@ -269,7 +269,7 @@ SLOW = """
 import signal, sys, time
 from common.datasets import decoding
 
-# A shell that starts the tests in the background has them ignore it, and their children.
+# SIGINT is ignored in this process and its children if a shell starts the tests in the background.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def slow(out, path):
@@ -285,8 +285,8 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for a child there")
-def test_ctrl_c_ends_a_stream_at_once_though_almost_all_is_still_to_be_decoded():
-    """Decoding all would take 40 minutes; the test's own time limit is five."""
+def test_ctrl_c_ends_a_long_stream_immediately():
+    """Decoding everything would take 40 minutes; the test's time limit is five."""
     root = Path(__file__).parents[2]
     child = subprocess.Popen(
         [sys.executable, "-c", SLOW], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -1,4 +1,4 @@
-"""Downloads against a real server on this machine: what is used, what is refused, what is left."""
+"""Downloads from a real server on this machine: accepted files, refused files, and no left-over files."""
 
 import errno
 import hashlib
@@ -23,7 +23,7 @@ SHA256 = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """Answers each path with its bytes; with ``short`` it breaks off, with ``status`` it fails."""
+    """Return the bytes of each path; with ``short`` close the connection early, with ``status`` fail."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -62,8 +62,8 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Work in an empty folder, without the user's proxy, and leave the hub as it was."""
+def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Work in an empty folder, without the user's proxy, and restore DATA_HUB."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NO_PROXY", "*")
     kept = dict(DATA_HUB)
@@ -86,7 +86,9 @@ def names(folder: Path) -> list[str]:
 # ---- fetch
 
 
-def test_fetched_file_is_there_whole_alone_and_readable_by_others(server: Server, tmp_path: Path):
+def test_a_fetched_file_is_complete_without_temporary_files_and_readable_by_others(
+    server: Server, tmp_path: Path
+):
     target = tmp_path / "new" / "file.bin"
     fetch(server.url + "file.bin", target, SHA256)
     assert target.read_bytes() == CONTENT
@@ -118,7 +120,7 @@ def test_a_terminal_sees_a_progress_bar(
     assert printed.out == ""
 
 
-def test_altered_bytes_are_kept_aside_and_never_used(server: Server, tmp_path: Path):
+def test_altered_bytes_are_renamed_and_not_used(server: Server, tmp_path: Path):
     server.files["file.bin"] = CONTENT[:-1] + b"!"
     text = refused(fetch, server.url + "file.bin", tmp_path / "file.bin", SHA256)
     assert "renamed to file.bin.rejected" in text
@@ -127,21 +129,21 @@ def test_altered_bytes_are_kept_aside_and_never_used(server: Server, tmp_path: P
     assert (tmp_path / "file.bin.rejected").read_bytes()[-1:] == b"!"
 
 
-def test_broken_connection_leaves_nothing(server: Server, tmp_path: Path):
+def test_an_interrupted_connection_leaves_no_file(server: Server, tmp_path: Path):
     server.short = 1000
     text = refused(fetch, server.url + "file.bin", tmp_path / "file.bin", SHA256)
     assert "the connection was interrupted" in text
     assert names(tmp_path) == []
 
 
-def test_server_error_leaves_nothing_and_is_named(server: Server, tmp_path: Path):
+def test_a_server_error_is_reported_and_leaves_no_file(server: Server, tmp_path: Path):
     server.status = 404
     text = refused(fetch, server.url + "file.bin", tmp_path / "file.bin", SHA256)
     assert "the server answers 404" in text
     assert names(tmp_path) == []
 
 
-def test_no_network_says_where_to_put_the_file(server: Server, tmp_path: Path):
+def test_without_a_network_the_error_says_where_to_save_the_file(server: Server, tmp_path: Path):
     url = server.url + "file.bin"
     server.shutdown()
     server.server_close()
@@ -152,7 +154,7 @@ def test_no_network_says_where_to_put_the_file(server: Server, tmp_path: Path):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(errno.ENOSPC, "full")])
-def test_interrupt_and_full_disk_leave_nothing(
+def test_an_interrupt_and_a_full_disk_leave_no_file(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ):
     seen: list[list[str]] = []
@@ -169,12 +171,12 @@ def test_interrupt_and_full_disk_leave_nothing(
     with pytest.raises((KeyboardInterrupt, UserError)) as caught:
         fetch(server.url + "file.bin", tmp_path / "file.bin", SHA256)
     assert caught.type is KeyboardInterrupt or "the disk is full" in str(caught.value)
-    assert len(seen[0]) == 1  # the part was there
+    assert len(seen[0]) == 1  # the incomplete file was there
     assert seen[0] != ["file.bin"]
     assert names(tmp_path) == []
 
 
-def test_folder_that_cannot_be_made_is_named(server: Server, tmp_path: Path):
+def test_a_folder_that_cannot_be_made_is_reported(server: Server, tmp_path: Path):
     (tmp_path / "file").touch()
     text = refused(fetch, server.url + "file.bin", tmp_path / "file" / "x.bin", SHA256)
     assert f"cannot write {tmp_path / 'file'}" in text
@@ -201,7 +203,7 @@ def test_data_url_is_the_book_s():
     assert DATA_URL + "x.zip" == "http://d2l-data.s3-accelerate.amazonaws.com/x.zip"
 
 
-def test_download_puts_the_file_into_data_and_asks_once(server: Server):
+def test_download_saves_the_file_in_data_and_requests_it_once(server: Server):
     register(server, CONTENT)
     assert download("tiny") == str(Path("data/tiny.zip"))
     assert download("tiny") == str(Path("data/tiny.zip"))
@@ -214,7 +216,7 @@ def test_download_takes_another_folder(server: Server):
     assert download("tiny", "elsewhere") == str(Path("elsewhere/tiny.zip"))
 
 
-def test_a_file_put_there_by_hand_needs_no_network(tmp_path: Path):
+def test_a_file_that_the_user_saved_needs_no_network(tmp_path: Path):
     DATA_HUB["tiny"] = ("http://127.0.0.1:9/tiny.zip", hashlib.sha1(CONTENT).hexdigest())
     assert "data/tiny.zip" in refused(download, "tiny").replace(os.sep, "/")
     (tmp_path / "data").mkdir(exist_ok=True)
@@ -222,7 +224,7 @@ def test_a_file_put_there_by_hand_needs_no_network(tmp_path: Path):
     download("tiny")
 
 
-def test_an_altered_file_is_kept_aside_each_time_and_then_downloaded(server: Server):
+def test_an_altered_file_is_renamed_each_time_and_then_downloaded(server: Server):
     register(server, CONTENT)
     for number, left in enumerate(
         (["tiny.zip.rejected"], ["tiny.zip-2.rejected", "tiny.zip.rejected"])
@@ -267,13 +269,13 @@ def test_zip_is_unpacked_into_its_folder_with_or_without_that_folder_inside(
     assert names(Path("data")) == ["tiny", "tiny.zip"]
 
 
-def test_folder_names_another_one_as_in_the_book(server: Server):
+def test_the_argument_folder_works_as_in_the_book(server: Server):
     register(server, zipped({"other/" + name: data for name, data in FILES.items()}))
     assert download_extract("tiny", "other") == str(Path("data/other"))
     assert tree(Path("data/other")) == FILES
 
 
-def test_resource_forks_of_a_mac_are_left_out(server: Server):
+def test_resource_forks_of_a_mac_are_not_unpacked(server: Server):
     forks = {"__MACOSX/tiny/._labels.csv": b"fork"}
     register(server, zipped({"tiny/" + name: data for name, data in FILES.items()} | forks))
     download_extract("tiny")
@@ -281,7 +283,7 @@ def test_resource_forks_of_a_mac_are_left_out(server: Server):
     assert names(Path("data")) == ["tiny", "tiny.zip"]
 
 
-def test_second_extraction_mends_what_is_damaged_and_touches_nothing_else(server: Server):
+def test_a_second_extraction_repairs_damaged_files_and_changes_no_others(server: Server):
     register(server, zipped(FILES))
     download_extract("tiny")
     whole = Path("data/tiny/train/1.png").stat().st_mtime_ns
@@ -298,7 +300,7 @@ def test_second_extraction_mends_what_is_damaged_and_touches_nothing_else(server
     "name",
     ["../evil", "tiny/../../evil", "/evil", "\\evil", "..\\evil", "C:\\evil", "C:evil", "//a/b/c"],
 )
-def test_zip_that_would_write_elsewhere_is_refused_before_anything_is_written(
+def test_a_zip_that_would_write_outside_its_folder_is_refused(
     server: Server, tmp_path: Path, name: str
 ):
     register(server, zipped({"good.png": b"good", name: b"evil"}))
@@ -307,14 +309,14 @@ def test_zip_that_would_write_elsewhere_is_refused_before_anything_is_written(
     assert names(tmp_path / "data") == ["tiny.zip"]
 
 
-def test_what_is_no_zip_is_named(server: Server):
+def test_a_file_that_is_not_a_zip_is_reported(server: Server):
     register(server, b"no zip")
     assert "cannot be unpacked" in refused(download_extract, "tiny")
     register(server, b"no zip", "tiny.tar.gz")
     assert "is not a .zip" in refused(download_extract, "tiny")
 
 
-def test_full_disk_while_unpacking_leaves_no_half_file(
+def test_a_full_disk_while_unpacking_leaves_no_incomplete_file(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ):
     register(server, zipped(FILES))

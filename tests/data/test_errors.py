@@ -1,16 +1,16 @@
-"""The words of messages: what is counted, how some of many are named, and that all stands on one line."""
+"""The functions that format messages: counts, lists of names, and single lines."""
 
 import pytest
 
 from common.errors import UserError, counted, listed, printable, raise_problems
 
 
-def test_a_word_is_in_the_plural_where_it_is_due():
+def test_counted_uses_the_plural_unless_there_is_one():
     assert [counted(n, "row") for n in (0, 1, 2000)] == ["0 rows", "1 row", "2,000 rows"]
     assert counted(2, "class", "classes") == "2 classes"
 
 
-def test_five_are_named_and_all_are_counted():
+def test_listed_names_five_and_counts_all():
     assert listed(["b", "a"]) == "b, a (2 in all)"
     assert listed(str(i) for i in range(7)) == "0, 1, 2, 3, 4, ... (7 in all)"
     assert len(listed(["x" * 1000])) < 400
@@ -30,7 +30,7 @@ def test_a_name_is_shown_on_one_line(text: str, expected: str):
     assert printable(text) == expected
 
 
-def test_a_text_is_cut_only_where_it_is_too_long():
+def test_a_text_is_truncated_only_at_its_maximum_length():
     assert printable("x" * 81, max_length=None) == "x" * 81
 
 

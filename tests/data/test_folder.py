@@ -1,4 +1,4 @@
-"""Folders of images: what becomes of each kind of file, the cache, the limit, and every error."""
+"""Folders of images: each kind of file, the cache, the limit and the errors."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ GREEN, WHITE = (0, 128, 0), (255, 255, 255)
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Return uint8 (height, width, 3): neighbours differ, so that any resampling shows."""
+    """Return uint8 noise (height, width, 3): neighbours differ, so that any resampling is visible."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -33,7 +33,7 @@ def save(path: Path, array: np.ndarray) -> None:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A folder of 2 classes: 4 training and 2 test images of each, 8 x 8."""
+    """A folder with 2 classes, each with 4 training and 2 test images of 8 x 8."""
     root = tmp_path / "animals"
     for split, count in (("train", 4), ("test", 2)):
         for label, name in enumerate(("cat", "dog")):
@@ -58,10 +58,10 @@ def left_over(root: Path) -> list[str]:
     return sorted(path.name for path in (root.parent / "cache").glob("*"))
 
 
-# ---- What is loaded
+# ---- Loading
 
 
-def test_images_come_sorted_by_class_then_name_with_their_labels(data: Path):
+def test_images_are_sorted_by_class_then_name_with_their_labels(data: Path):
     loaded = load(data)
     assert loaded.name == "animals"
     assert loaded.train.classes == loaded.test.classes == ("cat", "dog")
@@ -72,7 +72,7 @@ def test_images_come_sorted_by_class_then_name_with_their_labels(data: Path):
     np.testing.assert_array_equal(loaded.test.images, [noise(8, 8, s) for s in (0, 1, 100, 101)])
 
 
-def test_order_does_not_follow_the_file_system(data: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_order_does_not_depend_on_the_file_system(data: Path, monkeypatch: pytest.MonkeyPatch):
     expected = load(data, limit=(3, None))
     scandir = os.scandir
 
@@ -125,7 +125,7 @@ def test_nothing_is_printed(data: Path, capfd: pytest.CaptureFixture[str]):
     assert capfd.readouterr() == ("", "")
 
 
-# ---- What becomes of one image
+# ---- Conversion of an image
 
 
 def flat(mode: str, colour: object, size: tuple[int, int] = (6, 6)) -> Image.Image:
@@ -153,14 +153,16 @@ def flat(mode: str, colour: object, size: tuple[int, int] = (6, 6)) -> Image.Ima
     ],
     ids=lambda value: value.mode if isinstance(value, Image.Image) else None,
 )
-def test_each_mode_becomes_the_rgb_it_means(image: Image.Image, expected: tuple[int, int, int]):
+def test_each_mode_is_converted_to_the_right_rgb(
+    image: Image.Image, expected: tuple[int, int, int]
+):
     pixels = to_square(image, 6)
     assert pixels.shape == (6, 6, 3)
     assert pixels.dtype == np.uint8
     np.testing.assert_array_equal(pixels, np.broadcast_to(expected, (6, 6, 3)))
 
 
-def test_a_palette_with_clear_colours_is_composited_on_white():
+def test_a_palette_with_transparent_colours_is_composited_on_white():
     image = flat("P", 0)
     image.putpalette([0, 0, 0, 0], "RGBA")
     np.testing.assert_array_equal(to_square(image, 6), np.full((6, 6, 3), 255))
@@ -188,7 +190,7 @@ def test_an_image_of_the_right_size_is_unchanged():
 
 @pytest.mark.parametrize(("height", "width"), [(40, 90), (90, 40), (33, 32), (7, 100)])
 def test_the_shorter_side_is_resized_and_the_middle_kept(height: int, width: int):
-    """Across a ramp along the longer side, the middle column or row has the middle value."""
+    """The image is a ramp along the longer side, so the middle row or column must have the middle value."""
     ramp = np.linspace(0, 255, max(height, width)).round().astype(np.uint8)
     pixels = np.empty((height, width, 3), np.uint8)
     pixels[:] = ramp[None, :, None] if width > height else ramp[:, None, None]
@@ -201,11 +203,11 @@ def test_the_shorter_side_is_resized_and_the_middle_kept(height: int, width: int
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 3), (1, 300), (300, 1), (2, 3)])
-def test_tiny_and_narrow_images_are_brought_to_size(height: int, width: int):
+def test_tiny_and_narrow_images_are_resized(height: int, width: int):
     assert to_square(Image.fromarray(noise(height, width)), 32).shape == (32, 32, 3)
 
 
-def test_shrinking_is_antialiased():
+def test_downsampling_is_antialiased():
     """One-pixel stripes average to grey; without antialiasing they stay black or white."""
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 255
@@ -214,7 +216,7 @@ def test_shrinking_is_antialiased():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_honoured_as_pillow_itself_does(tmp_path: Path, orientation: int):
+def test_exif_orientation_is_applied_as_pillow_does(tmp_path: Path, orientation: int):
     image = Image.fromarray(noise(8, 8))
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -226,7 +228,7 @@ def test_exif_orientation_is_honoured_as_pillow_itself_does(tmp_path: Path, orie
     assert (orientation == 1) == np.array_equal(found, noise(8, 8))
 
 
-def test_damaged_exif_does_not_cost_the_image(data: Path):
+def test_an_image_with_damaged_exif_data_is_read(data: Path):
     path = data / "train/cat/9.png"
     Image.fromarray(noise(8, 8)).save(path, exif=b"Exif\0\0XX\0*" + b"\xff" * 20)
     assert len(load(data).train) == 9
@@ -235,7 +237,7 @@ def test_damaged_exif_does_not_cost_the_image(data: Path):
 # ---- The limit
 
 
-def test_limit_keeps_an_even_deterministic_part_and_all_classes(data: Path):
+def test_limit_keeps_a_balanced_deterministic_subset_and_all_classes(data: Path):
     loaded = load(data, limit=(4, 1))
     np.testing.assert_array_equal(loaded.train.labels, [0, 0, 1, 1])
     assert len(loaded.test) == 1
@@ -245,7 +247,7 @@ def test_limit_keeps_an_even_deterministic_part_and_all_classes(data: Path):
 
 
 def test_limit_is_the_same_on_every_machine(data: Path):
-    """Names chosen by SHA-256 of "<class>/<file>": for these, computed apart from this code."""
+    """Files are chosen by the SHA-256 of "<class>/<file>"; these were computed independently."""
     kept = load(data, limit=(4, None)).train.images
     # sha256sum's smallest: cat/0.png 1a07, cat/3.png 66c1; dog/0.png 747c, dog/2.png 8234.
     np.testing.assert_array_equal(kept, [noise(8, 8, seed) for seed in (0, 3, 100, 102)])
@@ -260,7 +262,7 @@ def test_limit_that_leaves_nothing_is_refused(data: Path, limit: int):
     assert f"a limit of {limit} examples" in message(data, limit=(limit, None))
 
 
-def test_balanced_subset_is_even_sorted_and_nested():
+def test_balanced_subset_is_balanced_sorted_and_nested():
     labels = np.array([2, 0, 0, 0, 1, 1, 2, 0, 1, 0])
     np.testing.assert_array_equal(balanced_subset(labels, 3), [0, 1, 4])
     np.testing.assert_array_equal(balanced_subset(labels, 4), [0, 1, 2, 4])
@@ -297,7 +299,7 @@ def test_second_load_decodes_nothing(data: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("change", ["content", "new file", "removed file", "time", "size"])
-def test_a_change_to_the_files_makes_the_cache_void(data: Path, change: str):
+def test_a_change_to_the_files_invalidates_the_cache(data: Path, change: str):
     load(data)
     path = data / "train/cat/0.png"
     options = {}
@@ -321,7 +323,7 @@ def test_a_change_to_the_files_makes_the_cache_void(data: Path, change: str):
     assert len(left_over(data)) > 2
 
 
-def test_two_folders_that_agree_in_names_sizes_and_times_do_not_share(tmp_path: Path):
+def test_two_folders_with_equal_names_sizes_and_times_have_separate_caches(tmp_path: Path):
     for name, seed in (("one", 1), ("two", 2)):
         for split in ("train", "test"):
             save(tmp_path / name / split / "x" / "0.bmp", noise(8, 8, seed))
@@ -330,14 +332,14 @@ def test_two_folders_that_agree_in_names_sizes_and_times_do_not_share(tmp_path: 
     np.testing.assert_array_equal(load(tmp_path / "two").train.images[0], noise(8, 8, 2))
 
 
-def test_a_truncated_cache_is_made_again(data: Path):
+def test_a_truncated_cache_is_decoded_again(data: Path):
     first = load(data).train.images.copy()
     for path in (data.parent / "cache").glob("*.npy"):
         path.write_bytes(path.read_bytes()[:-5])
     np.testing.assert_array_equal(load(data).train.images, first)
 
 
-def test_what_is_written_into_the_images_does_not_reach_the_cache(data: Path):
+def test_writing_into_the_images_does_not_change_the_cache(data: Path):
     images = load(data).train.images
     kept = images.copy()
     images[:] = 0  # a framework may want to write
@@ -347,35 +349,35 @@ def test_what_is_written_into_the_images_does_not_reach_the_cache(data: Path):
 # ---- Errors
 
 
-def test_missing_path_is_named(tmp_path: Path):
+def test_a_missing_path_is_reported(tmp_path: Path):
     assert f"there is no folder {tmp_path / 'nothing'}" in message(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_missing_split_is_named(data: Path, split: str):
+def test_a_missing_split_is_reported(data: Path, split: str):
     shutil.rmtree(data / split)
     assert f"no folder {split}/" in message(data)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_split_without_images_is_named(data: Path, split: str):
+def test_a_split_without_images_is_reported(data: Path, split: str):
     for path in (data / split).glob("*/*"):
         path.unlink()
     assert f"{data / split} has no images" in message(data)
 
 
-def test_class_in_test_only_is_named(data: Path):
+def test_a_class_only_in_test_is_reported(data: Path):
     save(data / "test/eel/0.png", noise(8, 8))
     assert "eel (1 in all), but train/ does not" in message(data)
 
 
-def test_class_without_training_images_is_named(data: Path):
+def test_a_class_without_training_images_is_reported(data: Path):
     for path in (data / "train/dog").iterdir():
         path.rename(path.with_suffix(".txt"))
     assert "no images of dog (1 in all)" in message(data)
 
 
-def test_class_absent_from_test_is_an_error_unless_its_folder_is_there(data: Path):
+def test_a_class_without_test_folder_is_an_error_but_an_empty_folder_is_not(data: Path):
     shutil.rmtree(data / "test/dog")
     assert "no folder for dog (1 in all)" in message(data)
     (data / "test/dog").mkdir()
@@ -384,7 +386,7 @@ def test_class_absent_from_test_is_an_error_unless_its_folder_is_there(data: Pat
     assert loaded.test.classes == ("cat", "dog")
 
 
-def test_unreadable_images_are_named_and_counted(data: Path):
+def test_unreadable_images_are_listed_and_counted(data: Path):
     whole = (data / "train/cat/1.png").read_bytes()
     (data / "train/cat/1.png").write_bytes(whole[: len(whole) // 2])  # truncated
     (data / "train/dog/0.png").write_bytes(b"no image at all")
@@ -393,7 +395,7 @@ def test_unreadable_images_are_named_and_counted(data: Path):
     assert f"images that cannot be read: {data / 'train/cat/1.png'} (" in text
     assert "(3 in all); replace or remove them" in text
     assert left_over(data) == []
-    # The way out works.
+    # The suggested fix works.
     for name in ("cat/1.png", "dog/0.png", "dog/1.png"):
         (data / "train" / name).unlink()
     assert len(load(data).train) == 5
@@ -414,17 +416,17 @@ def test_decompression_bomb_is_unreadable(data: Path):
 
 
 @pytest.mark.parametrize("size", [(1, 200_000), (200_000, 1)])
-def test_a_strip_that_would_fill_the_memory_is_unreadable(data: Path, size: tuple[int, int]):
+def test_an_image_that_would_fill_the_memory_is_unreadable(data: Path, size: tuple[int, int]):
     Image.new("1", size).save(data / "train/cat/b.png")
     assert "b.png (it would have " in message(data, image_size=32)
 
 
-def test_link_that_leads_nowhere_is_named(data: Path):
+def test_a_broken_link_is_reported(data: Path):
     (data / "train/cat/8.png").symlink_to("nowhere.png")
     assert f"{data / 'train/cat/8.png'} cannot be read" in message(data)
 
 
-def test_full_disk_leaves_nothing_and_says_how_to_go_on(
+def test_a_full_disk_leaves_no_file_and_the_error_says_what_to_do(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def full(_: int) -> None:
@@ -439,8 +441,8 @@ def test_full_disk_leaves_nothing_and_says_how_to_go_on(
     assert left_over(data) == []
 
 
-def test_full_disk_is_met_by_a_write_that_raises_not_by_a_mapping_that_kills(data: Path):
-    """/dev/full refuses every write as a full disk does; a mapped file would end the process."""
+def test_a_full_disk_raises_and_does_not_kill_the_process(data: Path):
+    """/dev/full fails every write like a full disk; a memory-mapped file would kill the process."""
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full on this system")
     chunks = image_chunks(data / "train/cat", ["0.png"], 8)
@@ -448,14 +450,14 @@ def test_full_disk_is_met_by_a_write_that_raises_not_by_a_mapping_that_kills(dat
         write_array(Path("/dev/full"), (1, 8, 8, 3), chunks, print)
 
 
-def test_cache_that_cannot_be_written_is_named(data: Path):
+def test_a_cache_that_cannot_be_written_is_reported(data: Path):
     (data.parent / "cache").write_text("a file where the folder should be")
     text = message(data)
     assert f"cannot write {data.parent / 'cache'}" in text
     assert "choose another folder" in text
 
 
-def test_interrupted_decoding_leaves_nothing(data: Path, monkeypatch: pytest.MonkeyPatch):
+def test_interrupted_decoding_leaves_no_file(data: Path, monkeypatch: pytest.MonkeyPatch):
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -472,7 +474,7 @@ def test_image_size_below_one_is_refused(data: Path):
 # ---- By name
 
 
-def test_load_data_takes_a_path_and_keeps_its_cache_below_data_dir(data: Path, tmp_path: Path):
+def test_load_data_accepts_a_path_and_has_its_cache_in_data_dir(data: Path, tmp_path: Path):
     loaded = load_data(str(data), data_dir=tmp_path / "d", image_size=8, limit=(2, None))
     assert loaded.train.images.shape == (2, 8, 8, 3)
     assert len(list((tmp_path / "d" / "cache").glob("*.npy"))) == 2
@@ -483,13 +485,13 @@ def test_load_data_names_the_choices_for_an_unknown_name(tmp_path: Path):
         load_data("cifar", data_dir=tmp_path)
 
 
-def test_load_data_limits_the_shapes_evenly(tmp_path: Path):
+def test_load_data_limits_all_classes_of_the_shapes_equally(tmp_path: Path):
     loaded = load_data("shapes", data_dir=tmp_path, limit=(20, 10), seed=3)
     assert np.bincount(loaded.train.labels).tolist() == [2] * 10
     assert np.bincount(loaded.test.labels).tolist() == [1] * 10
     assert list(tmp_path.iterdir()) == []
 
 
-def test_load_data_refuses_an_image_size_it_cannot_give(tmp_path: Path):
+def test_load_data_refuses_another_image_size_for_shapes(tmp_path: Path):
     with pytest.raises(UserError, match="32 x 32"):
         load_data("shapes", data_dir=tmp_path, image_size=64)

@@ -1,4 +1,4 @@
-"""The Kaggle files' sorting: the book's results, and what the book's own code gets wrong."""
+"""Sorting the Kaggle files: the same results as the book, without the mistakes of the book's code."""
 
 import errno
 import os
@@ -37,9 +37,7 @@ def test_copyfile_makes_the_folder_and_links(tmp_path: Path):
     assert (tmp_path / "new/folder/a.png").samefile(tmp_path / "a.png")
 
 
-def test_copyfile_copies_where_links_are_not_possible(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_copyfile_copies_if_links_are_not_possible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def refuse(*_: object) -> None:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
@@ -51,7 +49,7 @@ def test_copyfile_copies_where_links_are_not_possible(
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.png"]
 
 
-def test_copyfile_replaces_another_file_without_writing_into_it(tmp_path: Path):
+def test_copyfile_replaces_a_file_and_does_not_overwrite_it_in_place(tmp_path: Path):
     (tmp_path / "a.png").write_bytes(b"pixels")
     (tmp_path / "new").mkdir()
     (tmp_path / "new/a.png").write_bytes(b"old")
@@ -84,10 +82,10 @@ def test_copyfile_on_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(("ratio", "expected"), [(0.1, 1), (0.2, 1), (0.4, 2), (0.79, 3), (0, 1)])
-def test_validation_takes_the_ratio_of_the_rarest_class_from_each(
+def test_each_class_has_the_ratio_of_the_smallest_class_as_validation_images(
     data: Path, ratio: float, expected: int
 ):
-    """The rarest class has 5: the book's max(1, floor(5 * ratio)) of every class."""
+    """The smallest class has 5 images: the book takes max(1, floor(5 * ratio)) from every class."""
     assert reorg_train_valid(data, LABELS, ratio) == expected
     for name, count in CLASSES.items():
         base = data / "train_valid_test"
@@ -107,14 +105,14 @@ def test_each_image_is_in_its_class_and_in_one_of_the_two_splits(data: Path):
         assert content == f"train {number}".encode()
 
 
-def test_the_first_ids_are_the_validation_images_in_the_order_of_numbers(data: Path):
+def test_the_validation_images_are_those_with_the_smallest_ids(data: Path):
     reorg_train_valid(data, LABELS, 0.4)
     numbers = {name: [int(i) for i, label in LABELS.items() if label == name] for name in CLASSES}
     expected = {str(i) for name in CLASSES for i in sorted(numbers[name])[:2]}
     assert ids(data, "valid") == expected
 
 
-def test_the_split_follows_neither_the_folder_nor_the_csv(
+def test_the_split_does_not_depend_on_the_order_of_the_folder_or_the_csv(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ):
     reorg_train_valid(data, LABELS, 0.4)
@@ -126,7 +124,7 @@ def test_the_split_follows_neither_the_folder_nor_the_csv(
 
 
 @pytest.mark.parametrize("second", [0.4, 0.1, 0.79])
-def test_a_second_run_gives_what_a_first_one_gives(data: Path, second: float):
+def test_a_second_run_gives_the_same_result_as_a_first_one(data: Path, second: float):
     reorg_cifar10_data(data, second)
     expected = tree(data)
     for folder in (data / "train_valid_test").iterdir():
@@ -146,10 +144,10 @@ def test_an_image_whose_label_changed_moves(data: Path):
 
 
 @pytest.mark.parametrize("before", [None, 0.1])
-def test_an_interrupted_run_leaves_nothing_half_and_the_next_one_completes_it(
+def test_an_interrupted_run_leaves_complete_splits_and_the_next_run_finishes(
     data: Path, monkeypatch: pytest.MonkeyPatch, before: float | None
 ):
-    """Ctrl-C may come at every link and at every move of a split."""
+    """Ctrl-C may come at every link and every rename of a split."""
     reorg_cifar10_data(data, 0.79)
     wanted = tree(data)
     changes = 57 + 4 if before is None else 25 + 4
@@ -186,7 +184,7 @@ def part(files: dict[str, bytes], split: str) -> list[str]:
     return sorted(name for name in files if name.startswith(f"{split}/"))
 
 
-def test_what_a_killed_process_left_is_removed_but_no_file_of_the_user(data: Path):
+def test_files_of_a_killed_process_are_removed_but_not_the_user_s(data: Path):
     reorg_cifar10_data(data, 0.4)
     wanted = tree(data)
     for name in (".new/valid/cat/5.png", ".old/train/cat/1.png", ".old/train/cat/mine.png"):
@@ -202,7 +200,7 @@ def test_what_a_killed_process_left_is_removed_but_no_file_of_the_user(data: Pat
 def test_old_copies_of_test_images_that_a_killed_process_left_are_not_set_aside(
     data: Path, together: bool
 ):
-    """Test images have names of their own: only sorting them can tell whose their copies are."""
+    """If test images have other names than training images, only sorting them shows that these are copies."""
     for path in (data / "test").iterdir():
         path.rename(path.with_name(f"t{path.name}"))
     reorg_cifar10_data(data, 0.4)
@@ -227,7 +225,7 @@ def test_damaged_copies_are_replaced(data: Path):
     assert tree(data) == wanted
 
 
-def test_hidden_and_other_files_are_ignored_and_it_is_said(data: Path):
+def test_hidden_and_other_files_are_ignored_with_a_notice(data: Path):
     for folder in ("train", "test"):
         for name in (".DS_Store", "._1.png", "readme.txt"):
             (data / folder / name).write_bytes(b"no image")
@@ -241,14 +239,14 @@ def test_hidden_and_other_files_are_ignored_and_it_is_said(data: Path):
     assert len(tree(data)) == 25 + 25 + 7
 
 
-def test_nothing_is_said_where_nothing_is_ignored(data: Path, capfd: pytest.CaptureFixture[str]):
+def test_there_is_no_notice_if_nothing_is_ignored(data: Path, capfd: pytest.CaptureFixture[str]):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         reorg_cifar10_data(data, 0.4)
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_was_done_is_returned(data: Path):
+def test_the_result_has_the_numbers_of_images_and_links(data: Path):
     done = reorg_cifar10_data(data, 0.4)
     assert done.classes == ("cat", "dog", "eel")
     numbers = (done.num_train, done.num_valid, done.num_train_valid, done.num_test)
@@ -277,10 +275,10 @@ def test_a_second_run_writes_nothing(data: Path, monkeypatch: pytest.MonkeyPatch
     assert reorg_cifar10_data(data, 0.4).placed == "57 in place already"
 
 
-# ---- What is refused
+# ---- Errors
 
 
-def test_images_take_no_space_twice(data: Path):
+def test_sorted_images_take_no_space(data: Path):
     reorg_cifar10_data(data, 0.4)
     assert (data / "train/1.png").stat().st_nlink == 3
     assert (data / "test/1.png").stat().st_nlink == 2
@@ -301,7 +299,7 @@ def test_images_without_label_and_labels_without_image_are_one_error(data: Path)
     assert not (data / "train_valid_test").exists()
 
 
-def test_everything_wrong_with_a_competition_is_one_error_before_anything_changes(data: Path):
+def test_all_problems_of_a_competition_are_one_error_before_anything_changes(data: Path):
     labels = LABELS | {"3": "eeel", "90": "cat", "91": "cat"}
     write_csv(data, labels)
     with (data / "trainLabels.csv").open("a") as file:
@@ -333,7 +331,7 @@ def test_no_labels_are_refused(data: Path):
 @pytest.mark.parametrize(
     "pair", [("Cat", "cat"), ("\u00e9", "e\u0301"), ("STRASSE", "stra\u00dfe")]
 )
-def test_classes_that_would_be_one_folder_elsewhere_are_refused(data: Path, pair: tuple[str, str]):
+def test_classes_that_are_one_folder_on_some_disks_are_refused(data: Path, pair: tuple[str, str]):
     renamed = dict(zip(("cat", "dog"), pair, strict=True))
     labels = {name: renamed.get(label, label) for name, label in LABELS.items()}
     text = refused(reorg_train_valid, data, labels, 0.1)
@@ -351,7 +349,7 @@ def test_classes_too_long_for_a_folder_are_refused_before_anything_changes(data:
 
 
 @pytest.mark.parametrize("name", [" 7.png", "7 .png", "a\nb.png", "a\\b.png", "\udcff.png"])
-def test_images_whose_ids_a_csv_would_not_give_back_are_refused_at_once(data: Path, name: str):
+def test_images_whose_ids_cannot_be_in_a_csv_are_refused(data: Path, name: str):
     (data / "test" / name).write_bytes(b"pixels")
     text = refused(reorg_cifar10_data, data, 0.1)
     assert "names that cannot be in a csv" in text
@@ -359,25 +357,25 @@ def test_images_whose_ids_a_csv_would_not_give_back_are_refused_at_once(data: Pa
     text.encode()
 
 
-def test_a_link_in_a_circle_is_named_as_one_that_leads_nowhere(data: Path):
+def test_a_circular_link_is_reported_as_broken(data: Path):
     (data / "train/90.png").symlink_to("90.png")
     assert "broken links, 90.png (1 in all)" in refused(reorg_cifar10_data, data, 0.1)
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "x" * 300, "a\nb"])
-def test_a_competition_of_an_impossible_name_is_not_there(tmp_path: Path, name: str):
+def test_a_folder_with_an_impossible_name_is_reported_as_missing(tmp_path: Path, name: str):
     assert "there is no folder" in refused(reorg_cifar10_data, tmp_path / name, 0.1)
     assert "has no folder for cat" in refused(load_split, tmp_path / name, "train", ("cat",))
     assert "there is no" in refused(list_test_images, tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["nowhere.png", "."])
-def test_copyfile_of_what_is_no_file_says_so(tmp_path: Path, name: str):
+def test_copyfile_of_a_missing_file_is_an_error(tmp_path: Path, name: str):
     assert "there is no file" in refused(copyfile, tmp_path / name, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
-def test_a_class_of_one_image_is_refused_alone_too(data: Path):
+def test_classes_with_one_image_are_refused(data: Path):
     text = refused(reorg_train_valid, data, LABELS | {"3": "eeel", "1": "catt"}, 0.1)
     assert "'catt' of id 1, 'eeel' of id 3 (2 in all)" in text
 
@@ -393,7 +391,7 @@ def test_two_images_of_one_id_are_refused(data: Path):
 
 
 @pytest.mark.parametrize("folder", ["train", "test"])
-def test_missing_or_empty_folder_is_named(data: Path, folder: str):
+def test_a_missing_or_empty_folder_is_reported(data: Path, folder: str):
     for path in (data / folder).iterdir():
         path.unlink()
     assert f"{data / folder} has no images" in refused(reorg_cifar10_data, data, 0.1)
@@ -409,7 +407,7 @@ def test_missing_or_empty_folder_is_named(data: Path, folder: str):
         (None, "unpack the competition's files there"),
     ],
 )
-def test_an_archive_that_is_not_unpacked_is_pointed_at(data: Path, archive: str | None, hint: str):
+def test_the_error_names_the_archive_to_unpack(data: Path, archive: str | None, hint: str):
     shutil.rmtree(data / "train")
     if archive:
         (data / archive).write_bytes(b"")
@@ -418,13 +416,13 @@ def test_an_archive_that_is_not_unpacked_is_pointed_at(data: Path, archive: str 
     assert f"there is no folder {data / 'train'}: {hint}" in refused(reorg_cifar10_data, data, 0.1)
 
 
-def test_labels_that_are_not_unpacked_are_pointed_at(data: Path):
+def test_the_error_names_the_archive_of_the_labels(data: Path):
     (data / "trainLabels.csv").unlink()
     (data / "trainLabels.csv.zip").write_bytes(b"")
     assert "unpack trainLabels.csv.zip" in refused(reorg_cifar10_data, data, 0.1)
 
 
-def test_images_that_were_unpacked_one_folder_too_deep_are_pointed_at(data: Path):
+def test_images_that_were_unpacked_one_folder_too_deep_are_reported(data: Path):
     (data / "train").rename(data / "inner")
     (data / "train").mkdir()
     (data / "inner").rename(data / "train/train")
@@ -433,7 +431,7 @@ def test_images_that_were_unpacked_one_folder_too_deep_are_pointed_at(data: Path
     )
 
 
-def test_a_competition_that_is_not_there_or_a_file_is_named(data: Path):
+def test_a_missing_competition_or_a_file_in_its_place_is_reported(data: Path):
     assert f"there is no folder {data / 'x'}" in refused(reorg_cifar10_data, data / "x", 0.1)
     (data / "x.zip").write_bytes(b"")
     assert "unpack x.zip" in refused(reorg_cifar10_data, data / "x", 0.1)
@@ -453,12 +451,12 @@ def test_test_images_go_to_the_class_unknown(data: Path):
     assert set(tree(data)) == wanted | {"set_aside/test/unknown/7.png"}, "the last copy is kept"
 
 
-# ---- Reading what was sorted
+# ---- Reading the sorted files
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Ids 1 to 12 of two classes and 11 test images: each pixel is the id, in the test 100 and the id."""
+    """Training ids 1 to 12 of two classes and 11 test images; each pixel is the id, plus 100 in test images."""
     for folder, count, base in (("train", 12, 0), ("test", 11, 100)):
         (tmp_path / folder).mkdir()
         for i in range(1, count + 1):
@@ -476,7 +474,7 @@ def pictures(tmp_path: Path) -> Path:
         ("train_valid", [2, 4, 6, 8, 10, 12, 1, 3, 5, 7, 9, 11]),
     ],
 )
-def test_splits_are_read_by_class_then_by_id_as_a_number(
+def test_splits_are_read_by_class_then_by_numeric_id(
     pictures: Path, split: str, expected: list[int]
 ):
     loaded = load_split(pictures, split, ("even", "odd"), image_size=8)
@@ -487,7 +485,7 @@ def test_splits_are_read_by_class_then_by_id_as_a_number(
     assert loaded.classes == ("even", "odd")
 
 
-def test_splits_that_are_not_those_of_the_classes_are_refused(pictures: Path):
+def test_splits_with_other_classes_are_refused(pictures: Path):
     text = refused(load_split, pictures, "train", ("even", "new"))
     assert "no folder for new (1 in all)" in text
     assert "has folders that are not classes, odd (1 in all)" in text
@@ -518,7 +516,7 @@ def test_test_images_are_streamed_in_the_order_of_their_ids(pictures: Path):
     assert values.tolist() == list(range(101, 112))
 
 
-def test_test_images_are_listed_in_the_order_of_numbers(pictures: Path):
+def test_test_images_are_listed_in_numeric_order(pictures: Path):
     files = list_test_images(pictures)
     assert files.ids == [str(i) for i in range(1, 12)]
     assert files.names == [f"{i}.png" for i in range(1, 12)]

@@ -1,4 +1,4 @@
-"""The drawn competition: laid out as Kaggle's, the same every time, and no danger to anyone's files."""
+"""The generated competition: Kaggle's layout, the same bytes every time, and no harm to other files."""
 
 import os
 from pathlib import Path
@@ -30,7 +30,7 @@ def refused(*arguments: object) -> str:
     return str(caught.value)
 
 
-def test_the_files_hold_the_shapes_and_their_labels(tmp_path: Path):
+def test_the_files_have_the_shapes_and_their_labels(tmp_path: Path):
     assert write_kaggle_shapes(tmp_path / "k", 30, 20, seed=3) == Written(0, 50, 0)
     names = {f"train/{i}.png" for i in range(1, 31)} | {f"test/{i}.png" for i in range(1, 21)}
     expected = names | {"trainLabels.csv", "testLabels.csv", "README.txt"}
@@ -44,7 +44,7 @@ def test_the_files_hold_the_shapes_and_their_labels(tmp_path: Path):
                 np.testing.assert_array_equal(np.asarray(image), drawn.images[i])
 
 
-def test_the_chapter_s_functions_take_it_as_a_competition(tmp_path: Path):
+def test_the_chapter_s_functions_accept_it_as_a_competition(tmp_path: Path):
     write_kaggle_shapes(tmp_path, 30, 20)
     done = reorg_cifar10_data(tmp_path, 0.34)
     assert (done.classes, done.num_train, done.num_valid) == (CLASSES, 20, 10)
@@ -61,14 +61,14 @@ def test_two_folders_are_the_same_to_the_byte(tmp_path: Path):
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
-def test_a_second_time_nothing_is_written(tmp_path: Path):
+def test_a_second_call_writes_nothing(tmp_path: Path):
     write_kaggle_shapes(tmp_path, 20, 20)
     before = times(tmp_path)
     assert write_kaggle_shapes(tmp_path, 20, 20) == Written(40, 0, 0)
     assert times(tmp_path) == before
 
 
-def test_damaged_and_missing_files_are_mended_and_the_others_left_alone(tmp_path: Path):
+def test_damaged_and_missing_files_are_replaced_and_the_others_are_kept(tmp_path: Path):
     write_kaggle_shapes(tmp_path, 20, 20)
     wanted, before = contents(tmp_path), times(tmp_path)
     (tmp_path / "train/3.png").write_bytes(wanted["train/3.png"][:-5])
@@ -81,11 +81,11 @@ def test_damaged_and_missing_files_are_mended_and_the_others_left_alone(tmp_path
     assert [times(tmp_path)[name] for name in untouched] == [before[name] for name in untouched]
 
 
-def test_mending_does_not_write_into_links_to_a_damaged_picture(tmp_path: Path):
+def test_replacing_a_damaged_picture_does_not_write_into_links_to_it(tmp_path: Path):
     write_kaggle_shapes(tmp_path, 20, 20)
     wanted = contents(tmp_path)
     reorg_cifar10_data(tmp_path, 0.1)
-    (tmp_path / "train/3.png").write_bytes(b"damaged")  # and with it the links
+    (tmp_path / "train/3.png").write_bytes(b"damaged")  # this also changes the links
     write_kaggle_shapes(tmp_path, 20, 20)
     reorg_cifar10_data(tmp_path, 0.1)
     sorted_ones = [
@@ -95,7 +95,7 @@ def test_mending_does_not_write_into_links_to_a_damaged_picture(tmp_path: Path):
     assert {path.read_bytes() for path in sorted_ones} == {wanted["train/3.png"]}
 
 
-def test_a_link_to_a_picture_elsewhere_becomes_a_file_of_its_own(tmp_path: Path):
+def test_a_link_to_a_picture_is_replaced_by_a_file(tmp_path: Path):
     write_kaggle_shapes(tmp_path / "k", 30, 20)
     (tmp_path / "k/train/3.png").rename(tmp_path / "elsewhere.png")
     (tmp_path / "k/train/3.png").symlink_to(tmp_path / "elsewhere.png")
@@ -104,7 +104,7 @@ def test_a_link_to_a_picture_elsewhere_becomes_a_file_of_its_own(tmp_path: Path)
     assert (tmp_path / "elsewhere.png").exists()
 
 
-def test_fewer_pictures_remove_those_beyond_and_nothing_else(tmp_path: Path):
+def test_a_smaller_number_removes_only_the_extra_pictures(tmp_path: Path):
     write_kaggle_shapes(tmp_path / "a", 40, 30)
     for name in ("notes.txt", "cat.png", "007.png", "9.jpg", "0.png"):
         (tmp_path / "a/train" / name).write_bytes(b"someone's")
@@ -117,12 +117,12 @@ def test_fewer_pictures_remove_those_beyond_and_nothing_else(tmp_path: Path):
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
-def test_more_pictures_leave_those_that_are_there(tmp_path: Path):
+def test_a_larger_number_keeps_the_existing_pictures(tmp_path: Path):
     write_kaggle_shapes(tmp_path, 20, 20)
     assert write_kaggle_shapes(tmp_path, 30, 20) == Written(40, 10, 0)
 
 
-def test_another_seed_draws_all_anew(tmp_path: Path):
+def test_another_seed_replaces_all_pictures(tmp_path: Path):
     write_kaggle_shapes(tmp_path / "a", 20, 20, seed=1)
     assert write_kaggle_shapes(tmp_path / "a", 20, 20, seed=2).kept == 0
     write_kaggle_shapes(tmp_path / "b", 20, 20, seed=2)
@@ -155,7 +155,7 @@ def test_an_interrupted_run_is_completed_by_the_next(
         assert contents(root) == contents(tmp_path / "wanted")
 
 
-def test_what_lies_beside_the_pictures_stays(tmp_path: Path):
+def test_other_files_in_the_folder_are_kept(tmp_path: Path):
     write_kaggle_shapes(tmp_path, 20, 20)
     (tmp_path / "submission.csv").write_text("id,label\n")
     (tmp_path / "train_valid_test").mkdir()
@@ -167,7 +167,7 @@ def test_what_lies_beside_the_pictures_stays(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["train/1.png", "README.txt", "thesis.tex", ".hidden"])
-def test_a_folder_of_someone_else_is_refused_and_left_alone(tmp_path: Path, name: str):
+def test_a_folder_of_someone_else_is_refused_and_not_changed(tmp_path: Path, name: str):
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"Drawn by hand\xff")
@@ -176,7 +176,7 @@ def test_a_folder_of_someone_else_is_refused_and_left_alone(tmp_path: Path, name
     assert contents(tmp_path) == before
 
 
-def test_the_real_competition_unpacked_over_it_is_refused_and_left_alone(tmp_path: Path):
+def test_the_real_competition_unpacked_over_it_is_refused_and_not_changed(tmp_path: Path):
     write_kaggle_shapes(tmp_path, 20, 20)
     for i in range(1, 31):
         (tmp_path / "train" / f"{i}.png").write_bytes(b"a photograph")
@@ -193,7 +193,7 @@ def test_a_linked_folder_is_refused(tmp_path: Path):
     assert "contains files that this program did not write" in refused(tmp_path / "k", 30, 20)
 
 
-def test_a_file_in_the_way_is_named(tmp_path: Path):
+def test_a_file_in_the_place_of_the_folder_is_reported(tmp_path: Path):
     (tmp_path / "k").write_bytes(b"")
     assert f"{tmp_path / 'k'} is a file" in refused(tmp_path / "k", 20, 20)
 

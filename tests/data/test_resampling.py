@@ -1,4 +1,4 @@
-"""Resampling by matrices is Pillow's antialiased bilinear resize of a cut-out box."""
+"""Resampling by matrices gives Pillow's antialiased bilinear resize of a crop."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from common.augmentation.resampling import box_weights
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_rows_sum_to_one_and_nothing_outside_the_box_counts(data):
+def test_rows_sum_to_one_and_pixels_outside_the_box_have_weight_zero(data):
     in_size, out_size = data.draw(st.integers(1, 60)), data.draw(st.integers(1, 60))
     length = data.draw(st.integers(1, in_size))
     start = data.draw(st.integers(0, in_size - length))
@@ -29,7 +29,7 @@ def test_a_box_of_the_same_size_is_copied_exactly():
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_random_boxes_come_within_one_level_of_pillow(seed):
+def test_random_boxes_differ_from_pillow_by_at_most_1_of_255(seed):
     rng = np.random.default_rng(seed)
     height, width, out_height, out_width = rng.integers(5, 70, 4)
     image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)

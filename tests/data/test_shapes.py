@@ -1,4 +1,4 @@
-"""What the drawn data set promises: the same bytes everywhere, balance, and which way things face."""
+"""The generated data set: the same bytes everywhere, balanced classes, and the direction of the objects."""
 
 import hashlib
 
@@ -19,7 +19,7 @@ def digest(split: Dataset) -> str:
 
 
 def upright(left: bool) -> Pose:
-    """Every class once, in the middle of the picture, 28 pixels wide and not tilted."""
+    """Return each class once, in the middle of the picture, 28 pixels wide and not tilted."""
     zeros = np.zeros(len(CLASSES), dtype=np.int64)
     middle = zeros + shapes.SIDE * shapes.UNIT // 2
     return Pose(np.arange(len(CLASSES)), zeros + left == 1, zeros, zeros + 4 * 28, middle, middle)
@@ -31,7 +31,7 @@ def silhouettes(pose: Pose) -> NDArray[np.int64]:
 
 
 def overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    """Intersection over union where the second, moved by up to 4 pixels, fits the first best."""
+    """Return the largest intersection over union when the second is moved by up to 4 pixels."""
     moves = [np.roll(other, (i, j), axis=(0, 1)) for i in range(-4, 5) for j in range(-4, 5)]
     return max(float((one & m).sum() / (one | m).sum()) for m in moves)
 
@@ -42,7 +42,7 @@ def test_the_default_pictures_have_the_pinned_bytes() -> None:
     assert digest(data.test) == "71ad612644f892871d036abde98bede254d6f62a7213698d64d3609007d24626"
 
 
-def test_the_data_set_has_the_documented_form() -> None:
+def test_the_data_set_has_the_documented_format() -> None:
     data = load_shapes(12, 8)
     assert data.name == "shapes"
     assert len(CLASSES) == 10
@@ -63,7 +63,7 @@ def test_class_counts_differ_by_at_most_one(n: int, split: shapes.Split) -> None
     assert np.ptp(counts) <= 1
 
 
-def test_the_classes_come_in_shuffled_order() -> None:
+def test_the_classes_are_shuffled() -> None:
     tens = choose_poses(200, 0, "train").label.reshape(20, 10)
     assert len({tuple(ten) for ten in tens}) == 20
 
@@ -83,7 +83,7 @@ def test_no_two_pictures_of_any_split_or_seed_are_equal() -> None:
     assert len(set(pictures)) == len(pictures) == 800
 
 
-def test_the_seed_changes_labels_and_stances() -> None:
+def test_the_seed_changes_labels_and_poses() -> None:
     one, other = choose_poses(50, 0, "test"), choose_poses(50, 1, "test")
     for name, a, b in zip(Pose._fields, one, other, strict=True):
         assert not np.array_equal(a, b), name
@@ -103,12 +103,12 @@ def test_half_of_each_class_of_the_test_pictures_face_left() -> None:
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_the_pictures_show_what_the_poses_say(split: shapes.Split) -> None:
+def test_the_pictures_match_the_poses(split: shapes.Split) -> None:
     pose, drawn = choose_poses(300, 0, split), draw_shapes(300, 0, split)
     np.testing.assert_array_equal(pose.label, drawn.labels)
 
     def fit(outline: NDArray[np.int64]) -> NDArray[np.float64]:
-        """How well each outline goes with light and dark in its picture, 0 to 1."""
+        """Return the absolute correlation of each outline with the lightness of its picture."""
         pixels = drawn.images.mean(axis=3).reshape(300, -1)
         pairs = zip(pixels, outline.reshape(300, -1), strict=True)
         return np.array([abs(np.corrcoef(p, o)[0, 1]) for p, o in pairs])
@@ -119,7 +119,7 @@ def test_the_pictures_show_what_the_poses_say(split: shapes.Split) -> None:
 
 def test_facing_left_is_the_mirror_image() -> None:
     mirrored = silhouettes(upright(left=False))[:, :, ::-1]
-    # Rounding to 1/64 pixel goes the other way: at most 4 of 256 for either side of a thin part.
+    # Rounding to 1/64 pixel is mirrored too: at most 4 of 256 on each side of a thin part.
     assert abs(silhouettes(upright(left=True)) - mirrored).max() <= 8
 
 
@@ -139,19 +139,19 @@ def test_no_class_is_the_mirror_image_of_another() -> None:
                 assert overlap(one, other) < MIRROR_OVERLAP, pair
 
 
-def test_the_overlap_would_expose_a_mirror_image() -> None:
+def test_the_overlap_detects_a_mirror_image() -> None:
     right, left = (silhouettes(upright(left=side)) > 128 for side in (False, True))
     for one, other in zip(right, np.roll(left, 3, axis=2), strict=True):
         assert overlap(one, other[:, ::-1]) > 0.95 > MIRROR_OVERLAP
 
 
-def test_the_cover_of_a_box_is_its_area_in_each_pixel() -> None:
+def test_the_coverage_of_a_box_is_its_area_in_each_pixel() -> None:
     left, top, right, bottom = -100, 4 * 64, 8 * 64 + 16, 5 * 64 + 32  # 1/64 pixel
     x, y = np.array([[left, right, right, left]]), np.array([[top, top, bottom, bottom]])
     expected = np.zeros((32, 32))
     expected[4, :8], expected[5, :8] = 256, 128  # half of the sixth row
     expected[4, 8], expected[5, 8] = 64, 32  # a quarter of the ninth column
-    for turn in (1, -1):  # either way round
+    for turn in (1, -1):  # both orientations
         np.testing.assert_array_equal(shapes._cover(x[:, ::turn], y[:, ::turn])[0], expected)
 
 

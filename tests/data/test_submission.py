@@ -1,4 +1,4 @@
-"""What is handed in: written in order and whole, read back, and everything that Kaggle would refuse."""
+"""Submissions: written in order, read back, checked for everything that Kaggle would refuse, and scored."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ LABELS = [CLASSES[i % 3] for i in range(1, 13)]
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A competition of 3 classes with 12 test images."""
+    """A competition with 3 classes and 12 test images."""
     root = tmp_path / "competition"
     (root / "test").mkdir(parents=True)
     for name in IDS:
@@ -51,21 +51,21 @@ def rewrite(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-# ---- Written
+# ---- Writing
 
 
-def test_rows_are_written_in_the_order_of_numbers_whatever_order_they_come_in(tmp_path: Path):
+def test_rows_are_written_in_numeric_order_of_the_ids(tmp_path: Path):
     write_submission(tmp_path / "s.csv", ["10", "2", "1"], ["cat", "dog", "eel"], CLASSES)
     assert (tmp_path / "s.csv").read_bytes() == b"id,label\n1,eel\n2,dog\n10,cat\n"
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint8])
-def test_labels_may_be_positions_in_the_classes(tmp_path: Path, dtype: type):
+def test_labels_may_be_indices_into_the_classes(tmp_path: Path, dtype: type):
     write_submission(tmp_path / "s.csv", ["1", "2"], np.array([2, 0], dtype), CLASSES)
     assert read_submission(tmp_path / "s.csv") == {"1": "eel", "2": "cat"}
 
 
-def test_positions_may_come_as_a_list_and_are_never_taken_for_names_that_are_numbers(
+def test_indices_in_a_list_are_not_mistaken_for_numeric_class_names(
     tmp_path: Path,
 ):
     write_submission(tmp_path / "s.csv", ["1", "2"], [0, np.int64(1)], ("1", "0"))
@@ -73,25 +73,25 @@ def test_positions_may_come_as_a_list_and_are_never_taken_for_names_that_are_num
 
 
 @pytest.mark.parametrize("label", [True, 1.0, np.float32(1), None, [1]])
-def test_what_is_neither_a_name_nor_a_position_is_refused(tmp_path: Path, label: object):
+def test_labels_that_are_neither_names_nor_indices_are_refused(tmp_path: Path, label: object):
     assert "not classes" in refused(write_submission, tmp_path / "s.csv", ["1"], [label], CLASSES)
 
 
 @pytest.mark.parametrize("name", ["", " 1", "1 ", "a/b", "1\n2", "\udcff", "x" * 256])
-def test_ids_that_would_not_come_back_are_refused(tmp_path: Path, name: str):
+def test_ids_that_cannot_be_in_a_csv_are_refused(tmp_path: Path, name: str):
     text = refused(write_submission, tmp_path / "s.csv", [name, "7"], ["cat", "cat"], CLASSES)
     assert "cannot be in a csv" in text
     assert "(1 in all)" in text
     assert not (tmp_path / "s.csv").exists()
 
 
-def test_names_with_commas_and_quotes_come_back(tmp_path: Path):
+def test_names_with_commas_and_quotes_are_read_back(tmp_path: Path):
     classes = ('a "b", c', "straße")
     write_submission(tmp_path / "s.csv", ["1", "2"], classes, classes)
     assert read_submission(tmp_path / "s.csv") == dict(zip("12", classes, strict=True))
 
 
-def test_what_is_wrong_is_one_error_and_nothing_is_written(tmp_path: Path):
+def test_all_problems_are_one_error_and_nothing_is_written(tmp_path: Path):
     path = tmp_path / "new" / "s.csv"
     text = refused(write_submission, path, ["1", "2", "2"], ["cat", "fox", "cat", "owl"], CLASSES)
     assert "3 problems" in text
@@ -102,7 +102,7 @@ def test_what_is_wrong_is_one_error_and_nothing_is_written(tmp_path: Path):
 
 
 @pytest.mark.parametrize("label", [3, -1])
-def test_positions_beyond_the_classes_are_refused(tmp_path: Path, label: int):
+def test_indices_beyond_the_classes_are_refused(tmp_path: Path, label: int):
     arguments = (tmp_path / "s.csv", ["1"], np.array([label]), CLASSES)
     assert f"index {label}" in refused(write_submission, *arguments)
 
@@ -126,7 +126,7 @@ def test_an_interrupted_write_leaves_the_old_file(
     assert [p.name for p in submission.parent.glob("*submission*")] == ["submission.csv"]
 
 
-# ---- Checked
+# ---- Checking
 
 
 def test_a_good_submission_is_reported_by_class(data: Path, submission: Path):
@@ -138,12 +138,12 @@ def test_a_good_submission_is_reported_by_class(data: Path, submission: Path):
     assert str(report) == "12 rows: cat 4, dog 4, eel 4"
 
 
-def test_classes_that_no_row_has_are_reported_as_none(data: Path):
+def test_classes_without_a_row_are_reported_with_0(data: Path):
     write_submission(data / "s.csv", IDS, ["cat"] * 12, CLASSES)
     assert check_submission(data / "s.csv", data).rows_per_class == {"cat": 12, "dog": 0, "eel": 0}
 
 
-def test_another_order_is_a_note_only(data: Path):
+def test_unsorted_ids_are_accepted_with_a_note(data: Path):
     rows = sorted(zip(IDS, LABELS, strict=True))  # as text: 1, 10, 11, 12, 2
     text = "".join(f"{name},{label}\n" for name, label in rows)
     (data / "s.csv").write_text("id,label\n" + text)
@@ -168,12 +168,12 @@ def test_another_order_is_a_note_only(data: Path):
         ("\n4,dog", "\n4,Dog", "not classes of trainLabels.csv: 'Dog' of id 4 (1 in all)"),
     ],
 )
-def test_each_fault_is_named(data: Path, submission: Path, old: str, new: str, said: str):
+def test_each_problem_is_reported(data: Path, submission: Path, old: str, new: str, said: str):
     rewrite(submission, old, new)
     assert said in refused(check_submission, submission, data)
 
 
-def test_all_faults_are_one_error_five_of_each_kind_named(data: Path, submission: Path):
+def test_all_problems_are_one_error_with_five_examples_of_each_kind(data: Path, submission: Path):
     text = submission.read_text().replace("id,label", "id,class").replace("dog", "Dog")
     rows = text.splitlines()[:7]
     submission.write_text("\n".join([*rows, "1,cat", "99,cat", "x;y"]))
@@ -191,20 +191,20 @@ def test_all_faults_are_one_error_five_of_each_kind_named(data: Path, submission
         assert said in text
 
 
-def test_an_image_that_came_to_the_test_set_is_missed(data: Path, submission: Path):
+def test_a_new_test_image_without_a_row_is_reported(data: Path, submission: Path):
     (data / "test/13.png").write_bytes(b"pixels")
     text = refused(check_submission, submission, data)
     assert "12 ids for 13 images" in text
     assert "without a row: 13 (1 in all)" in text
 
 
-def test_files_that_are_no_images_need_no_row(data: Path, submission: Path):
+def test_files_that_are_not_images_need_no_row(data: Path, submission: Path):
     (data / "test/.DS_Store").write_bytes(b"")
     (data / "test/readme.txt").write_bytes(b"")
     assert check_submission(submission, data).rows == 12
 
 
-def test_a_submission_that_is_not_there_or_empty_is_named(data: Path):
+def test_a_missing_or_empty_submission_is_reported(data: Path):
     assert f"there is no file {data / 's.csv'}" in refused(check_submission, data / "s.csv", data)
     (data / "s.csv").write_bytes(b"")
     assert "has no labels" in refused(check_submission, data / "s.csv", data)
@@ -217,10 +217,10 @@ def test_a_competition_without_labels_or_test_images_is_one_error(submission: Pa
     assert f"there is no file {tmp_path / 'trainLabels.csv'}" in text
 
 
-# ---- Scored
+# ---- Scoring
 
 
-def test_the_accuracy_is_told_where_the_answers_are_known(data: Path, submission: Path):
+def test_the_report_has_the_accuracy_if_the_labels_are_known(data: Path, submission: Path):
     answers = [*LABELS[:9], "cat", "cat", "cat"]  # 10 to 12 are dog, eel, cat
     write_submission(data / "testLabels.csv", IDS, answers, CLASSES)
     report = check_submission(submission, data)
@@ -229,12 +229,12 @@ def test_the_accuracy_is_told_where_the_answers_are_known(data: Path, submission
     assert "accuracy 0.833 on 12 known labels" in str(report)
 
 
-def test_answers_for_some_images_score_those_alone(data: Path, submission: Path):
+def test_labels_of_some_images_score_only_these(data: Path, submission: Path):
     (data / "testLabels.csv").write_text("id,label\n4,dog\n5,cat\n")
     assert check_submission(submission, data).score == Score(1, 2)
 
 
-def test_answers_that_cannot_be_read_are_an_error(data: Path, submission: Path):
+def test_unreadable_test_labels_are_an_error(data: Path, submission: Path):
     (data / "testLabels.csv").write_text("id,label\n4\n")
     assert "testLabels.csv" in refused(check_submission, submission, data)
 

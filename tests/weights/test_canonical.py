@@ -1,4 +1,4 @@
-"""Canonical weights: the first values that every backend starts from, and the checks of names, shapes and values."""
+"""Canonical weights: the initial values of every backend, and the checks of names, shapes and values."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def test_initial_weights_are_xavier_uniform_with_zero_biases_and_batch_norm_at_t
             assert (weight == (1 if ones else 0)).all(), name
 
 
-def test_initial_weights_depend_on_the_seed_alone():
+def test_initial_weights_depend_only_on_the_seed():
     first, again, other = (
         initial_weights(10, seed=1),
         initial_weights(10, seed=1),
@@ -46,7 +46,7 @@ def test_layers_of_another_rank_are_refused(shapes):
         check_weights(weights, "other")
 
 
-def test_every_wrong_name_shape_and_type_is_listed_on_a_line_of_its_own():
+def test_every_wrong_name_shape_and_type_is_listed_on_its_own_line():
     weights = initial_weights(3)
     for name in ("bn.bias", "fc.bias", "resnet_block2.0.conv3.weight"):
         del weights[name]
@@ -70,7 +70,7 @@ def test_every_wrong_name_shape_and_type_is_listed_on_a_line_of_its_own():
     ]
 
 
-def test_a_narrow_network_is_one_and_its_channels_are_those_of_its_first_layer():
+def test_a_narrow_network_is_accepted_with_the_channels_of_its_first_layer():
     narrow = initial_weights(3, num_channels=8)
     check_weights(narrow, "x")
     with pytest.raises(
@@ -79,7 +79,7 @@ def test_a_narrow_network_is_one_and_its_channels_are_those_of_its_first_layer()
         check_weights(narrow | {"resnet_block2.0.bn1.bias": narrow["bn.bias"]}, "x")
 
 
-def test_ten_faults_of_each_kind_are_listed():
+def test_at_most_ten_faults_of_each_kind_are_listed():
     more = {f"more{i}": np.ones(1, np.float32) for i in range(1000)}
     with pytest.raises(UserError, match="1,000 faults") as error:
         check_weights(initial_weights(3) | more, "x")
@@ -93,7 +93,7 @@ def test_weights_of_another_network_are_refused_by_their_names():
         check_weights({"a": np.ones(1), "b": np.ones(1)}, "other")
 
 
-def test_weights_come_as_float32_and_rounding_is_noticed():
+def test_weights_are_float32_and_rounding_gives_a_notice():
     weights = initial_weights(3)
     half = {name: weight.astype(np.float16) for name, weight in weights.items()}
     exact = check_weights({name: w.astype(np.float64) for name, w in half.items()}, "x")
@@ -108,7 +108,7 @@ def test_weights_come_as_float32_and_rounding_is_noticed():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -1e-3])
-def test_values_that_no_network_computes_with_are_refused_by_name(value):
+def test_invalid_values_are_refused_by_name(value):
     weights = initial_weights(3)
     check_values(weights, "x")
     weights["bn.running_var"][5] = value

@@ -1,4 +1,4 @@
-"""Weights move between the frameworks' files: every direction, the proof, and the command."""
+"""Converting weights between the frameworks' files: every direction, the check, and the command."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from common.weights.files import Stored, read_stored
 from common.weights.params import write_params
 from common.weights.safetensors import save_weights
 
-# A kind of file, and who computes with it.
+# {format: the backend that computes with it}
 KINDS = {
     ".safetensors": "NumPy",
     ".pt": "pytorch",
@@ -36,7 +36,7 @@ HOLDS_METADATA = (".safetensors", ".weights.h5")
 
 @pytest.fixture(scope="module")
 def files(loaded, weights, tmp_path_factory) -> dict[str, Path]:
-    """The same weights in a file of every kind."""
+    """The same weights in a file of every format."""
     folder = tmp_path_factory.mktemp("files")
     paths = {suffix: folder / f"net{suffix}" for suffix in KINDS}
     for path in paths.values():
@@ -60,7 +60,7 @@ def same(found: Weights, wanted: Weights) -> bool:
 
 
 def refused(capsys, *words: object) -> str:
-    """Run the command, which must fail with one line, and return the line."""
+    """Run the command, check that it fails with one line, and return the line."""
     code = run.main(["convert", *map(str, words)])
     err = capsys.readouterr().err
     assert code == 2, err
@@ -73,7 +73,7 @@ def refused(capsys, *words: object) -> str:
 
 
 @pytest.mark.parametrize(("source", "target"), list(product(KINDS, KINDS)))
-def test_every_kind_becomes_every_kind_to_the_bit(
+def test_every_format_is_converted_to_every_format_bit_for_bit(
     loaded, files, weights, tmp_path, capsys, source, target
 ):
     path = tmp_path / f"out{target}"
@@ -92,7 +92,7 @@ def test_every_kind_becomes_every_kind_to_the_bit(
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-def test_other_channels_are_proven_with_noise(loaded, tmp_path, capsys):
+def test_networks_of_other_channels_are_compared_on_noise(loaded, tmp_path, capsys):
     weights = filled_weights(2, in_channels=1, num_channels=8)
     save_weights(tmp_path / "in.safetensors", weights, {})
     for suffix in (".params", ".pth", ".weights.h5"):
@@ -117,7 +117,7 @@ def test_files_of_another_precision_are_converted(loaded, weights, tmp_path, suf
     assert same(found, {name: array.astype(np.float32) for name, array in arrays.items()})
 
 
-def test_rounding_is_noticed_once(loaded, weights, tmp_path, recwarn):
+def test_rounding_gives_one_notice(loaded, weights, tmp_path, recwarn):
     arrays = {gluon.NAMES[name]: weight + 1e-12 for name, weight in weights.items()}
     write_params(
         tmp_path / "in.params", {name: a.astype(np.float64) + 1e-12 for name, a in arrays.items()}
@@ -126,13 +126,13 @@ def test_rounding_is_noticed_once(loaded, weights, tmp_path, recwarn):
     assert sum("rounded to float32" in str(warning.message) for warning in recwarn) == 1
 
 
-def test_metadata_without_room_are_left_out_and_named(loaded, weights, tmp_path, capsys):
+def test_metadata_that_do_not_fit_are_omitted_and_listed(loaded, weights, tmp_path, capsys):
     save_weights(tmp_path / "in.safetensors", weights, {"classes": "x" * 70_000})
     convert(tmp_path / "in.safetensors", tmp_path / "out.weights.h5", loaded)
     assert "cannot hold it: classes" in capsys.readouterr().out
 
 
-# --- The proof -------------------------------------------------------------------------------------------------------
+# --- The check -------------------------------------------------------------------------------------------------------
 
 
 def swap_statistics(table: dict) -> dict:
@@ -149,7 +149,7 @@ def transposed(array: np.ndarray) -> np.ndarray:
 
 
 def sabotage(how: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
-    """Break reading and writing alike, so that the arrays come back; return the kinds that then convert wrongly."""
+    """Break reading and writing in the same way, so that the arrays are read back; return the broken formats."""
     if how == "Gluon's statistics are swapped":
         monkeypatch.setattr(gluon, "NAMES", swap_statistics(gluon.NAMES))
         return ".safetensors", ".params"
@@ -159,7 +159,7 @@ def sabotage(how: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
         monkeypatch.setattr(
             tab, "check_weights", lambda *both: swap_statistics(checks.check_weights(*both))
         )
-        # Variances below 0 would give it away before the logits do.
+        # Negative variances would be found before the logits are compared.
         monkeypatch.setattr(weight_files, "check_values", lambda weights, source: None)
         return ".pt", ".safetensors"
     from backends.tensorflow import weights as tab
@@ -177,7 +177,7 @@ def sabotage(how: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
         "Keras' kernels are transposed",
     ],
 )
-def test_a_wrong_conversion_that_reads_itself_back_is_refused(
+def test_a_wrong_conversion_is_refused_even_if_reading_has_the_same_mistake(
     loaded, files, tmp_path, monkeypatch, how
 ):
     source, target = sabotage(how, monkeypatch)
@@ -187,7 +187,7 @@ def test_a_wrong_conversion_that_reads_itself_back_is_refused(
 
 
 def write_wrong(monkeypatch: pytest.MonkeyPatch, change: Callable[[Weights], Weights]) -> None:
-    """Let `.params` files be written with other weights."""
+    """Make the writer of `.params` files write other weights."""
     write = weight_files.WRITERS[".params"]
     monkeypatch.setitem(
         weight_files.WRITERS,
@@ -217,14 +217,14 @@ def test_a_failed_conversion_leaves_no_folder(source, tmp_path, monkeypatch):
     assert sorted(file.name for file in tmp_path.rglob("*")) == ["in.safetensors", "there"]
 
 
-def test_logits_that_are_no_numbers_are_no_proof(loaded, weights, tmp_path):
+def test_logits_that_are_not_finite_are_refused(loaded, weights, tmp_path):
     large = {name: np.full_like(w, 1e38) if w.ndim > 1 else w for name, w in weights.items()}
     save_weights(tmp_path / "large.safetensors", large, {})
     with pytest.raises(UserError, match=r"\(NumPy, then mxnet\) are not all finite"):
         convert(tmp_path / "large.safetensors", tmp_path / "out.params", loaded)
 
 
-def test_a_dead_network_is_said_to_prove_little(loaded, tmp_path, capsys):
+def test_the_output_says_that_a_dead_network_proves_little(loaded, tmp_path, capsys):
     weights = initial_weights(3, num_channels=8)
     dead = weights | {"bn.weight": np.zeros_like(weights["bn.weight"])}
     save_weights(tmp_path / "dead.safetensors", dead, {})
@@ -232,7 +232,7 @@ def test_a_dead_network_is_said_to_prove_little(loaded, tmp_path, capsys):
     assert "give every image the same logits" in capsys.readouterr().out
 
 
-def test_the_images_of_the_proof_are_those_of_shapes_and_of_a_fixed_noise():
+def test_the_comparison_uses_shapes_or_fixed_noise():
     images, what = proof_images(3)
     assert (images.shape, images.dtype) == ((16, 3, 32, 32), np.float32)
     assert what == "the shapes test set"
@@ -246,9 +246,9 @@ def test_the_images_of_the_proof_are_those_of_shapes_and_of_a_fixed_noise():
 # --- The command -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow  # a minute where the machine is busy; the next one holds the order of the imports
+@pytest.mark.slow  # a minute on a busy machine; the next test checks the order of the imports
 def test_the_command_converts_through_two_frameworks_in_one_process(loaded, files, tmp_path):
-    """TensorFlow's file first, PyTorch's second: PyTorch must be imported first all the same."""
+    """PyTorch must be imported first, even though TensorFlow's file is the first argument."""
     result = subprocess.run(
         [sys.executable, "run.py", "convert", files[".weights.h5"], tmp_path / "out.pt"],
         cwd=Path(run.__file__).parent,
@@ -262,14 +262,14 @@ def test_the_command_converts_through_two_frameworks_in_one_process(loaded, file
     assert "tensorflow, then pytorch" in result.stdout
 
 
-def test_backends_are_loaded_in_the_order_that_a_process_allows(monkeypatch):
+def test_pytorch_is_imported_before_tensorflow(monkeypatch):
     order: list[str] = []
     monkeypatch.setattr(backends, "load", lambda name, *_: order.append(name))
     backends.load_several(["tensorflow"], ["mxnet", "pytorch", "tensorflow"])
     assert order == ["pytorch", "mxnet", "tensorflow"]
 
 
-def test_a_broken_framework_that_only_the_proof_wants_is_left_out(monkeypatch):
+def test_a_broken_framework_that_only_checks_is_skipped(monkeypatch):
     def load(name: str, *_) -> str:
         if name == "mxnet":
             raise ImportError("libsomething.so: no such file\nand more")
@@ -287,9 +287,7 @@ def test_an_unknown_backend_is_refused_among_several():
         backends.load_several(["caffe"])
 
 
-def test_a_framework_that_only_the_proof_wants_may_be_missing(
-    source, tmp_path, monkeypatch, capsys
-):
+def test_a_framework_that_only_checks_may_be_missing(source, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(backends, "installed", lambda name: False)
     monkeypatch.setattr(backends, "missing_packages", lambda name: [name])
     with pytest.warns(UserNotice, match="backend mxnet"):
@@ -302,7 +300,7 @@ def test_a_framework_that_only_the_proof_wants_may_be_missing(
     assert not (tmp_path / "out.pt").exists()
 
 
-def test_paths_that_cannot_work_are_refused_before_any_framework_is_loaded(
+def test_invalid_paths_are_refused_before_any_framework_is_loaded(
     source, tmp_path, monkeypatch, capsys
 ):
     def load(*names: object, **_: object) -> None:
@@ -348,7 +346,7 @@ def test_a_folder_without_permission_is_refused(source, tmp_path, capsys):
     assert "no permission in" in refused(capsys, source, tmp_path / "locked" / "out.params")
 
 
-def test_force_replaces_what_a_link_leads_to(source, weights, tmp_path, monkeypatch):
+def test_force_replaces_the_target_of_a_link(source, weights, tmp_path, monkeypatch):
     monkeypatch.setattr(backends, "load_several", lambda *names: {})
     (tmp_path / "elsewhere").mkdir()
     real, link = tmp_path / "elsewhere" / "real.params", tmp_path / "out.params"
@@ -359,17 +357,17 @@ def test_force_replaces_what_a_link_leads_to(source, weights, tmp_path, monkeypa
     assert same(read_stored(real, {}).weights, weights)
 
 
-# --- What a file says ------------------------------------------------------------------------------------------------
+# --- The content of a file -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_values_that_no_network_computes_with_are_not_converted(weights, tmp_path, capsys, value):
+def test_invalid_values_are_not_converted(weights, tmp_path, capsys, value):
     wrong = weights | {"fc.bias": np.full(3, value, np.float32)}
     save_weights(tmp_path / "in.safetensors", wrong, {})
     assert "fc.bias" in refused(capsys, tmp_path / "in.safetensors", tmp_path / "out.params")
 
 
-def test_the_first_class_that_differs_is_named(weights):
+def test_the_first_differing_class_is_named(weights):
     names = ["a", "b", "d"]
     stored = Stored(Path("x.safetensors"), weights, {"classes": json.dumps(names)})
     with pytest.raises(UserError, match=r"class 2 is d in .*, but c in shapes$"):

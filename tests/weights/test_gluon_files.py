@@ -1,4 +1,4 @@
-"""Gluon's files of weights: names by position and counted names, graphs of `export`, and old checkpoints."""
+"""Gluon's weights files: names by position, numbered names, graphs of `export`, and old checkpoints."""
 
 import json
 import re
@@ -31,13 +31,13 @@ def same(found: Weights, wanted: Weights) -> bool:
 # --- Names -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_network_s_weights_come_back_without_mxnet(tmp_path):
+def test_weights_are_written_and_read_back_without_mxnet(tmp_path):
     weights = initial_weights(3, in_channels=1, seed=2, num_channels=8)
     save_params(tmp_path / "net.params", weights)
     assert same(load_params(tmp_path / "net.params"), weights)
 
 
-def test_counted_names_are_told_by_the_order_of_their_numbers(tmp_path):
+def test_numbered_names_are_mapped_by_the_order_of_their_numbers(tmp_path):
     weights = initial_weights(2, seed=3, num_channels=8)
     write_params(tmp_path / "counted.params", counted(weights))
     assert same(load_params(tmp_path / "counted.params"), weights)
@@ -54,7 +54,7 @@ def test_two_names_for_one_weight_are_refused_by_both_names(tmp_path):
         load_params(path)
 
 
-def test_counted_names_of_two_networks_are_refused_by_both_prefixes(tmp_path):
+def test_numbered_names_with_two_prefixes_are_refused(tmp_path):
     weights, path = counted(initial_weights(2, num_channels=8)), tmp_path / "two.params"
     other = {name.replace("net0", "net1"): weight for name, weight in weights.items()}
     for stray in (other, {"arg:other_conv7_weight": weights["arg:net0_conv7_weight"]}):
@@ -76,8 +76,8 @@ def test_another_network_is_refused_before_its_values_are_read(tmp_path, monkeyp
 
 
 def counted(weights: Weights) -> Weights:
-    """The weights under names as Gluon's `export` gives them, in the order of the names."""
-    first = {"conv": 7, "bn": 20, "fc": 1}  # what the process has made before
+    """Return the weights with names like those of Gluon's `export`, sorted by name."""
+    first = {"conv": 7, "bn": 20, "fc": 1}  # layers that the process has made before
     words = {"conv": "conv", "bn": "batchnorm", "fc": "dense"}
     scale = {"weight": "gamma", "bias": "beta"}
     layers = list(dict.fromkeys(name.rpartition(".")[0] for name in weights))
@@ -97,7 +97,7 @@ def counted(weights: Weights) -> Weights:
 
 
 def exported(mxnet: Backend, weights: Weights, folder: Path, numpy_interface: bool) -> Path:
-    """Export a network of MXNet's with these weights, and return the file of weights."""
+    """Export an MXNet network with these weights, and return the weights file."""
     import mxnet as mx
     from mxnet.util import np_array, np_shape
 
@@ -113,7 +113,7 @@ def exported(mxnet: Backend, weights: Weights, folder: Path, numpy_interface: bo
 
 
 @pytest.mark.parametrize("numpy_interface", [True, False])
-def test_an_exported_network_is_proven_by_its_graph(
+def test_an_exported_network_is_checked_with_its_graph(
     loaded, weights, tmp_path, capsys, monkeypatch, numpy_interface
 ):
     path = exported(loaded["mxnet"], weights, tmp_path, numpy_interface)
@@ -132,7 +132,7 @@ def test_an_exported_network_is_proven_by_its_graph(
 
 
 def swap_batch_norms(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mistake bn1 for bn2 where counted names are given to layers."""
+    """Swap bn1 and bn2 where numbered names are mapped to layers."""
     from common.weights import gluon
 
     real = gluon._canonical_of_counted
@@ -161,7 +161,7 @@ def swap_batch_norms(monkeypatch: pytest.MonkeyPatch) -> None:
         lambda graph: graph["nodes"][1].update(name="other"),
     ],
 )
-def test_a_graph_of_something_else_is_refused(loaded, weights, tmp_path, spoil):
+def test_a_wrong_graph_is_refused(loaded, weights, tmp_path, spoil):
     path = exported(loaded["mxnet"], weights, tmp_path, numpy_interface=True)
     graph = json.loads((tmp_path / "net-symbol.json").read_text())
     spoil(graph)
@@ -172,7 +172,7 @@ def test_a_graph_of_something_else_is_refused(loaded, weights, tmp_path, spoil):
     assert not (tmp_path / "out.pt").exists()
 
 
-def test_an_exported_file_becomes_one_for_load_parameters(loaded, weights, tmp_path):
+def test_an_exported_file_is_converted_for_load_parameters(loaded, weights, tmp_path):
     write_params(tmp_path / "old-0000.params", counted(weights))
     convert(tmp_path / "old-0000.params", tmp_path / "new.params", loaded)
     net = loaded["mxnet"].resnet.resnet18(*network_sizes(weights))
@@ -184,7 +184,7 @@ def test_an_exported_file_becomes_one_for_load_parameters(loaded, weights, tmp_p
 
 
 def book_s_net(num_classes=10, num_channels=64):
-    """The book's network in its own structure, layers without input channels: what old checkpoints come from."""
+    """Return the book's network as in old checkpoints: layers without input channels."""
     from mxnet import npx
     from mxnet.gluon import nn
 
@@ -217,7 +217,7 @@ def book_s_net(num_classes=10, num_channels=64):
 
 
 def trained_a_little(net, X):
-    """Give a network weights and buffers that are not their first ones, and return its logits."""
+    """Train a network for two steps, so that weights and buffers change, and return its logits."""
     import mxnet as mx
 
     net.initialize(mx.init.Xavier())
@@ -261,7 +261,7 @@ def test_a_checkpoint_of_the_book_s_network_gives_its_logits(
     with np_array(numpy_interface), np_shape(numpy_interface):
         X = mx.np.array(images) if numpy_interface else mx.nd.array(images)
         net = book_s_net(num_channels=8)
-        net.hybridize()  # or it cannot be exported
+        net.hybridize()  # required for export
         expected = trained_a_little(net, X)
         path = save(net, tmp_path / "old", how)
     mine = tab.resnet.resnet18(10, num_channels=8)

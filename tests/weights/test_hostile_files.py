@@ -1,4 +1,4 @@
-"""Files of every kind that are damaged, lie or would run something: refused in one line."""
+"""Damaged, inconsistent and malicious files of every format are refused in one line."""
 
 import pickle
 from pathlib import Path
@@ -30,7 +30,7 @@ def refused(path: Path, backends: dict) -> str:
 
 @pytest.fixture(scope="module")
 def contents(loaded, weights, tmp_path_factory) -> dict[str, bytes]:
-    """What a file of each kind holds."""
+    """The bytes of a file in each format."""
     folder = tmp_path_factory.mktemp("contents")
     paths = {suffix: folder / f"net{suffix}" for suffix in SUFFIXES}
     for path in paths.values():
@@ -39,7 +39,7 @@ def contents(loaded, weights, tmp_path_factory) -> dict[str, bytes]:
 
 
 class Touches:
-    """A pickle of it creates a file where it is loaded."""
+    """An object whose pickle creates a file when it is loaded."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -50,7 +50,7 @@ class Touches:
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("how", ["pickle", "archive"])
-def test_nothing_that_is_in_a_file_is_executed(loaded, weights, tmp_path, suffix, how):
+def test_no_code_in_a_file_is_executed(loaded, weights, tmp_path, suffix, how):
     import torch
 
     path, touched = tmp_path / f"evil{suffix}", tmp_path / "touched"
@@ -61,7 +61,7 @@ def test_nothing_that_is_in_a_file_is_executed(loaded, weights, tmp_path, suffix
         torch.save(state, path)
     refused(path, loaded)
     assert not touched.exists()
-    # The check itself: it would have been.
+    # Check the test itself: loading the pickle creates the file.
     if how == "pickle":
         pickle.loads(path.read_bytes())
     else:
@@ -70,7 +70,7 @@ def test_nothing_that_is_in_a_file_is_executed(loaded, weights, tmp_path, suffix
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_file_of_another_content_or_a_truncated_one_is_refused(
+def test_a_file_with_other_content_or_a_truncated_file_is_refused(
     loaded, contents, tmp_path, suffix
 ):
     path, whole = tmp_path / f"suspect{suffix}", contents[suffix]
@@ -109,7 +109,7 @@ def test_many_names_on_one_storage_are_counted_before_their_values_are_read(
 
 
 def write_small(path: Path) -> None:
-    """Write two arrays as a file of its kind."""
+    """Write two arrays in the format of the suffix."""
     values = {"fc.bias": np.ones(3, np.float32), "other": np.ones((2, 2), np.float32)}
     if path.suffix == ".pt":
         import torch
@@ -126,7 +126,7 @@ def write_small(path: Path) -> None:
         save_file(values, path)
 
 
-# The same flips each time: what reads these files is not this project's.
+# Derandomized, because the libraries that read these files are not part of this project.
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, derandomize=True
 )
@@ -134,7 +134,7 @@ def write_small(path: Path) -> None:
     flips=st.lists(st.tuples(st.integers(0, 7000), st.integers(1, 255)), min_size=1, max_size=4),
     suffix=st.sampled_from([".pt", ".safetensors", ".weights.h5"]),
 )
-def test_flipped_bits_raise_nothing_but_a_user_error(loaded, tmp_path, flips, suffix):
+def test_flipped_bits_raise_only_a_user_error(loaded, tmp_path, flips, suffix):
     path = tmp_path / f"flipped{suffix}"
     write_small(path)
     content = bytearray(path.read_bytes())

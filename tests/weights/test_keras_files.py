@@ -1,4 +1,4 @@
-"""Keras' files of weights: what refers to something outside the file, or lies, is refused."""
+"""Keras' weights files: references outside the file and false sizes are refused."""
 
 import struct
 from pathlib import Path
@@ -87,7 +87,9 @@ def spoil_h5(path: Path, how: str, elsewhere: Path) -> None:
         ("metadata", "damaged"),
     ],
 )
-def test_an_h5_file_that_reaches_out_or_lies_is_refused(loaded, written, tmp_path, how, why):
+def test_an_h5_file_with_outside_references_or_false_sizes_is_refused(
+    loaded, written, tmp_path, how, why
+):
     path, elsewhere = tmp_path / "odd.weights.h5", tmp_path / "elsewhere"
     path.write_bytes(written)
     spoil_h5(path, how, elsewhere)
@@ -105,7 +107,7 @@ def test_arrays_of_an_h5_file_that_share_their_values_are_refused(loaded, tmp_pa
     with h5py.File(path, "w") as file:
         file["first"] = values
         for i in range(50):
-            file.create_dataset(f"other{i}", values.shape, values.dtype)  # without a place
+            file.create_dataset(f"other{i}", values.shape, values.dtype)  # without storage
         file.flush()
         place = struct.pack("<Q", file["first"].id.get_offset())
     size = struct.pack("<Q", values.nbytes)

@@ -1,4 +1,4 @@
-"""MXNet's `.params` files without MXNet: read and written byte for byte, and never believed."""
+"""MXNet's `.params` files without MXNet: read and written byte for byte, and never trusted."""
 
 import struct
 from pathlib import Path
@@ -15,7 +15,7 @@ from common.weights.params import TYPES, V1, V2, V3, Arrays, read_params, write_
 
 DTYPES = [dtype.newbyteorder("=") for dtype in TYPES.values()]
 VALUES = np.arange(6, dtype="<f4")
-# One folder serves all examples of a property.
+# All examples of a property use the same folder.
 ONE_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
@@ -58,7 +58,7 @@ def equal(found: Arrays, wanted: Arrays) -> bool:
     )
 
 
-# --- What is written is read -----------------------------------------------------------------------------------------
+# --- Writing and reading ---------------------------------------------------------------------------------------------
 
 
 @ONE_FOLDER
@@ -71,7 +71,7 @@ def equal(found: Arrays, wanted: Arrays) -> bool:
         max_size=4,
     )
 )
-def test_any_arrays_come_back_to_the_bit(tmp_path, arrays):
+def test_arrays_are_read_back_bit_for_bit(tmp_path, arrays):
     path = tmp_path / "any.params"
     write_params(path, arrays)
     assert equal(read_params(path), arrays)
@@ -85,7 +85,7 @@ def test_every_version_of_an_array_is_read(tmp_path, content):
     assert equal(found, {"a": VALUES.reshape(2, 3), "日": VALUES.reshape(2, 3)})
 
 
-def test_scalars_and_arrays_without_values_are_read_where_the_version_knows_them(tmp_path):
+def test_scalars_and_empty_arrays_are_read_in_versions_that_have_them(tmp_path):
     content = file_of(
         array(magic=V3, values=VALUES[:1].tobytes()), array(0, 3, magic=V3, values=b""), names=(b"a", b"b")
     )  # fmt: skip
@@ -103,7 +103,7 @@ def test_arrays_of_any_memory_layout_are_written_in_c_order(tmp_path):
 @pytest.mark.parametrize(
     "unfit", [np.ones(1, np.uint16), np.ones(1, "U3"), np.ones(()), np.ones((0, 2))]
 )
-def test_what_the_old_version_cannot_hold_is_not_written(tmp_path, unfit):
+def test_arrays_that_v2_cannot_hold_are_refused(tmp_path, unfit):
     with pytest.raises(ValueError, match="fc: "):
         write_params(tmp_path / "unfit.params", {"fc": unfit})
     assert not list(tmp_path.iterdir())
@@ -132,7 +132,7 @@ def test_files_are_byte_for_byte_those_of_mxnet(tmp_path, mx, rng):
 
 
 @pytest.mark.parametrize("content", [array(2, 3, magic=V1), OLDEST])
-def test_mxnet_reads_the_older_versions_as_this_reader_does(tmp_path, mx, content):
+def test_older_versions_are_read_as_mxnet_reads_them(tmp_path, mx, content):
     from mxnet.util import np_array, np_shape
 
     ours = read(tmp_path, file_of(content))
@@ -141,7 +141,7 @@ def test_mxnet_reads_the_older_versions_as_this_reader_does(tmp_path, mx, conten
     assert equal({name: array.asnumpy() for name, array in theirs.items()}, ours)
 
 
-# --- What is refused -------------------------------------------------------------------------------------------------
+# --- Errors ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_mxnet_reads_the_older_versions_as_this_reader_does(tmp_path, mx, conten
         (file_of(array(2, 3))[:-9] + struct.pack("<Q", 2**63), "ends early"),
     ],
 )  # fmt: skip
-def test_a_file_that_is_not_what_it_says_is_refused_in_one_line(tmp_path, content, why):
+def test_an_inconsistent_file_is_refused_in_one_line(tmp_path, content, why):
     with pytest.raises(UserError, match=why) as error:
         read(tmp_path, content)
     assert "file.params" in str(error.value)
@@ -188,7 +188,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
             read_params(path)
 
 
-def test_no_memory_is_taken_for_values_that_are_not_there(tmp_path, monkeypatch):
+def test_no_memory_is_allocated_for_missing_values(tmp_path, monkeypatch):
     def taken(*arguments):
         raise AssertionError("memory was taken")
 
@@ -215,7 +215,7 @@ def test_a_truncated_file_is_refused(tmp_path, length):
     )
 )
 @example(flips=[(16, 0xFF)])
-def test_flipped_bits_raise_nothing_but_a_user_error(tmp_path, flips):
+def test_flipped_bits_raise_only_a_user_error(tmp_path, flips):
     content = bytearray(WHOLE)
     for place, bits in flips:
         content[place] ^= bits
@@ -228,6 +228,6 @@ def test_flipped_bits_raise_nothing_but_a_user_error(tmp_path, flips):
 
 @ONE_FOLDER
 @given(content=st.binary(max_size=200))
-def test_random_bytes_raise_nothing_but_a_user_error(tmp_path, content):
+def test_random_bytes_raise_only_a_user_error(tmp_path, content):
     with pytest.raises(UserError):
         read(tmp_path, struct.pack("<QQ", 0x112, 0) + content + b"\1")

@@ -1,4 +1,4 @@
-"""Safetensors files: what is read, and what is refused."""
+"""Safetensors files: files that are read, and files that are refused."""
 
 import json
 import struct
@@ -12,7 +12,7 @@ from common.weights.canonical import initial_weights
 from common.weights.safetensors import load_weights, save_weights
 
 
-def test_a_file_brings_back_weights_and_metadata(tmp_path):
+def test_weights_and_metadata_are_read_back(tmp_path):
     weights = initial_weights(3, in_channels=1, seed=9, num_channels=8)
     path = tmp_path / "new folder" / "weights.safetensors"
     save_weights(path, weights, {"classes": "a,b,c"})
@@ -23,7 +23,7 @@ def test_a_file_brings_back_weights_and_metadata(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["weights.safetensors"]
 
 
-def test_files_that_are_no_weights_are_refused_in_one_line(tmp_path):
+def test_files_that_are_not_weights_are_refused_in_one_line(tmp_path):
     weights = initial_weights(3, num_channels=8)
     cases = {
         "missing": None,
@@ -55,7 +55,7 @@ def test_another_network_is_refused_before_its_values_are_read(tmp_path, monkeyp
         load_weights(path)
 
 
-def test_bfloat16_becomes_float32_and_other_types_are_named(tmp_path):
+def test_bfloat16_is_widened_to_float32_and_other_types_are_refused(tmp_path):
     weights = {
         name: w.view(np.uint32) >> 16 for name, w in initial_weights(3, num_channels=8).items()
     }
@@ -82,7 +82,7 @@ def test_bfloat16_becomes_float32_and_other_types_are_named(tmp_path):
         load_weights(path)
 
 
-def test_nothing_half_written_is_left_when_the_disk_fills(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_no_incomplete_file(tmp_path, monkeypatch):
     def full(self, data):
         with self.open("wb") as file:
             file.write(data[:1000])
@@ -119,7 +119,7 @@ ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         safetensors(b"[" * 5000),
     ],
 )
-def test_a_safetensors_file_with_a_lying_header_is_refused(tmp_path, content):
+def test_a_safetensors_file_with_a_false_header_is_refused(tmp_path, content):
     path = tmp_path / "lying.safetensors"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"lying\.safetensors") as error:

@@ -1,4 +1,4 @@
-"""PyTorch's files of weights: which state dicts are read, and what is said of others."""
+"""PyTorch's weights files: state dicts that are read, and the errors for others."""
 
 import zipfile
 from pathlib import Path
@@ -31,8 +31,8 @@ def test_a_wrapper_s_prefix_on_some_names_only_is_refused(loaded, weights, tmp_p
         loaded["pytorch"].weights.load_file(path)
 
 
-def test_two_names_that_stand_for_one_weight_are_refused(loaded, weights, tmp_path):
-    """Else the last would overwrite the first."""
+def test_two_names_of_one_weight_are_refused(loaded, weights, tmp_path):
+    """Otherwise the last would overwrite the first."""
     import torch
 
     path = tmp_path / "two.pt"
@@ -61,8 +61,8 @@ def test_a_state_dict_in_another_floating_type_is_read_as_the_rounded_weights(
             assert (found[name] == rounded).all(), name
 
 
-def test_what_is_saved_is_a_whole_state_dict_and_loads_strictly(loaded, weights, tmp_path):
-    """The names are compared too: a plain dict loads strictly without its counters of batches."""
+def test_a_saved_file_is_a_complete_state_dict_and_loads_strictly(loaded, weights, tmp_path):
+    """Compares the names too, because a plain dict loads strictly without BatchNorm's batch counters."""
     import torch
 
     tab, path = loaded["pytorch"].weights, tmp_path / "saved.pt"
@@ -78,7 +78,7 @@ def test_what_is_saved_is_a_whole_state_dict_and_loads_strictly(loaded, weights,
 
 
 @pytest.mark.parametrize("behind", [False, True], ids=["alone", "behind_good_tensors"])
-def test_what_is_no_state_dict_is_refused_and_what_to_save_is_said(
+def test_a_file_without_a_state_dict_is_refused_and_the_error_says_what_to_save(
     loaded, weights, tmp_path, behind
 ):
     import torch
@@ -109,7 +109,7 @@ def test_what_is_no_state_dict_is_refused_and_what_to_save_is_said(
 
 
 def rewritten(path: Path, target: Path, turn) -> Path:
-    """Write an archive of PyTorch's anew with another pickle."""
+    """Write a copy of a PyTorch archive with another pickle."""
     with zipfile.ZipFile(path) as source, zipfile.ZipFile(target, "w") as archive:
         for name in source.namelist():
             content = source.read(name)
@@ -132,9 +132,7 @@ def rewritten(path: Path, target: Path, turn) -> Path:
         (b"\x80\x02}" + b"N0" * 2**20 + b".", "more than a state dict"),
     ],
 )
-def test_a_small_file_takes_no_memory_that_it_does_not_have(
-    loaded, tmp_path, monkeypatch, content, why
-):
+def test_a_small_file_cannot_allocate_much_memory(loaded, tmp_path, monkeypatch, content, why):
     import torch
 
     torch.save({}, tmp_path / "small")
@@ -148,7 +146,7 @@ def test_a_small_file_takes_no_memory_that_it_does_not_have(
         loaded["pytorch"].weights.load_file(path)
 
 
-def test_a_state_dict_of_the_old_form_is_refused(loaded, weights, tmp_path):
+def test_a_state_dict_in_the_old_format_is_refused(loaded, weights, tmp_path):
     import torch
 
     state = {name: torch.from_numpy(weight) for name, weight in weights.items()}
