@@ -1,4 +1,4 @@
-"""`python -m docs`: build the site, write the notebooks, make the pages' pictures and numbers again."""
+"""`python -m docs`: build the site, write the notebooks, and remake the pages' pictures and numbers."""
 
 import argparse
 import subprocess
@@ -14,10 +14,10 @@ SITE, NOTEBOOKS = ROOT / "build" / "site", ROOT / "build" / "notebooks"
 
 
 def build(source: Path, output: Path) -> int:
-    """Build every page of a site, and return the exit code.
+    """Build every page of a site and return the exit code.
 
-    Warnings are errors: a broken link, a renamed function. Sphinx does not read a page again after it warned once, so
-    an incremental build would succeed the second time.
+    Warnings, such as a broken link or a renamed function, are errors. Sphinx does not read a page again after a
+    warning, so a second incremental build would succeed; this one is always complete.
     """
     sphinx = [sys.executable, "-m", "sphinx", "-E", "-W", "--keep-going", "-b", "html"]
     return subprocess.run([*sphinx, source, output], check=False).returncode
@@ -31,43 +31,44 @@ def main(arguments: list[str]) -> int:
 def _run(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m docs", description=__doc__)
     commands = parser.add_subparsers(dest="what", required=True)
-    html = commands.add_parser("html", help="the site")
+    html = commands.add_parser("html", help="build the site")
     html.add_argument(
         "--output",
         metavar="FOLDER",
         type=Path,
         default=SITE,
-        help="where to; without it, build/site",
+        help="where to write it; default: build/site",
     )
     commands.add_parser(
-        "notebooks", help="a notebook of each chapter and framework, into build/notebooks"
+        "notebooks", help="write a notebook of each chapter and framework into build/notebooks"
     )
     figures = commands.add_parser(
-        "figures", help="the pictures and numbers of the pages, by the commands that the pages name"
+        "figures",
+        help="remake the pictures and numbers of the pages, with the commands that the pages name",
     )
     figures.add_argument(
         "pages",
         nargs="*",
-        help=f"of {', '.join(PAGES)}; without any, all of them, in some two hours",
+        help=f"from {', '.join(PAGES)}; default: all, which takes about two hours",
     )
     figures.add_argument(
         "--cells",
         nargs="*",
         choices=FRAMEWORKS,
         metavar="BACKEND",
-        help="only the outputs of the chapters' cells, in these backends (default: all), in some minutes each",
+        help="only the outputs of the chapters' cells, in these backends (default: all); some minutes each",
     )
     differences = commands.add_parser(
         "differences",
-        help="measure what the frameworks do differently: everything, into docs/differences.json, in minutes; or, "
-        "with an option, a part, which is printed",
+        help="measure the differences between the frameworks and write docs/differences.json, in some minutes; "
+        "with an option, measure a part and print it",
     )
     differences.add_argument(
         "--only",
         action="append",
         default=[],
         metavar="NAME",
-        help="only this difference; may be given again",
+        help="only this difference; may be repeated",
     )
     differences.add_argument(
         "--backend",
@@ -75,12 +76,14 @@ def _run(arguments: list[str]) -> int:
         default=[],
         metavar="NAME",
         choices=FRAMEWORKS,
-        help="only in this framework; may be given again",
+        help="only this framework; may be repeated",
     )
     prose = commands.add_parser(
         "prose", help="list sentences that are too long, and words that have a plainer one"
     )
-    prose.add_argument("files", nargs="*", type=Path, metavar="FILE", help="without any, all")
+    prose.add_argument(
+        "files", nargs="*", type=Path, metavar="FILE", help="files to check; default: all"
+    )
     chosen = parser.parse_args(arguments)
     if chosen.what == "differences":
         return measure.run(chosen.only, chosen.backend)
@@ -95,7 +98,7 @@ def _run(arguments: list[str]) -> int:
         print(f"English: {report()[1]} (python -m docs prose)")
         return build(ROOT / "docs", chosen.output)
     if chosen.what == "notebooks":
-        from docs.notebooks import write_notebooks  # not for figures: they need no Sphinx
+        from docs.notebooks import write_notebooks  # not at the top: figures need no Sphinx
 
         for chapter in CHAPTERS:
             for path in write_notebooks(ROOT / "docs" / f"{chapter}.md", NOTEBOOKS):

@@ -1,7 +1,7 @@
-"""The page of the Python API: signatures and docstrings, read from the source, so that it builds without NumPy.
+"""Make the page of the Python API: signatures and docstrings, read from the source, so that no NumPy is needed.
 
-`contract` shows a part of a `Backend`: the arguments and types are those of its Protocol in common/interface.py; the
-docstring's first line, which is the same in every backend, is that of the PyTorch tab. `public_names` shows what a
+`contract` shows a part of a `Backend`. The arguments and types come from its Protocol in common/interface.py. The first
+docstring line comes from the PyTorch tab; it is the same in every backend. `public_names` shows the names that a
 package exports.
 """
 
@@ -15,10 +15,10 @@ Definition = Function | ast.ClassDef
 
 
 def contract(root: Path, part: str) -> str:
-    """Return a part of a backend, as `trainer`, as Markdown. Raises LookupError for a part that there is not."""
+    """Return a part of a backend, such as `trainer`, as Markdown. Raises LookupError for an unknown part."""
     interface = _definitions(root / "common" / "interface.py")
     fields = dict(_fields(interface["Backend"]))
-    del fields["framework"]  # no part, but what is known before the import
+    del fields["framework"]  # not a part: the record of the framework
     if part not in fields:
         raise LookupError(f"a backend has no {part}: choose from {', '.join(fields)}")
     protocol = interface[fields[part]]
@@ -33,9 +33,9 @@ def contract(root: Path, part: str) -> str:
 
 
 def public_names(root: Path, package: str, names: list[str]) -> str:
-    """Return functions and classes of a package as Markdown: these names, or without any what it exports.
+    """Return functions and classes of a package as Markdown: these names, by default all that it exports.
 
-    Raises LookupError for a name that it does not have.
+    Raises LookupError for an unknown name.
     """
     init = root.joinpath(*package.split("."), "__init__.py")
     tree = ast.parse(init.read_text(encoding="utf-8"))
@@ -76,7 +76,7 @@ def _shown(package: str, definition: Definition) -> str:
 
 
 def _entry(kind: str, signature: str, text: str) -> str:
-    """Return the Markdown of a signature with its text. Its fence is longer than those inside."""
+    """Return the Markdown of a signature with its text, in a fence longer than those inside."""
     fence = "`" * (3 if "```" not in text else 4)
     return f"{fence}{{py:{kind}}} {signature}\n\n{text}\n{fence}"
 

@@ -1,8 +1,8 @@
-"""The same function in three frameworks as a table whose rows line up, with the words that differ marked.
+"""Show the same function in three frameworks as a table with aligned rows and marked differences.
 
-Statements that share many of their words stand in one row. Where a framework has no such statement, its cell is empty.
-A statement or a comment of several lines becomes one line. Docstrings are cut to their first line, and blank lines are
-left out.
+Statements that share many of their words share a row. If a framework has no such statement, its cell is empty. A
+statement or comment of several lines becomes one line. Docstrings are cut to their first line, and blank lines are left
+out.
 """
 
 import ast
@@ -17,18 +17,18 @@ from html import escape
 from pygments.lexers import PythonLexer
 from pygments.token import STANDARD_TYPES
 
-Line = tuple[tuple[str, str], ...]  # its parts, each with the CSS class of its colour
-Row = list[Line | None]  # a line of each framework, None where it has none
+Line = tuple[tuple[str, str], ...]  # its tokens, each with the CSS class of its colour
+Row = list[Line | None]  # for each framework, a line or None
 
-ALIKE = 0.4  # lines that share a smaller part of their words do not stand in one row, ...
-ALIKE_FROM_THE_START = 0.2  # ... and this is the part if they begin with the same word
-LONGEST = 120  # characters of the statements that are put on one line
-HANGING = 4  # characters by which a line is indented where it goes on
+ALIKE = 0.4  # lines in a row share at least this fraction of their words, ...
+ALIKE_FROM_THE_START = 0.2  # ... or this fraction if they begin with the same word
+LONGEST = 120  # characters; longer statements are not put on one line
+HANGING = 4  # characters by which a wrapped line is indented
 SUBWORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+(?:[A-Z]+(?![a-z]))?|\d+[a-zA-Z]?")
 
 
 def table(titles: Sequence[str], functions: Sequence[Sequence[str]]) -> str:
-    """Return an HTML table: a column for each title, and below it the source of these functions in that framework.
+    """Return an HTML table with a column for each title, which shows the source of its functions.
 
     ``functions`` has a sequence for each title; functions at the same place begin in the same row.
     """
@@ -64,7 +64,7 @@ def _with_short_docstrings(source: str) -> str:
 
 
 def _on_one_line(source: str) -> str:
-    """Return a source in which each comment, and what each bracket holds, is on one line.
+    """Return a source in which each comment, and the content of each bracket, is on one line.
 
     A bracket that holds comments or more than ``LONGEST`` characters stays as it is, apart from the brackets in it.
     """
@@ -95,10 +95,10 @@ def _on_one_line(source: str) -> str:
 
 
 def _joined(lines: Sequence[str]) -> str:
-    """Return the lines of a statement as one, without a comma before the bracket that closes."""
+    """Join the lines of a statement, without a comma before the closing bracket."""
     text = lines[0]
     for line in map(str.strip, lines[1:]):
-        if line[:1] in ")]}":  # also where there is none
+        if line[:1] in ")]}":  # also if there is none
             text = text.rstrip(",") + line
         else:
             text += line if text[-1] in "([{" else f" {line}"
@@ -106,7 +106,7 @@ def _joined(lines: Sequence[str]) -> str:
 
 
 def aligned(columns: Sequence[Sequence[Line]]) -> list[Row]:
-    """Return rows of a line or None for each column, in which as many words as possible meet their like."""
+    """Return rows with a line or None for each column, so that as many equal words as possible share a row."""
     rows: list[Row] = [[line] for line in columns[0]]
     for column in columns[1:]:
         none = [None] * len(rows[0])
@@ -118,7 +118,7 @@ def aligned(columns: Sequence[Sequence[Line]]) -> list[Row]:
 
 
 def _paired(scores: Sequence[Sequence[float]]) -> list[tuple[int | None, int | None]]:
-    """Pair rows and columns of a table of scores, in order and with the largest sum; None stands for no partner."""
+    """Pair rows and columns of a table of scores, in order and with the largest sum; None means no partner."""
     n, m = len(scores), len(scores[0]) if scores else 0
     best = [[0.0] * (m + 1) for _ in range(n + 1)]  # the sum for the first i rows and j columns
     for i, j in ((i, j) for i in range(n) for j in range(m)):
@@ -154,7 +154,7 @@ def _shared_words(a: tuple[str, ...], b: tuple[str, ...]) -> float:
 
 
 def _matches(a: Sequence[str], b: Sequence[str]) -> list[int]:
-    """Return the places in ``a`` of the longest sequence of words that both have."""
+    """Return the positions in ``a`` of the longest common sequence of words."""
     pairs = _paired([[float(word == other) for other in b] for word in a])
     return [i for i, j in pairs if i is not None and j is not None]
 
@@ -206,7 +206,7 @@ def _span(kind: str, text: str) -> str:
 
 
 def _marks(line: Line, others: Sequence[Line | None]) -> list[bool]:
-    """Return of each part of a line whether it is marked: a word that another line lacks, and what joins such words.
+    """Return for each part of a line whether it is marked: words that another line lacks, and the parts between them.
 
     None stands for a framework that has no such line. There is nothing to compare with.
     """

@@ -1,8 +1,8 @@
-"""Notebooks of the chapters, one for each framework, made from the pages: their words, their cells, their tabs.
+"""Make a notebook of each chapter and framework from the page: its text, its cells and its tabs.
 
-A page's prose becomes Markdown, its ``{cell}`` a cell of code, its ``{source}`` the framework's code to read, its
-``{figures}`` their table. A notebook has only its own framework's tabs, ``{only}`` blocks and columns of tables. The
-pictures and the ``{differs}`` notes are left out: a notebook draws its own pictures, and compares nothing.
+Prose becomes Markdown, ``{cell}`` a code cell, ``{source}`` the framework's code as text, and ``{figures}`` a table. A
+notebook has only its own framework's tabs, ``{only}`` blocks and table columns. Pictures and ``{differs}`` notes are
+left out: a notebook draws its own pictures and compares nothing.
 """
 
 import json
@@ -29,7 +29,7 @@ ROLE = re.compile(r"\{[\w-]+\}`([^`]*)`")
 COLUMN = re.compile(r"(?<!\\)\|")
 PAGE_LINK = re.compile(r"\[([^\[\]]*)\]\((?!https?:)[^)]*\)")
 
-# Colab has no checkout: this makes one, where `FIRST` finds it. Colab's own PyTorch or TensorFlow stays if
+# Colab has no checkout, so this cell makes one where `FIRST` finds it. Colab's own PyTorch or TensorFlow stays if
 # pyproject.toml allows its version.
 COLAB = """\
 # In Google Colab, get the project and install what is missing. Elsewhere, do nothing.
@@ -40,7 +40,7 @@ if "google.colab" in sys.modules:
     %cd -q /content/three-tabs
     %pip install --quiet --editable '.[{extra}]'"""
 
-# A notebook runs in its own folder: this finds the project before its first cell.
+# A notebook runs in its own folder, so this cell finds the project first.
 FIRST = """\
 # Run this notebook from a checkout of three-tabs, or from a folder in one.
 import os
@@ -94,7 +94,7 @@ def in_colab() -> list[str]:
 
 
 def write_notebooks(page: Path, folder: Path) -> list[Path]:
-    """Write a page's notebook in every framework; return the files. Raises what `notebook` does."""
+    """Write a page's notebook in every framework and return the files. Raises the errors of `notebook`."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for backend in backends.FRAMEWORKS:
@@ -119,7 +119,7 @@ def _parts(page: Path, cells: list[Cell], backend: str) -> Iterator[tuple[str, s
     prose: list[str] = []
     seen: list[str] = []
     lines = iter(_plain(page.read_text(encoding="utf-8")).splitlines())
-    # A directive's content can put lines in front of the rest.
+    # A directive's content is read before the remaining lines.
     while (line := next(lines, None)) is not None:
         found = FENCE.match(line)
         if found is None:
@@ -161,7 +161,7 @@ def _content(lines: Iterator[str], fence: str) -> Iterator[str]:
 
 
 def check_framework(name: str) -> str:
-    """Return a framework's name. Raises ValueError for one that does not exist."""
+    """Return a framework's name. Raises ValueError for an unknown one."""
     if name not in backends.FRAMEWORKS:
         raise ValueError(
             f"there is no framework '{name}': choose from {', '.join(backends.FRAMEWORKS)}"
@@ -170,7 +170,7 @@ def check_framework(name: str) -> str:
 
 
 def _own_columns(lines: list[str], backend: str) -> str:
-    """Return text in which a table with a column for each framework keeps the first column and this framework's.
+    """Return text whose tables with a column for each framework keep only the first column and this framework's.
 
     Raises ValueError for a row of such a table that has too few cells.
     """
@@ -191,15 +191,15 @@ def _own_columns(lines: list[str], backend: str) -> str:
 
 
 def _plain(page: str) -> str:
-    """Return a page without its pictures and what only Sphinx understands: links to other pages, roles."""
+    """Return a page without pictures, roles and links to other pages."""
     return ROLE.sub(r"`\1`", PAGE_LINK.sub(r"\1", PICTURE.sub("", page)))
 
 
 def cut(argument: str, options: Mapping[str, str], backend: str) -> tuple[str, list[str]]:
-    """Return the file and the names that a ``{source}`` shows of a backend.
+    """Return the file and the names that ``{source}`` shows for a backend.
 
-    A file without a folder is each backend's own. There, an option of the backend's name names other functions, of
-    another file if it begins with one.
+    A file without a folder is each backend's own. An option named after the backend replaces the names, and the file
+    too if it begins with one.
     """
     file, *names = argument.split()
     if "/" in file:
@@ -216,9 +216,9 @@ def _source(root: Path, argument: str, options: Mapping[str, str], backend: str)
 
 
 def source_of(path: Path, name: str) -> str:
-    """Return a function, class or method of a Python file as literalinclude finds it, a method not indented.
+    """Return a function, class or method of a Python file as literalinclude does; methods are not indented.
 
-    Raises LookupError for a name that the file does not define, and for a file that is not there or no Python.
+    Raises LookupError for a name that the file does not define, or a file that cannot be read as Python.
     """
     try:
         tags = ModuleAnalyzer.for_file(path, path.stem).find_tags()

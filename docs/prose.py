@@ -11,6 +11,7 @@ import re
 import tokenize
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +32,7 @@ PROGRAMS = (
 )
 NOT_COUNTED = {"docs/prose.py", "tests/docs/test_prose.py"}  # they name the words
 SECOND_VERB = r"(is|are|was|were|stays?|comes?|goes|moves?|becomes?|must|can|may|depends?)"
-# What is found, and what to write instead. The last four are clauses that stand where a noun should.
+# Patterns, and the words to write instead. The last three are clauses in the place of a noun.
 WORDS = {
     r"\barbiters?\b": "reference",
     r"\blevels?\b": "uint8 images, uint8 values",
@@ -55,16 +56,15 @@ WORDS = {
 # Phrases that use such a word in a meaning that has no plainer word.
 ALLOWED = (
     r"all at once",
-    r"(grey|noise|log|top|high|low|compression|confidence|optimization)[- ]levels?",
+    r"(grey|noise|log|top|high|low|module|compression|confidence|optimization)[- ]levels?",
     r"(lea?ve|leaves|left|leaving|let) (\S+ ){0,4}alone",
     r"stands? alone",
+    r"anew each epoch",
     r"(say|says|said|told|stated|noted) otherwise",
 )
 SKIPPED = re.compile("|".join(rf"\b(?:{phrase})\b" for phrase in ALLOWED), re.I)
 END = re.compile(r"(?<!\be\.g)(?<!\bi\.e)(?<!\bal)(?<!\bvs)[.!?][\"')*\]]*\s+(?=[^a-z\s])")
-DIRECTIVE = re.compile(
-    r"^\s*(:{3,}.*|:[\w-]+:( .*)?|\([\w-]+\)=)$", re.M
-)  # MyST's fences and options
+DIRECTIVE = re.compile(r"^\s*(:{3,}.*|:[\w-]+:( .*)?|\([\w-]+\)=)$", re.M)
 NO_PROSE = re.compile(r"(ruff|noqa|type|mypy|pragma|fmt):?|!|---|%%")  # begins a comment for a tool
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 
@@ -131,8 +131,15 @@ def of_program(source: str, strings: bool = True) -> Iterator[Sentence]:
         text = "".join(
             str(piece.value) if isinstance(piece, ast.Constant) else "`value`" for piece in pieces
         )
-        if strings and re.search(r"([^\W\d]+[,;:]? ){3}[^\W\d]+", text):
+        if strings and re.search(r"([^\W\d]+[,;:]? ){3}[^\W\d]+", text) and not _is_code(text):
             yield from sentences(inspect.cleandoc(text), node.lineno)
+
+
+def _is_code(text: str) -> bool:
+    """Return whether a text is Python, or a cell of a notebook."""
+    with suppress(SyntaxError):
+        return bool(ast.parse(re.sub(r"(?m)^(\s*)[!%].*$", r"\1pass", text)))
+    return False
 
 
 def _comments(source: str) -> Iterator[Sentence]:
@@ -154,7 +161,7 @@ def _comments(source: str) -> Iterator[Sentence]:
 
 
 def of_file(path: Path) -> list[Sentence]:
-    """Return the sentences of a page or a program, in order. Of a test, no strings: they are its data."""
+    """Return the sentences of a page or a program, in order. Strings in tests are data and are left out."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".md":
         return list(sentences(text))

@@ -1,13 +1,16 @@
-"""Sphinx directives that take code out of this project, and lay the three frameworks side by side.
+"""Sphinx directives that show this project's code, with the three frameworks side by side.
 
-``{source} trainer.py train_batch_ch13`` shows that function of each backend's file in tabs, and ``{source}
-common/augmentation/decisions.py decide`` that of one file. ``{columns} trainer.py train_batch_ch13`` shows it in
-three columns whose rows line up. ``{cell} the network`` shows a cell of the page's own Python file and its kept
-output. ``{only} mxnet`` holds prose for one framework, ``{differs}`` a note on what differs. ``{trap} lazy_layers``
-shows an example that fails and its fix, ``{figures} training`` the results of a run, ``{notes}`` the ``Differs:``
-notes of the source. ``{command} predict`` shows a command of run.py, ``{contract} trainer`` a part of a backend, and
-``{api} common.parity`` what a package exports. A name that does not exist is an error of the page: a renamed function
-fails the build.
+- ``{source} trainer.py train_batch_ch13`` shows this function of each backend's file in tabs, and ``{source}
+  common/augmentation/decisions.py decide`` shows a function of a single file.
+- ``{columns} trainer.py train_batch_ch13`` shows it in three columns with aligned rows.
+- ``{cell} the network`` shows a cell of the page's own Python file and its kept output.
+- ``{only} mxnet`` holds prose for one framework, ``{differs}`` a note on a difference.
+- ``{trap} lazy_layers`` shows an example that fails and its fix.
+- ``{figures} training`` shows the results of a run, ``{notes}`` the ``Differs:`` notes of the source.
+- ``{command} predict`` shows a command of run.py, ``{contract} trainer`` a part of a backend, and ``{api}
+  common.parity`` the names that a package exports.
+
+A name that does not exist is an error, so a renamed function fails the build.
 """
 
 import itertools
@@ -31,7 +34,7 @@ from docs.repository import repository
 
 
 def tab_set(contents: dict[str, str]) -> str:
-    """Return MyST text of a tab for each framework; all sets of a site switch together."""
+    """Return MyST text with a tab for each framework; all sets of the site switch together."""
     items = (
         f"::::{{tab-item}} {backends.FRAMEWORKS[name].title}\n:sync: {name}\n\n{text}\n::::"
         for name, text in contents.items()
@@ -40,16 +43,16 @@ def tab_set(contents: dict[str, str]) -> str:
 
 
 class Shown(SphinxDirective):
-    """A directive that shows code of the project whose docs these are, or names the page and line that ask for none."""
+    """A directive that shows code of the documented project; its errors name the page and the line."""
 
     @property
     def page(self) -> Path:
-        """The page that the directive stands on."""
+        """The page with the directive."""
         return Path(self.env.doc2path(self.env.docname))
 
     @property
     def root(self) -> Path:
-        """The folder in which the docs are."""
+        """The folder that contains the docs."""
         return Path(self.env.srcdir).parent
 
     def source_block(self, file: str, name: str, caption: str) -> str:
@@ -65,9 +68,9 @@ class Shown(SphinxDirective):
 
 
 class Source(Shown):
-    """Show functions or classes: ``FILE NAME...``, where a FILE without a folder is that of each backend.
+    """Show functions or classes: ``FILE NAME...``. A FILE without a folder is a file of each backend.
 
-    The options ``pytorch``, ``mxnet`` and ``tensorflow`` name others in one of them, where its tab has another cut.
+    The options ``pytorch``, ``mxnet`` and ``tensorflow`` replace the names in one backend.
     """
 
     required_arguments = 2
@@ -75,7 +78,7 @@ class Source(Shown):
     option_spec = dict.fromkeys(backends.FRAMEWORKS, directives.unchanged_required)
 
     def run(self) -> list[nodes.Node]:
-        """Return the blocks, in tabs where they are the backends'."""
+        """Return the blocks, in tabs if they belong to the backends."""
         argument = " ".join(self.arguments)
         shown = {name: cut(argument, self.options, name) for name in backends.FRAMEWORKS}
         first, *others = shown.values()
@@ -85,12 +88,12 @@ class Source(Shown):
         return self.parse_text_to_nodes(tab_set(contents))
 
     def blocks(self, file: str, names: list[str]) -> str:
-        """Return MyST text that shows what is named of a file, under the file's name."""
+        """Return MyST text that shows the named functions or classes of a file, under the file's name."""
         return "\n\n".join(self.source_block(file, name, file) for name in names)
 
 
 class Columns(Shown):
-    """Show what `Source` shows, in three columns whose rows line up and whose differences are marked."""
+    """Show the same code as `Source`, in three columns with aligned rows and marked differences."""
 
     required_arguments = 2
     final_argument_whitespace = True
@@ -109,12 +112,14 @@ class Columns(Shown):
         try:
             table = columns.table([f.title for f in backends.FRAMEWORKS.values()], sources)
         except ValueError as error:
-            raise self.error(f"not as many functions in each framework: {error}") from error
+            raise self.error(
+                f"the frameworks have different numbers of functions: {error}"
+            ) from error
         return [nodes.raw("", f'<div class="table-wrapper">{table}</div>', format="html")]
 
 
 class Only(Shown):
-    """Hold text for one framework. It joins the framework's tab in the set before, or else makes a set of its own."""
+    """Hold text for one framework. It joins the framework's tab in the set before it, or makes a new set."""
 
     required_arguments = 1
     has_content = True
@@ -132,12 +137,12 @@ class Only(Shown):
 
 
 class JoinTabs(SphinxTransform):
-    """Move what ``{only}`` holds into the set of tabs that stands right before it, if there is one."""
+    """Move the content of ``{only}`` into the set of tabs right before it, if there is one."""
 
     default_priority = 500
 
     def apply(self, **_: Any) -> None:
-        """Append to the framework's tab, or append the tab."""
+        """Append to the framework's tab, or append a new tab."""
         for tabs in list(self.document.findall(_is_tab_set)):
             before = tabs.previous_sibling()
             if "only" not in tabs["classes"] or before is None or not _is_tab_set(before):
@@ -158,7 +163,7 @@ def _is_tab_set(node: nodes.Node) -> bool:
 
 
 class Differs(Shown):
-    """Hold a note on what differs between the frameworks."""
+    """Hold a note on a difference between the frameworks."""
 
     has_content = True
 
@@ -171,7 +176,7 @@ class Differs(Shown):
 
 
 class Trap(Shown):
-    """Show an example of docs/examples/traps beside the one that mends it."""
+    """Show an example of docs/examples/traps beside its fix."""
 
     required_arguments = 1
 
@@ -187,9 +192,9 @@ class Trap(Shown):
 
 
 class CellDirective(Shown):
-    """Show a cell of the Python file that stands beside the page, and below the code what it prints and draws.
+    """Show a cell of the page's Python file, and its output below the code.
 
-    The option ``alt`` says what the cell's pictures show.
+    The option ``alt`` describes the cell's pictures.
     """
 
     required_arguments = 1
@@ -217,18 +222,18 @@ class CellDirective(Shown):
         return self.parse_text_to_nodes(text)
 
     def identity(self, output: Output) -> tuple[str | bytes, ...]:
-        """Return what a reader sees of an output: two that are equal are shown once."""
+        """Return the visible part of an output; equal outputs are shown once."""
         folder = outputs.pictures(self.page)
         return output.text, *((folder / picture).read_bytes() for picture in output.pictures)
 
     def output(self, output: Output) -> str:
-        """Return MyST text that shows what a cell printed and drew."""
+        """Return MyST text that shows a cell's text and pictures."""
         text = ""
         if output.text.strip():
             text += f"\n````{{code-block}} text\n:class: output\n\n{output.text.rstrip()}\n````\n"
         if output.pictures and "alt" not in self.options:
             raise self.error(
-                f"the cell '{self.arguments[0]}' draws: say what its pictures show, with :alt:"
+                f"the cell '{self.arguments[0]}' draws: describe its pictures with :alt:"
             )
         for picture in output.pictures:
             text += f"\n```{{image}} /images/cells/{picture}\n:alt: {self.options['alt']}\n:class: output\n```\n"
@@ -239,7 +244,7 @@ class Notebooks(Shown):
     """Make the page's notebooks, one for each framework, and offer them for download."""
 
     def run(self) -> list[nodes.Node]:
-        """Return a line of links, and what made the outputs on the page."""
+        """Return a line of links, and the versions and machine of the outputs on the page."""
         try:
             write_notebooks(self.page, self.root / "build" / "notebooks")
         except (OSError, LookupError, ValueError) as error:
@@ -270,13 +275,13 @@ class Notebooks(Shown):
 
 
 class Figures(Shown):
-    """Show tables of figures: of one of the page's runs, as ``training``, or of what was measured for the page."""
+    """Show tables of results: of one of the page's runs, such as ``training``, or of the page's measurements."""
 
     required_arguments = 1
     final_argument_whitespace = True
 
     def run(self) -> list[nodes.Node]:
-        """Return the tables. Those of runs have mostly numbers, and are narrow on a telephone."""
+        """Return the tables. Tables of runs are mostly numbers and have narrow columns on a telephone."""
         try:
             text = figures.shown(self.page.stem, self.arguments[0])
         except (OSError, LookupError) as error:
@@ -289,7 +294,7 @@ class Figures(Shown):
 
 
 class Notes(Shown):
-    """List the ``Differs:`` notes at these places of the source, one a line; without any, all others, by framework."""
+    """List the ``Differs:`` notes at these places, one per line. Without places, list all others by framework."""
 
     has_content = True
 
@@ -311,17 +316,17 @@ class Notes(Shown):
 
 
 class Generated(Shown):
-    """Show Markdown that a function makes from the argument."""
+    """Show the Markdown that a function makes from the argument."""
 
     required_arguments = 1
     final_argument_whitespace = True
 
     def text(self, argument: str) -> str:
-        """Return the Markdown. Raises LookupError for an argument that names nothing."""
+        """Return the Markdown. Raises LookupError for an unknown argument."""
         raise NotImplementedError
 
     def run(self) -> list[nodes.Node]:
-        """Return what the Markdown says."""
+        """Return the parsed Markdown."""
         try:
             text = self.text(self.arguments[0])
         except (OSError, LookupError) as error:
@@ -338,7 +343,7 @@ class CommandDirective(Generated):
 
 
 class Contract(Generated):
-    """Show the functions of a part of a backend, as ``trainer``."""
+    """Show the functions of a part of a backend, such as ``trainer``."""
 
     def text(self, argument: str) -> str:
         """Return their signatures and docstrings."""
@@ -346,7 +351,7 @@ class Contract(Generated):
 
 
 class Api(Generated):
-    """Show functions and classes of a package: ``PACKAGE NAME...``, without names what it exports."""
+    """Show functions and classes of a package: ``PACKAGE NAME...``. Without names, show all that it exports."""
 
     def text(self, argument: str) -> str:
         """Return their signatures and docstrings."""
@@ -355,7 +360,7 @@ class Api(Generated):
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Make the directives known to Sphinx."""
+    """Register the directives with Sphinx."""
     app.add_directive("source", Source)
     app.add_directive("columns", Columns)
     app.add_directive("cell", CellDirective)

@@ -70,7 +70,7 @@ def test_a_process_that_ends_is_an_error_of_the_one_who_asks():
 
 
 def results(**changes: float) -> dict:
-    """Results of one backend in which every goal is met, unless a change says otherwise."""
+    """Return results of one backend that meet every goal, with changes."""
     v = {"train": 0.98, "step": 10.0, "book": 0.1, "loader": 80.0, "start": 1.2, "slope": 1.0}
     v |= {"twice": 2.0, "small": 0.95} | changes
     rates = {f"book {b} fp32": [v["book"] * v["step"]] for b in ["pytorch"]}
@@ -129,7 +129,7 @@ def results(**changes: float) -> dict:
 
 
 def unmet(found: dict) -> set[str]:
-    """The goals that were not met."""
+    """Return the goals that were not met."""
     return {what for what, _, _, met in goals(found) if not met}
 
 

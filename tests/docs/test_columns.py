@@ -1,4 +1,4 @@
-"""The three columns: lines that do the same share a row, and the words that differ are marked."""
+"""In the three columns, similar lines share a row and different words are marked."""
 
 import ast
 import re
@@ -44,7 +44,7 @@ def step(
 
 
 def rows_of(*sources: str) -> list[list[str]]:
-    """The text of each row's cells, with marked words in brackets."""
+    """Return the text of each row's cells, with marked words in brackets."""
     from docs.columns import table
 
     html = table(["A title"] * len(sources), [[source] for source in sources])
@@ -84,7 +84,7 @@ def test_lines_that_share_too_little_do_not_share_a_row():
         ["net.train()", ""],
         ["", "print(len(batches))"],
     ]
-    # The same beginning counts for more.
+    # With the same beginning, fewer equal words suffice.
     assert len(rows_of("trainer.step()", "trainer.apply(gradients, weights)")) == 1
 
 
@@ -114,7 +114,7 @@ def test_a_source_on_fewer_lines_is_the_same_program(source):
     ],
 )
 def test_the_three_frameworks_line_up(file, names):
-    """A column has all lines of its function, in order, and the functions begin in the same row."""
+    """A column has all lines of its function in order, and the functions begin in the same row."""
     from docs.columns import aligned, lines_of
     from docs.notebooks import source_of
 

@@ -1,4 +1,4 @@
-"""What each framework does when left alone is what docs/differences.md says of it, and nothing else that is known."""
+"""By default, each framework has exactly the known differences that docs/differences.md lists for it."""
 
 import ast
 from importlib import import_module
@@ -13,7 +13,7 @@ from docs.differences import native, workers
 from docs.differences.initialization import START_NAMES
 
 FOLDER = Path(native.__file__).parent
-# What each framework does by itself, of all known differences.
+# The known differences that each framework has by default.
 OWN = {
     "pytorch": {"hue in 8 bits", "uint8 values rounded down", "PyTorch's initial weights"},
     "mxnet": {
@@ -41,9 +41,9 @@ OWN = {
         "no antialiasing",
     },
 }
-# How near an operation is to its own way: the largest distances that were measured, times 2 to 5.
+# How close an operation must be to its own convention: 2 to 5 times the largest measured distances.
 NEAR = {native.SHARE: 4e-5, native.OF_255: 0.6}  # float32's Adam with a gradient of 1e-7: 7.4e-6
-NEAR_STARTS = 0.2  # spreads of random weights: 0.09
+NEAR_STARTS = 0.2  # spreads of random weights: measured 0.09
 
 
 def own(backend):
@@ -53,7 +53,7 @@ def own(backend):
 def test_a_framework_left_alone_does_what_is_said_of_it_and_nothing_else_that_is_known(backend):
     names = [name for names in native.TRIALS for name in names]
     found = native.measure(backend, own(backend), names).findings
-    if backend.name == "tensorflow":  # it computes in floats, and rounds nothing
+    if backend.name == "tensorflow":  # it computes in floats without rounding
         names.remove("uint8 values rounded down")
     assert [finding.difference for finding in found] == names
     assert {f.difference for f in found if f.way == native.THIS} == OWN[backend.name]
@@ -97,7 +97,7 @@ def test_two_workers_draw_the_same_in_mxnet_only_and_nowhere_in_this_project(bac
 
 
 def signatures(name: str) -> list[tuple[str, str, str]]:
-    """The public functions of a framework's file in their order: name, arguments, first line of the docstring."""
+    """Return the public functions of a framework's file in order: name, arguments, first docstring line."""
     tree = ast.parse((FOLDER / f"{name}.py").read_text(encoding="utf-8"))
     return [
         (f.name, ast.unparse(f.args), (ast.get_docstring(f) or "").partition("\n")[0])

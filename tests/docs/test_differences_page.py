@@ -1,4 +1,4 @@
-"""What `python -m docs differences` measures and prints, and the page that shows it."""
+"""`python -m docs differences` measures and prints the differences, and the page shows them."""
 
 import json
 import re
@@ -40,7 +40,7 @@ TRIED = [name for names in native.TRIALS for name in names]
 
 
 def left_alone(conventions: Conventions = ALIGNED, **others: Any) -> SimpleNamespace:
-    """A framework that computes as the reference does by ``conventions``, and returns uint8 images.
+    """Return a framework that computes like the reference with ``conventions``, and returns uint8 images.
 
     ``others`` replace its functions.
     """
@@ -139,7 +139,7 @@ def test_a_framework_s_own_initial_weights_are_told_by_their_spread(name, start)
 
 
 def sharing_loader(images, batch_size, num_workers, seed):
-    """Workers that all start from one state, each with the batches that come to it."""
+    """Return the flips of workers that all start from the same random state."""
     rngs = [np.random.default_rng(seed) for _ in range(max(1, num_workers))]
     flips = np.concatenate(
         [rngs[i % len(rngs)].random(batch_size) < 0.5 for i in range(len(images) // batch_size)]
@@ -273,7 +273,7 @@ def test_a_backend_without_its_file_is_refused_when_it_is_named(monkeypatch, cap
 
 
 def test_a_part_is_measured_in_a_framework_printed_and_not_written():
-    """In a process of its own, in which MXNet's loader has forks for workers."""
+    """It runs in a new process, where MXNet's loader can fork workers."""
     load_or_skip("mxnet")
     before = tables.FILE.read_bytes()
     done = python(
@@ -368,7 +368,7 @@ def test_an_unknown_figure_or_place_fails_the_build(tmp_path, capfd):
 
 
 def test_every_note_of_the_source_is_read(source_notes):
-    """The page lists them all: those that no section names are listed at its end."""
+    """The page lists all of them. Notes that no section names are listed at its end."""
     marks = sum(
         len(notes.MARK.findall(path.read_text(encoding="utf-8")))
         for path in (ROOT / "backends").rglob("*.py")
@@ -379,7 +379,7 @@ def test_every_note_of_the_source_is_read(source_notes):
 
 
 def test_notes_stand_in_the_backends_only():
-    """Elsewhere nothing collects them. The guide's tab in NumPy has its own, as any tab has."""
+    """Elsewhere nothing collects them. The guide's NumPy tab has its own notes, like any tab."""
     guide = ROOT / "docs" / "examples" / "numpy_tab"
     for folder in ("common", "benchmarks", "docs"):
         for path in set((ROOT / folder).rglob("*.py")) - set(guide.glob("*.py")):

@@ -1,6 +1,6 @@
-"""What the site promises of its code: it is the source's, and a name that is not there fails the build, every time.
+"""The site shows the code of the source, and an unknown name fails the build every time.
 
-The docs built here are a page of their own, of a project of three small files; only the directives are this project's.
+The docs built here are one page of a project of three small files; only the directives are this project's.
 """
 
 import json
@@ -55,7 +55,7 @@ GOOD = """# A page
 
 @pytest.fixture
 def docs(tmp_path) -> Path:
-    """The docs of a small project, without a page yet."""
+    """The docs folder of a small project, without a page."""
     files = {
         "docs/conf.py": CONF,
         "docs/index.py": CELLS,
@@ -70,7 +70,7 @@ def docs(tmp_path) -> Path:
 
 @pytest.fixture
 def build(docs, capfd):
-    """Build the docs, with a page if one is given; return the exit code, what Sphinx said and the page's HTML."""
+    """Build the docs, with a page if one is given; return the exit code, Sphinx's output and the page's HTML."""
     from docs.__main__ import build as build_site
 
     def built(page: str = "") -> tuple[int, str, str]:
@@ -84,7 +84,7 @@ def build(docs, capfd):
 
 
 def code_of(html: str) -> list[str]:
-    """The blocks of code of a page, as they read."""
+    """Return the text of a page's code blocks."""
     blocks = re.findall(r"<pre>(.*?)</pre>", html, re.S)
     return [unescape(re.sub(r"<.*?>", "", block)).strip() for block in blocks]
 
@@ -125,13 +125,13 @@ def test_a_page_offers_its_notebooks_for_colab_where_the_repository_has_an_addre
 
 
 def tabs_of(html: str) -> list[tuple[str, str]]:
-    """The tabs of a page, each with its title and its HTML."""
+    """Return the tabs of a page, each with its title and its HTML."""
     parts = re.split(r"<label [^>]*sd-tab-label[^>]*>", html.split("</article>")[0])[1:]
     return [(part.split("</label>")[0].strip(), part.split("</label>")[1]) for part in parts]
 
 
 def keep_outputs(docs: Path, name: str, text: str, colours: dict[str, str]) -> None:
-    """Keep an output of the cell of that name in each framework; its text may hold the framework's name."""
+    """Keep an output of the named cell in each framework; its text may contain the framework's name."""
     for backend in backends.FRAMEWORKS:
         path = docs / "results" / f"index-cells-{backend}.json"
         record = json.loads(path.read_text()) if path.exists() else {"cells": {}}
@@ -271,7 +271,7 @@ def test_all_that_is_not_there_fails_with_its_page_and_line(build, docs):
         "{source} gone.py step": "backends/pytorch/gone.py cannot be read",
         "{cell} gone": "index.py: there is no cell 'gone'",
         "{columns} file.py gone": "backends/pytorch/file.py defines no gone",
-        "{columns} file.py step\n:mxnet: step step": "not as many functions in each framework",
+        "{columns} file.py step\n:mxnet: step step": "the frameworks have different numbers of functions",
         "{only} jax\nWords.": "there is no framework 'jax': choose from pytorch, mxnet, tensorflow",
         "{trap} gone": "docs/examples/traps/gone.py cannot be read",
         "{trap} unmended": "docs/examples/traps/unmended.py defines no fixed",

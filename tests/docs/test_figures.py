@@ -1,4 +1,4 @@
-"""`python -m docs figures`: what a page shows of a run is what the run left, and a page shows nothing else."""
+"""`python -m docs figures`: a page shows exactly the results that its runs have left."""
 
 import json
 import re
@@ -23,7 +23,7 @@ CONFIG = {
 
 @pytest.fixture
 def kept(tmp_path, monkeypatch) -> Path:
-    """Where figures are kept in place of this project's docs."""
+    """A folder that keeps figures instead of this project's docs."""
     monkeypatch.setattr(figures, "RESULTS", tmp_path / "docs" / "results")
     monkeypatch.setattr(figures, "IMAGES", tmp_path / "docs" / "images")
     (tmp_path / "docs").mkdir()
@@ -31,7 +31,7 @@ def kept(tmp_path, monkeypatch) -> Path:
 
 
 def write_run(folder: Path, page: str, name: str, comparison: dict) -> Path:
-    """Write what a command leaves: its comparison, its records, and a picture of noise under each name."""
+    """Write the files of a run: its comparison, its records, and a noise picture under each name."""
     noise = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
     for source in figures.RUNS[page][name].pictures.values():
         path = folder / "run" / source
@@ -79,7 +79,7 @@ def test_a_comparison_is_shown_with_the_spread_of_its_seeds(tmp_path, kept):
 
 
 def write_parity_run(folder: Path, *results: BackendResults) -> Path:
-    """Write what `run.py parity` leaves of these results, as far as the page shows it."""
+    """Write the files of `run.py parity` that the page needs, with these results."""
     run = folder / "run"
     for result in results:
         (run / result.backend).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The chapters' cells and notebooks: each page shows all of its cells, and each notebook runs, in each framework."""
+"""Each page shows all of its cells, and each notebook runs in each framework."""
 
 import ast
 import json
@@ -96,7 +96,7 @@ def test_a_notebook_has_every_cell_of_its_framework_and_no_output(chapter, name)
 
 
 def project(folder: Path, page: str, cells: str = "# %% one\nx = 1\n") -> Path:
-    """A project of one page, its cells and, for each backend, one file; return the page."""
+    """Write a project of one page, its cells and one file for each backend; return the page."""
     (folder / "docs").mkdir()
     (folder / "docs" / "page.py").write_text(cells, encoding="utf-8")
     for name in backends.FRAMEWORKS:
@@ -109,7 +109,7 @@ def project(folder: Path, page: str, cells: str = "# %% one\nx = 1\n") -> Path:
 
 
 def prose(page: Path, backend: str = "pytorch") -> str:
-    """The words of a notebook before its one cell, without the line that says where it comes from."""
+    """Return the text of a notebook before its only cell, without the line that names its source."""
     from docs.notebooks import notebook
 
     _, _, words, cell = notebook(page, backend).cells
@@ -140,7 +140,7 @@ def test_a_notebook_shows_the_source_of_its_own_framework(tmp_path, name):
 @pytest.mark.parametrize("chapter", CHAPTERS)
 @pytest.mark.parametrize("name", backends.FRAMEWORKS)
 def test_a_chapter_s_notebook_shows_the_functions_that_its_page_names(chapter, name):
-    """The expected code is cut out by Python's own ast, not by the code that makes the notebooks."""
+    """The expected code comes from Python's own ast, not from the code that makes the notebooks."""
     from docs.notebooks import notebook
 
     text = json.dumps(notebook(PAGES[chapter], name), ensure_ascii=False)
@@ -314,7 +314,7 @@ def test_the_address_is_pyproject_s_or_else_the_variable_s(tmp_path, monkeypatch
     assert repository.repository() == ""
 
 
-# What is looked at here: a checkout that is cloned, one kernel with the module google.colab, and no pip.
+# This checks the clone and the folder in one kernel with a module google.colab; pip is not run.
 IN_COLAB = """
 import json, sys, types
 from pathlib import Path
@@ -332,7 +332,7 @@ print(json.dumps([asked, str(Path.cwd()), str(shell.user_ns["root"])]))
 
 @needs_jupyter
 def test_the_cell_for_colab_clones_the_project_in_which_the_next_cell_finds_itself(tmp_path):
-    """The cell may run twice."""
+    """The cell can run twice."""
     from docs.notebooks import COLAB, FIRST
 
     origin, content = tmp_path / "origin", tmp_path / "content"
@@ -358,7 +358,7 @@ def test_the_cell_for_colab_clones_the_project_in_which_the_next_cell_finds_itse
     assert json.loads(done.stdout.splitlines()[-1]) == [[asked, asked], checkout, checkout]
 
 
-# All cells, in less than a minute: few images, one epoch.
+# Run all cells in less than a minute, with few images and one epoch.
 SMALL = {"num_train": 60, "num_test": 30, "num_epochs": 1}
 
 
@@ -373,7 +373,7 @@ def test_a_notebook_runs_from_its_first_cell_to_its_last(chapter, name, tmp_path
 
     path = tmp_path / f"{chapter}-{name}.ipynb"
     path.write_text(json.dumps(notebook(PAGES[chapter], name, SMALL)), encoding="utf-8")
-    # In the folder where the site's build leaves it: in a checkout.
+    # It runs in the folder where the site's build leaves it, inside a checkout.
     script = (
         "import sys, nbformat, nbclient\n"
         "book = nbformat.read(sys.argv[1], 4)\n"

@@ -1,4 +1,4 @@
-"""The outputs below a page's cells: they are what the cells print and draw, in a process of their own."""
+"""The outputs below a page's cells are the text and pictures that the cells produce in a new process."""
 
 import re
 import subprocess

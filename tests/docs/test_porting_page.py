@@ -20,7 +20,7 @@ EXACT = 1e-12  # in float64; 3e-14 measured
 
 
 def rows(marker: str) -> list[list[str]]:
-    """The cells of the table behind a marker of the page, without its head."""
+    """Return the cells of the table after a marker of the page, without its head."""
     (table,) = re.findall(rf"<!-- {marker} -->\n\n(.*?)\n\n<!-- end -->", PAGE, re.S)
     _, _, *lines = table.splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
@@ -29,7 +29,7 @@ def rows(marker: str) -> list[list[str]]:
 
 
 def spans(column: int) -> list[str]:
-    """The names of a framework's column."""
+    """Return the names in a framework's column."""
     found = [span for row in rows("names") for span in re.findall(r"`([^`]+)`", row[column])]
     assert len(found) > 35
     return found
@@ -37,7 +37,7 @@ def spans(column: int) -> list[str]:
 
 @pytest.fixture(scope="module")
 def roots():
-    """What the first word of a name stands for, in each column; PyTorch comes before TensorFlow."""
+    """The objects that the first word of a name refers to, by column; PyTorch is imported before TensorFlow."""
     for name in ("pytorch", "mxnet", "tensorflow"):
         load_or_skip(name)
     import keras
@@ -58,7 +58,7 @@ def resolve(name: str, roots: dict[str, object]):
     found = roots[first]
     for word in rest:
         if not hasattr(found, word) and inspect.isclass(found):
-            # An attribute of each instance: its first line says so.
+            # An attribute of instances, which the constructor's docstring lists.
             assert f"self.{word}:" in inspect.getsource(found.__init__), name
             return None
         found = getattr(found, word)
@@ -66,14 +66,14 @@ def resolve(name: str, roots: dict[str, object]):
 
 
 def parameters(thing) -> dict[str, object]:
-    """The arguments of a function or of a class's instances, and their defaults."""
+    """Return the arguments of a function or a class's constructor, with their defaults."""
     function = thing.__init__ if inspect.isclass(thing) else thing
     signature = inspect.signature(function)
     return {name: p.default for name, p in signature.parameters.items() if name != "self"}
 
 
 def wrong_arguments(span: str, roots: dict[str, object]) -> list[str]:
-    """What a name such as ``nn.Conv2D(channels, strides=(1, 1))`` says and the framework does not."""
+    """Return the mistakes in a name such as ``nn.Conv2D(channels, strides=(1, 1))``."""
     name, bracket, arguments = span.partition("(")
     thing = resolve(name, roots)
     if not bracket:
@@ -130,7 +130,7 @@ SIZES = {"outputs": 5, "inputs": 3, "height": 2, "width": 4}
 
 
 def layers(framework: str, roots) -> dict[str, object]:
-    """A convolution, a dense layer and a BatchNorm of these sizes."""
+    """Return a convolution, a dense layer and a BatchNorm of these sizes."""
     outputs, inputs, *window = SIZES.values()
     if framework == "mxnet":
         nn = roots["mxnet"]["gluon"].nn
@@ -233,7 +233,7 @@ def test_gluon_writes_a_gradient_anew_and_pytorch_adds_it_up(roots):
 
 def test_the_settings_are_differences_that_are_measured_and_none_of_training_is_left_out():
     named = [re.fullmatch(r"\*\*(.+)\*\*", row[0])[1] for row in rows("settings")]
-    # Two of the known differences are the same two, seen from the other side.
+    # Two of the known differences are the same, seen from the other side.
     mirrored = {"unbiased running variance", "Adam's epsilon outside"}
     known = {d.name for d in KNOWN_DIFFERENCES if d.part != "transforms"} - mirrored
     assert set(named) == known
@@ -262,7 +262,7 @@ TRAINED = ("step 1", "step 2", "step 3", "weights")
 def test_a_port_to_pytorch_with_gluon_s_settings_agrees_to_rounding(torch_rows):
     aligned = torch_rows["Gluon's settings"]
     assert max(aligned[column] for column in TRAINED) < EXACT
-    assert aligned["mean"] < 1e-6  # Gluon keeps BatchNorm's momentum as a float32: 6e-8 of it
+    assert aligned["mean"] < 1e-6  # Gluon rounds BatchNorm's momentum to float32
     assert 1e-6 < aligned["variance"] < 1e-2  # unbiased, by n / (n - 1)
 
 
@@ -272,7 +272,7 @@ def test_a_port_to_keras_with_gluon_s_settings_agrees_to_rounding(keras_rows):
     assert max(aligned["mean"], aligned["variance"]) < 1e-6
 
 
-# Title: the columns in which a wrong setting shows, and those in which it does not.
+# By title: the columns in which a wrong setting shows, and those in which it does not.
 DIVERGENCES = {
     "torch_rows": {
         "the sum of the losses": (("step 2", "step 3", "weights"), ("step 1",)),
@@ -312,7 +312,7 @@ def test_the_page_shows_what_the_example_prints(which, request):
         words, other = ours.split(), theirs.split()
         assert words[:-6] == other[:-6]
         for a, b in zip(words[-6:], other[-6:], strict=True):
-            # One digit is shown; what is rounding in float32 may be another on another machine.
+            # One digit is shown. Differences that are float32 rounding depend on the machine.
             assert a == b or float(a) == pytest.approx(float(b), rel=0.5, abs=1e-7), (ours, theirs)
 
 
@@ -450,7 +450,7 @@ def test_the_batch_norm_of_a_symbol_has_another_epsilon_and_takes_its_scale_as_o
     values = {"gamma": 2, "beta": 0, "moving_mean": 0, "moving_var": 0.01}
 
     def computed(**settings):
-        # Anew for each, as it also writes the 1 into the array.
+        # New arrays for each call, because it also writes the 1 into the array.
         arrays = {name: mxnet.nd.array([value]) for name, value in values.items()}
         return mxnet.nd.BatchNorm(mxnet.nd.array(X), **arrays, **settings).asnumpy()
 
@@ -474,7 +474,7 @@ def pytorch_rates(torch, make, n: int = 8) -> list[float]:
 
 
 def gluon_rates(gluon, autograd, schedule, n: int = 8, **settings) -> list[float]:
-    """What the trainer has applied: with a gradient of 1, how far the weight has come."""
+    """Return the rates that the trainer has applied, read from the steps of a weight with gradient 1."""
     parameter = gluon.Parameter("w", shape=(1,))
     parameter.initialize(init="zeros")
     trainer = gluon.Trainer([parameter], "sgd", {"lr_scheduler": schedule, **settings})

@@ -1,4 +1,4 @@
-"""What GitHub reads beside the code: workflows, forms for issues, the citation."""
+"""The files that GitHub reads beside the code: workflows, forms for issues, the citation."""
 
 import re
 import tomllib

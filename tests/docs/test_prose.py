@@ -37,6 +37,9 @@ y = 2  # of two
 def f(value):
     """Raise."""
     raise ValueError(f"{value} is not there: it is shown alone")
+
+
+CODE = "import os\\nif alone or anew and levels:\\n    pass"
 '''
 
 

@@ -1,4 +1,4 @@
-"""The pages Command line and Python API: whatever the parser and the contract have is on them."""
+"""The pages Command line and Python API show everything in the parser and in the contract."""
 
 import json
 import re

@@ -1,7 +1,7 @@
-"""The site as a reader's browser shows it: Chromium, headless, on what `python -m docs html` builds.
+"""The site in a reader's browser: headless Chromium shows the output of `python -m docs html`.
 
-Sphinx, Selenium and Chromium are not what the project runs on: without them this file is skipped, but in CI, where
-REQUIRE_SITE is set, they must be there.
+The project runs without Sphinx, Selenium and Chromium. Without them this file is skipped, but in CI, where REQUIRE_SITE
+is set, they are required.
 """
 
 import functools
@@ -49,7 +49,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
-    """The built site: a warning is an error, so this is also the test that there is none."""
+    """Build the site. Warnings are errors, so this also tests that there are none."""
     assert all(map(shutil.which, PROGRAMS)), f"not installed: {' or '.join(PROGRAMS)}"
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "docs", "html", "--output", str(folder)]
@@ -107,7 +107,7 @@ def chromium():
 
 @pytest.fixture
 def browser(chromium, address):
-    """A new tab for each test: nothing is remembered from another."""
+    """Open a new tab for each test, without the memory of other tests."""
     before = chromium.current_window_handle
     chromium.switch_to.new_window("tab")
     yield chromium
@@ -120,7 +120,7 @@ def browser(chromium, address):
 
 
 def visit(browser, url: str) -> None:
-    """Open a page, and wait until its scripts have run: Chromium's driver may return while it is still loading."""
+    """Open a page and wait until its scripts have run: Chromium's driver may return during loading."""
     from selenium.webdriver.support.ui import WebDriverWait
 
     browser.get(url)
@@ -134,7 +134,7 @@ def resize(browser, width: int, height: int = 900, mobile: bool = False) -> None
 
 
 def shown_tabs(browser) -> set[str]:
-    """Which frameworks' tabs are open, over all sets of the page that have a tab of each."""
+    """Return the frameworks whose tabs are open, in all sets of the page that have a tab for each."""
     script = """
         return [...document.querySelectorAll('.sd-tab-label[data-sync-group="framework"]')]
             .filter(label => label.parentElement.querySelectorAll(':scope > label').length === 3)
@@ -194,7 +194,7 @@ def test_what_has_the_focus_is_in_sight_after_a_set_is_left_with_tab(browser, ad
         const seen = focus.matches('.sd-tab-set > input') ? focus.nextElementSibling : focus;
         const {top, bottom} = seen.getBoundingClientRect();
         return top >= 0 && bottom <= innerHeight"""
-    # The page scrolls smoothly, so that takes a moment.
+    # The page scrolls smoothly, which takes a moment.
     WebDriverWait(browser, 20).until(lambda driver: driver.execute_script(in_sight))
 
 
@@ -222,7 +222,7 @@ def put_side_by_side(browser, address) -> None:
 
 
 def columns(browser) -> list[dict[str, float]]:
-    """Where the three contents of the page's last set lie."""
+    """Return the positions of the three contents of the page's last set."""
     script = """
         const set = [...document.querySelectorAll('.sd-tab-set')].at(-1);
         return [...set.querySelectorAll(':scope > .sd-tab-content')].map(content => {
@@ -253,7 +253,7 @@ def test_three_columns_stand_beside_each_other_at_1600_pixels(browser, address):
 
 
 def test_what_three_columns_show_begins_in_the_same_rows(browser, address, site):
-    """Also in the tab that is open, whose styles are others."""
+    """This also holds for the open tab, which has other styles."""
     resize(browser, 1600)
     put_side_by_side(browser, address)
     sets = []
@@ -485,7 +485,7 @@ def test_code_has_a_copy_button_and_output_has_none(browser, address):
 
 
 def violations(browser, theme: str) -> list[str]:
-    """What axe says of a page in a theme: in the light one all of its rules, in the dark one those of colours."""
+    """Return axe's violations on a page: all rules in the light theme, only the colour rules in the dark one."""
     browser.execute_script("document.body.dataset.theme = arguments[0]", theme)
     browser.execute_script(files("axe_playwright_python").joinpath("axe.min.js").read_text())
     rules = {} if theme == "light" else {"runOnly": ["color-contrast"]}
@@ -634,7 +634,7 @@ def test_no_page_logs_an_error_when_it_is_used_and_no_request_leaves_the_machine
 
 
 class Links(HTMLParser):
-    """The links, the anchors and the pictures of a page."""
+    """The links, anchors and pictures of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

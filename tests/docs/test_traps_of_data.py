@@ -1,6 +1,6 @@
 """The traps of docs/traps.md in files, augmentations, random numbers and imports.
 
-Each first example fails as the page says, and the one beside it does not.
+Each trap fails as the page says, and its fix does not.
 """
 
 import functools
@@ -46,7 +46,7 @@ CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 
 def run_alone(function):
-    """Call an example in a process of its own."""
+    """Call an example in a new process."""
     return python(f"from {function.__module__} import {function.__name__} as example\nexample()")
 
 
@@ -119,7 +119,7 @@ def test_1000_images_beside_50000_labels_leave_none_to_train_on():
 
 def test_counted_ids_are_right_until_one_is_missing():
     def rows(ids):
-        """What both write for files of these ids, each labelled with its own id."""
+        """Return the rows that both write for files with these ids, each labelled with its own id."""
         names = sorted(f"{i}.png" for i in ids)  # as a dataset reads a folder
         labels = [name.removesuffix(".png") for name in names]
         return ids_by_position.trap(names, labels), ids_by_position.fixed(names, labels)
@@ -157,7 +157,7 @@ print("alive")
 
 @pytest.mark.parametrize(("jitter", "alive"), [(jitter_hue.trap, False), (jitter_hue.fixed, True)])
 def test_mxnet_s_jitter_does_not_survive_red_that_is_turned_back(jitter, alive):
-    """Or the pixel is of any colour: what is behind the table is the build's."""
+    """If the process survives, the pixel has an arbitrary colour: the memory after the table depends on the build."""
     load_or_skip("mxnet")
     done = python(HUES.format(jitter.__name__))
     assert (done.returncode == 0) == alive, done.stderr
@@ -165,9 +165,10 @@ def test_mxnet_s_jitter_does_not_survive_red_that_is_turned_back(jitter, alive):
 
 
 def num_unwritten(mxnet, operators, name, change, X):
-    """How many levels of its result a change leaves as they were, by the operator that it calls.
+    """Return how many values of its result a flip does not write, through the operator that it calls.
 
-    X holds no 200, and the result is of 200s before. `operators` is the module in which the operator is looked up.
+    X contains no 200, and the result is filled with 200 before. `operators` is the module in which the operator is
+    looked up.
     """
     result = mxnet.np.full(X.shape, 200, "uint8")
     writes = functools.partial(getattr(operators, name), out=result)
@@ -181,7 +182,7 @@ def test_mxnet_s_flips_leave_the_middle_of_an_odd_size_unwritten(mxnet, width):
     from mxnet.gluon.data.vision import transforms
 
     X = mxnet.np.full((8, width, 3), 7, "uint8")
-    middle = 8 * 3 if width % 2 else 0  # the levels of one column
+    middle = 8 * 3 if width % 2 else 0  # the values of one column
     user_s, gluon_s = mxnet.npx.image, mxnet.nd.npx.image
     assert num_unwritten(mxnet, user_s, "flip_left_right", odd_flip.trap, X) == middle
     assert (odd_flip.fixed(X).asnumpy() == 7).all()
@@ -252,7 +253,7 @@ def test_compose_appends_none_to_its_argument(mxnet):
 
 
 def stripes():
-    """Floats (1, 8, 8, 1): columns 255, 0, 0, 255, twice. Half of the image is white."""
+    """Return floats (1, 8, 8, 1) with the columns 255, 0, 0, 255, twice: half of the image is white."""
     columns = np.array([255, 0, 0, 255] * 2, np.float32)
     return np.broadcast_to(columns[:, None], (1, 8, 8, 1)).copy()
 

@@ -1,6 +1,6 @@
 """The traps of docs/traps.md in the network, the optimizer and the training loop.
 
-Each first example fails as the page says, and the one beside it does not.
+Each trap fails as the page says, and its fix does not.
 """
 
 import numpy as np
@@ -33,7 +33,7 @@ from docs.examples.traps import (
 
 
 def lazy_resnet18():
-    """This project's network with the layers that are lazy in the book's: the convolutions of its blocks."""
+    """Return this project's network with the book's lazy layers: the convolutions of its blocks."""
     from torch import nn
 
     net = load_or_skip("pytorch").resnet.resnet18(10)
@@ -163,7 +163,7 @@ def test_gluon_s_statistics_wait_for_the_backward_pass(mxnet):
 
 
 def distance(pytorch, take_step, make_optimizer, num_examples, num_steps=1, start=1.0):
-    """How far from its best value, 0, a weight is after some steps on the losses w * w / 2."""
+    """Return a weight after some steps on the losses w * w / 2, whose minimum is at 0."""
     weight = pytorch.nn.Parameter(pytorch.tensor([start], dtype=pytorch.float64))
     optimizer = make_optimizer([weight])
     for _ in range(num_steps):
@@ -392,7 +392,7 @@ def small_net(pytorch):
 
 
 def dark_and_bright(pytorch):
-    """Eight noise images, each brighter than the one before."""
+    """Return eight noise images, each brighter than the one before."""
     return pytorch.rand(8, 3, 8, 8) * pytorch.linspace(0.2, 1, 8).reshape(8, 1, 1, 1)
 
 

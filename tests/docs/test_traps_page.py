@@ -1,4 +1,4 @@
-"""docs/traps.md shows every trap and leads to it, and every trap is in a test.
+"""docs/traps.md shows every trap and links to it, and every trap has a test.
 
 Those tests are in tests/docs/test_traps_of_data.py and tests/docs/test_traps_of_training.py.
 """
@@ -17,7 +17,7 @@ CONTENTS, _, SECTIONS = PAGE.partition("\n## ")
 
 
 def shown(text: str) -> list[tuple[str, str]]:
-    """The functions and classes that a part of the page takes from the examples, as (file, name)."""
+    """Return the functions and classes of the examples that a part of the page shows, as (file, name)."""
     pairs = re.findall(r"^```\{trap\} (\w+)$", text, re.M)
     others = re.findall(
         r"\{literalinclude\} /\.\./docs/examples/traps/(\w+)\.py\n:pyobject: (\w+)\n", text
