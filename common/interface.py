@@ -227,7 +227,7 @@ class Framework:
     suffixes: tuple[str, ...] = ()  # of its weights files
     # (system, processor) for which wheels exist; () if they exist for all.
     wheels: tuple[tuple[str, str], ...] = ()
-    # The newest Python and the newest major version of NumPy that it runs on, as in pyproject.toml; None for any.
+    # The newest Python and the newest major version of NumPy, as in pyproject.toml; None for any.
     newest_python: tuple[int, int] | None = None
     newest_numpy: int | None = None
     # Arguments of matplotlib's `plot`: colour, dash and marker of its curves.

@@ -175,9 +175,9 @@ def decide(
 ) -> list[Decision]:
     """Draw the parameters of every augmentation for the examples ``indices`` of one epoch.
 
-    ``image_size`` is (height, width) in pixels before the first augmentation. Returns one decision per augmentation, in
-    the same order, with the examples along the first axis. Raises ValueError if a Normalize is not the last
-    augmentation.
+    ``image_size`` is (height, width) in pixels before the first augmentation. Returns one decision
+    per augmentation, in the same order, with the examples along the first axis. Raises ValueError
+    if a Normalize is not the last augmentation.
     """
     split_normalize(augmentations)
     decisions: list[Decision] = []
@@ -219,9 +219,10 @@ def crops(boxes: Indices, image_size: tuple[int, int], out_size: tuple[int, int]
 
 
 def merged(decisions: Sequence[Decision]) -> list[Decision | Resamples]:
-    """Return equivalent decisions in fewer steps: each run of crops and flips after a crop becomes one product.
+    """Return equivalent decisions in fewer steps.
 
-    The results differ only by rounding, because no decision rounds to uint8 between two others.
+    A run of crops, and of flips after a crop, becomes one product. The results differ only by
+    rounding, because no decision rounds to uint8 between two others.
     """
     steps: list[Decision | Resamples] = []
     for decision in decisions:

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 def box_weights(
     starts: NDArray[np.int64], lengths: NDArray[np.int64], in_size: int, out_size: int
 ) -> NDArray[np.float32]:
-    """Return the weights that crop an axis to [start, start + length) and resize it to ``out_size``.
+    """Return the weights that crop an axis to [start, start + length) and resize it.
 
-    ``starts`` and ``lengths`` are in pixels, of shape (n,). The result has shape (n, out_size, in_size). Each row sums
-    to 1, and pixels outside the box have weight 0.
+    ``starts`` and ``lengths`` are in pixels, of shape (n,). The result has shape
+    (n, out_size, in_size). Each row sums to 1, and pixels outside the box have weight 0.
     """
     scale = lengths / out_size  # (n,)
     support = np.maximum(scale, 1.0)[:, None, None]
     centres = starts[:, None] + (np.arange(out_size) + 0.5) * scale[:, None]  # (n, out)
-    # Each triangle covers few pixels: compute only their weights, and put them into a matrix of zeros.
+    # Each triangle covers few pixels: compute only their weights, in a matrix of zeros.
     taps = min(in_size, 1 + int(np.ceil(2 * support.max(initial=1.0))))
     first = np.floor(centres[:, :, None] - support).astype(np.int64).clip(0, in_size - taps)
     pixels = first + np.arange(taps)  # (n, out, taps)

@@ -79,8 +79,9 @@ def initial_weights(
 ) -> Weights:
     """Draw the initial weights, which are the same in every backend.
 
-    Convolutions and the dense layer are Xavier-uniform (Glorot and Bengio 2010), biases are zero, and BatchNorm is the
-    identity with running mean 0 and variance 1. The chapter uses Xavier; PyTorch's default biases would be random.
+    Convolutions and the dense layer are Xavier-uniform (Glorot and Bengio 2010), biases are zero,
+    and BatchNorm is the identity with running mean 0 and variance 1. The chapter uses Xavier;
+    PyTorch's default biases would be random.
     """
     rng = np.random.default_rng(seed)
     return {
