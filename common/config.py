@@ -108,7 +108,7 @@ class OnDevice(Options):
 
     device: str = option(
         "auto",
-        "auto (all GPUs, else the CPU), cpu, gpu, or GPU numbers such as gpu:0,1",
+        "auto (all GPUs, or the CPU if there is none), cpu, gpu, or GPU numbers such as gpu:0,1",
         SPEED,
         metavar="NAME",
     )

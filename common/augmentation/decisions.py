@@ -253,7 +253,7 @@ def _crop_boxes(
     counters: tuple[ArrayLike, ...],
     image_size: tuple[int, int],
 ) -> Indices:
-    """Return the first of ten attempts that fits, else the largest central box with an allowed ratio."""
+    """Return the first of ten attempts that fits, or if none does, the largest central box with an allowed ratio."""
     image_height, image_width = image_size
     draws = _draws(seed, counters, (CROP_ATTEMPTS, 4))  # (n, attempt, 4)
     area = image_height * image_width * _between(draws[..., 0], *crop.scale)

@@ -194,8 +194,8 @@ CIFAR10_NORMALIZE = Normalize((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 def kaggle_train_augs(size: tuple[int, int]) -> tuple[Augmentation, ...]:
     """Return the Kaggle chapter's augmentations (14.13.2) for images of ``size``.
 
-    Enlarge the image by a quarter (from 32 to 40 pixels in the book), crop a square of 64 to 100 % of its area, resize
-    it to ``size``, mirror it one time in two, and normalize.
+    Enlarge the image by a quarter (from 32 to 40 pixels in the book) and crop a square of 64 to 100 % of its area.
+    Resize that to ``size``, mirror it one time in two, and normalize.
     """
     height, width = size
     return (

@@ -96,7 +96,7 @@ def check_each(
 ) -> int:
     """Check each backend in its own process; return 0, or 1 if one disagrees with the reference.
 
-    Each process calls ``check``, a module-level function, with the backend's name, the options and the folder to write
+    Each process calls ``check``, which must be importable, with the backend's name, the options and the folder to write
     to. ``left_out`` are backends that are not installed. Raises UserError if the output cannot be written. After
     Ctrl-C, raises a KeyboardInterrupt whose message names the finished backends and the folder of the results.
     """

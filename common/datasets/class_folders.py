@@ -147,7 +147,10 @@ def _put(
 
 
 def link_or_copy(source: str, target: str, pointer: str = "") -> str:
-    """Make ``target`` a hard link, else a symbolic link to ``pointer`` (if given), else a copy; return which."""
+    """Make ``target`` a hard link, a symbolic link to ``pointer`` (if given) or a copy; return which.
+
+    The first that works is used.
+    """
     with _unless_refused(source):
         # Linux would make a hard link to a symbolic link, which breaks if that is relative.
         original = os.path.realpath(source) if os.path.islink(source) else source  # noqa: PTH114
@@ -216,8 +219,8 @@ def _remove_temporary(source: Path, root: Path, plan: Plan) -> None:
 def _only_copies(source: Path, old: Path, plan: Plan) -> list[Path]:
     """Return the files of the plan's old splits that may be the user's only copies, one path per inode.
 
-    Leaves out links, files with a hard link outside these splits, files with the same bytes as the original of that
-    name, and files at ``<split>/<class>/<name>`` with the class and name of an image in the plan.
+    Leaves out links, files with a hard link outside these splits, and files with the same bytes as the original of that
+    name. Also leaves out files at ``<split>/<class>/<name>`` with the class and name of an image in the plan.
     """
     sorted_here = {
         (label, name)

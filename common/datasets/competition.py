@@ -74,8 +74,8 @@ class ImageFolder:
 def list_images(path: Path) -> ImageFolder:
     """List the images of a folder, by extension, without hidden files; raises nothing.
 
-    Problems are: a folder that is missing, cannot be listed or has no images, two images of one id,
-    an id that cannot be in a csv, and a broken link.
+    Problems are: a folder that is missing, cannot be listed or has no images; two images of one id;
+    an id that cannot be in a csv; a broken link.
     """
     if not os.path.isdir(path):  # noqa: PTH112 - Path's raises for names that are too long
         return ImageFolder(path, problems=[f"there is no folder {path}: {unpack_hint(path)}"])

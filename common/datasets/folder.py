@@ -46,8 +46,8 @@ def load_folder(
 
     The classes are the folders of ``train/`` in sorted order; the examples are sorted by class,
     then by name. Images are converted by `to_square`. ``limit`` (train, test) is the largest number
-    of images of a split, balanced over its classes; the choice is the same on every machine, and
-    classes without a chosen image remain.
+    of images of a split, balanced over its classes. The choice is the same on every machine.
+    Classes without a chosen image remain.
 
     Decoding shows a progress bar if standard error is a terminal and ``progress`` is true. Each split is cached in
     ``cache_dir`` as one array file, which becomes invalid if any of its images changes. The file is memory-mapped,
@@ -57,8 +57,9 @@ def load_folder(
     interrupted copy, and the accuracy would silently be that of the other classes. If a class has no
     test images on purpose, add an empty folder.
 
-    Raises UserError for a missing path or split, a split without images, a class that is in only one
-    split or has no training images, an unreadable image, and a cache that cannot be written.
+    Raises UserError for a missing path or split, a split without images, and a class that is in only
+    one split or has no training images. Also raises it for an unreadable image, and if the cache
+    cannot be written.
     """
     train, test = _list_split(path, "train"), _list_split(path, "test")
     _check_classes(path, train, test)

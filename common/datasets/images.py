@@ -75,11 +75,11 @@ def as_rgb(image: Any) -> NDArray[np.uint8]:
 def to_square(image: "Image", image_size: int) -> NDArray[np.uint8]:
     """Convert ``image`` to uint8 (image_size, image_size, 3), RGB.
 
-    The steps are: apply the EXIF orientation; scale 16-bit grey to 8 bits; composite transparent images on white;
-    convert to RGB with Pillow, without colour profiles; resize the shorter side to ``image_size`` (bilinear,
-    antialiased); crop the middle of the longer side. An animation gives its first frame. An RGB image of that size is
-    unchanged. Raises ValueError for a mode that cannot be converted to RGB, and for an image so long that it would fill
-    the memory.
+    Apply the EXIF orientation. Scale 16-bit grey to 8 bits, composite transparent images on white, and convert to RGB
+    with Pillow, without colour profiles. Resize the shorter side to ``image_size`` (bilinear, antialiased), and crop
+    the middle of the longer side. An animation gives its first frame. An RGB image of that size is unchanged.
+
+    Raises ValueError for a mode that cannot be converted to RGB, and for an image that would fill the memory.
     """
     from PIL import Image
 

@@ -89,7 +89,7 @@ def read_csv_labels(fname: AnyPath) -> dict[str, str]:
 
 
 def copyfile(filename: AnyPath, target_dir: AnyPath) -> None:
-    """Put the file into ``target_dir`` under its own name: a hard link if possible, else a copy.
+    """Put the file into ``target_dir`` under its own name: a hard link, or a copy if links are not possible.
 
     Makes the folder if necessary. An existing file is replaced, not overwritten in place. Raises UserError if the file
     is missing, the disk is full or the folder cannot be written.
@@ -112,8 +112,8 @@ def reorg_train_valid(data_dir: AnyPath, labels: dict[str, str], valid_ratio: fl
     Returns the number of validation images per class.
 
     Raises one UserError that lists all problems: images and labels that do not match one to one, two images with one
-    id, classes with one image, broken links; also for a ratio outside [0, 1). Other files are ignored, with a
-    `UserNotice`.
+    id, classes with one image, and broken links. Raises UserError for a ratio outside [0, 1). Other files are ignored,
+    with a `UserNotice`.
     """
     _check_ratio(valid_ratio)
     images = list_images(Path(data_dir) / "train")

@@ -163,7 +163,7 @@ _LABELS, _FACINGS, _POSES, _COLOURS, _NOISE = range(5)
 
 
 def _picker(seed: int, purpose: int, split: Split, index: Ints) -> Callable[[int, int], Ints]:
-    """Return a function that draws an integer from low to high for each picture, anew at each call."""
+    """Return a function that draws an integer from low to high for each picture; each call draws other numbers."""
     fields = count()
 
     def pick(low: int, high: int) -> Ints:

@@ -121,10 +121,10 @@ def read_submission(path: AnyPath) -> dict[str, str]:
 def check_submission(path: AnyPath, data_dir: AnyPath) -> SubmissionReport:
     """Check a submission against the competition's ``test/`` and the classes of ``trainLabels.csv``.
 
-    Raises one UserError that lists all problems: a header other than ``id,label``, malformed rows or rows with blanks
-    around a field, repeated ids, images of ``test/`` without a row, rows without an image, and labels that are not
-    classes; also if ``test/`` or ``trainLabels.csv`` cannot be read. If there is a ``testLabels.csv`` for some or all
-    images, the report has the accuracy.
+    Raises one UserError that lists all problems. Problems of the format are a header other than ``id,label``, malformed
+    rows, blanks around a field, and repeated ids. Problems of the content are images of ``test/`` without a row, rows
+    without an image, and labels that are not classes. Also raises it if ``test/`` or ``trainLabels.csv`` cannot be
+    read. If there is a ``testLabels.csv`` for some or all images, the report has the accuracy.
     """
     root = Path(data_dir)
     images = list_images(root / "test")

@@ -1,7 +1,7 @@
 """Sheets of images as PNG files, drawn with Pillow.
 
-The eight sheets of `run.py augment` take 0.2 s of CPU time. matplotlib needs 2.4 s, of which 0.7 s are its import, and
-the sheets are drawn before each training.
+The eight sheets of `run.py augment` take 0.2 s of CPU time, and they are drawn before each training. matplotlib needs
+2.4 s, including 0.7 s for its import.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ PIXELS_PER_INCH = 150
 GAP, MARGIN = 8, 12  # pixels
 TITLE_SIZE, TEXT_SIZE = 20, 15  # pixels
 LEADING = 4  # pixels between two lines of text
-COMPRESSION = 2  # PNG level; with the usual 6, the chapter's eight sheets take half a second longer
+COMPRESSION = 2  # of PNG; with the usual 6, the chapter's eight sheets take half a second longer
 
 
 def save_sheet(

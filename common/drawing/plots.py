@@ -52,8 +52,8 @@ def show_images(
 ) -> Any:
     """Plot a list of images in a grid and return its axes, flat.
 
-    An image is anything NumPy can read: (height, width) or (height, width, channels), a PIL image, or a tensor on the
-    CPU, channels first or last; uint8 in 0..255 or float in 0..1. ``scale`` is the side of a cell in inches.
+    An image is an array (height, width) or with channels first or last, a PIL image, or a tensor on the CPU. Its values
+    are uint8 in 0..255 or float in 0..1. ``scale`` is the side of a cell in inches.
     """
     from matplotlib import pyplot as plt
 

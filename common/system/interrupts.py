@@ -43,7 +43,7 @@ class UninterruptedBatches:
 def deferred_ctrl_c() -> Iterator[None]:
     """Defer the KeyboardInterrupt of Ctrl-C until after the block; a second Ctrl-C raises it immediately.
 
-    Do nothing outside the main thread, which alone gets Ctrl-C, or if another handler is installed.
+    Do nothing outside the main thread, because only that gets Ctrl-C, or if another handler is installed.
     """
     before = signal.getsignal(signal.SIGINT)
     in_main_thread = threading.current_thread() is threading.main_thread()
