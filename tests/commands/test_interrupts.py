@@ -58,11 +58,11 @@ def test_ctrl_c_takes_precedence_over_an_error_in_the_block():
 
 
 def test_another_handler_of_ctrl_c_is_called_immediately():
-    heard = []
-    signal.signal(signal.SIGINT, lambda *_: heard.append("at once"))
+    calls = []
+    signal.signal(signal.SIGINT, lambda *_: calls.append("immediately"))
     with deferred_ctrl_c():
         signal.raise_signal(signal.SIGINT)
-        assert heard == ["at once"]
+        assert calls == ["immediately"]
 
 
 def test_batches_can_be_read_in_another_thread():
@@ -116,7 +116,7 @@ def test_ctrl_c_in_a_finalizer_is_raised_again(capsys):
             steps.append("went on")
             for _ in range(3000):
                 time.sleep(0.01)
-            steps.append("never heard")
+            steps.append("not raised")
 
     with pytest.raises(KeyboardInterrupt):
         work()

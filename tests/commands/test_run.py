@@ -286,9 +286,9 @@ def test_compare_augmentation_trains_both_from_the_same_initial_weights(
         row = next(line for line in out.splitlines() if f"{augment}: train acc" in line)
         assert f"test acc {np.mean(ends):.3f} ({min(ends):.3f} to {max(ends):.3f}, 2 seeds)" in row
     assert (folder / "comparison.png").exists()
-    alone = tmp_path / "alone"
-    any_command("--data", small_folder, *SMALL, "--augment", "none", "--seed", 1, "--output", alone)
-    assert metrics(alone) == [ln for ln in lines if ln["augment"] == "none" and ln["seed"] == 1]
+    single = tmp_path / "single"
+    any_command("--data", small_folder, *SMALL, "--augment", "none", "--seed", 1, "--output", single)
+    assert metrics(single) == [ln for ln in lines if ln["augment"] == "none" and ln["seed"] == 1]
 
 
 def test_help_is_printed_without_importing_numpy_or_a_framework():

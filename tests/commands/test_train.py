@@ -292,8 +292,8 @@ def test_the_batched_pipeline_draws_with_the_decisions_of_the_seed(session, back
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_the_native_pipeline_draws_with_the_framework_s_own_transforms(session, backend, layout):
-    levels = np.arange(6 * 5 * 3, dtype=np.uint8).reshape(6, 5, 3)
-    floats = (levels - 0.4) / 255  # must be rounded, not truncated
+    pixels = np.arange(6 * 5 * 3, dtype=np.uint8).reshape(6, 5, 3)
+    floats = (pixels - 0.4) / 255  # must be rounded, not truncated
     backend.devices.image_layout = layout
     backend.devices.to_numpy.return_value = (
         np.moveaxis(floats, -1, 0) if layout == "NCHW" else floats
@@ -303,7 +303,7 @@ def test_the_native_pipeline_draws_with_the_framework_s_own_transforms(session, 
     images, said = augment.draw(backend, IMAGE, augs, 2, config, "cpu")
     backend.devices.set_seed.assert_called_once_with(7)
     backend.transforms.native.assert_called_once_with(augs)
-    np.testing.assert_array_equal(images, [levels] * 2)
+    np.testing.assert_array_equal(images, [pixels] * 2)
     assert said == ["", ""]
 
 

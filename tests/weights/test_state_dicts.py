@@ -77,7 +77,7 @@ def test_a_saved_file_is_a_complete_state_dict_and_loads_strictly(loaded, weight
     assert all((found[name] == weight).all() for name, weight in weights.items())
 
 
-@pytest.mark.parametrize("behind", [False, True], ids=["alone", "behind_good_tensors"])
+@pytest.mark.parametrize("behind", [False, True], ids=["only", "after_good_tensors"])
 def test_a_file_without_a_state_dict_is_refused_and_the_error_says_what_to_save(
     loaded, weights, tmp_path, behind
 ):
