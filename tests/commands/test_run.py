@@ -287,7 +287,9 @@ def test_compare_augmentation_trains_both_from_the_same_initial_weights(
         assert f"test acc {np.mean(ends):.3f} ({min(ends):.3f} to {max(ends):.3f}, 2 seeds)" in row
     assert (folder / "comparison.png").exists()
     single = tmp_path / "single"
-    any_command("--data", small_folder, *SMALL, "--augment", "none", "--seed", 1, "--output", single)
+    any_command(
+        "--data", small_folder, *SMALL, "--augment", "none", "--seed", 1, "--output", single
+    )
     assert metrics(single) == [ln for ln in lines if ln["augment"] == "none" and ln["seed"] == 1]
 
 
