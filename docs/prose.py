@@ -20,7 +20,7 @@ from markdown_it.token import Token
 
 from docs.figures import ROOT
 
-MOST_WORDS = 30  # in a sentence
+MAX_WORDS = 30  # in a sentence
 PAGES = ("*.md", "docs/*.md")
 PROGRAMS = (
     "run.py",
@@ -183,7 +183,7 @@ def report(paths: Iterable[Path] = ()) -> tuple[str, str]:
         name = path.resolve().relative_to(ROOT).as_posix()
         for sentence in of_file(path):
             where = f"{name}:{sentence.line}"
-            if (n := sentence.words()) > MOST_WORDS:
+            if (n := sentence.words()) > MAX_WORDS:
                 long[name] += 1
                 lines.append(f"{where}: {n} words: {sentence.text}")
             for word in sentence.replaceable():
@@ -193,7 +193,7 @@ def report(paths: Iterable[Path] = ()) -> tuple[str, str]:
         f"{long[name]:5} {replaceable[name]:5}  {name}" for name in sorted({*long, *replaceable})
     ]
     totals = (
-        f"{long.total()} sentences of more than {MOST_WORDS} words; "
+        f"{long.total()} sentences of more than {MAX_WORDS} words; "
         f"{replaceable.total()} words that have a plainer one"
     )
     return "\n".join([*lines, "", " long words  file", *counts]), totals

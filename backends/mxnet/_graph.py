@@ -15,8 +15,8 @@ from mxnet.symbol.numpy._symbol import load_json
 from common.errors import UserError
 from common.weights.canonical import network_sizes
 
-MOST_BYTES = 1_000_000  # of a graph; this network's graph has 60,000
-MOST_WINDOW = 16
+MAX_BYTES = 1_000_000  # of a graph; this network's graph has 60,000
+MAX_WINDOW = 16
 # The operators of the layers, in both of MXNet's interfaces. No others run.
 OPERATORS = {
     "null",  # an input
@@ -73,12 +73,12 @@ def read_graph(path):
     """
     try:
         with path.open("rb") as file:
-            text = file.read(MOST_BYTES + 1)
+            text = file.read(MAX_BYTES + 1)
         graph = json.loads(text)
         nodes = graph["nodes"]
         heads = [[int(index), 0, 0] for index, *_ in graph["heads"]]
         lawful = (
-            len(text) <= MOST_BYTES
+            len(text) <= MAX_BYTES
             and all(_is_lawful(node, i) for i, node in enumerate(nodes))
             and len(heads) == 1
             and 0 <= heads[0][0] < len(nodes)
@@ -116,5 +116,5 @@ def _is_lawful(node, number):
         and all(isinstance(text, str) for text in attrs.values())
         and all(0 <= source < number for source, *_ in node["inputs"])
         and all(output == 0 for _, output, *_ in node["inputs"])
-        and all(size <= MOST_WINDOW for size in sizes)
+        and all(size <= MAX_WINDOW for size in sizes)
     )

@@ -40,7 +40,7 @@ OTHER_OBJECTS = {
     *("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX"),
     *("EXT1", "EXT2", "EXT4"),
 }
-MOST_PICKLE = 2**20  # bytes; this network's has 16,000
+MAX_PICKLE = 2**20  # bytes; this network's has 16,000
 ADVICE = "save only net.state_dict()"
 COUNTER = "num_batches_tracked"
 # Prefixes that `prepare` and DataParallel add to names.
@@ -96,7 +96,7 @@ def _check_archive(path):
         raise UserError(f"{path} is compressed: save it again")
     # Uses PyTorch's own reader: zipfile may find another archive in the file.
     content = torch._C.PyTorchFileReader(str(path)).get_record("data.pkl")
-    if len(content) > MOST_PICKLE:
+    if len(content) > MAX_PICKLE:
         raise UserError(f"{path} holds more than a state dict: {ADVICE}")
     for opcode, argument, _ in pickletools.genops(content):
         if opcode.name in OTHER_OBJECTS:

@@ -1,4 +1,4 @@
-"""The README is short, its links lead somewhere, and what it shows is what the pages and the program say."""
+"""The README is short, its links work, and it shows what the pages and the program say."""
 
 import json
 import re

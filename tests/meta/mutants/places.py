@@ -22,7 +22,7 @@ SKIPPED_FUNCTIONS = {
 }
 # Module constants that are messages, limits for hostile files, or used by Python.
 SKIPPED_NAMES = {
-    *("__all__", "NO_WORKERS", "SATURATION_IS_WRONG", "ADVICE", "MOST_PICKLE"),
+    *("__all__", "NO_WORKERS", "SATURATION_IS_WRONG", "ADVICE", "MAX_PICKLE"),
     *("OTHER_OBJECTS", "GLOBALS", "UNIFORM"),
 }
 # Texts in conditions for code that does not run in float32 on one device.
