@@ -71,7 +71,7 @@ def test_compiling_on_the_cpu_without_a_compiler_is_refused_before_anything_runs
 def test_several_devices_are_not_compiled_for(backend):
     if backend.name != "pytorch":
         pytest.skip("DataParallel and torch.compile do not go together")
-    with pytest.raises(UserError, match="one device"):
+    with pytest.raises(UserError, match="a single device"):
         backend.devices.describe([backend.devices.cpu()] * 2, "fp32", compile=True)
 
 
