@@ -224,7 +224,7 @@ def test_weights_for_grey_images_are_refused(pictures):
     backend = load_or_skip("pytorch")
     stored = Stored(Path("w.safetensors"), filled_weights(3, in_channels=1), {})
     command = PredictConfig(weights=stored.path, images=tuple(pictures), device="cpu")
-    with pytest.raises(UserError, match="is for images with 1 channels"):
+    with pytest.raises(UserError, match="is for images with 1 channel"):
         predict.classify(command, backend, stored)
 
 
