@@ -191,8 +191,19 @@ class AdamConfig(Options):
     """Adam with the defaults of its paper (Kingma and Ba 2015), and the chapter's learning rate."""
 
     lr: float = option(1e-3, "Adam's learning rate", TRAINING, POSITIVE)
+    lr_decay: float = option(1.0, "factor of the learning rate after each epoch", TRAINING, FACTOR)
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
+
+    def lr_at(self, epoch: int) -> float:
+        """Return the learning rate of an epoch, counted from 0."""
+        return self.lr * self.lr_decay**epoch
+
+    def __str__(self) -> str:
+        """Return the settings as the opening lines show them."""
+        decay = "" if self.lr_decay == 1 else f", times {self.lr_decay:g} every epoch"
+        beta1, beta2 = self.betas
+        return f"Adam lr {self.lr:g}{decay}, betas {beta1:g} {beta2:g}, eps {self.eps:g}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,10 +294,13 @@ class TrainConfig(WithWeights, RunConfig):
 
 
 PRESETS = {
-    # The book's 1e-3 is for batches of 256 and 2,000 steps. The quick run has 220, and BatchNorm's running statistics
-    # must keep up with the weights: where the steps are larger, single epochs score far lower in evaluation mode than
-    # the same weights do with the statistics of the test batches (.765 and .988 in one run).
-    "quick": TrainConfig(preset="quick", batch_size=16, num_epochs=5, adam=AdamConfig(lr=3e-4)),
+    # BatchNorm's running statistics lag behind the weights, the more the larger the steps are. At a constant 3e-4 the
+    # accuracy of single epochs drops: PyTorch's with seed 0 were .608 .980 .828 .990 .988. So the rate falls here.
+    # Measured with seeds 0 to 4 in the three backends: the last epoch has RANGE, and after the second epoch no
+    # accuracy is lower than the one before by more than FALL.
+    "quick": TrainConfig(
+        preset="quick", batch_size=16, num_epochs=5, adam=AdamConfig(lr=3e-4, lr_decay=0.6)
+    ),
     # The chapter: CIFAR-10, batch_size 256, lr 0.001, 10 epochs.
     "book": TrainConfig(preset="book", data=DataConfig(name="cifar10")),
 }

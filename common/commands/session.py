@@ -124,11 +124,10 @@ def describe(session: Session) -> dict[str, str]:
     if session.command in ("train", "compare"):
         if config.weights is not None:
             description["weights"] += ", as initial weights; the optimizer starts fresh"
-        adam = config.adam
         description |= {
             "preset": config.preset + ("" if _as_preset(config) else ", with changes"),
             "training": f"ResNet-18, batch {config.batch_size}, {counted(config.num_epochs, 'epoch')}, "
-            f"Adam lr {adam.lr:g}, betas {adam.betas[0]:g} {adam.betas[1]:g}, eps {adam.eps:g}",
+            f"{config.adam}",
             "augment": config.augment,
         }
     if session.weights is not None and (images := _images_of(session.weights)):

@@ -87,11 +87,12 @@ def train(session: Session, config: TrainConfig, title: str = "") -> Trained:
         batches(session, config, data.test, False),
     )
 
-    def keep(metrics: Metrics) -> None:
+    def after_epoch(metrics: Metrics) -> None:
+        backend.trainer.set_learning_rate(trainer, config.adam.lr_at(metrics["epoch"]))
         session.folder.add_metrics({"augment": config.augment, "seed": config.seed} | metrics)
 
     sizes = len(data.train), len(data.test)
-    progress = TrainingProgress(session.console, config.num_epochs, sizes, keep, title)
+    progress = TrainingProgress(session.console, config.num_epochs, sizes, after_epoch, title)
     try:
         with progress:
             summary = backend.trainer.train_ch13(

@@ -107,6 +107,13 @@ def test_every_option_of_a_training_reaches_the_backend(session, backend):
     assert trained.weights == {"weight": 1}
 
 
+def test_the_learning_rate_is_multiplied_by_the_decay_after_each_epoch(session, backend):
+    command.train(session, replace(CONFIG, adam=AdamConfig(lr=0.5, lr_decay=0.5)))
+    trainer = backend.trainer.adam.return_value
+    rates = [mock.call(trainer, rate) for rate in (0.25, 0.125, 0.0625)]
+    assert backend.trainer.set_learning_rate.call_args_list == rates
+
+
 @pytest.mark.parametrize("augment", ["none", "flip,crop"])
 @pytest.mark.parametrize("seed", [0, 7])
 def test_the_initial_weights_depend_on_the_seed_and_not_on_the_augmentation(
