@@ -354,7 +354,7 @@ class KaggleConfig(Competition, RunConfig):
 
 KAGGLE_PRESETS = {
     # Both trainings, with the start, must be done within three minutes on two CPU cores.
-    "quick": KaggleConfig(preset="quick", batch_size=16, num_epochs=5, lr_period=2, lr_decay=0.3),
+    "quick": KaggleConfig(preset="quick", batch_size=16, num_epochs=5, lr_period=1, lr_decay=0.5),
     # The chapter's demo, on 1,000 labelled images.
     "demo": KaggleConfig(preset="demo", batch_size=32, num_epochs=20),
     # The chapter's first exercise, on all of the competition's images.

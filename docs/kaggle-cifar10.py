@@ -437,7 +437,7 @@ print("decay .1:      ", *steps([0.1, 0.1, 0.1, 0.1], wd=0.1))
 
 # %% training and validating
 set_seed(0)
-lr, wd, lr_period, lr_decay = 0.02, 5e-4, 2, 0.3
+lr, wd, lr_period, lr_decay = 0.02, 5e-4, 1, 0.5
 net = get_net()
 summary = train(
     net,
