@@ -107,6 +107,7 @@ def _describe(session: Session) -> dict[str, str]:
     """Return the opening block of the run, by name."""
     config, files, backend = session.config, session.files, session.backend
     height, width = session.image_size
+    period = "each epoch" if config.lr_period == 1 else f"every {config.lr_period} epochs"
     embedded = "" if config.data_dir else ", generated shapes as a competition"
     return {
         "chapter": "Kaggle CIFAR-10",
@@ -117,7 +118,7 @@ def _describe(session: Session) -> dict[str, str]:
         f"validate ({files.valid_per_class} of each class); {files.placed}",
         "preset": config.preset + ("" if _as_preset(config) else ", with changes"),
         "training": f"ResNet-18, batch {config.batch_size}, twice {counted(config.num_epochs, 'epoch')}, "
-        f"SGD lr {config.lr:g}, times {config.lr_decay:g} every {counted(config.lr_period, 'epoch')}, "
+        f"SGD lr {config.lr:g}, times {config.lr_decay:g} after {period}, "
         f"momentum 0.9, weight decay {config.wd:g}",
         "augment": f"resize to {round(1.25 * height)}, crop to {height}, flip, normalize",
         "pipeline": describe_pipeline(backend, config),

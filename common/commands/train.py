@@ -86,10 +86,14 @@ def train(session: Session, config: TrainConfig, title: str = "") -> Trained:
         batches(session, config, data.train, True),
         batches(session, config, data.test, False),
     )
+    rates = [config.adam.lr_at(epoch, config.num_epochs) for epoch in range(config.num_epochs)]
 
     def after_epoch(metrics: Metrics) -> None:
-        backend.trainer.set_learning_rate(trainer, config.adam.lr_at(metrics["epoch"]))
-        session.folder.add_metrics({"augment": config.augment, "seed": config.seed} | metrics)
+        done = metrics["epoch"]
+        settings = {"augment": config.augment, "seed": config.seed, "lr": rates[done - 1]}
+        session.folder.add_metrics(settings | metrics)
+        if done < config.num_epochs:
+            backend.trainer.set_learning_rate(trainer, rates[done])
 
     sizes = len(data.train), len(data.test)
     progress = TrainingProgress(session.console, config.num_epochs, sizes, after_epoch, title)

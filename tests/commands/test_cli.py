@@ -46,13 +46,13 @@ def test_the_book_preset_has_the_chapter_s_settings():
     config = config_of("--backend pytorch --preset book")
     assert (config.data.name, config.batch_size, config.num_epochs) == ("cifar10", 256, 10)
     assert (config.adam.lr, config.adam.betas, config.adam.eps) == (1e-3, (0.9, 0.999), 1e-8)
-    assert config.adam.lr_decay == 1
+    assert config.adam.lr_end_factor == 1
     assert (config.augment, config.precision, config.pipeline) == ("flip", "fp32", "batched")
 
 
 def test_every_option_of_a_training_overrides_the_preset():
     config = config_of(
-        "--backend pytorch --preset book --batch-size 8 --epochs 3 --lr 0.5 --lr-decay 0.75 "
+        "--backend pytorch --preset book --batch-size 8 --epochs 3 --lr 0.5 --lr-end-factor 0.75 "
         "--augment flip,crop --precision bf16 --compile --pipeline native --workers 0 --seed 7 --device cpu "
         "--data some/folder --cache-dir d --image-size 64 --limit 100 50 --output o --image i.png "
         "--weights w.params --compare-augmentation --seeds 2"
@@ -65,7 +65,7 @@ def test_every_option_of_a_training_overrides_the_preset():
         "pipeline": "native",
         "batch_size": 8,
         "num_epochs": 3,
-        "adam": {"lr": 0.5, "lr_decay": 0.75, "betas": [0.9, 0.999], "eps": 1e-8},
+        "adam": {"lr": 0.5, "lr_end_factor": 0.75, "betas": [0.9, 0.999], "eps": 1e-8},
         "precision": "bf16",
         "compile": True,
         "device": "cpu",

@@ -107,11 +107,12 @@ def test_every_option_of_a_training_reaches_the_backend(session, backend):
     assert trained.weights == {"weight": 1}
 
 
-def test_the_learning_rate_is_multiplied_by_the_decay_after_each_epoch(session, backend):
-    command.train(session, replace(CONFIG, adam=AdamConfig(lr=0.5, lr_decay=0.5)))
+def test_the_learning_rate_falls_by_one_ratio_to_its_end_and_is_in_the_metrics(session, backend):
+    command.train(session, replace(CONFIG, adam=AdamConfig(lr=0.5, lr_end_factor=0.25)))
     trainer = backend.trainer.adam.return_value
-    rates = [mock.call(trainer, rate) for rate in (0.25, 0.125, 0.0625)]
-    assert backend.trainer.set_learning_rate.call_args_list == rates
+    falls = [mock.call(trainer, rate) for rate in (0.25, 0.125)]
+    assert backend.trainer.set_learning_rate.call_args_list == falls
+    assert [line["lr"] for line in metrics_of(session)] == [0.5, 0.25, 0.125]
 
 
 @pytest.mark.parametrize("augment", ["none", "flip,crop"])
