@@ -94,7 +94,7 @@ def _results(run: Path) -> list[Any]:
 
 @dataclass(frozen=True)
 class Run:
-    """A command whose results a page or the README shows: a table, and pictures by their names in the docs.
+    """A command whose results a page shows: a table, and pictures by their names in the docs.
 
     All columns but the first are numbers, unless they ``are_words``.
     """

@@ -230,7 +230,7 @@ def test_the_result_at_the_top_of_the_page_is_what_was_measured():
 
     slowest = {what: value for what, _, value, _ in goals(published)}
     fp32, bf16 = (f"{float(slowest[f'slowest over fastest, {p}']):.0%}" for p in ("fp32", "bf16"))
-    assert f"trains at {fp32} of the speed of the fastest; in bf16 at {bf16}." in text
+    assert f"framework runs at {fp32} of the speed of the fastest; in bf16 at {bf16}." in text
     faster = [ratio(rates[f"train {b} bf16"], rates[f"train {b} fp32"]) for b in names]
     assert f"bf16 is {extent(faster)} as fast as fp32" in text
     over = [extent(over_book(rates, b, p) for b in names) for p in ("fp32", "bf16")]

@@ -39,7 +39,7 @@ def test_the_site_is_built_and_deployed_on_main_with_its_address():
     used = [
         step.get("uses", "").partition("@")[0] for job in jobs.values() for step in job["steps"]
     ]
-    actions = ["configure-pages", "upload-pages-artifact", "deploy-pages"]
+    actions = ["upload-pages-artifact", "deploy-pages"]
     assert [name for name in used if name.endswith(tuple(actions))] == [
         f"actions/{action}" for action in actions
     ]

@@ -10,6 +10,7 @@ import pytest
 
 from backends import FRAMEWORKS
 from common import cli
+from common.config import PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -77,6 +78,7 @@ def test_the_excerpt_of_the_output_is_of_the_run_that_get_started_shows():
     lines = [line for line in excerpt.splitlines() if line != "..."]
     assert len(lines) > 3
     assert set(lines) <= set(get_started.splitlines())
+    assert f"epochs, {PRESETS['quick'].adam}" in excerpt
 
 
 @pytest.mark.parametrize("comparison", CHECKS)
