@@ -23,9 +23,8 @@ myst_heading_anchors = 3
 exclude_patterns = ["examples", "templates"]
 templates_path = ["templates"]
 nitpicky = True
-nitpick_ignore_regex = [
-    ("py:.*", ".*")
-]  # the types in the signatures of the Python API are no links
+# The types in the signatures of the Python API are not links.
+nitpick_ignore_regex = [("py:.*", ".*")]
 python_maximum_signature_line_length = 88
 toc_object_entries_show_parents = "hide"
 smartquotes_action = "qe"  # no dashes: `--compile` is an option

@@ -89,11 +89,11 @@ def train(session: Session, config: TrainConfig, title: str = "") -> Trained:
     rates = [config.adam.lr_at(epoch, config.num_epochs) for epoch in range(config.num_epochs)]
 
     def after_epoch(metrics: Metrics) -> None:
-        done = metrics["epoch"]
-        settings = {"augment": config.augment, "seed": config.seed, "lr": rates[done - 1]}
-        session.folder.add_metrics(settings | metrics)
-        if done < config.num_epochs:
-            backend.trainer.set_learning_rate(trainer, rates[done])
+        epoch = metrics["epoch"]  # from 1
+        run = {"augment": config.augment, "seed": config.seed, "lr": rates[epoch - 1]}
+        session.folder.add_metrics(run | metrics)
+        if epoch < config.num_epochs:
+            backend.trainer.set_learning_rate(trainer, rates[epoch])
 
     sizes = len(data.train), len(data.test)
     progress = TrainingProgress(session.console, config.num_epochs, sizes, after_epoch, title)
