@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import UserError
+from common.errors import UserError, printable
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 
@@ -54,16 +54,16 @@ def load_data(
     (pixels) applies to folders, ``seed`` to shapes, ``download`` to CIFAR-10. For a folder called "shapes" or
     "cifar10", pass "./shapes". Raises UserError for an unknown name, and as the loaders do.
     """
-    folder = Path(name).expanduser()
     if name not in ("shapes", "cifar10"):
-        if not folder.is_dir():
+        folder = os.path.expanduser(name)  # noqa: PTH111
+        if not os.path.isdir(folder):  # noqa: PTH112 - Path's raises for names that are too long
             raise UserError(
-                f"no data called '{name}': choose shapes, cifar10, or a folder with "
+                f"no data called '{printable(name, 300)}': choose shapes, cifar10, or a folder with "
                 "train/<class>/ and test/<class>/"
             )
         from common.datasets.folder import load_folder
 
-        return load_folder(folder, data_dir / "cache", image_size=image_size, limit=limit)
+        return load_folder(Path(folder), data_dir / "cache", image_size=image_size, limit=limit)
     if image_size != 32:
         raise UserError(
             f"image size {image_size}: the images of {name} are 32 x 32; only folders are resized"

@@ -120,14 +120,10 @@ def _is_image_file(entry: "os.DirEntry[str]") -> bool:
 
 
 def is_same(source: str, target: str) -> bool:
-    """Return whether ``target`` is a link to ``source``, or a copy, judged by its size and time."""
-    try:
-        new, old = os.stat(source), os.stat(target)  # noqa: PTH116
-    except OSError:  # also for broken and circular links
-        return False
-    return os.path.samestat(new, old) or (
-        (old.st_size, old.st_mtime_ns) == (new.st_size, new.st_mtime_ns)
-    )
+    """Return whether ``target`` is a link to ``source``, or a file with the same bytes."""
+    with suppress(OSError):  # also for broken and circular links
+        return os.path.samefile(source, target) or _equal(source, target)  # noqa: PTH121
+    return False
 
 
 def _put(
@@ -239,12 +235,13 @@ def _only_copies(source: Path, old: Path, plan: Plan) -> list[Path]:
     return [
         path
         for inode, path in others.items()
-        if path.lstat().st_nlink <= links[inode] and not _equal(source / path.name, path)
+        if path.lstat().st_nlink <= links[inode] and not _equal(f"{source}/{path.name}", str(path))
     ]
 
 
-def _equal(original: Path, path: Path) -> bool:
+def _equal(original: str, path: str) -> bool:
     """Return whether ``original`` exists and has the same bytes."""
+    filecmp.clear_cache()  # it remembers files by their size and time
     with suppress(OSError):
         return filecmp.cmp(original, path, shallow=False)
     return False

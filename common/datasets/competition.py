@@ -13,6 +13,7 @@ from unicodedata import normalize
 
 from common.datasets.images import is_image
 from common.errors import UserNotice, listed, printable
+from common.system.files import open_regular
 
 HEADER = ("id", "label")
 ARCHIVES = (".7z", ".zip", ".tar", ".gz", ".tgz")
@@ -169,7 +170,8 @@ def read_label_file(path: Path, fix: str) -> LabelFile:
     malformed: list[str] = []
     padded: list[str] = []
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:  # some editors write a BOM
+        # Some editors write a BOM.
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file)
             header = tuple(field.strip() for field in next(rows, []))
             for number, row in enumerate(rows, start=2):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.datasets import AnyPath
-from common.datasets.images import to_square
+from common.datasets.images import UnreadableImageError, open_image, to_square
 from common.drawing.progress import progress_bar
 from common.errors import UserError, listed
 from common.system.environment import cores
@@ -135,15 +135,9 @@ def _decode(folder: AnyPath, names: Sequence[AnyPath], out: NDArray[np.uint8]) -
 
 def decode_into(out: NDArray[np.uint8], path: AnyPath) -> str | None:
     """Decode one file into ``out``, uint8 (size, size, 3); return a message if it cannot be read, else None."""
-    from PIL import Image
-
     try:
-        with Image.open(path) as image:
-            image.load()
+        with open_image(path) as image:
             out[:] = to_square(image, len(out))
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow raises almost any exception for damaged files
-        reason = str(error).partition("\n")[0].replace(os.fspath(path), "it")
-        return f"{os.fspath(path)} ({reason or type(error).__name__})"
+    except UnreadableImageError as error:
+        return f"{os.fspath(path)} ({error})"
     return None

@@ -8,7 +8,9 @@ ignored; links are followed.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+import stat
+import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,14 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.datasets import Data, Dataset, balanced_subset
-from common.datasets.decoding import Chunk, image_chunks
+from common.datasets.array_file import read_array, write_array
+from common.datasets.decoding import image_chunks
 from common.datasets.images import is_image
 from common.drawing.progress import progress_bar
-from common.errors import UserError, listed
-from common.system.files import atomic_write, writing
+from common.errors import UserError, listed, printable
+from common.system.files import atomic_write
 
-FORMAT = 1  # version of the cache; increase it if `to_square` returns other pixels than before
+FORMAT = 2  # version of the cache; increase it if `to_square` returns other pixels than before
 FIX = "replace or remove them"
+_TICK = 0.02  # seconds; a file system may give two changes within this time the same time
 
 
 class ImageFile(NamedTuple):
@@ -32,6 +36,7 @@ class ImageFile(NamedTuple):
     name: str  # "<class>/<file>", relative to the split's folder
     size: int  # bytes
     mtime: int  # nanoseconds
+    ctime: int  # nanoseconds, of the last change; unlike `mtime`, no program can set it
 
 
 def load_folder(
@@ -50,8 +55,8 @@ def load_folder(
     Classes without a chosen image remain.
 
     Decoding shows a progress bar if standard error is a terminal and ``progress`` is true. Each split is cached in
-    ``cache_dir`` as one array file, which becomes invalid if any of its images changes. The file is memory-mapped,
-    copy-on-write, so it may be larger than the memory.
+    ``cache_dir`` as one array file. It is decoded again if the name, the size or a time of any of its images has
+    changed, and if the file is damaged. The file is memory-mapped, copy-on-write, so it may be larger than the memory.
 
     Every class of ``train/`` must have a folder in ``test/``. A missing folder is usually an
     interrupted copy, and the accuracy would silently be that of the other classes. If a class has no
@@ -74,14 +79,15 @@ def load_folder(
 
 def _list_split(path: Path, split: str) -> dict[str, list[ImageFile]]:
     """Return the image files of each class, classes and files in sorted order."""
-    if not path.is_dir():
-        raise UserError(f"there is no folder {path}: check the path")
+    if not os.path.isdir(path):  # noqa: PTH112 - Path's raises for names that are too long
+        raise UserError(f"there is no folder {printable(str(path), 300)}: check the path")
     root = path / split
-    if not root.is_dir():
+    if not os.path.isdir(root):  # noqa: PTH112
         raise UserError(
             f"{path} has no folder {split}/: it must contain train/<class>/ and test/<class>/"
         )
-    classes = sorted(e.name for e in _entries(root) if e.is_dir() and e.name[0] != ".")
+    shown = (entry for entry in _entries(root) if entry.name[0] != ".")
+    classes = sorted(entry.name for entry in shown if stat.S_ISDIR(_status(entry).st_mode))
     listing = {name: _list_class(root, name) for name in classes}
     if not any(listing.values()):
         raise UserError(f"{root} has no images: put them into {split}/<class>/")
@@ -89,8 +95,15 @@ def _list_split(path: Path, split: str) -> dict[str, list[ImageFile]]:
 
 
 def _list_class(root: Path, name: str) -> list[ImageFile]:
-    entries = (e for e in _entries(root / name) if is_image(e.name) and not e.is_dir())
-    return sorted(_image_file(f"{name}/{entry.name}", entry) for entry in entries)
+    found = []
+    for entry in _entries(root / name):
+        if not is_image(entry.name) or stat.S_ISDIR(mode := (status := _status(entry)).st_mode):
+            continue
+        if not stat.S_ISREG(mode):
+            raise UserError(f"{entry.path} cannot be read (not a regular file): remove it")
+        times = status.st_mtime_ns, status.st_ctime_ns
+        found.append(ImageFile(f"{name}/{entry.name}", status.st_size, *times))
+    return sorted(found)
 
 
 def _entries(folder: Path) -> list["os.DirEntry[str]"]:
@@ -103,12 +116,12 @@ def _entries(folder: Path) -> list["os.DirEntry[str]"]:
         ) from error
 
 
-def _image_file(name: str, entry: "os.DirEntry[str]") -> ImageFile:
+def _status(entry: "os.DirEntry[str]") -> os.stat_result:
+    """Return the status of a file or folder, of its target if it is a link."""
     try:
-        stat = entry.stat()
+        return entry.stat()
     except OSError as error:  # usually a broken link
         raise UserError(f"{entry.path} cannot be read ({error.strerror}): remove it") from error
-    return ImageFile(name, stat.st_size, stat.st_mtime_ns)
 
 
 def _check_classes(
@@ -158,17 +171,16 @@ def _cached(
 ) -> NDArray[np.uint8]:
     """Return the split's images from the cache, decoding them first if necessary."""
     # The key includes the folder's path: two unpacked data sets can have the same names, sizes and times.
-    content = [FORMAT, image_size, str(root.resolve()), files]
+    content = [FORMAT, version("pillow"), image_size, str(root.resolve()), files]
     key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
     path = cache_dir / f"{root.name}-{key}.npy"
     shape = (len(files), image_size, image_size, 3)
-    images = _open(path, shape)
+    images = _checked(path, shape, progress)
     if images is None:
+        _wait_for_new_time(files)
         names = [file.name for file in files]
         chunks = image_chunks(root, names, image_size, fix=FIX)
         try:
-            with writing(cache_dir):
-                cache_dir.mkdir(parents=True, exist_ok=True)
             with (
                 atomic_write(path) as temporary,
                 progress_bar(f"decoding {root}", len(files), show=progress) as advance,
@@ -178,7 +190,7 @@ def _cached(
             if isinstance(error.__cause__, OSError):
                 raise UserError(f"{error} for the cache (--cache-dir)") from error.__cause__
             raise
-        images = _open(path, shape)
+        images = _checked(path, shape, progress)
     if images is None:
         raise UserError(
             f"{path} cannot be read back: check the disk or choose another folder (--cache-dir)"
@@ -186,35 +198,13 @@ def _cached(
     return images
 
 
-def _open(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    """Return the array in ``path``, or None if it is missing or has another shape or dtype."""
-    try:
-        images = np.asarray(np.load(path, mmap_mode="c"))
-    except (
-        ValueError,
-        EOFError,
-        OSError,
-    ):  # missing, or truncated by a failing disk: decode again
-        return None
-    return images if images.shape == shape and images.dtype == np.uint8 else None
+def _checked(path: Path, shape: tuple[int, ...], progress: bool) -> NDArray[np.uint8] | None:
+    with progress_bar(f"checking {path}", shape[0], show=progress) as advance:
+        return read_array(path, shape, advance)
 
 
-def write_array(
-    path: Path,
-    shape: tuple[int, ...],
-    chunks: Iterator[Chunk],
-    advance: Callable[[int], object],
-) -> None:
-    """Write uint8 images of ``shape`` to ``path`` as they are decoded, with only a few in memory.
-
-    The file is not memory-mapped: on a full disk, writing to a mapped file kills the process, but a write raises.
-    """
-    with path.open("wb") as file:
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        # typed in NumPy 2, not in NumPy 1
-        np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call, unused-ignore]
-        for _, images in chunks:
-            file.write(images.data)
-            advance(len(images))
-        file.flush()
-        os.fsync(file.fileno())
+def _wait_for_new_time(files: list[ImageFile]) -> None:
+    """Wait until a change of a file gets another time than its last change."""
+    left = max(file.ctime for file in files) / 1e9 + _TICK - time.time()
+    if 0 < left < _TICK:  # not in the future, which another computer's clock may be
+        time.sleep(left)

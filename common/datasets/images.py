@@ -1,5 +1,7 @@
 """Read an image file of any size and format as an array."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,25 +9,39 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import UserError
+from common.datasets import AnyPath
+from common.errors import UserError, printable
+from common.system.files import open_regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Formats that Pillow lists but cannot decode by itself: containers, and programs (PostScript).
-NOT_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+# The formats that are read; Pillow itself decodes them. Without this list it opens a file by its content, whatever its
+# name is: PostScript starts Ghostscript, and IPTC holds a file of any format. TGA has no signature, so it is last.
+FORMATS = (
+    *("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000"),
+    *("PPM", "DIB", "ICO", "PCX", "PSD", "QOI", "SGI", "TGA"),
+)
 MAX_PIXELS = 178_956_970  # Pillow refuses to open larger images
 ORIENTATION = 0x0112  # the EXIF tag for the orientation of the camera
 
 
 @cache
-def image_extensions() -> frozenset[str]:
-    """Return the extensions of image files that Pillow can decode: lower case, with the dot."""
+def image_formats() -> tuple[str, ...]:
+    """Return Pillow's names of the formats that are read. Some builds of Pillow lack some."""
     from PIL import Image
 
-    Image.preinit()  # registers the common formats first: `open` tries them in this order
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+@cache
+def image_extensions() -> frozenset[str]:
+    """Return the extensions of the formats that are read: lower case, with the dot."""
+    from PIL import Image
+
     known = Image.registered_extensions()
-    return frozenset(e for e, kind in known.items() if kind in Image.OPEN.keys() - NOT_IMAGES)
+    return frozenset(extension for extension, name in known.items() if name in image_formats())
 
 
 def is_image(name: str) -> bool:
@@ -34,26 +50,47 @@ def is_image(name: str) -> bool:
     return not name.startswith(".") and dot + extension.lower() in image_extensions()
 
 
+class UnreadableImageError(Exception):
+    """A file that cannot be read as an image; the message is the reason, in a few words."""
+
+
+@contextmanager
+def open_image(path: AnyPath) -> Iterator["Image"]:
+    """Yield the decoded image of a regular file in one of `FORMATS`. All image files are opened here.
+
+    Raises UnreadableImageError for any other file, for a damaged one, and for an error within the block.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with open_regular(path) as file, Image.open(file, formats=image_formats()) as image:
+            image.load()
+            yield image
+    except MemoryError:
+        raise
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError("not an image, or damaged, or in another format") from error
+    except Exception as error:  # Pillow raises almost any exception for damaged files
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UnreadableImageError(reason.partition("\n")[0] or type(error).__name__) from error
+
+
 def read_image(path: Path, longest_side: int) -> NDArray[np.uint8]:
     """Return an image file as uint8 (height, width, 3), downsampled so that no side exceeds ``longest_side`` pixels.
 
     The image is turned upright and converted to RGB as by `to_square`. Raises UserError for a missing or unreadable
     file.
     """
-    from PIL import Image
+    from PIL.Image import Resampling
 
-    if not path.is_file():
-        raise UserError(f"there is no image {path}: choose another --image")
     try:
-        with Image.open(path) as image:
-            image.load()
+        with open_image(path) as image:
             picture = _to_rgb(_upright(image))
-    except Exception as error:  # Pillow raises almost any exception for damaged files
-        reason = str(error).partition("\n")[0].replace(str(path), "it")
+    except UnreadableImageError as error:
         raise UserError(
-            f"cannot read the image {path} ({reason}): choose another --image"
+            f"cannot read the image {printable(str(path), 300)} ({error}): choose another --image"
         ) from error
-    picture.thumbnail((longest_side, longest_side), Image.Resampling.BILINEAR)
+    picture.thumbnail((longest_side, longest_side), Resampling.BILINEAR)
     return np.asarray(picture)
 
 

@@ -15,7 +15,7 @@ from common.datasets.shapes import Split, draw_shapes
 from common.datasets.submission import TEST_LABELS
 from common.drawing.progress import progress_bar
 from common.errors import UserError, listed
-from common.system.files import atomic_write, writing
+from common.system.files import atomic_write, open_regular, writing
 
 MARKER = "README.txt"
 FIRST_LINE = "Drawn by common/datasets/kaggle_shapes.py, which may rewrite what it drew here.\n"
@@ -130,8 +130,9 @@ def _put_pictures(
 def _put(path: Path, content: bytes) -> bool:
     """Write ``content`` to the file unless it is already there; return whether it was written."""
     try:
-        if not path.is_symlink() and path.read_bytes() == content:
-            return False
+        with open_regular(path) as file:
+            if not path.is_symlink() and file.read() == content:
+                return False
     except OSError:  # missing or unreadable: write it
         pass
     with atomic_write(path) as temporary:

@@ -2,8 +2,11 @@
 
 import errno
 import os
+import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from itertools import chain, count
 from pathlib import Path
 
@@ -19,7 +22,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     The temporary name ends with that of ``path``, so it has the same suffix. Folders are made if necessary; after an
     exception they are removed again. Raises UserError if the disk is full or the folder cannot be written.
     """
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    # Processes in two containers can have the same number.
+    temporary = path.with_name(f".{os.getpid()}.{secrets.token_hex(4)}.{path.name}")
     missing: list[Path] = []
     try:
         with writing(path):
@@ -55,6 +59,22 @@ def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` as UTF-8, atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
+    """Open a regular file, or a link to one, for reading.
+
+    Raises OSError for anything else: a pipe would wait for ever for its writer, and a device may never end.
+    """
+
+    def without_waiting(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))  # which Windows lacks
+
+    file = open(path, "rb", opener=without_waiting)  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+    return file
 
 
 def free_name(path: Path) -> Path:

@@ -38,9 +38,9 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
     assert os.listdir(tmp_path) == ["file.txt"]
 
 
-def test_two_processes_never_write_the_same_temporary_file(tmp_path, monkeypatch):
+def test_two_processes_never_write_the_same_temporary_file(tmp_path):
+    """Not even with the same process id, as in two containers."""
     with atomic_write(tmp_path / "file.txt") as mine:
-        monkeypatch.setattr(os, "getpid", lambda: 4711)
         with atomic_write(tmp_path / "file.txt") as theirs:
             theirs.write_text("theirs")
         mine.write_text("mine")

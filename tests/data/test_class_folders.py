@@ -330,15 +330,21 @@ def test_files_are_sorted_on_a_file_system_without_locks(
     assert reorg_cifar10_data(data, 0.4).placed == "57 hard links"
 
 
-def test_a_copy_is_replaced_if_only_the_time_of_the_original_changed(
-    data: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("changed", ["train/1.png", "train_valid_test/valid/cat/1.png"])
+@pytest.mark.parametrize("keep_time", [False, True])
+def test_a_copy_is_replaced_if_it_or_its_original_changed(
+    data: Path, monkeypatch: pytest.MonkeyPatch, changed: str, keep_time: bool
 ):
+    """Also with the same size and time as before."""
     refuse_with(monkeypatch, errno.EPERM, "link", "symlink")
     reorg_cifar10_data(data, 0.4)
-    (data / "train/1.png").write_bytes(b"TRAIN 1")
-    os.utime(data / "train/1.png", (1, 1))
+    assert reorg_cifar10_data(data, 0.4).placed == "57 in place already"
+    path = data / changed
+    time = path.stat().st_mtime_ns if keep_time else 1
+    path.write_bytes(path.read_bytes().swapcase())
+    os.utime(path, ns=(time, time))
     reorg_cifar10_data(data, 0.4)
-    assert tree(data)["valid/cat/1.png"] == b"TRAIN 1"
+    assert tree(data)["valid/cat/1.png"] == (data / "train/1.png").read_bytes()
     assert len(tree(data)) == 57
 
 

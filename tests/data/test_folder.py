@@ -4,6 +4,8 @@ import errno
 import os
 import shutil
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from common.datasets import balanced_subset, decoding, load_data
+from common.datasets import balanced_subset, decoding, folder, load_data
+from common.datasets.array_file import write_array
 from common.datasets.decoding import image_chunks
-from common.datasets.folder import load_folder, write_array
+from common.datasets.folder import load_folder
 from common.datasets.images import image_extensions, to_square
 from common.errors import UserError
 
@@ -323,6 +326,26 @@ def test_a_change_to_the_files_invalidates_the_cache(data: Path, change: str):
     assert len(left_over(data)) > 2
 
 
+def test_a_change_that_keeps_size_and_time_invalidates_the_cache(data: Path):
+    path = data / "train/cat/0.bmp"  # not compressed: all images of 8 x 8 have the same size
+    save(path, noise(8, 8, 77))
+    load(data)
+    before = path.stat()
+    save(path, noise(8, 8, 78))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    np.testing.assert_array_equal(load(data).train.images[0], noise(8, 8, 78))
+
+
+def test_images_of_another_pillow_are_decoded_again(data: Path, monkeypatch: pytest.MonkeyPatch):
+    load(data)
+    seen = decoded_counts(monkeypatch)
+    monkeypatch.setattr(folder, "version", lambda _: "0.0")
+    load(data)
+    assert len(seen) == 12
+
+
 def test_two_folders_with_equal_names_sizes_and_times_have_separate_caches(tmp_path: Path):
     for name, seed in (("one", 1), ("two", 2)):
         for split in ("train", "test"):
@@ -332,11 +355,61 @@ def test_two_folders_with_equal_names_sizes_and_times_have_separate_caches(tmp_p
     np.testing.assert_array_equal(load(tmp_path / "two").train.images[0], noise(8, 8, 2))
 
 
-def test_a_truncated_cache_is_decoded_again(data: Path):
+def overwrite(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(200)
+        file.write(b"damaged")
+
+
+def replace_by_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+DAMAGE = {
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-5]),
+    "overwritten": overwrite,
+    "another array": lambda path: np.save(path, np.zeros((8, 8, 8, 3), np.uint8)),
+    "an archive": lambda path: np.savez(path.open("wb"), np.zeros((8, 8, 8, 3), np.uint8)),
+    "a pipe": replace_by_pipe,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_cache_is_decoded_again(data: Path, damage: str, monkeypatch: pytest.MonkeyPatch):
     first = load(data).train.images.copy()
-    for path in (data.parent / "cache").glob("*.npy"):
-        path.write_bytes(path.read_bytes()[:-5])
+    (path,) = (data.parent / "cache").glob("train*.npy")
+    DAMAGE[damage](path)
     np.testing.assert_array_equal(load(data).train.images, first)
+    seen = decoded_counts(monkeypatch)
+    np.testing.assert_array_equal(load(data).train.images, first)
+    assert seen == [], "the cache is intact again"
+
+
+CONTAINER = """
+import os, sys
+from pathlib import Path
+from common.datasets.folder import load_folder
+
+data = load_folder(Path(sys.argv[1]), Path(sys.argv[2]), image_size=8, progress=False)
+print(os.getpid(), data.train.images.sum(dtype=int))
+"""
+
+
+@pytest.mark.slow
+def test_containers_with_equal_process_ids_can_share_a_cache(data: Path):
+    """Each process has its own namespace of process ids, as in a container."""
+    container = ("unshare", "--fork", "--pid", "--mount-proc")
+    if subprocess.run([*container, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("needs unshare and root")
+    command = [*container, sys.executable, "-c", CONTAINER, str(data), str(data.parent / "cache")]
+    root = Path(__file__).parents[2]
+    children = [subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE) for _ in range(4)]
+    total = sum(noise(8, 8, seed).sum(dtype=int) for seed in (0, 1, 2, 3, 100, 101, 102, 103))
+    assert [child.communicate()[0].split() for child in children] == [
+        [b"1", str(total).encode()]
+    ] * 4
+    assert len(left_over(data)) == 2
 
 
 def test_writing_into_the_images_does_not_change_the_cache(data: Path):
