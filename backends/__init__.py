@@ -30,7 +30,12 @@ PYTORCH = Framework(
     # Waiting threads should sleep: spinning ones take processor time from
     # other programs. ResNet-18 on 8 x 8 images beside another training: 5
     # images/s by default, 90 with this.
-    variables={"OMP_WAIT_POLICY": "PASSIVE"},
+    variables={
+        "OMP_WAIT_POLICY": "PASSIVE",
+        **environment.thread_limits(
+            "OMP_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS"
+        ),
+    },
     suffixes=(".pt", ".pth"),
     style={
         "color": "#0072B2",
@@ -73,6 +78,9 @@ TENSORFLOW = Framework(
         "KERAS_BACKEND": "tensorflow",
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+        **environment.thread_limits(
+            "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"
+        ),
     },
     suffixes=(".weights.h5",),
     newest_python=(3, 13),

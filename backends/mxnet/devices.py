@@ -11,10 +11,10 @@ from mxnet import np, npx
 from backends import onednn
 from common.errors import UserError
 from common.system.environment import (
-    cores,
     cpu_flags,
     gpu_indices,
     processor,
+    visible_cores,
 )
 
 from ._bfloat16 import BFLOAT16, in_bfloat16
@@ -80,7 +80,7 @@ def _threads():
     if asked.isdecimal():
         return int(asked)
     hyperthreads = 2 if platform.machine() in ("x86_64", "AMD64") else 1
-    return max(cores() // hyperthreads, 1)
+    return max(visible_cores() // hyperthreads, 1)
 
 
 def _require_bfloat16(on_cpu):

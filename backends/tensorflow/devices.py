@@ -1,14 +1,16 @@
 """The CPU and GPUs in TensorFlow, and the settings that are active on them."""
 
+import os
+
 import keras
 import tensorflow as tf
 
 from common.errors import UserError
 from common.system.environment import (
-    cores,
     gpu_indices,
     processor,
     tf32_is_off,
+    visible_cores,
 )
 
 # Differs: channels come last, the default of Keras' layers. In PyTorch and
@@ -57,8 +59,7 @@ def describe(devices, precision="fp32", compile=False):
     settings = {"precision": precision}
     if on_cpu:
         settings["device"] = f"cpu: {processor()}"
-        threads = tf.config.threading.get_intra_op_parallelism_threads()
-        settings["threads"] = str(threads or cores())  # 0: all there are
+        settings["threads"] = str(_threads())
     else:
         found = tf.config.get_visible_devices("GPU")
         names = [
@@ -75,6 +76,14 @@ def describe(devices, precision="fp32", compile=False):
     if compile:
         settings["compile"] = "XLA"
     return settings
+
+
+def _threads():
+    """Return the number of compute threads that TensorFlow has chosen."""
+    if chosen := tf.config.threading.get_intra_op_parallelism_threads():
+        return chosen
+    asked = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    return int(asked) if asked.isdecimal() else visible_cores()
 
 
 def from_numpy(array, device=None):

@@ -5,6 +5,7 @@ the framework's record that the user has not set; a run prints the values in use
 """
 
 import ctypes
+import math
 import os
 import platform
 import sys
@@ -14,13 +15,25 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.interface import Framework
+from common.system.cgroups import cpu_quota, memory_limit
 
 
 def cores() -> int:
-    """Return the number of processors that this process may use."""
+    """Return how many processors this process may use: those that it sees, or a container's quota, rounded up."""
+    seen, quota = visible_cores(), cpu_quota()
+    return seen if quota is None else min(seen, max(math.ceil(quota), 1))
+
+
+def visible_cores() -> int:
+    """Return the number of processors that this process can run on. A library that ignores quotas uses so many."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def thread_limits(*variables: str) -> dict[str, str]:
+    """Return environment variables that limit threads to `cores`; none without a quota, which libraries ignore."""
+    return dict.fromkeys(variables, str(cores())) if cores() < visible_cores() else {}
 
 
 # If any of these is set, the user has configured the memory allocator.
@@ -118,10 +131,13 @@ def hardware() -> dict[str, str]:
 
 
 def _memory_bytes() -> int:
+    """Return the memory that this process may use: the machine's, or a container's limit; 0 if it is not known."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return 0
+    limit = memory_limit()
+    return memory if limit is None else min(memory, limit)
 
 
 def peak_memory_mib() -> float | None:

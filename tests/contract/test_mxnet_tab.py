@@ -66,7 +66,7 @@ def test_another_failure_to_load_is_not_called_a_missing_library(tab, monkeypatc
 @pytest.mark.parametrize(
     ("before", "chosen", "expected"),
     [
-        ("", {}, len(os.sched_getaffinity(0))),
+        ("", {}, environment.cores()),
         ("", {"OMP_NUM_THREADS": "3"}, 3),
         # If it was imported before, MXNet has chosen its threads already: half of the cores on x86.
         ("backends.load('mxnet'); del os.environ['OMP_NUM_THREADS'];", {}, None),
@@ -80,7 +80,7 @@ def test_the_run_says_how_many_threads_compute(tab, before, chosen, expected):
     env = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     command = [sys.executable, "-c", script]
     out = subprocess.run(command, cwd=ROOT, env=env | chosen, check=True, stdout=subprocess.PIPE)
-    half = max(len(os.sched_getaffinity(0)) // (2 if platform.machine() == "x86_64" else 1), 1)
+    half = max(environment.visible_cores() // (2 if platform.machine() == "x86_64" else 1), 1)
     assert int(out.stdout) == (half if expected is None else expected)
 
 
