@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 # Packages that `common` imports, which every backend needs.
 COMMON = ("matplotlib", "numpy", "rich", "safetensors", "skimage")
 
+# oneDNN, the library on the CPU, reads the precision of fp32 products from it.
+# Processors with AMX then compute them in bfloat16.
+FPMATH = ("STRICT", "computes fp32 in a lower precision")
+ONEDNN_PRECISION = {
+    "ONEDNN_DEFAULT_FPMATH_MODE": FPMATH,
+    "DNNL_DEFAULT_FPMATH_MODE": FPMATH,
+}
+
 # The colours are Okabe and Ito's, which colour-blind readers can tell apart.
 # Dashes and markers work without colour. Where curves meet, the wide line
 # below and the hollow markers above it stay visible.
@@ -36,6 +44,7 @@ PYTORCH = Framework(
             "OMP_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS"
         ),
     },
+    refused=ONEDNN_PRECISION,
     suffixes=(".pt", ".pth"),
     style={
         "color": "#0072B2",
@@ -55,6 +64,14 @@ MXNET = Framework(
     variables={
         "OMP_NUM_THREADS": str(environment.cores()),
         "OMP_WAIT_POLICY": "PASSIVE",
+    },
+    refused=ONEDNN_PRECISION
+    | {
+        "MXNET_CUDA_TENSOR_OP_MATH_ALLOW_CONVERSION": (
+            "0",
+            "computes fp32 in float16 on a GPU",
+        ),
+        "DMLC_ROLE": ("worker", "starts as a server, not as a program"),
     },
     before_import=onednn.allow_amx,
     suffixes=(".params",),
@@ -82,6 +99,7 @@ TENSORFLOW = Framework(
             "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"
         ),
     },
+    refused=ONEDNN_PRECISION | {"TF_SET_ONEDNN_FPMATH_MODE": FPMATH},
     suffixes=(".weights.h5",),
     newest_python=(3, 13),
     style={

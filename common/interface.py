@@ -222,6 +222,8 @@ class Framework:
     packages: tuple[str, ...]  # the framework's packages, the framework itself first
     # Environment variables to set before the import, unless the user has set them.
     variables: Mapping[str, str] = field(default_factory=dict)
+    # Environment variables that would change the results: (the value that does not, what others do).
+    refused: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     # Called with the precision before the import, for settings that depend on it.
     before_import: Callable[[str], None] | None = None
     suffixes: tuple[str, ...] = ()  # of its weights files

@@ -1,4 +1,4 @@
-"""Import TensorFlow and Keras: hide log messages, show errors.
+"""Import TensorFlow and Keras: hide log messages, show errors, check settings.
 
 The libraries log to standard error before TF_CPP_MIN_LOG_LEVEL has an effect.
 So standard error goes through a filter during the import. The filter is a
@@ -9,6 +9,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import traceback
 import warnings
 from importlib import import_module
 from importlib.util import find_spec
@@ -20,6 +21,16 @@ NO_GPU = UserNotice(
     "this machine has an NVIDIA driver, and TensorFlow finds no GPU: its CUDA "
     "libraries come with pip install 'tensorflow[and-cuda]'"
 )
+
+# Settings of Keras that this tab needs. Keras reads them from keras.json in
+# ~/.keras or $KERAS_HOME, and a program can change them.
+NEEDED = {
+    "floatx": "float32",
+    "dtype_policy": "float32",
+    "image_data_format": "channels_last",
+}
+
+SETTINGS_READER = str(Path("keras/src/backend/config.py"))
 
 # absl's information and warnings, and its message about them. Without an
 # NVIDIA driver, also the error that every such machine gets.
@@ -76,9 +87,10 @@ def _nvidia():
 
 
 def import_tensorflow():
-    """Import TensorFlow and Keras, and find the devices.
+    """Import TensorFlow and Keras, check settings, and find the devices.
 
-    Raises UserError if Keras is set to another framework.
+    Raises UserError if Keras is set to another framework, or if it refuses its
+    own settings.
     """
     chosen = os.environ.get("KERAS_BACKEND", "tensorflow")
     if chosen != "tensorflow":
@@ -90,7 +102,7 @@ def import_tensorflow():
         # It belongs to PyTorch, and would abort the process after TensorFlow.
         import_module("triton")
     with without_chatter() if first else contextlib.nullcontext():
-        import keras
+        keras = _import_keras()
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
@@ -99,5 +111,39 @@ def import_tensorflow():
             f"Keras runs on {keras.backend.backend()} in this process: "
             "start a new one"
         )
-    if _nvidia() and not gpus:
+    _use_needed_settings(keras)
+    hidden = "CUDA_VISIBLE_DEVICES" in os.environ
+    if _nvidia() and not gpus and not hidden:
         warnings.warn(NO_GPU, stacklevel=2)
+
+
+def _import_keras():
+    """Import Keras; raise UserError if it refuses its own settings."""
+    try:
+        import keras
+    except Exception as error:
+        files = [f.filename for f in traceback.extract_tb(error.__traceback__)]
+        if not any(file.endswith(SETTINGS_READER) for file in files):
+            raise
+        raise UserError(
+            "Keras refuses its settings, in keras.json of ~/.keras or "
+            f"$KERAS_HOME or in the environment: {error}. Correct them, or "
+            "remove the file"
+        ) from error
+    return keras
+
+
+def _use_needed_settings(keras):
+    """Set what this tab needs, and warn about each setting that differs."""
+    for name, value in NEEDED.items():
+        found = getattr(keras.config, name)()
+        found = getattr(found, "name", found)  # of a dtype policy
+        if found != value:
+            getattr(keras.config, f"set_{name}")(value)
+            warnings.warn(
+                UserNotice(
+                    f"Keras is set to {name} {found}, for example in "
+                    f"~/.keras/keras.json: this process uses {value}"
+                ),
+                stacklevel=3,
+            )

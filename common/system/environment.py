@@ -51,8 +51,11 @@ def prepare(framework: Framework, precision: str = "fp32") -> None:
     """Set the environment variables of a framework that the user has not set, and keep freed memory in the process.
 
     If the framework has already been imported, as in a notebook, it is too late, and the variables are not set. Raises
-    UserError for a setting of the user that would crash the process.
+    UserError for a setting of the user that would change the results or crash the process.
     """
+    for name, (accepted, effect) in framework.refused.items():
+        if (found := os.environ.get(name, "")).upper() not in ("", accepted.upper()):
+            raise UserError(f"with {name}={found}, {framework.title} {effect}: unset it")
     if framework.packages[0] not in sys.modules:
         for name, value in framework.variables.items():
             os.environ.setdefault(name, value)

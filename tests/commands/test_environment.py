@@ -1,6 +1,7 @@
 """The settings made before a framework is imported, and the description of the machine."""
 
 import os
+import re
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,6 +9,8 @@ from types import SimpleNamespace
 import pytest
 from conftest import python
 
+import backends
+import run
 from backends import FRAMEWORKS
 from common.errors import UserError
 from common.interface import Framework
@@ -56,6 +59,32 @@ def test_variables_are_set_only_if_the_user_has_not_set_them(monkeypatch):
     in_force = environment.in_force(toy)
     monkeypatch.delenv("TOY_B")
     assert (in_force["TOY_A"], in_force["TOY_B"]) == ("mine", "2")
+
+
+@pytest.mark.parametrize(
+    ("backend", "name", "value"),
+    [
+        *((backend, "ONEDNN_DEFAULT_FPMATH_MODE", "BF16") for backend in FRAMEWORKS),
+        ("mxnet", "DNNL_DEFAULT_FPMATH_MODE", "any"),
+        ("mxnet", "MXNET_CUDA_TENSOR_OP_MATH_ALLOW_CONVERSION", "1"),
+        ("mxnet", "DMLC_ROLE", "server"),
+        ("tensorflow", "TF_SET_ONEDNN_FPMATH_MODE", "bf16"),
+    ],
+)
+def test_a_variable_that_would_change_the_results_is_refused_in_one_line(
+    monkeypatch, capsys, backend, name, value
+):
+    monkeypatch.setattr(backends, "require", lambda names: None)
+    monkeypatch.setenv(name, value)
+    assert run.main(["--backend", backend]) == 2
+    assert re.fullmatch(f"error: with {name}={value}, .*: unset it\n", capsys.readouterr().err)
+
+
+def test_the_same_variable_may_say_what_is_the_case_anyway(monkeypatch):
+    monkeypatch.setenv("ONEDNN_DEFAULT_FPMATH_MODE", "strict")
+    monkeypatch.setenv("DMLC_ROLE", "worker")
+    for framework in FRAMEWORKS.values():
+        environment.prepare(framework)
 
 
 def test_after_the_import_variables_are_not_set(monkeypatch):

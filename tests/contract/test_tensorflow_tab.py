@@ -65,11 +65,69 @@ def test_keras_on_another_framework_is_refused_in_one_line(tab, monkeypatch):
         import_tensorflow()
 
 
+def test_settings_of_keras_that_the_tab_needs_are_set_and_said(tab, tmp_path):
+    settings = '{"floatx": "float64", "image_data_format": "channels_first", "epsilon": 0.1}'
+    (tmp_path / "keras.json").write_text(settings)
+    script = (
+        "import backends, numpy as np; tab = backends.load('tensorflow')\n"
+        "X = tab.devices.from_numpy(np.zeros((1, 8, 8, 3), np.float32))\n"
+        "print(tab.trainer.predict(tab.resnet.resnet18(2), X).dtype.name)"
+    )
+    result = python(script, KERAS_HOME=str(tmp_path), PYTHONWARNINGS="always::UserWarning")
+    assert result.stdout == "float32\n", result.stderr
+    found = [line for line in result.stderr.splitlines() if "Keras is set to" in line]
+    assert len(found) == 2
+    assert "floatx float64" in found[0]
+    assert "this process uses float32" in found[0]
+    assert "image_data_format channels_first" in found[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "variables", "why"),
+    [
+        ('{"floatx": "bfloat16"}', {}, "Received: floatx=bfloat16"),
+        ("[1]", {}, "'list' object has no attribute 'get'"),
+        ("{}", {"KERAS_MAX_EPOCHS": "many"}, "'many'"),
+    ],
+    ids=["floatx", "list", "variable"],
+)
+def test_settings_that_keras_refuses_are_one_line(tab, tmp_path, settings, variables, why):
+    (tmp_path / "keras.json").write_text(settings)
+    script = "import run; print(run.main(['--backend', 'tensorflow']))"
+    result = python(script, KERAS_HOME=str(tmp_path), **variables)
+    assert result.stdout == "2\n", result.stderr
+    assert result.stderr.startswith("error: Keras refuses its settings, in keras.json")
+    assert why in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_policy_that_a_notebook_has_set_before_is_replaced_and_said(tab):
+    import keras
+
+    from backends.tensorflow._start import import_tensorflow
+
+    keras.config.set_dtype_policy("mixed_float16")
+    with pytest.warns(UserNotice, match="dtype_policy mixed_float16.*uses float32"):
+        import_tensorflow()
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_a_driver_whose_gpus_are_hidden_is_no_missing_library(tab, monkeypatch, recwarn):
+    from backends.tensorflow import _start
+
+    monkeypatch.setattr(_start, "_nvidia", lambda: True)
+    monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind: [])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    _start.import_tensorflow()
+    assert not [w for w in recwarn if w.category is UserNotice]
+
+
 def test_a_driver_without_a_gpu_that_tensorflow_finds_is_said(tab, monkeypatch):
     from backends.tensorflow import _start
 
     monkeypatch.setattr(_start, "_nvidia", lambda: True)
     monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind: [])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with pytest.warns(UserNotice, match=r"tensorflow\[and-cuda\]"):
         _start.import_tensorflow()
 
