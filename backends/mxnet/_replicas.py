@@ -9,6 +9,8 @@ from mxnet import autograd, gluon, npx
 from common.errors import ONE_VALUE_PER_EXAMPLE
 from common.metrics import Accumulator
 
+from ._labels import check_labels_on_host
+
 
 def devices_of(net):
     """Return the devices that hold the parameters of a network."""
@@ -39,6 +41,7 @@ def train_batch(net, X, y, loss, trainer, devices, split_f):
     shards = [(X_shard, y_shard) for X_shard, y_shard in parts if len(y_shard)]
     with autograd.record():
         preds = [net(X_shard) for X_shard, _ in shards]
+        check_labels_on_host(y, preds[0])
         ls = [
             loss(pred, y_shard)
             for pred, (_, y_shard) in zip(preds, shards, strict=True)

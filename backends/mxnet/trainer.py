@@ -7,6 +7,7 @@ from common.metrics import Accumulator, TrainingLog
 
 from . import _replicas
 from ._bfloat16 import in_bfloat16, in_float32
+from ._labels import check_labels_on_host
 from ._replicas import split_batch
 from ._sgd import SGD
 
@@ -104,15 +105,17 @@ def train_batch_ch13(net, X, y, loss, trainer, devices, split_f=split_batch):
 
     `loss` returns one value per example, and the step minimises their mean.
     Returns the sum of the losses and the number of correct predictions, as
-    tensors on the device.
+    tensors on the device. Raises ValueError for a label that is no class.
     """
     if len(devices) > 1:
         return _replicas.train_batch(
             net, X, y, loss, trainer, devices, split_f
         )
+    labels = y
     X, y = X.as_in_ctx(devices[0]), y.as_in_ctx(devices[0])
     with autograd.record():
         pred = net(X)
+        check_labels_on_host(labels, pred)
         l = loss(pred, y)
     if l.shape != y.shape:
         raise ValueError(ONE_VALUE_PER_EXAMPLE)

@@ -6,6 +6,7 @@ from torch import nn
 from common.errors import ONE_VALUE_PER_EXAMPLE
 from common.metrics import Accumulator, TrainingLog
 
+from ._labels import check_labels_on_host
 from ._wrappers import MixedPrecision, on_devices
 
 
@@ -96,12 +97,14 @@ def train_batch_ch13(net, X, y, loss, trainer, devices):
     `loss` returns one value per example, and the step minimises their mean.
     The book minimises the sum in PyTorch and the mean in MXNet. Returns the
     sum of the losses and the number of correct predictions, as tensors on the
-    device.
+    device. Raises ValueError for a label that is no class.
     """
+    labels = y
     X, y = X.to(devices[0]), y.to(devices[0])
     net.train()
     trainer.zero_grad()
     pred = net(X)
+    check_labels_on_host(labels, pred)
     l = loss(pred, y)
     if l.shape != y.shape:
         raise ValueError(ONE_VALUE_PER_EXAMPLE)

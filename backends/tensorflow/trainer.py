@@ -8,6 +8,7 @@ from common.metrics import Accumulator, TrainingLog
 
 from . import _replicas
 from ._graphs import forget_graphs, graph
+from ._labels import checks_labels_on_host
 from ._layers import in_float32, layers_of
 from ._sgd import SGD
 
@@ -100,13 +101,14 @@ def evaluate_accuracy_gpu(net, data_iter, device=None):
     return metric[0] / metric[1]
 
 
+@checks_labels_on_host
 @graph
 def train_batch_ch13(net, X, y, loss, trainer, devices):
     """Train for a minibatch with multiple GPUs (defined in Chapter 13).
 
     `loss` returns one value per example, and the step minimises their mean.
     Returns the sum of the losses and the number of correct predictions, as
-    tensors on the device.
+    tensors on the device. Raises ValueError for a label that is no class.
     """
     if len(devices) > 1:
         return _replicas.train_batch(net, X, y, loss, trainer, devices)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import UserError, printable
+from common.labels import check_labels
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 
@@ -18,12 +19,15 @@ class Dataset:
     """The images and labels of one split, held as two arrays.
 
     ``images`` is uint8 of shape (n, height, width, 3), RGB, 0..255; ``labels`` is int64 of shape
-    (n,), indices into ``classes``, the class names in sorted order.
+    (n,), indices into ``classes``, the class names in sorted order. Raises ValueError for a label that is no class.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        check_labels(self.labels, len(self.classes))
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -245,6 +245,22 @@ def test_a_loss_without_one_value_per_example_is_refused(backend, training):
         )
 
 
+@pytest.mark.parametrize("label", [2, -1, -100])
+def test_a_label_that_is_no_class_is_refused_by_name_and_no_weight_moves(backend, training, label):
+    X, y = next(iter(training.train_iter))
+    labels = backend.devices.to_numpy(y).copy()
+    labels[5] = label
+    y = backend.devices.from_numpy(labels, training.devices[0])
+    before = training.weights()
+    with pytest.raises(ValueError, match=f"label {label} is no class.* from 0 to 1"):
+        backend.trainer.train_batch_ch13(
+            training.net, X, y, training.loss, training.trainer, training.devices
+        )
+    for name, weight in training.weights().items():
+        if not is_buffer(name):
+            np.testing.assert_array_equal(weight, before[name])
+
+
 def test_adam_takes_the_textbook_first_step(backend):
     """With bias correction, the first step is lr * g / (|g| + eps). Its size is lr if |g| is far above eps."""
     training = Training(backend)

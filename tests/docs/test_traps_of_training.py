@@ -17,6 +17,7 @@ from docs.examples.traps import (
     kvstore_none,
     lazy_layers,
     mean_twice,
+    no_class,
     no_gpu,
     rate_in_momentum,
     same_padding,
@@ -432,6 +433,22 @@ def test_a_keras_network_that_is_only_called_evaluates(tensorflow):
     dropped = {call: (call(dropout, X).numpy() == 0).mean() for call in found}
     assert dropped[training_argument.trap] == 0
     assert 0.3 < dropped[training_argument.fixed] < 0.7
+
+
+def test_mxnet_takes_the_nearest_class_for_a_label_that_is_none(mxnet):
+    logits = mxnet.np.array([[1.0, 2.0, 4.0]] * 3)
+    labels = mxnet.np.array([3, -1, 1])
+    nearest = no_class.trap(logits, mxnet.np.array([2, 0, 1]))
+    np.testing.assert_array_equal(no_class.trap(logits, labels).asnumpy(), nearest.asnumpy())
+    with pytest.raises(ValueError, match="label 3 is no class"):
+        no_class.fixed(logits, labels)
+    right = no_class.fixed(logits, mxnet.np.array([2, 0, 1]))
+    np.testing.assert_array_equal(right.asnumpy(), nearest.asnumpy())
+
+
+def test_pytorch_ignores_the_label_of_minus_100(pytorch):
+    loss = pytorch.nn.CrossEntropyLoss(reduction="none")
+    assert loss(pytorch.zeros(1, 3), pytorch.tensor([-100])).item() == 0
 
 
 @pytest.mark.parametrize(

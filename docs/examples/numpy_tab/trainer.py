@@ -3,6 +3,7 @@
 import numpy as np
 
 from common.errors import ONE_VALUE_PER_EXAMPLE
+from common.labels import check_labels
 from common.metrics import Accumulator, TrainingLog
 from common.reference import SGD, Adam, layers
 
@@ -76,9 +77,9 @@ def train_batch_ch13(net, X, y, loss, trainer, devices):  # noqa: ARG001
     """Train for a minibatch with multiple GPUs (defined in Chapter 13).
 
     `loss` returns one value per example, and the step minimises their mean.
-    Returns the sum of the losses and the number of correct predictions.
-    Differs: NumPy has no autograd; only the gradient of the cross-entropy is
-    implemented.
+    Returns the sum of the losses and the number of correct predictions. Raises
+    ValueError for a label that is no class. Differs: NumPy has no autograd;
+    only the gradient of the cross-entropy is implemented.
     """
     pred, l = backpropagate(net, X, y, loss)
     weights = arrays_by_name(net, "weights")
@@ -94,6 +95,7 @@ def backpropagate(net, X, y, loss):
     Returns the logits and the losses.
     """
     pred = net(X, training=True)
+    check_labels(y, pred.shape[1])
     l = loss(pred, y)
     if l.shape != y.shape:
         raise ValueError(ONE_VALUE_PER_EXAMPLE)
