@@ -7,6 +7,8 @@ from pathlib import Path
 
 import backends
 from common import cli
+from common.system import environment
+from common.system.memory import memory_errors
 from common.system.processes import exit_code
 
 
@@ -23,6 +25,8 @@ def _run(arguments: list[str]) -> int:
     if chosen == "all" and (names := backends.without_obstacle(every)) != every:
         config = replace(config, backend=",".join(names))
     backends.require(names)
+    if getattr(config, "device", "cpu") == "cpu":
+        environment.hide_gpus()
     # Imported only here: commands import packages that `require` has found installed.
     if len(names) > 1 and not cli.COMMANDS[name].starts_processes:
         from common.commands import side_by_side
@@ -30,7 +34,8 @@ def _run(arguments: list[str]) -> int:
         script = Path(__file__).resolve()
         return side_by_side.run(name, config, names, backends, script, arguments)
     command = import_module(f"common.commands.{name.replace('-', '_')}")
-    return int(command.run(config, backends))
+    with memory_errors():
+        return int(command.run(config, backends))
 
 
 if __name__ == "__main__":

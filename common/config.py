@@ -108,7 +108,7 @@ class OnDevice(Options):
 
     device: str = option(
         "auto",
-        "auto (all GPUs, or the CPU if there is none), cpu, gpu, or GPU numbers such as gpu:0,1",
+        "auto (the first GPU, or the CPU if there is none), cpu, gpu (all GPUs), or numbers such as gpu:0,1",
         SPEED,
         metavar="NAME",
     )

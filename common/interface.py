@@ -100,6 +100,7 @@ class Loaders(Protocol):
         is_train: bool,
         seed: int = 0,
         num_workers: int = 0,
+        device: Device | None = None,
     ) -> DataIter: ...
     def load_batched(
         self,

@@ -33,12 +33,21 @@ def get_dataloader_workers():
     return min(4, cores())
 
 
-def load_native(dataset, augs, batch_size, is_train, seed=0, num_workers=0):
+def load_native(
+    dataset,
+    augs,
+    batch_size,
+    is_train,
+    seed=0,
+    num_workers=0,
+    device=None,
+):
     """Return minibatches from the framework's own loader and transforms.
 
-    Differs: MXNet's random state cannot be read, so loading without workers
-    changes it for good. Workers are forks; if Python does not fork, there are
-    none.
+    For a GPU as `device`, they are in pinned memory, from which the step
+    copies them while the GPU computes. Differs: MXNet's random state cannot be
+    read, so loading without workers changes it for good. Workers are forks; if
+    Python does not fork, there are none.
     """
     if num_workers and get_start_method() != "fork":
         warnings.warn(NO_WORKERS, stacklevel=2)
@@ -47,6 +56,8 @@ def load_native(dataset, augs, batch_size, is_train, seed=0, num_workers=0):
         _Examples(dataset, transforms.native(augs)),
         batch_sampler=_Visits(len(dataset), batch_size, is_train, seed),
         num_workers=num_workers,
+        pin_memory=device is not None and device.device_type == "gpu",
+        pin_device_id=0 if device is None else device.device_id,
     )
 
 
@@ -93,7 +104,8 @@ class _Examples(gluon.data.Dataset):
             random.setstate(self.state)
         else:
             random.seed(bits)
-            npx.random.seed(bits % 2**31)
+            # On the CPU only: a fork must not touch the GPUs' generators.
+            npx.random.seed(bits % 2**31, npx.cpu())
         image = self.transform(self.dataset.images[index])
         self.state = random.getstate()
         random.setstate(outside)

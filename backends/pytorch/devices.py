@@ -9,6 +9,8 @@ from common.errors import UserError
 from common.system.environment import gpu_indices, processor, tf32_is_off
 
 image_layout = "NCHW"
+# Variables with which torch.compile silently returns the network itself.
+NO_COMPILE = ("TORCH_COMPILE_DISABLE", "TORCHDYNAMO_DISABLE")
 
 
 def cpu():
@@ -49,6 +51,9 @@ def describe(devices, precision="fp32", compile=False):
     on_cpu = devices[0].type == "cpu"
     if compile and len(devices) > 1:
         raise UserError("--compile needs a single device: add --device gpu:0")
+    for name in NO_COMPILE:
+        if compile and os.environ.get(name) == "1":
+            raise UserError(f"--compile: {name}=1 disables it: unset it")
     compiler = os.environ.get("CXX", "g++")
     if compile and on_cpu and not shutil.which(compiler):
         raise UserError(f"--compile needs {compiler}: install it or set CXX")
@@ -64,13 +69,22 @@ def describe(devices, precision="fp32", compile=False):
             for device, name in zip(devices, names, strict=True)
         )
         settings["cuda"] = torch.version.cuda
-        tf32 = torch.backends.cudnn.allow_tf32 and not tf32_is_off()
-        if tf32 and precision == "fp32":
-            settings["precision"] = "fp32, TF32 in convolutions"
+        if precision == "fp32" and (tf32 := _tf32()):
+            settings["precision"] = f"fp32, TF32 in {tf32}"
     if compile:
         on_gpu = "inductor, in CUDA graphs"
         settings["compile"] = "inductor" if on_cpu else on_gpu
     return settings
+
+
+def _tf32():
+    """Return which operations use TF32 on a GPU, '' for none."""
+    if tf32_is_off():
+        return ""
+    products = torch.get_float32_matmul_precision() != "highest"
+    convolutions = torch.backends.cudnn.allow_tf32
+    names = {"products": products, "convolutions": convolutions}
+    return " and ".join(name for name, uses in names.items() if uses)
 
 
 def from_numpy(array, device=None):

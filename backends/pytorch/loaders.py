@@ -26,8 +26,20 @@ def get_dataloader_workers():
     return min(4, cores())
 
 
-def load_native(dataset, augs, batch_size, is_train, seed=0, num_workers=0):
-    """Return minibatches from the framework's own loader and transforms."""
+def load_native(
+    dataset,
+    augs,
+    batch_size,
+    is_train,
+    seed=0,
+    num_workers=0,
+    device=None,
+):
+    """Return minibatches from the framework's own loader and transforms.
+
+    For a GPU as `device`, a thread copies them to pinned memory, from which
+    the step copies them while the GPU computes.
+    """
     return DataLoader(
         _Examples(dataset, transforms.native(augs), seed),
         batch_size=batch_size,
@@ -35,6 +47,7 @@ def load_native(dataset, augs, batch_size, is_train, seed=0, num_workers=0):
         num_workers=num_workers,
         generator=torch.Generator(),  # not the default one, for each epoch
         persistent_workers=num_workers > 0,
+        pin_memory=device is not None and torch.device(device).type == "cuda",
     )
 
 

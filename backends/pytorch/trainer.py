@@ -86,7 +86,8 @@ def evaluate_accuracy_gpu(net, data_iter, device=None):
         device = next(net.parameters()).device
     metric = Accumulator(2)  # number of correct predictions, of examples
     for X, y in data_iter:
-        X, y = X.to(device), y.to(device)
+        X = X.to(device, non_blocking=True)
+        y = y.to(device, non_blocking=True)
         metric.add(accuracy(predict(net, X), y), len(y))
     return metric[0] / metric[1]
 
@@ -100,7 +101,8 @@ def train_batch_ch13(net, X, y, loss, trainer, devices):
     device. Raises ValueError for a label that is no class.
     """
     labels = y
-    X, y = X.to(devices[0]), y.to(devices[0])
+    X = X.to(devices[0], non_blocking=True)
+    y = y.to(devices[0], non_blocking=True)
     net.train()
     trainer.zero_grad()
     pred = net(X)

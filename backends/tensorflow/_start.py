@@ -112,9 +112,22 @@ def import_tensorflow():
             "start a new one"
         )
     _use_needed_settings(keras)
+    if not first:
+        _allow_growth(tf, gpus)
     hidden = "CUDA_VISIBLE_DEVICES" in os.environ
     if _nvidia() and not gpus and not hidden:
         warnings.warn(NO_GPU, stacklevel=2)
+
+
+def _allow_growth(tf, gpus):
+    """Take GPU memory as it is needed, if no variable could be set before.
+
+    TF_FORCE_GPU_ALLOW_GROWTH has precedence, whatever its value.
+    """
+    for gpu in gpus:
+        # Too late after the first operation, or if the user divides the GPU.
+        with contextlib.suppress(RuntimeError, ValueError):
+            tf.config.experimental.set_memory_growth(gpu, True)
 
 
 def _import_keras():

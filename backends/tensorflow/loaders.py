@@ -28,23 +28,36 @@ def get_dataloader_workers():
     return min(4, cores())
 
 
-def load_native(dataset, augs, batch_size, is_train, seed=0, num_workers=0):
-    """Return minibatches from the framework's own loader and transforms."""
+def load_native(
+    dataset,
+    augs,
+    batch_size,
+    is_train,
+    seed=0,
+    num_workers=0,
+    device=None,
+):
+    """Return minibatches from the framework's own loader and transforms.
+
+    For a GPU as `device`, they are copied there while it computes.
+    """
     return _NativeBatches(
-        dataset, augs, batch_size, is_train, seed, num_workers
+        dataset, augs, batch_size, is_train, seed, num_workers, device
     )
 
 
 class _NativeBatches:
     """The batches of an epoch, from tf.data; each iteration is a new epoch."""
 
-    def __init__(self, dataset, augs, batch_size, is_train, seed, num_workers):
+    def __init__(
+        self, dataset, augs, batch_size, is_train, seed, num_workers, device
+    ):
         self.images = tf.constant(dataset.images)
         self.labels = tf.constant(dataset.labels, tf.int64)
         self.transform = tf.function(transforms.native(augs))
         self.batch_size, self.is_train = batch_size, is_train
         self.seed, self.epoch = seed, 0
-        self.num_workers = num_workers
+        self.num_workers, self.device = num_workers, device
 
     def __len__(self):
         return -(-len(self.labels) // self.batch_size)
@@ -65,7 +78,11 @@ class _NativeBatches:
             num_parallel_calls=self.num_workers or None,
             deterministic=True if self.num_workers else None,
         )
-        return iter(examples.batch(self.batch_size).prefetch(1))
+        batches = examples.batch(self.batch_size)
+        if "GPU" in (self.device or ""):
+            copied = tf.data.experimental.prefetch_to_device(self.device)
+            return iter(batches.apply(copied))
+        return iter(batches.prefetch(1))
 
     def _example(self, seed, index):
         return self.transform(self.images[index], seed), self.labels[index]

@@ -69,8 +69,12 @@ def describe_pipeline(backend: Backend, config: RunConfig) -> str:
 def describe_machine(backend: Backend, config: RunConfig, devices: list[Device]) -> dict[str, str]:
     """Return the device, its settings, and the current environment settings."""
     settings = environment.in_force(backend.framework)
+    described = backend.devices.describe(devices, config.precision, config.compile)
+    num_gpus = backend.devices.num_gpus()
+    if config.device == "auto" and num_gpus > 1:
+        described["device"] += f" (1 of {num_gpus} GPUs; --device gpu takes all)"
     return {
-        **backend.devices.describe(devices, config.precision, config.compile),
+        **described,
         "environment": ", ".join(f"{name} {value}" for name, value in settings.items()),
     }
 
@@ -139,7 +143,7 @@ def load_batches(
         workers = workers_of(backend, config)
         return UninterruptedBatches(
             backend.loaders.load_native(
-                dataset, augs, config.batch_size, is_train, config.seed, workers
+                dataset, augs, config.batch_size, is_train, config.seed, workers, device
             )
         )
     return backend.loaders.load_batched(

@@ -10,7 +10,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
 from common.errors import UserError
@@ -62,6 +62,14 @@ def prepare(framework: Framework, precision: str = "fp32") -> None:
     if framework.before_import:
         framework.before_import(precision)
     _keep_freed_memory()
+
+
+def hide_gpus() -> None:
+    """Keep this process and its children off the GPUs. Call this before a framework is imported.
+
+    TensorFlow takes memory of each GPU that it sees, also if it computes on the CPU.
+    """
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 TF32_VARIABLE = "NVIDIA_TF32_OVERRIDE"
@@ -161,8 +169,14 @@ def versions(packages: tuple[str, ...]) -> dict[str, str]:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
+            found[package] = _version_under_another_name(package)
     return found
+
+
+def _version_under_another_name(package: str) -> str:
+    """Return the version of a package whose distribution has another name, such as mxnet-cu112 for mxnet."""
+    others = packages_distributions().get(package, [])
+    return ", ".join(f"{version(other)} ({other})" for other in others) or "not installed"
 
 
 def measured_with(versions: Mapping[str, str], hardware: Mapping[str, str]) -> str:
@@ -177,11 +191,14 @@ def measured_with(versions: Mapping[str, str], hardware: Mapping[str, str]) -> s
 def gpu_indices(name: str, num_gpus: int) -> list[int]:
     """Return the numbers of the GPUs that ``--device`` asks for; an empty list for the CPU.
 
-    ``name`` is 'auto' (all GPUs, if any), 'cpu', 'gpu' (all GPUs, at least one) or numbers such as 'gpu:0,1'. Raises
-    UserError for any other name and for a missing GPU.
+    ``name`` is 'auto' (the first GPU, if any), 'cpu', 'gpu' (all GPUs, at least one) or numbers such as 'gpu:0,1'.
+    'auto' takes one GPU, because with several each computes BatchNorm's statistics of a part of the batch: the results
+    would depend on the machine. Raises UserError for any other name and for a missing GPU.
     """
-    if name in ("auto", "gpu"):
-        if name == "gpu" and num_gpus == 0:
+    if name == "auto":
+        return [0] if num_gpus else []
+    if name == "gpu":
+        if num_gpus == 0:
             raise UserError("--device gpu: the framework finds no GPU; use --device cpu or auto")
         return list(range(num_gpus))
     if name == "cpu":

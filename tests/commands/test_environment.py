@@ -12,6 +12,8 @@ from conftest import python
 import backends
 import run
 from backends import FRAMEWORKS
+from common.commands.training import describe_machine
+from common.config import TrainConfig
 from common.errors import UserError
 from common.interface import Framework
 from common.system import environment
@@ -22,7 +24,8 @@ from common.system.environment import gpu_indices
     ("name", "num_gpus", "indices"),
     [
         ("auto", 0, []),
-        ("auto", 2, [0, 1]),
+        ("auto", 2, [0]),
+        ("gpu", 2, [0, 1]),
         ("cpu", 2, []),
         ("gpu", 1, [0]),
         ("gpu:1", 2, [1]),
@@ -124,6 +127,35 @@ def test_threads_of_pytorch_sleep_while_they_wait(monkeypatch):
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "hidden"),
+    [
+        (["augment", "--backend", "pytorch", "--device", "cpu"], True),
+        (["convert", "a.pt", "b.params"], True),
+        (["parity"], True),
+        (["augment", "--backend", "pytorch"], False),
+        (["augment", "--backend", "pytorch", "--device", "gpu:0"], False),
+    ],
+)
+def test_commands_that_compute_on_the_cpu_hide_the_gpus_from_the_frameworks(
+    monkeypatch, arguments, hidden
+):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setattr(run, "import_module", lambda name: SimpleNamespace(run=lambda *_: 0))
+    monkeypatch.setattr(backends, "require", lambda names: None)
+    assert run.main(arguments) == 0
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ("" if hidden else "0,1")
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_the_opening_block_says_that_auto_takes_one_of_several_gpus(count):
+    devices = SimpleNamespace(describe=lambda *_: {"device": "cuda:0"}, num_gpus=lambda: count)
+    backend = SimpleNamespace(framework=FRAMEWORKS["pytorch"], devices=devices)
+    shown = describe_machine(backend, TrainConfig(device="auto"), ["cuda:0"])["device"]
+    several = f"cuda:0 (1 of {count} GPUs; --device gpu takes all)"
+    assert shown == ("cuda:0" if count == 1 else several)
+
+
 # --- The machine ------------------------------------------------------------------------------------------------------
 
 
@@ -141,6 +173,18 @@ def test_the_record_names_processor_cores_memory_and_versions():
     versions = environment.versions(("numpy", "no-such-package"))
     assert versions["numpy"][0].isdigit()
     assert versions["no-such-package"] == "not installed"
+
+
+def test_a_framework_whose_distribution_has_another_name_has_a_version(tmp_path, monkeypatch):
+    """As mxnet-cu112 installs mxnet."""
+    folder = tmp_path / "toynet_cu112-1.9.1.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: toynet-cu112\nVersion: 1.9.1\n")
+    (folder / "top_level.txt").write_text("toynet\n")
+    (tmp_path / "toynet").mkdir()
+    (tmp_path / "toynet" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert environment.versions(("toynet",))["toynet"] == "1.9.1 (toynet-cu112)"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not say")

@@ -144,8 +144,8 @@ def test_the_native_pipeline_uses_the_given_number_of_workers(session, backend, 
     command.train(replace(session, config=config), config)
     augs, load = parse_augmentations("flip,crop", (32, 24)), backend.loaders.load_native
     assert load.call_args_list == [
-        mock.call(session.data.train, augs, 16, True, 7, expected),
-        mock.call(session.data.test, (), 16, False, 7, expected),
+        mock.call(session.data.train, augs, 16, True, 7, expected, "cpu"),
+        mock.call(session.data.test, (), 16, False, 7, expected, "cpu"),
     ]
     assert not backend.loaders.load_batched.called
 

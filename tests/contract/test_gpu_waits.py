@@ -8,6 +8,7 @@ from conftest import random_dataset, required
 
 import backends
 from common.augmentation.operations import kaggle_train_augs, parse_augmentations
+from common.errors import UserError
 from common.metrics import Accumulator
 
 if not backends.installed("pytorch") and "pytorch" not in required():
@@ -126,6 +127,44 @@ def test_arrays_go_to_a_gpu_through_pinned_memory_and_stay_where_they_are_on_the
         X = tab.devices.from_numpy(array, tab.gpu())
     assert X.device.type == "cuda"
     assert (len(waits.pinned), waits.found) == (1, [])
+
+
+def test_batches_of_the_native_loader_are_pinned_for_a_gpu_only_and_copied_without_waiting(
+    monkeypatch,
+):
+    made = []
+    monkeypatch.setattr(tab.loaders, "DataLoader", lambda *_, **options: made.append(options))
+    for device in (tab.gpu(), "cuda:1", tab.cpu(), None):
+        tab.loaders.load_native(random_dataset(4), (), 2, True, device=device)
+    assert [options["pin_memory"] for options in made] == [True, True, False, False]
+    with FakeTensorMode(allow_non_fake_inputs=True), Waits() as waits:
+        net = small_net(tab.gpu())
+        batch = torch.zeros(4, 3, 8, 8).pin_memory(), torch.zeros(4, dtype=torch.int64).pin_memory()
+        monkeypatch.setattr(torch.Tensor, "backward", lambda _: None)
+        monkeypatch.setattr(tab.trainer, "check_labels_on_host", lambda y, pred: None)
+        step = tab.trainer.cross_entropy(), tab.trainer.sgd(net, 0.1), [tab.gpu()]
+        tab.train_batch_ch13(net, *batch, *step)
+    assert waits.found == []
+
+
+def test_tf32_is_described_for_products_and_convolutions(monkeypatch):
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "H200")
+    found = []
+    for precision, convolutions in (("highest", False), ("highest", True), ("high", True)):
+        monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda p=precision: p)
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", convolutions)
+        found.append(tab.devices.describe([tab.gpu()])["precision"])
+    both = "fp32, TF32 in products and convolutions"
+    assert found == ["fp32", "fp32, TF32 in convolutions", both]
+
+
+@pytest.mark.parametrize("name", ["TORCH_COMPILE_DISABLE", "TORCHDYNAMO_DISABLE"])
+def test_a_variable_that_disables_the_compiler_is_refused(monkeypatch, name):
+    monkeypatch.setenv(name, "1")
+    tab.devices.describe([tab.cpu()])
+    with pytest.raises(UserError, match=f"{name}=1 disables it"):
+        tab.devices.describe([tab.cpu()], compile=True)
 
 
 def test_compiling_is_inductor_and_on_a_gpu_with_cuda_graphs(monkeypatch):

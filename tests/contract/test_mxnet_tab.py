@@ -33,6 +33,37 @@ def tab() -> Backend:
     return load_or_skip("mxnet")
 
 
+def test_the_native_loader_seeds_the_cpu_only_and_pins_batches_for_a_gpu(tab, monkeypatch):
+    """A worker that seeded a GPU's generator would start CUDA in a fork, where it fails."""
+    import mxnet as mx
+
+    seeded, made = [], []
+    monkeypatch.setattr(mx.npx.random, "seed", lambda *given: seeded.append(given[1]))
+    list(tab.loaders.load_native(random_dataset(4), [], 2, True))
+    assert seeded == [mx.cpu()] * 2
+    monkeypatch.setattr(mx.gluon.data, "DataLoader", lambda *_, **options: made.append(options))
+    for device in (mx.gpu(1), mx.cpu(), None):
+        tab.loaders.load_native(random_dataset(4), [], 2, True, device=device)
+    assert [(o["pin_memory"], o["pin_device_id"]) for o in made] == [
+        (True, 1),
+        (False, 0),
+        (False, 0),
+    ]
+
+
+def test_several_devices_refuse_a_label_that_is_no_class(tab):
+    import mxnet as mx
+
+    net, devices = tab.resnet.resnet18(2), [mx.cpu(0), mx.cpu(1)]
+    tab.weights.set_weights(net, initial_weights(2))
+    net = tab.trainer.prepare(net, devices)
+    X, y = next(iter(tab.loaders.load_batched(bright_dataset(8), (), 8, True)))
+    y[3] = 2
+    step = net, X, y, tab.trainer.cross_entropy(), tab.trainer.adam(net), devices
+    with pytest.raises(ValueError, match="label 2 is no class"):
+        tab.trainer.train_batch_ch13(*step)
+
+
 # --- Importing -------------------------------------------------------------------------------------------------------
 
 

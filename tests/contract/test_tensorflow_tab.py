@@ -112,6 +112,39 @@ def test_a_policy_that_a_notebook_has_set_before_is_replaced_and_said(tab):
     assert keras.config.dtype_policy().name == "float32"
 
 
+def test_memory_grows_also_if_tensorflow_was_imported_before(tab, monkeypatch):
+    import tensorflow as tf
+
+    from backends.tensorflow import _start
+
+    grown = []
+
+    def grow(gpu, enable):
+        grown.append((gpu, enable))
+        raise RuntimeError("Physical devices cannot be modified after being initialized")
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["GPU 0", "GPU 1"])
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", grow)
+    _start.import_tensorflow()
+    assert grown == [("GPU 0", True), ("GPU 1", True)]
+
+
+def test_native_batches_are_copied_to_a_gpu_ahead(tab, monkeypatch):
+    import tensorflow as tf
+
+    targets = []
+
+    def prefetch(device):
+        targets.append(device)
+        return lambda batches: batches
+
+    monkeypatch.setattr(tf.data.experimental, "prefetch_to_device", prefetch)
+    for device in ("/GPU:0", "/CPU:0", None):
+        batches = tab.loaders.load_native(random_dataset(4), (), 2, True, device=device)
+        assert len(list(batches)) == 2
+    assert targets == ["/GPU:0"]
+
+
 def test_a_driver_whose_gpus_are_hidden_is_no_missing_library(tab, monkeypatch, recwarn):
     from backends.tensorflow import _start
 

@@ -28,7 +28,15 @@ def get_dataloader_workers():
     return min(4, cores())
 
 
-def load_native(dataset, augs, batch_size, is_train, seed=0, num_workers=0):
+def load_native(
+    dataset,
+    augs,
+    batch_size,
+    is_train,
+    seed=0,
+    num_workers=0,
+    device=None,  # noqa: ARG001
+):
     """Return minibatches from the framework's own loader and transforms.
 
     Differs: NumPy has no loader, and therefore no workers.
