@@ -187,7 +187,8 @@ def test_native_draws_differ_from_example_to_example(backend):
 
 def test_native_draws_and_order_change_with_seed_and_epoch(backend):
     """All images are equal, so examples differ only by their draws."""
-    dataset = replace(random_dataset(64), labels=np.arange(64))
+    classes = tuple(map(str, range(64)))
+    dataset = replace(random_dataset(64), labels=np.arange(64), classes=classes)
     dataset.images[:] = dataset.images[0]
     flip, seen = parse_augmentations("flip", (32, 32)), []
     for seed in (1, 2):
