@@ -25,6 +25,7 @@ def _run(arguments: list[str]) -> int:
     if chosen == "all" and (names := backends.without_obstacle(every)) != every:
         config = replace(config, backend=",".join(names))
     backends.require(names)
+    environment.draw_to_files()
     if getattr(config, "device", "cpu") == "cpu":
         environment.hide_gpus()
     # Imported only here: commands import packages that `require` has found installed.

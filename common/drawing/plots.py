@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.drawing.style import in_default_style
 from common.system.files import atomic_write
 
 if TYPE_CHECKING:
@@ -160,6 +161,7 @@ def save_figure(path: Path, figure: "Figure") -> None:
         figure.savefig(temporary, dpi=150)
 
 
+@in_default_style
 def save_curves(path: Path, epochs: "Sequence[Epoch]", held_out: str | None, title: str) -> None:
     """Write the curves of a training, one point per epoch: the loss on the left, the accuracies on the right.
 
@@ -212,6 +214,7 @@ def _draw_rates(axis: Any, epochs: "Sequence[Epoch]") -> None:
     axis.yaxis.set_major_formatter("{x:.2g}")
 
 
+@in_default_style
 def save_confusion(path: Path, confusion: "Confusion", title: str) -> None:
     """Write the confusion matrix, with the accuracy next to each class."""
     from matplotlib.figure import Figure
@@ -242,6 +245,7 @@ def save_confusion(path: Path, confusion: "Confusion", title: str) -> None:
     save_figure(path, figure)
 
 
+@in_default_style
 def save_comparison(path: Path, runs: Mapping[str, NDArray[np.float64]], title: str) -> None:
     """Write test accuracies, (seeds, epochs) by name: the mean as a line, the range as a band."""
     from matplotlib.figure import Figure
@@ -259,6 +263,7 @@ def save_comparison(path: Path, runs: Mapping[str, NDArray[np.float64]], title: 
     save_figure(path, figure)
 
 
+@in_default_style
 def save_backends(
     path: Path,
     curves: Mapping[str, Mapping[str, Sequence[float]]],

@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common.drawing.style import in_default_style
 from common.parity import figures
 from common.parity.checks.free_running import Envelope
 from common.parity.checks.steps import recipes
@@ -39,6 +40,7 @@ small { color: #555; }
 """
 
 
+@in_default_style
 def write_report(
     path: Path,
     results: Sequence[BackendResults],

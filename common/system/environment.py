@@ -64,6 +64,11 @@ def prepare(framework: Framework, precision: str = "fp32") -> None:
     _keep_freed_memory()
 
 
+def draw_to_files() -> None:
+    """Keep matplotlib from a backend that the user has set for windows or a notebook. Call this before its import."""
+    os.environ["MPLBACKEND"] = "Agg"
+
+
 def hide_gpus() -> None:
     """Keep this process and its children off the GPUs. Call this before a framework is imported.
 

@@ -147,6 +147,13 @@ def test_commands_that_compute_on_the_cpu_hide_the_gpus_from_the_frameworks(
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ("" if hidden else "0,1")
 
 
+def test_a_backend_of_matplotlib_that_does_not_exist_ends_no_run(monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "nonsense")
+    monkeypatch.setattr(run, "import_module", lambda name: SimpleNamespace(run=lambda *_: 0))
+    assert run.main(["check-submission", "a.csv", "--data-dir", "."]) == 0
+    assert os.environ["MPLBACKEND"] == "Agg"
+
+
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_the_opening_block_says_that_auto_takes_one_of_several_gpus(count):
     devices = SimpleNamespace(describe=lambda *_: {"device": "cuda:0"}, num_gpus=lambda: count)

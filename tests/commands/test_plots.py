@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import python
 
 from common.drawing import plots
 from common.metrics import Epoch
@@ -138,3 +139,19 @@ def test_images_of_every_layout_are_shown_channels_last():
     shown = [axis.images[0].get_array().shape for axis in axes]
     assert shown == [(5, 7), (5, 7, 3), (5, 7, 3), (5, 7)]
     plt.close("all")
+
+
+def test_figures_of_a_run_do_not_depend_on_the_user_s_matplotlibrc(tmp_path):
+    (tmp_path / "matplotlibrc").write_text(
+        "text.usetex: True\nsavefig.dpi: 10\nfigure.facecolor: red\n"
+    )
+    script = (
+        "import pathlib, sys; from common.drawing import plots; from common.metrics import Epoch\n"
+        "epochs = [Epoch(i, 1.0, 0.5, 0.5, 0.1, 100, 1.0) for i in (1, 2)]\n"
+        "plots.save_curves(pathlib.Path({path!r}), epochs, 'test acc', 'a_b & 5 %')"
+    )
+    files = tmp_path / "default.png", tmp_path / "own.png"
+    for file, variables in zip(files, ({}, {"MATPLOTLIBRC": str(tmp_path)}), strict=True):
+        done = python(script.format(path=str(file)), **variables)
+        assert done.returncode == 0, done.stderr
+    assert files[0].read_bytes() == files[1].read_bytes()
