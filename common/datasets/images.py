@@ -1,5 +1,6 @@
 """Read an image file of any size and format as an array."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -23,6 +24,9 @@ FORMATS = (
     *("PPM", "DIB", "ICO", "PCX", "PSD", "QOI", "SGI", "TGA"),
 )
 MAX_PIXELS = 178_956_970  # Pillow refuses to open larger images
+MAX_BYTES = (
+    2**30
+)  # an image of so many pixels with 16 bits for each colour; Pillow may read a whole file at first
 ORIENTATION = 0x0112  # the EXIF tag for the orientation of the camera
 
 
@@ -63,9 +67,12 @@ def open_image(path: AnyPath) -> Iterator["Image"]:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with open_regular(path) as file, Image.open(file, formats=image_formats()) as image:
-            image.load()
-            yield image
+        with open_regular(path) as file:
+            if (size := os.fstat(file.fileno()).st_size) > MAX_BYTES:
+                raise ValueError(f"{size:,} bytes are too many for an image")
+            with Image.open(file, formats=image_formats()) as image:
+                image.load()
+                yield image
     except MemoryError:
         raise
     except UnidentifiedImageError as error:

@@ -306,6 +306,17 @@ def test_a_damaged_file_is_read_or_reported(tmp_path: Path, name: str, examples:
     check()
 
 
+@pytest.mark.parametrize(
+    "head",
+    [b"RIFF\0\0\0\x70WEBPVP8 ", b"GIF89a\x10\0\x10\0\0\0\0", b"\xff\xd8\xff\xe0\0\x10JFIF\0"],
+)
+def test_a_file_too_large_for_an_image_is_not_read_into_the_memory(tmp_path: Path, head: bytes):
+    with (tmp_path / "x.png").open("wb") as file:
+        file.write(head)
+        file.truncate(2**40)  # without blocks on the disk
+    assert "(1,099,511,627,776 bytes are too many for an image)" in problem(tmp_path / "x.png")
+
+
 def test_the_reason_names_no_object_of_python(tmp_path: Path):
     (tmp_path / "x.png").write_bytes(b"no image")
     text = problem(tmp_path / "x.png")
