@@ -138,9 +138,10 @@ def _import_keras():
         files = [f.filename for f in traceback.extract_tb(error.__traceback__)]
         if not any(file.endswith(SETTINGS_READER) for file in files):
             raise
+        why = str(error).rstrip(".")
         raise UserError(
             "Keras refuses its settings, in keras.json of ~/.keras or "
-            f"$KERAS_HOME or in the environment: {error}. Correct them, or "
+            f"$KERAS_HOME or in the environment: {why}. Correct them, or "
             "remove the file"
         ) from error
     return keras
