@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.drawing.plots import Animator
+from common.finite import check_finite
 
 if TYPE_CHECKING:
     from common.interface import DataIter
@@ -227,6 +228,7 @@ class TrainingLog:
         """Yield the batches (X, y) of the next epoch, and time the step of each.
 
         The log reads loss and accuracy about five times per epoch; only then does the host wait for the device.
+        Raises UserError if one of them is not finite.
         """
         epoch, num_batches = len(self.epochs) + 1, len(train_iter)
         reports = reporting_points(num_batches)
@@ -238,6 +240,9 @@ class TrainingLog:
             yield X, y
             if i in reports:
                 self.loss, self.acc = (self.metric[k] / self.metric[2] for k in (0, 1))
+                where = f"after {epoch - 1 + i / num_batches:.2f} epochs"
+                check_finite(self.loss, f"train loss {where}")
+                check_finite(self.acc, f"train acc {where}")
             self.timer.stop()
             self.images, seconds = int(self.metric[2]), time.perf_counter() - self.began
             self.listener.on_batch(epoch, self.images, seconds)
@@ -257,8 +262,11 @@ class TrainingLog:
     ) -> None:
         """End an epoch, with the accuracy on the held-out images and the optimizer's learning rate.
 
-        The rate is rounded to seven digits, the precision of an optimizer in float32.
+        The rate is rounded to seven digits, the precision of an optimizer in float32. Raises UserError if the accuracy
+        is not finite.
         """
+        if held_out_acc is not None:
+            check_finite(held_out_acc, f"{self.summary.held_out} of epoch {len(self.epochs) + 1}")
         rate = None if learning_rate is None else float(f"{float(learning_rate):.7g}")
         epoch = Epoch(
             len(self.epochs) + 1,

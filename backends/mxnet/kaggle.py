@@ -3,6 +3,7 @@
 import numpy as onp
 from mxnet import npx
 
+from common.finite import labels_of
 from common.metrics import KaggleSummary, TrainingLog
 
 from ._replicas import average_buffers
@@ -60,5 +61,5 @@ def predict_labels(net, test_iter):
     Runs in evaluation mode and without gradients.
     """
     npx.waitall()  # for BatchNorm's statistics, as in weights.get_weights
-    labels = [predict(net, X).argmax(axis=1).asnumpy() for X, _ in test_iter]
-    return onp.concatenate(labels).astype(onp.int64)
+    logits = [predict(net, X).asnumpy() for X, _ in test_iter]
+    return labels_of(onp.concatenate(logits))

@@ -4,6 +4,7 @@ import pickletools
 import re
 import warnings
 import zipfile
+import zlib
 
 import torch
 
@@ -95,7 +96,9 @@ def _check_archive(path):
     if size > path.stat().st_size:  # torch.save compresses nothing
         raise UserError(f"{path} is compressed: save it again")
     # Uses PyTorch's own reader: zipfile may find another archive in the file.
-    content = torch._C.PyTorchFileReader(str(path)).get_record("data.pkl")
+    reader = torch._C.PyTorchFileReader(str(path))
+    _check_records(path, reader)
+    content = reader.get_record("data.pkl")
     if len(content) > MAX_PICKLE:
         raise UserError(f"{path} holds more than a state dict: {ADVICE}")
     for opcode, argument, _ in pickletools.genops(content):
@@ -106,6 +109,26 @@ def _check_archive(path):
             raise UserError(
                 f"{path} holds {what}, which is not a tensor of numbers "
                 f"and is not read: {ADVICE}"
+            )
+
+
+def _check_records(path, reader):
+    """Raise UserError unless every record has the checksum in the archive.
+
+    Differs: PyTorch writes these checksums, but does not verify them.
+    """
+    with zipfile.ZipFile(path) as archive:
+        checksums = {
+            entry.filename.partition("/")[2]: entry.CRC
+            for entry in archive.infolist()
+        }
+    # Uses PyTorch's own reader: zipfile may find other bytes.
+    for name in reader.get_all_records():
+        if zlib.crc32(reader.get_record(name)) != checksums.get(name):
+            raise UserError(
+                f"{path} is damaged, or was saved without checksums: that of "
+                f"{printable(name)} is wrong; use another copy, or save the "
+                "network again"
             )
 
 

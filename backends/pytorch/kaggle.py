@@ -2,6 +2,7 @@
 
 import torch
 
+from common.finite import labels_of
 from common.metrics import KaggleSummary, TrainingLog
 
 from ._wrappers import on_devices
@@ -57,5 +58,5 @@ def predict_labels(net, test_iter):
     Runs in evaluation mode and without gradients; the book's tab does neither.
     """
     device = next(net.parameters()).device
-    labels = [predict(net, X.to(device)).argmax(dim=1) for X, _ in test_iter]
-    return torch.cat(labels).cpu().numpy()
+    logits = [predict(net, X.to(device)).cpu() for X, _ in test_iter]
+    return labels_of(torch.cat(logits).numpy())

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from common.finite import labels_of
 from common.metrics import KaggleSummary, TrainingLog
 
 from .trainer import (
@@ -54,5 +55,5 @@ def predict_labels(net, test_iter):
 
     Runs in evaluation mode and without gradients.
     """
-    labels = [tf.argmax(predict(net, X), axis=1) for X, _ in test_iter]
-    return tf.concat(labels, axis=0).numpy()
+    logits = [predict(net, X) for X, _ in test_iter]
+    return labels_of(tf.concat(logits, axis=0).numpy())

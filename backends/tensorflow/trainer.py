@@ -1,6 +1,7 @@
 """The chapter-13 trainer in TensorFlow: one batch, all epochs, evaluation."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from common.errors import ONE_VALUE_PER_EXAMPLE
@@ -86,9 +87,13 @@ def predict(net, X, training=False):
 
 
 def accuracy(y_hat, y):
-    """Return the number of correct predictions, as a tensor on the device."""
+    """Return the number of correct predictions, as a tensor on the device.
+
+    NaN if a logit is not finite: its example has no prediction.
+    """
     correct = tf.cast(tf.argmax(y_hat, axis=1), y.dtype) == y
-    return tf.reduce_sum(tf.cast(correct, tf.int64))
+    correct = tf.reduce_sum(tf.cast(correct, tf.float32))
+    return tf.where(tf.reduce_all(tf.math.is_finite(y_hat)), correct, np.nan)
 
 
 def evaluate_accuracy_gpu(net, data_iter, device=None):

@@ -3,6 +3,7 @@
 from common.commands.session import batches, network, session_of
 from common.config import TrainConfig
 from common.errors import counted
+from common.finite import check_finite
 from common.interface import Registry
 from common.metrics import Timer
 
@@ -15,6 +16,7 @@ def run(config: TrainConfig, registry: Registry) -> int:
         test_iter = batches(session, config, test, False)
         timer = Timer()
         accuracy = session.backend.trainer.evaluate_accuracy_gpu(net, test_iter)
+        check_finite(accuracy, "test acc")
         summary = {"test_acc": accuracy, "examples": len(test), "seconds": timer.stop()}
         session.console.print(f"test acc {accuracy:.3f} on {counted(len(test), 'image')}")
         session.folder.write_json("summary.json", summary)

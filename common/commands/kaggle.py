@@ -19,7 +19,13 @@ from common.augmentation.operations import CIFAR10_NORMALIZE, kaggle_test_augs, 
 from common.commands.augment import draw, drawn_by
 from common.commands.kaggle_session import Session, begin, chunk_size, images_in
 from common.commands.run_folder import Metrics
-from common.commands.training import load_batches, make_network, padded, weights_metadata
+from common.commands.training import (
+    load_batches,
+    make_network,
+    padded,
+    save_trained,
+    weights_metadata,
+)
 from common.config import KaggleConfig
 from common.datasets import Dataset
 from common.datasets.kaggle import Split, load_split
@@ -27,12 +33,11 @@ from common.datasets.submission import check_submission, write_submission
 from common.drawing import image_grid, plots
 from common.drawing.captions import described
 from common.drawing.progress import TrainingProgress, progress_bar
-from common.errors import UserError, counted, printable
+from common.errors import counted, printable
 from common.interface import DataIter, Net, Registry
 from common.metrics import Confusion, KaggleSummary, Timer
 from common.system import environment
 from common.weights.canonical import initial_weights
-from common.weights.safetensors import save_weights
 
 MAX_CLASSES_LISTED = 20  # up to 20 classes are all printed; of more, only the ten hardest
 SHEET = (4, 8)  # rows and columns of a sheet of images
@@ -97,8 +102,7 @@ def _retrain(session: Session) -> tuple[Net, KaggleSummary]:
         session.config.image_size,
         CIFAR10_NORMALIZE,
     )
-    weights = session.backend.weights.get_weights(net)
-    save_weights(session.folder.path / "weights.safetensors", weights, metadata)
+    save_trained(session.folder, session.backend.weights.get_weights(net), metadata)
     return net, summary
 
 
@@ -153,23 +157,7 @@ def _train(
             path = session.folder.path / f"curves-{split}.png"
             title = f"{_title(session)}, {split}"
             plots.save_curves(path, progress.epochs, held_out, title)
-    _check_logits(session, net, dataset)
     return net, summary
-
-
-def _check_logits(session: Session, net: Net, dataset: Dataset) -> None:
-    """Raise UserError if the logits are not finite.
-
-    The last step comes after the last reported loss. If it diverged, all images would silently get the same class.
-    """
-    n = session.config.batch_size
-    some = Dataset(dataset.images[:n], dataset.labels[:n], dataset.classes)
-    for X, _ in _test_batches(_batched(session), some):
-        logits = session.backend.devices.to_numpy(session.backend.trainer.predict(net, X))
-        if not np.isfinite(logits).all():
-            raise UserError(
-                "the network's outputs are not finite: training diverged; try a smaller --lr"
-            )
 
 
 def _batched(session: Session) -> Session:

@@ -21,13 +21,15 @@ from common.commands.training import (
 from common.config import PredictConfig
 from common.datasets.decoding import read_images
 from common.errors import UserError, UserNotice, counted, printable
+from common.finite import check_logits
 from common.interface import Backend, Device, Net, Registry
 from common.system.files import check_file
 from common.weights.files import Stored
 
 IMAGE_SIZE = 32  # default: the size of the book's images
+MAX_STORED_SIZE = 1024  # a file may ask for this size; one image of 4096 x 4096 takes 9.5 GB
 MAX_NAME_WIDTH = 60  # columns for the file names; a longer name shifts only its own line
-UNREADABLE = 2  # the exit code if some images could not be read
+UNREADABLE = 2  # the exit code if some images could not be read or classified
 
 
 def run(config: PredictConfig, registry: Registry) -> int:
@@ -40,33 +42,34 @@ def run(config: PredictConfig, registry: Registry) -> int:
 def classify(config: PredictConfig, backend: Backend, stored: Stored) -> int:
     """Print the class of each image, its probability and the network's time in ms; return the exit code.
 
-    For an image that cannot be read, print an error and go on. Raises UserError for weights that do not take RGB
-    images.
+    For an image that cannot be read, or whose logits are not finite, print an error and go on. Raises UserError for
+    weights that do not take RGB images.
     """
     console = make_console()
     device, *_ = backend.devices.get_devices(config.device)
     stored.check_rgb()
     classes = stored.classes or [f"class {i}" for i in range(stored.num_classes)]
     augs = _normalize(stored)
-    size = config.image_size or stored.image_size or IMAGE_SIZE
+    size = config.image_size or _stored_size(stored)
     net = make_network(backend, [device], stored.weights)
     what = f"{describe_backend(backend)}, {stored.path}: {counted(len(classes), 'class', 'classes')}, {size} x {size}"
     console.print(what, soft_wrap=True)
     # Some frameworks build a graph for the first image; do not time that.
-    probabilities(backend, net, np.zeros((size, size, 3), np.uint8), augs, device)
+    logits(backend, net, np.zeros((size, size, 3), np.uint8), augs, device)
     names = [printable(str(path), max_length=None) for path in config.images]
     width, failed = min(max(map(cell_len, names)), MAX_NAME_WIDTH), 0
     for path, name in zip(config.images, names, strict=True):
         try:
             check_file(path, "image")
             image = read_images([path], size, progress=False)[0]
+            began = time.perf_counter()
+            y_hat = logits(backend, net, image, augs, device)
+            milliseconds = 1000 * (time.perf_counter() - began)
+            p = probabilities(check_logits(y_hat, name)[0])
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             failed += 1
             continue
-        began = time.perf_counter()
-        p = probabilities(backend, net, image, augs, device)
-        milliseconds = 1000 * (time.perf_counter() - began)
         best = int(p.argmax())
         console.print(
             f"{padded(name, width)}  {printable(classes[best])} {p[best]:.3f}  {milliseconds:.1f} ms",
@@ -75,19 +78,34 @@ def classify(config: PredictConfig, backend: Backend, stored: Stored) -> int:
     return UNREADABLE if failed else 0
 
 
-def probabilities(
+def _stored_size(stored: Stored) -> int:
+    """Return the size of the training images. Raises UserError if one could take gigabytes of memory."""
+    size = stored.image_size or IMAGE_SIZE
+    if size > MAX_STORED_SIZE:
+        raise UserError(
+            f"the metadata of {stored.path} ask for images of {size} x {size}, and one may take gigabytes of memory: "
+            f"pass --image-size {size} if you want that, or a smaller number"
+        )
+    return size
+
+
+def logits(
     backend: Backend,
     net: Net,
     image: NDArray[np.uint8],
     augs: Sequence[Augmentation],
     device: Device,
 ) -> NDArray[np.float64]:
-    """Return the class probabilities, (classes,), of one image, uint8 (height, width, 3)."""
+    """Return the logits, (1, classes), of one image, uint8 (height, width, 3)."""
     decisions = decide(augs, np.arange(1), 0, 0, (image.shape[0], image.shape[1]))
     X = backend.transforms.to_float(backend.transforms.from_images(image[None], device))
     y_hat = backend.trainer.predict(net, backend.transforms.augment(X, decisions))
-    logits = backend.devices.to_numpy(y_hat)[0].astype(np.float64)
-    exps = np.exp(logits - logits.max())
+    return backend.devices.to_numpy(y_hat).astype(np.float64)
+
+
+def probabilities(y_hat: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the class probabilities of one image for its logits, both (classes,)."""
+    exps = np.exp(y_hat - y_hat.max())
     return np.asarray(exps / exps.sum())
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from common.commands.augment import show
 from common.commands.run_folder import Metrics
 from common.commands.session import Session, batches, network, session_of
-from common.commands.training import weights_metadata
+from common.commands.training import save_trained, weights_metadata
 from common.config import TrainConfig
 from common.drawing import plots
 from common.drawing.progress import TrainingProgress
@@ -19,7 +19,6 @@ from common.interface import Registry
 from common.metrics import Epoch, TrainingSummary, spread
 from common.system import environment
 from common.weights.canonical import Weights
-from common.weights.safetensors import save_weights
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def train_and_record(session: Session) -> None:
         train_set.images.shape[1],
         stored.normalize if stored else None,
     )
-    save_weights(folder.path / "weights.safetensors", trained.weights, metadata)
+    save_trained(folder, trained.weights, metadata)
     one_framework = session.weights is None or session.weights.reader in ("", config.backend)
     used = {
         "startup_seconds": session.startup_seconds if one_framework else None,

@@ -9,6 +9,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from common.augmentation.operations import Augmentation, Normalize
+from common.commands.run_folder import RunFolder
 from common.config import PredictConfig, RunConfig, TrainConfig, plain
 from common.datasets import Dataset
 from common.errors import UserError, counted
@@ -16,7 +17,9 @@ from common.interface import Backend, DataIter, Device, Net, Registry
 from common.system import environment
 from common.system.interrupts import UninterruptedBatches
 from common.weights.canonical import Weights, network_sizes
+from common.weights.checks import check_values
 from common.weights.files import Stored, read_stored, reader_of
+from common.weights.safetensors import save_weights
 
 
 def load_with_weights(
@@ -168,3 +171,12 @@ def weights_metadata(
     if normalize is not None:
         found["normalize"] = json.dumps([normalize.mean, normalize.std])
     return found
+
+
+def save_trained(folder: RunFolder, weights: Weights, metadata: dict[str, str]) -> None:
+    """Save the weights of a training in its run folder. Raises UserError if they are not finite.
+
+    The last step of a training comes after the last loss, so it can diverge unnoticed.
+    """
+    check_values(weights, "the trained network")
+    save_weights(folder.path / "weights.safetensors", weights, metadata)

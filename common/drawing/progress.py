@@ -1,6 +1,5 @@
 """Progress output: a bar on a terminal, plain lines elsewhere, and one line per epoch of a training."""
 
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +9,6 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from common.errors import UserError
 from common.metrics import Epoch, Listener, Report
 
 TRAINING_COST, EVALUATION_COST = 3, 1  # in forward passes; a backward pass costs about two
@@ -74,8 +72,7 @@ class TrainingProgress(Listener):
     """Show the progress of a training, and pass the metrics of each finished epoch to ``on_metrics``.
 
     ``num_examples`` are the numbers of training images and of held-out images. ``held_out`` is the name of the accuracy
-    on the latter, None if nothing is held out. ``title`` is printed before each line. Raises UserError if the loss is
-    not finite.
+    on the latter, None if nothing is held out. ``title`` is printed before each line.
     """
 
     def __init__(
@@ -118,10 +115,6 @@ class TrainingProgress(Listener):
     def on_report(self, report: Report) -> None:
         """Show loss and accuracy so far; without a bar, only after 30 seconds without a line."""
         where = report.epoch - 1 + report.share
-        if not math.isfinite(report.loss):
-            raise UserError(
-                f"the train loss is {report.loss} after {where:.2f} epochs: training diverged; try a smaller --lr"
-            )
         self.losses = f"  loss {report.loss:.3f}  train acc {report.acc:.3f}"
         silent = time.perf_counter() - self.last_line > SECONDS_BETWEEN_LINES
         if report.share < 1 and silent and not self.console.is_terminal:

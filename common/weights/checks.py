@@ -109,7 +109,7 @@ def check_values(weights: Weights, source: str) -> None:
     if wrong:
         raise UserError(
             f"{source} has invalid values (not finite, or a variance below 0) in {listed(wrong)}: "
-            "use weights of a training that did not diverge"
+            "training diverged, or the file is damaged; try a smaller --lr, or other weights"
         )
 
 

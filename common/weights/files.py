@@ -19,6 +19,7 @@ from common.interface import Backend, Framework
 from common.system.files import check_file
 from common.weights.canonical import Weights, network_sizes
 from common.weights.checks import check_values
+from common.weights.digest import with_digest
 from common.weights.gluon import load_params, save_params
 from common.weights.keras import add_metadata, load_keras
 from common.weights.safetensors import load_weights, save_weights
@@ -182,8 +183,9 @@ def write_weights(path: Path, weights: Weights, metadata: Metadata, backends: Ba
         WRITERS[suffix](path, weights, metadata)
         return metadata if suffix == ".safetensors" else {}
     _own(path, backends).weights.save_file(path, weights)
-    keeps = path.name.endswith(".weights.h5") and metadata and add_metadata(path, metadata)
-    return metadata if keeps else {}
+    if not path.name.endswith(".weights.h5"):
+        return {}
+    return metadata if add_metadata(path, with_digest(weights, metadata)) else {}
 
 
 def _suffix_in(table: Mapping[str, Any], path: Path) -> str | None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from common.errors import UserError
 from common.weights.canonical import Weights, weight_shapes
 from common.weights.checks import Entry, check_entries, check_weights, renamed
+from common.weights.digest import without_digest
 
 # The exceptions of h5py for files that are damaged or of another format.
 UNREADABLE = (OSError, KeyError, ValueError, IndexError, RuntimeError, AttributeError, TypeError)
@@ -82,7 +83,7 @@ def load_keras(path: Path) -> tuple[Weights, dict[str, str]]:
             names = renamed(datasets, {own: name for name, own in NAMES.items()}, str(path))
             check_entries({names[n]: _entry(dataset) for n, dataset in datasets.items()}, str(path))
             arrays = {names[n]: from_keras(dataset[()]) for n, dataset in datasets.items()}
-            metadata = _metadata(file)
+            metadata = without_digest(arrays, _metadata(file), str(path))
     except UNREADABLE as error:
         raise UserError(
             f"{path} is not a .weights.h5 file of this network, or is damaged"

@@ -11,6 +11,7 @@ from common.errors import UserError, printable
 from common.system.files import atomic_write
 from common.weights.canonical import Weights
 from common.weights.checks import Entry, check_entries, check_weights
+from common.weights.digest import with_digest, without_digest
 
 # The safetensors dtypes and the NumPy dtype each is read as. NumPy has no bfloat16, which is widened to float32.
 BF16 = "BF16"
@@ -24,12 +25,12 @@ NUMPY_TYPES: dict[str, np.dtype[Any]] = {
 
 
 def save_weights(path: Path, weights: Weights, metadata: dict[str, str]) -> None:
-    """Write ``weights`` as a safetensors file, atomically, with ``metadata`` in its header."""
+    """Write ``weights`` as a safetensors file, atomically, with ``metadata`` and a checksum in its header."""
     from safetensors.numpy import save
 
     contiguous = {name: np.ascontiguousarray(weight) for name, weight in weights.items()}
     with atomic_write(path) as temporary:
-        temporary.write_bytes(save(contiguous, metadata))
+        temporary.write_bytes(save(contiguous, with_digest(contiguous, metadata)))
 
 
 def load_weights(path: Path) -> tuple[Weights, dict[str, str]]:
@@ -48,7 +49,7 @@ def load_weights(path: Path) -> tuple[Weights, dict[str, str]]:
                 name: _bfloat16(path, name) if part.get_dtype() == BF16 else file.get_tensor(name)
                 for name, part in slices.items()
             }
-            metadata = file.metadata() or {}
+            metadata = without_digest(weights, file.metadata() or {}, str(path))
     except (SafetensorError, TypeError, ValueError, OSError) as error:
         raise UserError(f"{path} is not a safetensors file, or is damaged: {error}") from error
     return check_weights(weights, str(path)), metadata

@@ -98,7 +98,9 @@ def test_probabilities_are_the_reference_s_to_float32(backend):
     backend.weights.set_weights(net, filled_weights(3))
     device = backend.devices.cpu()
     net = backend.trainer.prepare(net, [device])
-    p = predict.probabilities(backend, net, image[0], [CIFAR10_NORMALIZE], device)
+    p = predict.probabilities(
+        predict.logits(backend, net, image[0], [CIFAR10_NORMALIZE], device)[0]
+    )
     np.testing.assert_allclose(p, expected(image)[0], atol=TOLERANCE)
     assert p.sum() == pytest.approx(1)
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from common.finite import labels_of
 from common.metrics import KaggleSummary, TrainingLog
 
 from .trainer import (
@@ -54,5 +55,5 @@ def predict_labels(net, test_iter):
 
     Runs in evaluation mode.
     """
-    labels = [predict(net, X).argmax(axis=1) for X, _ in test_iter]
-    return np.concatenate(labels)
+    logits = [predict(net, X) for X, _ in test_iter]
+    return labels_of(np.concatenate(logits))
