@@ -5,12 +5,12 @@ names in the book's cells.
 """
 
 import hashlib
-import zipfile
-import zlib
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from common.drawing.progress import progress_bar
+from common.datasets.archives import unpack_zip
+from common.datasets.transfer import MAX_SIZE, TransferError, receive, size_of
 from common.errors import UserError
 from common.system.files import atomic_write, free_name
 
@@ -19,9 +19,6 @@ DATA_HUB: dict[str, tuple[str, str]] = {}
 
 DATA_URL = "http://d2l-data.s3-accelerate.amazonaws.com/"
 """The address of the book's files (d2l 1.0). It has failed for users since 2024."""
-
-_CHUNK = 1 << 20  # bytes read at a time
-_TIMEOUT = 30  # seconds
 
 
 def matches(data: bytes, checksum: str) -> bool:
@@ -62,23 +59,31 @@ def _set_aside(path: Path, name: Path) -> str:
     return f"renamed to {aside.name}"
 
 
-def fetch(url: str, target: Path, checksum: str) -> None:
+def fetch(url: str, target: Path, checksum: str, size: int = MAX_SIZE) -> None:
     """Download ``url`` to ``target``, which appears only once its checksum is verified.
 
-    Shows a progress bar if standard error is a terminal. Raises UserError if the server cannot be
-    reached, if the file has another checksum (it is kept as ``<target>.rejected``), or if ``target``
-    cannot be written.
+    ``size`` is that of the file in bytes, or a limit. What has arrived before a failure or Ctrl-C is kept as
+    ``<target>.part``, and the next call continues from there. Shows a progress bar if standard error is a terminal.
+    Raises UserError if the server cannot be reached or is too slow, if the file is larger than ``size``, if it has
+    another checksum (it is kept as ``<target>.rejected``), or if ``target`` cannot be written.
     """
-    import requests
-
+    part = target.with_name(f"{target.name}.part")
     with atomic_write(target) as temporary:
+        continued = _keep(part, temporary)  # renamed, so that only one process continues it
         try:
-            _download(url, temporary, target.name)
-        except requests.RequestException as error:
+            receive(url, temporary, size, target.name)
+            if continued and not _file_matches(temporary, checksum):  # the file was replaced
+                temporary.unlink()
+                receive(url, temporary, size, target.name)
+        except TransferError as error:
+            kept = _keep(temporary, part)
+            fix = "run again to continue" if kept else "check the network connection"
             raise UserError(
-                f"cannot download {url} ({_reason(error)}): check the network connection, "
-                f"or save the file as {target} yourself"
+                f"cannot download {url} ({error}): {fix}, or save the file as {target} yourself"
             ) from error
+        except (KeyboardInterrupt, SystemExit):
+            _keep(temporary, part)
+            raise
         if not _file_matches(temporary, checksum):
             raise UserError(
                 f"the download of {url} has a wrong checksum: it is "
@@ -87,29 +92,14 @@ def fetch(url: str, target: Path, checksum: str) -> None:
             )
 
 
-def _download(url: str, path: Path, title: str) -> None:
-    import requests
-
-    with requests.get(url, stream=True, timeout=_TIMEOUT) as answer, path.open("wb") as file:
-        answer.raise_for_status()
-        size = int(answer.headers.get("Content-Length", 0)) / 1e6 or None
-        with progress_bar(title, size, "MB") as advance:
-            for chunk in answer.iter_content(_CHUNK):
-                file.write(chunk)
-                advance(len(chunk) / 1e6)
-
-
-def _reason(error: Exception) -> str:
-    """Return a network error in a few words; the library's own message fills several lines."""
-    import requests
-
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"the server answers {error.response.status_code}"
-    if isinstance(error, requests.Timeout):
-        return "timeout"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the connection was interrupted"
-    return "no connection" if isinstance(error, requests.ConnectionError) else type(error).__name__
+def _keep(received: Path, path: Path) -> bool:
+    """Rename a file that has content to ``path``; return whether it was there."""
+    if not size_of(received):
+        return False
+    with suppress(OSError):  # another process has taken it, or the folder cannot be written
+        received.replace(path)
+        return True
+    return False
 
 
 def download(name: str, folder: str = "data") -> str:
@@ -144,36 +134,5 @@ def download_extract(name: str, folder: str | None = None) -> str:
     if archive.suffix != ".zip":
         raise UserError(f"{archive} is not a .zip: unpack it by hand")
     root = archive.parent / (folder or archive.stem)
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            _unpack(opened, root)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error) as error:
-        raise UserError(f"{archive} cannot be unpacked ({error}): unpack it by hand") from error
+    unpack_zip(archive, root)
     return str(root)
-
-
-def _unpack(archive: zipfile.ZipFile, root: Path) -> None:
-    """Write the zip's files below ``root``, after checking all names."""
-    wanted = {
-        _safe(member.filename): member
-        for member in archive.infolist()
-        # A zip made on a Mac has a second tree of resource forks.
-        if not member.is_dir() and not member.filename.startswith("__MACOSX/")
-    }
-    if all(len(path.parts) > 1 and path.parts[0] == root.name for path in wanted):
-        root = root.parent
-    for path, member in wanted.items():
-        target = root / path
-        if not (target.is_file() and zlib.crc32(target.read_bytes()) == member.CRC):
-            with atomic_write(target) as temporary, archive.open(member) as source:
-                temporary.write_bytes(source.read())
-
-
-def _safe(name: str) -> PurePosixPath:
-    """Return the path ``name``. Raises UserError if it leaves the folder on any operating system."""
-    foreign = PureWindowsPath(name)  # parses both kinds of slash, and drive letters
-    if foreign.is_absolute() or foreign.drive or foreign.root or ".." in foreign.parts:
-        raise UserError(
-            f"the zip contains '{name}', which would be written outside the folder: do not use this zip"
-        )
-    return PurePosixPath(*foreign.parts)

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import IO
 
 import pytest
 
-from common.datasets import download as module
+from common.datasets import archives, transfer
 from common.datasets.download import DATA_HUB, DATA_URL, download, download_extract, fetch
 from common.errors import UserError
 
@@ -129,11 +130,15 @@ def test_altered_bytes_are_renamed_and_not_used(server: Server, tmp_path: Path):
     assert (tmp_path / "file.bin.rejected").read_bytes()[-1:] == b"!"
 
 
-def test_an_interrupted_connection_leaves_no_file(server: Server, tmp_path: Path):
+def test_an_interrupted_connection_keeps_what_has_arrived_under_another_name(
+    server: Server, tmp_path: Path
+):
     server.short = 1000
     text = refused(fetch, server.url + "file.bin", tmp_path / "file.bin", SHA256)
     assert "the connection was interrupted" in text
-    assert names(tmp_path) == []
+    assert "run again to continue" in text
+    assert names(tmp_path) == ["file.bin.part"]
+    assert (tmp_path / "file.bin.part").read_bytes() == CONTENT[:-1000]
 
 
 def test_a_server_error_is_reported_and_leaves_no_file(server: Server, tmp_path: Path):
@@ -153,27 +158,35 @@ def test_without_a_network_the_error_says_where_to_save_the_file(server: Server,
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(errno.ENOSPC, "full")])
-def test_an_interrupt_and_a_full_disk_leave_no_file(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+@pytest.mark.parametrize(
+    ("error", "left"),
+    [(KeyboardInterrupt, ["file.bin.part"]), (OSError(errno.ENOSPC, "full"), [])],
+)
+def test_an_interrupt_keeps_what_has_arrived_and_a_full_disk_leaves_no_file(
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    left: list[str],
 ):
     seen: list[list[str]] = []
 
-    def fail(*_: object) -> None:
-        seen.append(names(tmp_path))
-        raise error
+    def fail(megabytes: float) -> None:
+        if megabytes:
+            seen.append(names(tmp_path))
+            raise error
 
     @contextmanager
     def counting(*_: object) -> Iterator[Callable[[float], None]]:
         yield fail  # called after each chunk is written
 
-    monkeypatch.setattr(module, "progress_bar", counting)
+    monkeypatch.setattr(transfer, "progress_bar", counting)
     with pytest.raises((KeyboardInterrupt, UserError)) as caught:
         fetch(server.url + "file.bin", tmp_path / "file.bin", SHA256)
     assert caught.type is KeyboardInterrupt or "the disk is full" in str(caught.value)
     assert len(seen[0]) == 1  # the incomplete file was there
     assert seen[0] != ["file.bin"]
-    assert names(tmp_path) == []
+    assert names(tmp_path) == left
 
 
 def test_a_folder_that_cannot_be_made_is_reported(server: Server, tmp_path: Path):
@@ -321,14 +334,14 @@ def test_a_full_disk_while_unpacking_leaves_no_incomplete_file(
 ):
     register(server, zipped(FILES))
     download("tiny")
-    write = Path.write_bytes
 
-    def full(path: Path, data: bytes) -> int:
-        if data == b"two":
-            write(path, b"t")
+    def full(source: IO[bytes]) -> Iterator[bytes]:
+        content = source.read()
+        yield content[:1]
+        if content == b"two":
             raise OSError(errno.ENOSPC, "full")
-        return write(path, data)
+        yield content[1:]
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(archives, "_chunks", full)
     assert "the disk is full" in refused(download_extract, "tiny")
     assert tree(Path("data/tiny")) == {"train/1.png": b"one"}
