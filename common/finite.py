@@ -1,4 +1,4 @@
-"""Refuse results that are not finite. Training, evaluation and prediction pass their results through these functions.
+"""Refuse results that are not finite. Losses and predictions pass through these functions.
 
 If logits are nan or inf, `argmax` still returns a label, so accuracies and submissions would look like results.
 """

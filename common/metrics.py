@@ -228,7 +228,7 @@ class TrainingLog:
         """Yield the batches (X, y) of the next epoch, and time the step of each.
 
         The log reads loss and accuracy about five times per epoch; only then does the host wait for the device.
-        Raises UserError if one of them is not finite.
+        Raises UserError if the loss is not finite.
         """
         epoch, num_batches = len(self.epochs) + 1, len(train_iter)
         reports = reporting_points(num_batches)
@@ -242,7 +242,6 @@ class TrainingLog:
                 self.loss, self.acc = (self.metric[k] / self.metric[2] for k in (0, 1))
                 where = f"after {epoch - 1 + i / num_batches:.2f} epochs"
                 check_finite(self.loss, f"train loss {where}")
-                check_finite(self.acc, f"train acc {where}")
             self.timer.stop()
             self.images, seconds = int(self.metric[2]), time.perf_counter() - self.began
             self.listener.on_batch(epoch, self.images, seconds)
@@ -262,11 +261,8 @@ class TrainingLog:
     ) -> None:
         """End an epoch, with the accuracy on the held-out images and the optimizer's learning rate.
 
-        The rate is rounded to seven digits, the precision of an optimizer in float32. Raises UserError if the accuracy
-        is not finite.
+        The rate is rounded to seven digits, the precision of an optimizer in float32.
         """
-        if held_out_acc is not None:
-            check_finite(held_out_acc, f"{self.summary.held_out} of epoch {len(self.epochs) + 1}")
         rate = None if learning_rate is None else float(f"{float(learning_rate):.7g}")
         epoch = Epoch(
             len(self.epochs) + 1,

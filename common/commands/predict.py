@@ -114,8 +114,9 @@ def _normalize(stored: Stored) -> tuple[Augmentation, ...]:
     if "classes" not in stored.metadata:  # files of other programs may have other metadata
         warnings.warn(
             UserNotice(
-                f"{stored.path} has neither class names nor a normalization: classes are shown as numbers, and images "
-                "are not normalized; use the run's own weights.safetensors, which has both"
+                f"{stored.path} has no class names, normalization or image size: classes are shown as numbers, and "
+                f"images are {IMAGE_SIZE} x {IMAGE_SIZE} and not normalized; pass --image-size, or the run's "
+                "weights.safetensors"
             ),
             stacklevel=2,
         )

@@ -15,7 +15,7 @@ from common.system.files import atomic_write
 MAX_UNPACKED = 4 * 10**9  # bytes of all files in an archive
 _CHUNK = 1 << 20  # bytes read at a time
 
-# What zipfile raises for damaged and unusual files.
+# The errors that zipfile raises for damaged and unusual files.
 _UNREADABLE = (
     *(zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError),
     *(zlib.error, lzma.LZMAError, struct.error),

@@ -79,7 +79,7 @@ class Release:
         return self.url.rpartition("/")[2]
 
     def read_batch(self, file: IO[bytes]) -> bytes:
-        """Return the bytes of a batch. Of a larger file only the first are read; their checksum is then wrong."""
+        """Return the bytes of a batch. Only these bytes of a larger file are read, so its checksum is wrong."""
         return file.read(2 * self.images_per_batch * (1 + PIXELS))
 
 

@@ -62,10 +62,10 @@ def _set_aside(path: Path, name: Path) -> str:
 def fetch(url: str, target: Path, checksum: str, size: int = MAX_SIZE) -> None:
     """Download ``url`` to ``target``, which appears only once its checksum is verified.
 
-    ``size`` is that of the file in bytes, or a limit. What has arrived before a failure or Ctrl-C is kept as
+    ``size`` is that of the file in bytes, or a limit. After a failure or Ctrl-C the received part is kept as
     ``<target>.part``, and the next call continues from there. Shows a progress bar if standard error is a terminal.
-    Raises UserError if the server cannot be reached or is too slow, if the file is larger than ``size``, if it has
-    another checksum (it is kept as ``<target>.rejected``), or if ``target`` cannot be written.
+    Raises UserError if the server cannot be reached or is too slow, if the file is larger than ``size``, or if
+    ``target`` cannot be written. A file with another checksum is also an error; it is kept as ``<target>.rejected``.
     """
     part = target.with_name(f"{target.name}.part")
     with atomic_write(target) as temporary:
