@@ -140,7 +140,7 @@ def test_weights_without_metadata_are_used_with_a_notice(pictures, tmp_path, cap
     backend = load_or_skip("pytorch")
     save_params(tmp_path / "net.params", filled_weights(3))
     with pytest.warns(
-        UserNotice, match="classes are shown as numbers, and images are not normalized"
+        UserNotice, match="classes are shown as numbers, and images are 32 x 32 and not normalized"
     ):
         _, out, _ = classify(backend, tmp_path / "net.params", pictures[:1], capsys, image_size=16)
     image = np.asarray(Image.open(pictures[0]))[None]
@@ -155,7 +155,7 @@ def test_metadata_of_another_program_are_treated_as_missing(pictures, capsys):
     backend = load_or_skip("pytorch")
     stored = Stored(Path("w.safetensors"), filled_weights(3), {"format": "pt"})
     command = PredictConfig(weights=stored.path, images=(pictures[0],), device="cpu")
-    with pytest.warns(UserNotice, match="images are not normalized"):
+    with pytest.warns(UserNotice, match="32 x 32 and not normalized"):
         assert predict.classify(command, backend, stored) == 0
     assert lines_of(capsys.readouterr().out)[0][1] == "class"
 
