@@ -358,9 +358,10 @@ class KaggleConfig(Competition, RunConfig):
 
 
 KAGGLE_PRESETS = {
-    # Both trainings, with the start, must be done within three minutes on two CPU cores. Measured with seed 0: the
-    # scores are .983 in PyTorch, .977 in MXNet and .960 in TensorFlow, and .933 of 60 validation images are right.
-    "quick": KaggleConfig(preset="quick", batch_size=16, num_epochs=5, lr_period=1, lr_decay=0.5),
+    # Both trainings, with the start, must be done within three minutes on two CPU cores. Measured with `--seed` 0 to 4 in
+    # the three backends: the validation accuracy ends between .990 and 1.000. After the second epoch it never falls by
+    # more than .03, that is, three of 100 images.
+    "quick": KaggleConfig(preset="quick", batch_size=16, num_epochs=5, lr_period=1, lr_decay=0.6),
     # The chapter's demo, on 1,000 labelled images.
     "demo": KaggleConfig(preset="demo", batch_size=32, num_epochs=20),
     # The chapter's first exercise, on all of the competition's images.
@@ -369,7 +370,7 @@ KAGGLE_PRESETS = {
     ),
 }
 # The generated competition that runs without --data-dir: shapes written as PNG files.
-SHAPES_LABELLED, SHAPES_TEST = 600, 300
+SHAPES_LABELLED, SHAPES_TEST = 1_000, 300
 
 
 # --- Options of the other commands -----------------------------------------------------------------------------------

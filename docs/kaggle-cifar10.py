@@ -2,7 +2,7 @@
 """The cells of the page kaggle-cifar10.md."""
 
 # %% settings
-num_train = 600
+num_train = 1_000
 num_test = 300
 num_epochs = 5
 batch_size = 16
@@ -437,7 +437,7 @@ print("decay .1:      ", *steps([0.1, 0.1, 0.1, 0.1], wd=0.1))
 
 # %% training and validating
 set_seed(0)
-lr, wd, lr_period, lr_decay = 0.02, 5e-4, 1, 0.5
+lr, wd, lr_period, lr_decay = 0.02, 5e-4, 1, 0.6
 net = get_net()
 summary = train(
     net,
