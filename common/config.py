@@ -358,9 +358,9 @@ class KaggleConfig(Competition, RunConfig):
 
 
 KAGGLE_PRESETS = {
-    # Both trainings, with the start, must be done within three minutes on two CPU cores. Measured with `--seed` 0 to 4 in
-    # the three backends: the validation accuracy ends between .990 and 1.000. After the second epoch it never falls by
-    # more than .03, that is, three of 100 images.
+    # Both trainings, with the start, must be done within three minutes on two CPU cores. Measured with `--seed` 0 to 4
+    # in the three backends: the validation accuracy ends between .990 and 1.000. After the second epoch it never falls
+    # by more than .03, that is, three of 100 images.
     "quick": KaggleConfig(preset="quick", batch_size=16, num_epochs=5, lr_period=1, lr_decay=0.6),
     # The chapter's demo, on 1,000 labelled images.
     "demo": KaggleConfig(preset="demo", batch_size=32, num_epochs=20),
