@@ -13,7 +13,7 @@ from common.system.processes import exit_code
 
 
 def main(arguments: list[str]) -> int:
-    """Run one command and return the exit code: 0 for success, 2 for a UserError, 130 for Ctrl-C."""
+    """Run one command and return the exit code: 0 for success, and those of `common.system.processes.exit_code`."""
     return exit_code(_run, arguments)
 
 

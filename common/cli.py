@@ -147,10 +147,10 @@ def parse(arguments: Sequence[str], frameworks: Mapping[str, Framework]) -> tupl
     """
     arguments = list(arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(_help(frameworks))
+        print(_help(frameworks))  # noqa: T201 - all its own words
         raise SystemExit
     if arguments[0] == "--version":
-        print(f"three-tabs {_version()}")
+        print(f"three-tabs {_version()}")  # noqa: T201
         raise SystemExit
     name = "train" if arguments[0].startswith("-") else arguments.pop(0)
     if name not in COMMANDS:

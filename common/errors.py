@@ -9,7 +9,21 @@ ONE_VALUE_PER_EXAMPLE = (
 )
 
 
-class UserError(Exception):
+class _Message(Exception):  # noqa: N818 - also of a warning
+    """A message of one or more lines.
+
+    Names of files, classes and options may hold line breaks and commands for the terminal. Both become escapes here, so
+    no message has to do it.
+    """
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__(*(printable(line, max_length=None) for line in lines))
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
+
+
+class UserError(_Message):
     """An error that the user can correct: one line that names the problem and what to do.
 
     A weights file with several faults adds a line for each. ``run.py`` prints the message without a traceback and
@@ -17,7 +31,7 @@ class UserError(Exception):
     """
 
 
-class UserNotice(UserWarning):
+class UserNotice(_Message, UserWarning):
     """A warning that does not stop the run: ``run.py`` prints it as one line on standard error."""
 
 
@@ -27,7 +41,7 @@ def raise_problems(where: str, problems: list[str]) -> None:
     if len(problems) > 1:
         text = f"{where} has {len(problems)} problems: {text}"
     if problems:
-        raise UserError(printable(text, max_length=None))  # a path may have line breaks
+        raise UserError(text)
 
 
 def counted(n: int, word: str, plural: str = "") -> str:

@@ -287,7 +287,7 @@ class TrainingLog:
             seconds=self.total.stop(),
             devices=self.devices,
         )
-        print(summary)
+        print(summary)  # noqa: T201 - as the book does, also in a notebook
         return summary
 
 

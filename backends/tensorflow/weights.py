@@ -7,10 +7,10 @@ height, width) and (outputs, inputs).
 
 import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from common.errors import UserError
 from common.system.files import atomic_write
+from common.system.temporary import temporary_folder
 from common.weights.canonical import Weights, network_sizes, weight_shapes
 from common.weights.checks import check_weights, require_fit
 from common.weights.keras import UNREADABLE, from_keras, load_keras, to_keras
@@ -73,8 +73,8 @@ def save_file(path: Path, weights: Weights) -> None:
     weights = check_weights(weights, "the weights to save")
     net = resnet18(*network_sizes(weights))
     set_weights(net, weights)
-    with TemporaryDirectory() as folder, atomic_write(path) as temporary:
-        file = Path(folder) / "net.weights.h5"  # Keras wants this ending
+    with temporary_folder() as folder, atomic_write(path) as temporary:
+        file = folder / "net.weights.h5"  # Keras wants this ending
         net.save_weights(file)
         shutil.copyfile(file, temporary)
 
@@ -96,8 +96,8 @@ def load_net(path: Path):
     """
     weights = load_file(path)  # refuses links that Keras would follow
     net = resnet18(*network_sizes(weights))
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / "net.weights.h5"  # Keras wants this ending
+    with temporary_folder() as folder:
+        file = folder / "net.weights.h5"  # Keras wants this ending
         shutil.copyfile(path, file)
         try:
             net.load_weights(file)

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.config import ConvertConfig
-from common.errors import UserError, UserNotice, printable
+from common.errors import UserError, UserNotice
 from common.interface import Framework, Registry
+from common.system.console import PlainConsole
 from common.system.files import atomic_write, check_folder
 from common.weights.files import (
     Backends,
@@ -64,9 +65,7 @@ def check_paths(
                 raise UserError(f"{target} already exists: choose another name, or add --force")
     except (OSError, RuntimeError) as error:  # RuntimeError: circular links
         why = error.strerror if isinstance(error, OSError) else "its links form a circle"
-        raise UserError(
-            f"cannot write {printable(target.name)}: {why}; choose another name"
-        ) from error
+        raise UserError(f"cannot write {target}: {why}; choose another name") from error
     if suffix_of(real, frameworks) != suffix_of(target, frameworks):
         raise UserError(
             f"{target} is a link to {real}, a file of another format: choose another name"
@@ -83,20 +82,22 @@ def convert(source: Path, target: Path, backends: Backends) -> None:
     rejects, or if the check fails; ``target`` is then unchanged.
     """
     stored = read_stored(source, backends)
-    print(
+    console = PlainConsole()
+    console.print(
         f"{source}: {len(stored.weights)} arrays, {sum(w.size for w in stored.weights.values()):,} values, "
-        f"{stored.num_classes} classes, {stored.in_channels} channels"
+        f"{stored.num_classes} classes, {stored.in_channels} channels",
+        soft_wrap=True,
     )
     # If the target is a link, replace the file that it points to, not the link.
     with atomic_write(target.resolve()) as temporary:
         kept = write_weights(temporary, stored.weights, stored.metadata, backends)
         lines = _prove(stored, temporary, kept, backends)
     for line in lines:
-        print(line)
+        console.print(line, soft_wrap=True)
     if lost := stored.metadata.keys() - kept.keys():
-        names = ", ".join(map(printable, sorted(lost)))
-        print(f"not in {target}, because its format cannot hold it: {names}")
-    print(f"wrote {target}")
+        why = "because its format cannot hold it"
+        console.print(f"not in {target}, {why}: {', '.join(sorted(lost))}", soft_wrap=True)
+    console.print(f"wrote {target}", soft_wrap=True)
 
 
 def _prove(stored: Stored, path: Path, metadata: dict[str, str], backends: Backends) -> list[str]:

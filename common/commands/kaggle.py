@@ -61,12 +61,15 @@ def run(config: KaggleConfig, registry: Registry) -> int:
         folder.write_json("summary.json", summary | memory)
 
     try:
-        console.print(f"\n1. train on {images_in(session, 'train')}, validate on the rest")
+        console.print()
+        console.print(f"1. train on {images_in(session, 'train')}, validate on the rest")
         keep("validation", _validate(session))
-        console.print(f"\n2. train again on {images_in(session, 'train_valid')}")
+        console.print()
+        console.print(f"2. train again on {images_in(session, 'train_valid')}")
         net, training = _retrain(session)
         keep("training", asdict(training))
-        console.print(f"\n3. predict {images_in(session, 'test')}")
+        console.print()
+        console.print(f"3. predict {images_in(session, 'test')}")
         keep("test", _predict_and_submit(session, net))
     except KeyboardInterrupt as interrupt:
         epochs = counted(len(folder.metrics), "finished epoch")

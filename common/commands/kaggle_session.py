@@ -11,7 +11,6 @@ from common.commands.training import (
     describe_backend,
     describe_machine,
     describe_pipeline,
-    make_console,
     print_block,
     record,
 )
@@ -29,6 +28,7 @@ from common.datasets.submission import TEST_LABELS
 from common.drawing.progress import progress_bar
 from common.errors import UserError, counted
 from common.interface import Backend, Device
+from common.system.console import PlainConsole
 
 EMBEDDED = Path("data/kaggle-shapes")
 CHUNK_IMAGES = 1024  # approximate number of test images that are decoded and predicted together
@@ -61,7 +61,7 @@ class Session:
 
 def begin(config: KaggleConfig, backend: Backend) -> Session:
     """Check the settings, sort the files, check all images, then print what will run."""
-    console = make_console()
+    console = PlainConsole()
     devices = backend.devices.get_devices(config.device)
     # Fail early: `describe` raises UserError for settings that cannot work here.
     backend.devices.describe(devices, config.precision, config.compile)
@@ -77,11 +77,12 @@ def begin(config: KaggleConfig, backend: Backend) -> Session:
     # Fail before the training, and before a run folder is made, if an image cannot be read.
     load_split(data_dir, "train_valid", files.classes, config.image_size)
     _check_test_images(test, config, console)
-    folder = RunFolder(config.output, f"{config.backend}-kaggle")
-    session = Session(backend, config, devices, data_dir, files, test, folder, console)
-    description = _describe(session)
-    print_block(console, description)
-    folder.write_json("config.json", record("kaggle", backend, config, files.classes, description))
+    with RunFolder(config.output, f"{config.backend}-kaggle") as folder:
+        session = Session(backend, config, devices, data_dir, files, test, folder, console)
+        description = _describe(session)
+        print_block(console, description)
+        config_json = record("kaggle", backend, config, files.classes, description)
+        folder.write_json("config.json", config_json)
     return session
 
 

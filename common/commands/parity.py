@@ -17,7 +17,6 @@ from common.commands.parity_backend import (
     write_envelopes,
 )
 from common.commands.run_folder import RunFolder, check_output
-from common.commands.training import make_console
 from common.config import ParityConfig
 from common.errors import UserError
 from common.interface import Backend, Framework, Registry
@@ -31,6 +30,7 @@ from common.parity.results import (
 )
 from common.parity.table import coverage_table, table
 from common.system import environment
+from common.system.console import PlainConsole
 from common.system.processes import call_in_process, how_it_ended
 
 FAILED = 1  # the exit code if a backend disagrees with the reference
@@ -100,10 +100,10 @@ def check_each(
     to. ``left_out`` are backends that are not installed. Raises UserError if the output cannot be written. After
     Ctrl-C, raises a KeyboardInterrupt whose message names the finished backends and the folder of the results.
     """
-    console = make_console()
-    folder = RunFolder(config.output, "parity")
-    _announce(console, config, frameworks, left_out)
-    folder.write_json("config.json", _record(config, frameworks))
+    console = PlainConsole()
+    with RunFolder(config.output, "parity") as folder:
+        _announce(console, config, frameworks, left_out)
+        folder.write_json("config.json", _record(config, frameworks))
     results: list[BackendResults] = []
     try:
         if not config.quick:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from common.commands.training import make_console
 from common.config import ParityConfig
 from common.errors import UserError
 from common.interface import Backend
@@ -23,6 +22,7 @@ from common.parity.results import BackendResults, Pictures, add_check, begin_see
 from common.parity.suite import QUICK, Extent, run_checks
 from common.reference import ALIGNED, KNOWN_DIFFERENCES
 from common.system import environment
+from common.system.console import PlainConsole
 from common.system.files import write_text
 
 FREE_STEPS = 30
@@ -47,7 +47,7 @@ def check_backend(
         declared(backend),
         (),
     )
-    console, recorder = make_console(), CallRecorder(backend)
+    console, recorder = PlainConsole(), CallRecorder(backend)
     for seed in config.all_seeds:
         begin_seed(folder, seed)
         found = _check_seed(console, recorder, config, folder, seed, extent)

@@ -1,6 +1,5 @@
 """`run.py predict`: classify image files with the weights of any run, in any backend."""
 
-import sys
 import time
 import warnings
 from collections.abc import Sequence
@@ -14,7 +13,6 @@ from common.augmentation.operations import Augmentation
 from common.commands.training import (
     describe_backend,
     load_with_weights,
-    make_console,
     make_network,
     padded,
 )
@@ -23,7 +21,9 @@ from common.datasets.decoding import read_images
 from common.errors import UserError, UserNotice, counted, printable
 from common.finite import check_logits
 from common.interface import Backend, Device, Net, Registry
+from common.system.console import PlainConsole
 from common.system.files import check_file
+from common.system.terminal import print_error
 from common.weights.files import Stored
 
 IMAGE_SIZE = 32  # default: the size of the book's images
@@ -45,7 +45,7 @@ def classify(config: PredictConfig, backend: Backend, stored: Stored) -> int:
     For an image that cannot be read, or whose logits are not finite, print an error and go on. Raises UserError for
     weights that do not take RGB images.
     """
-    console = make_console()
+    console = PlainConsole()
     device, *_ = backend.devices.get_devices(config.device)
     stored.check_rgb()
     classes = stored.classes or [f"class {i}" for i in range(stored.num_classes)]
@@ -67,7 +67,7 @@ def classify(config: PredictConfig, backend: Backend, stored: Stored) -> int:
             milliseconds = 1000 * (time.perf_counter() - began)
             p = probabilities(check_logits(y_hat, name)[0])
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print_error(f"error: {error}")
             failed += 1
             continue
         best = int(p.argmax())

@@ -3,9 +3,10 @@
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from common.errors import UserError
 from common.system.files import check_folder, write_text, writing
@@ -17,11 +18,12 @@ class RunFolder:
     """A folder for one run: ``config.json``, ``metrics.jsonl``, pictures and weights.
 
     ``path`` is a new or an empty folder; None makes a new one in ``runs``. Raises UserError if it is not empty or
-    cannot be written.
+    cannot be written. ``with`` removes a new folder that is still empty at the end of the block.
     """
 
     def __init__(self, path: Path | None, name: str) -> None:
         self.metrics: list[Metrics] = []
+        self.made = path is None or not path.exists()
         if path is None:
             self.path = _new_folder(name)
             return
@@ -29,6 +31,14 @@ class RunFolder:
         check_output(path)
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.made:
+            with suppress(OSError):  # not empty
+                self.path.rmdir()
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write ``content`` as an indented JSON file."""

@@ -22,7 +22,6 @@ from common.commands.training import (
     describe_pipeline,
     load_batches,
     load_with_weights,
-    make_console,
     make_network,
     print_block,
     record,
@@ -32,6 +31,7 @@ from common.datasets import Data, Dataset, load_data
 from common.datasets.images import read_image
 from common.errors import UserError, counted
 from common.interface import Backend, DataIter, Device, Net, Registry
+from common.system.console import PlainConsole
 from common.weights.canonical import initial_weights
 from common.weights.files import Stored
 
@@ -63,7 +63,7 @@ def session_of(command: str, config: TrainConfig, registry: Registry) -> Iterato
     """
     backend, weights = load_with_weights(config, registry)
     startup_seconds = time.perf_counter() - common.STARTED
-    console = make_console()
+    console = PlainConsole()
     devices = backend.devices.get_devices(config.device)
     # Fail early: `describe` raises UserError for settings that cannot work here.
     backend.devices.describe(devices, config.precision, config.compile)
@@ -81,14 +81,14 @@ def session_of(command: str, config: TrainConfig, registry: Registry) -> Iterato
         _check_batches(data.train, config.batch_size)
     if weights is not None:
         weights.check_data(data.name, data.train.classes)
-    folder = RunFolder(config.output, f"{config.backend}-{command}")
-    session = Session(
-        command, backend, config, devices, data, folder, console, weights, startup_seconds
-    )
-    description = describe(session)
-    print_block(console, description)
-    config_json = record(command, backend, config, data.train.classes, description)
-    folder.write_json("config.json", config_json | {"seeds": config.all_seeds})
+    with RunFolder(config.output, f"{config.backend}-{command}") as folder:
+        session = Session(
+            command, backend, config, devices, data, folder, console, weights, startup_seconds
+        )
+        description = describe(session)
+        print_block(console, description)
+        config_json = record(command, backend, config, data.train.classes, description)
+        folder.write_json("config.json", config_json | {"seeds": config.all_seeds})
     try:
         yield session
     except KeyboardInterrupt as interrupt:

@@ -6,8 +6,8 @@ time and memory must be those of one framework. This process imports no framewor
 
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,14 @@ from common.commands.tables import (
     read_json,
     read_run,
 )
-from common.commands.training import make_console
 from common.config import TrainConfig, WithOutput
 from common.drawing import plots
 from common.errors import counted
 from common.interface import Framework, Registry
 from common.metrics import spread
+from common.system.console import PlainConsole
 from common.system.processes import run_process
+from common.system.terminal import print_error
 
 Results = dict[str, dict[str, Any]]  # by backend
 
@@ -68,21 +69,21 @@ def run(
     all backends and return the largest exit code. Raises UserError if the output cannot be written. Ctrl-C stops the
     running backend and raises a KeyboardInterrupt whose message says what was kept.
     """
-    console, finished, worst = make_console(), list[str](), 0
+    console, finished, worst = PlainConsole(), list[str](), 0
     with _folder_for(command, config) as folder:
         try:
             for number, name in enumerate(names, start=1):
-                gap = "" if number == 1 else "\n"
-                console.print(f"{gap}{name}, {number} of {len(names)}", style="bold")
+                if number > 1:
+                    console.print()
+                console.print(f"{name}, {number} of {len(names)}", style="bold")
                 own = ["--backend", name]
                 own += ["--output", str(folder.path / name)] if folder else []
                 code = run_process([sys.executable, str(script), *with_options(arguments, own)])
                 if code and folder:
-                    kept = f"{name} {_failure(code)}; {_kept(finished, folder)}"
-                    print(f"error: {kept}", file=sys.stderr)
+                    print_error(f"error: {name} {_failure(code)}; {_kept(finished, folder)}")
                     return _positive(code)
                 if code:  # such as 2 for an image that cannot be read
-                    print(f"error: {name} {_failure(code)}", file=sys.stderr)
+                    print_error(f"error: {name} {_failure(code)}")
                 worst = max(worst, _positive(code))
                 finished.append(name)
             if folder:
@@ -103,21 +104,13 @@ def with_options(arguments: Sequence[str], options: Sequence[str]) -> list[str]:
     return [*arguments[:end], *options, *arguments[end:]]
 
 
-@contextmanager
-def _folder_for(command: str, config: Any) -> Iterator[RunFolder | None]:
-    """Yield the parent of the backends' run folders, or None if the command has none. Remove it if it stays empty."""
+def _folder_for(command: str, config: Any) -> RunFolder | nullcontext[None]:
+    """Return the parent of the backends' run folders, or an empty context if the command has none."""
     if not isinstance(config, WithOutput):
-        yield None
-        return
-    made = config.output is None or not config.output.exists()
+        return nullcontext()
     part = "compare" if getattr(config, "compare_augmentation", False) else command
     names = getattr(config, "backend", "").replace(",", "-")
-    folder = RunFolder(config.output, f"{names}-{part}")
-    try:
-        yield folder
-    finally:
-        if made and not any(folder.path.iterdir()):
-            folder.path.rmdir()
+    return RunFolder(config.output, f"{names}-{part}")
 
 
 def _positive(code: int) -> int:

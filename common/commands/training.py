@@ -1,7 +1,6 @@
 """Shared by both chapters: load the backend, describe the run, make the network and the batches."""
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,11 +37,6 @@ def load_with_weights(
     readers = [reader.name] if reader else []
     loaded = registry.load_several([name, *readers], precision=precision)
     return loaded[name], read_stored(path, loaded)
-
-
-def make_console() -> Console:
-    """Return the console for all output; it prints plain text, without markup."""
-    return Console(highlight=False, markup=False, emoji=False, force_terminal=sys.stdout.isatty())
 
 
 def padded(text: str, width: int) -> str:

@@ -100,7 +100,6 @@ def copyfile(filename: AnyPath, target_dir: AnyPath) -> None:
     if is_same(str(source), str(target)):
         return
     with atomic_write(target) as temporary:
-        temporary.unlink(missing_ok=True)  # left by a killed process
         link_or_copy(str(source), str(temporary))
 
 

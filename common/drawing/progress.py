@@ -1,28 +1,39 @@
 """Progress output: a bar on a terminal, plain lines elsewhere, and one line per epoch of a training."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
 
 from common.metrics import Epoch, Listener, Report
+from common.system.console import PlainConsole
 
 TRAINING_COST, EVALUATION_COST = 3, 1  # in forward passes; a backward pass costs about two
 SECONDS_BETWEEN_LINES = 30.0  # without a bar
 SECONDS_BETWEEN_UPDATES = 0.05  # of a bar; an update takes longer than linking a file
 
 
+class _Words(ProgressColumn):
+    """A column of a bar; the console prints its string as plain text."""
+
+    def __init__(self, words: Callable[[Task], str]) -> None:
+        super().__init__()
+        self.words = words
+
+    def render(self, task: Task) -> str:
+        return self.words(task)
+
+
 def _make_bar(console: Console, show: bool = True) -> Progress:
     """Return a bar with the time left, whose tasks have a field ``status``. It is hidden without a terminal."""
     return Progress(
-        TextColumn("{task.description}", markup=False),
+        _Words(lambda task: task.description),
         BarColumn(bar_width=16),
         TimeRemainingColumn(compact=True),
-        TextColumn("left  {task.fields[status]}", markup=False),
+        _Words(lambda task: f"left  {task.fields['status']}"),
         console=console,
         transient=True,
         disable=not (show and console.is_terminal),
@@ -44,7 +55,7 @@ def progress_bar(
     seconds.
     """
     lines = console is not None and not console.is_terminal
-    console = console or Console(stderr=True, force_terminal=sys.stderr.isatty())
+    console = console or PlainConsole(stderr=True)
     began = last_line = time.perf_counter()
     done = shown = 0.0
 

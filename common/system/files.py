@@ -2,7 +2,6 @@
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,31 +9,30 @@ from io import BufferedReader
 from itertools import chain, count
 from pathlib import Path
 
-from common.errors import UserError, printable
+from common.errors import UserError
+from common.system.temporary import temporary_folder
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path next to ``path``; rename it to ``path`` after the block, or remove it after an exception.
+    """Yield a temporary path; rename it to ``path`` after the block, or remove it after an exception.
 
-    The temporary name ends with that of ``path``, so it has the same suffix. Folders are made if necessary; after an
-    exception they are removed again. Raises UserError if the disk is full or the folder cannot be written.
+    The temporary file has the name of ``path``, in a temporary folder next to it. Folders are made if necessary; after
+    an exception they are removed again. Raises UserError if the disk is full or the folder cannot be written.
     """
-    # Processes in two containers can have the same number.
-    temporary = path.with_name(f".{os.getpid()}.{secrets.token_hex(4)}.{path.name}")
     missing: list[Path] = []
     try:
         with writing(path):
             # Innermost first.
             missing = [folder for folder in path.parents if not folder.exists()]
             path.parent.mkdir(parents=True, exist_ok=True)
-            yield temporary
-            temporary.replace(path)
+            with temporary_folder(path.parent) as folder:
+                yield folder / path.name
+                (folder / path.name).replace(path)
     except BaseException:
         with suppress(OSError):  # report the first error, not one of the cleaning up
-            temporary.unlink(missing_ok=True)
             for folder in missing:
                 folder.rmdir()
         raise
@@ -91,9 +89,7 @@ def check_file(path: Path, what: str) -> None:
         if not path.is_file():
             raise UserError(f"there is no {what} file {path}: check the path")
     except OSError as error:  # such as a name that is too long
-        raise UserError(
-            f"there is no {what} file {printable(str(path))}: {error.strerror}"
-        ) from error
+        raise UserError(f"there is no {what} file {path}: {error.strerror}") from error
     if not os.access(path, os.R_OK):
         raise UserError(f"cannot read {path}: no permission; change its permissions")
 

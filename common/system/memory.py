@@ -8,8 +8,9 @@ from common.errors import UserError, printable
 
 # The frameworks, CUDA's libraries, and the host's allocators in their own words.
 OUT_OF_MEMORY = re.compile(
-    r"out of memory|can't allocate memory|OOM when allocating|_ALLOC_FAILED"
-    r"|failed to allocate (cpu |gpu )?memory|unable to allocate",
+    r"out of memory|(can't|cannot) allocate memory|OOM when allocating|_ALLOC_FAILED"
+    r"|failed to allocate (cpu |gpu )?memory|unable to allocate"
+    r"|bad_alloc|can't start new thread|failed to map segment",  # a limit of the address space
     re.IGNORECASE,
 )
 

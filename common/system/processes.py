@@ -1,24 +1,36 @@
 """Exit codes, and child processes that end with this process."""
 
-import io
 import multiprocessing
 import os
-import select
 import signal
 import subprocess
 import sys
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from common.errors import UserError, UserNotice
-from common.system.interrupts import reraise_lost_ctrl_c
+from common.errors import UserError, printable
+from common.system.interrupts import (
+    deferred_interrupts,
+    ending_signals_interrupt,
+    interrupt_with,
+    interrupted_by,
+    reraise_lost_interrupts,
+    was_interrupted,
+)
+from common.system.terminal import (
+    OutputError,
+    discard_output,
+    print_error,
+    print_traceback,
+    standard_streams,
+)
 
 # On a terminal, Ctrl-C also reaches the child. If it has not ended after this time, it is sent SIGINT.
 SECONDS_TO_END = 3.0
-INTERRUPTED = 130  # exit code of run.py after Ctrl-C
+# SIGTERM is passed on. A child that has not ended after this time is killed; `docker stop` kills all after ten seconds.
+SECONDS_TO_TERMINATE = 8.0
 CLOSED_PIPE = 141  # a shell's exit code for a program that was ended by SIGPIPE
 
 
@@ -59,23 +71,35 @@ def how_it_ended(code: int) -> str:
 
 def _exit_code_of(start: "Callable[[], subprocess.Popen[bytes] | BaseProcess]") -> int:
     sys.stdout.flush()
-    with _termination_as_exit():
-        process = start()
+    process = None
+    with ending_signals_interrupt():
         try:
+            with deferred_interrupts():
+                process = start()
             code = _wait(process)
         except KeyboardInterrupt:
-            # Give the child time to save its results. A second Ctrl-C kills it.
-            if _wait(process, SECONDS_TO_END) is None and process.pid and sys.platform != "win32":
-                os.kill(process.pid, signal.SIGINT)
-            _wait(process)
+            if process:
+                _interrupt(process)
             raise
         finally:
-            if _wait(process, 0) is None:
+            if process and _wait(process, 0) is None:
                 process.kill()
                 _wait(process)
-    if code == INTERRUPTED:
-        raise KeyboardInterrupt
+    interrupt_with(code or 0)
+    if code == CLOSED_PIPE:
+        raise OutputError from BrokenPipeError()
     return code or 0
+
+
+def _interrupt(process: "subprocess.Popen[bytes] | BaseProcess") -> None:
+    """Interrupt a child as this process was, and give it time to save its results. A second Ctrl-C kills it."""
+    number = interrupted_by()
+    if number == signal.SIGINT and _wait(process, SECONDS_TO_END) is not None:
+        return
+    if process.pid and sys.platform != "win32":
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+    _wait(process, None if number == signal.SIGINT else SECONDS_TO_TERMINATE)
 
 
 def _wait(
@@ -103,62 +127,30 @@ def use_default_start_method() -> None:
 def exit_code(function: Callable[..., int], *arguments: Any) -> int:
     """Call ``function`` as the main function of a program, and return the exit code.
 
-    A UserError is printed as one line, and the code is 2. It is 130 after Ctrl-C, and 141 if the reader of the output
-    has closed it, as `head` does. Notices are printed as one line each.
+    The code is 2 for a UserError, which is printed as one line, and for an output that cannot be written. It is 130
+    after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, and 141 if the reader of the output has closed it, as `head`
+    does. Any other exception is printed with its traceback, and the code is 1. Notices are printed as one line each.
     """
-    warnings.formatwarning = _format
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # file names may have any bytes
     try:
-        with reraise_lost_ctrl_c(), _all_printed():
+        with ending_signals_interrupt(), reraise_lost_interrupts(), standard_streams():
             return function(*arguments)
-    except BrokenPipeError:
-        if not _closed_by_reader():  # it was another pipe, such as one to a worker
-            raise
-        return CLOSED_PIPE
+    except OutputError as error:
+        discard_output()
+        if isinstance(error.__cause__, BrokenPipeError):
+            return CLOSED_PIPE
+        why = getattr(error.__cause__, "strerror", "")
+        print_error(f"error: cannot write to standard output ({why}): send it somewhere else")
+        return 2
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(f"error: {error}")
         return 2
     except KeyboardInterrupt as interrupt:
-        print(str(interrupt) or "interrupted", file=sys.stderr)
-        return INTERRUPTED
+        print_error(printable(str(interrupt), None) or "interrupted")
+        return 128 + interrupted_by()
+    except Exception as error:
+        if was_interrupted():  # the signal may have ended a worker, too, and its loader then fails
+            print_error("interrupted")
+            return 128 + interrupted_by()
+        print_traceback(error)
+        return 1
 
-
-@contextmanager
-def _all_printed() -> Iterator[None]:
-    """Flush standard output after the block, because an error while Python exits cannot be handled."""
-    try:
-        yield
-    finally:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-
-
-def _closed_by_reader() -> bool:
-    """Return whether the reader of standard output has closed it; if so, discard the remaining output."""
-    poll = select.poll()
-    poll.register(sys.stdout, 0)  # errors are always reported
-    if not poll.poll(0):
-        return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return True
-
-
-_format_warning = warnings.formatwarning
-
-
-def _format(message, category, *arguments):  # type: ignore[no-untyped-def]
-    """Format a notice as one line, and any other warning as Python does."""
-    if category is UserNotice:
-        return f"note: {message}\n"
-    return _format_warning(message, category, *arguments)
-
-
-@contextmanager
-def _termination_as_exit() -> Iterator[None]:
-    """Make SIGTERM raise SystemExit, so that a running child is stopped too."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -76,7 +76,7 @@ def check_entries(entries: Mapping[str, Entry], source: str) -> None:
     if count > len(lines):
         lines.append(f"and {count - len(lines):,} more")
     if count:
-        raise UserError(f"{what}: {count:,} faults" + "".join(f"\n  {line}" for line in lines))
+        raise UserError(f"{what}: {count:,} faults", *(f"  {line}" for line in lines))
 
 
 def _size(entries: Mapping[str, Entry], name: str, axis: int, axes: int) -> int:

@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 from conftest import load_or_skip
 
-from common.system.interrupts import UninterruptedBatches, deferred_ctrl_c, reraise_lost_ctrl_c
+from common.system.interrupts import (
+    UninterruptedBatches,
+    deferred_interrupts,
+    reraise_lost_interrupts,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,7 +32,7 @@ def test_ctrl_c_is_raised_after_the_block_and_a_second_one_immediately(times):
     steps = []
 
     def press():
-        with deferred_ctrl_c():
+        with deferred_interrupts():
             for _ in range(times):
                 signal.raise_signal(signal.SIGINT)
                 steps.append("went on")
@@ -40,16 +44,16 @@ def test_ctrl_c_is_raised_after_the_block_and_a_second_one_immediately(times):
 
 
 def test_without_ctrl_c_the_block_is_not_affected():
-    with deferred_ctrl_c():
+    with deferred_interrupts():
         pass
-    with pytest.raises(ValueError, match="its own"), deferred_ctrl_c():
+    with pytest.raises(ValueError, match="its own"), deferred_interrupts():
         raise ValueError("its own")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_ctrl_c_takes_precedence_over_an_error_in_the_block():
     def fetch():
-        with deferred_ctrl_c():
+        with deferred_interrupts():
             signal.raise_signal(signal.SIGINT)
             raise RuntimeError("a worker has gone")
 
@@ -60,7 +64,7 @@ def test_ctrl_c_takes_precedence_over_an_error_in_the_block():
 def test_another_handler_of_ctrl_c_is_called_immediately():
     calls = []
     signal.signal(signal.SIGINT, lambda *_: calls.append("immediately"))
-    with deferred_ctrl_c():
+    with deferred_interrupts():
         signal.raise_signal(signal.SIGINT)
         assert calls == ["immediately"]
 
@@ -111,7 +115,7 @@ def test_ctrl_c_in_a_finalizer_is_raised_again(capsys):
 
     def work():
         finalized = Finalized(KeyboardInterrupt())
-        with reraise_lost_ctrl_c():
+        with reraise_lost_interrupts():
             del finalized
             steps.append("went on")
             for _ in range(3000):
@@ -130,7 +134,7 @@ def test_other_errors_in_finalizers_are_reported_by_python(monkeypatch):
         sys, "unraisablehook", lambda unraisable: reported.append(unraisable.exc_type)
     )
     finalized = Finalized(OSError())
-    with reraise_lost_ctrl_c():
+    with reraise_lost_interrupts():
         del finalized
     assert reported == [OSError]
 
@@ -142,7 +146,7 @@ import os, random, signal, sys
 import numpy as np
 import backends
 from common.datasets import Dataset
-from common.system.interrupts import UninterruptedBatches, reraise_lost_ctrl_c
+from common.system.interrupts import UninterruptedBatches, reraise_lost_interrupts
 
 loaders = backends.load(sys.argv[1]).loaders
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -155,7 +159,7 @@ for number in range(30):
     batches = UninterruptedBatches(loaders.load_native(dataset, (), 8, True, 0, 2))
     list(batches)  # the workers have started
     try:
-        with reraise_lost_ctrl_c():
+        with reraise_lost_interrupts():
             signal.setitimer(signal.ITIMER_REAL, generator.uniform(0.001, 0.05))
             while True:
                 list(batches)

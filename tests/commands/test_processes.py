@@ -1,4 +1,4 @@
-"""Functions called in a new process: exit codes, interrupts and signals; and a closed standard output."""
+"""Functions called in a new process: exit codes, interrupts and signals."""
 
 import multiprocessing
 import os
@@ -62,22 +62,22 @@ CALLER = f"""
 import sys, time
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
-from common.system.processes import call_in_process, how_it_ended
+from common.system import processes
+from common.system.processes import call_in_process, exit_code
 
 def wait(path, deaf):
     import os, signal
     if deaf:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     Path(path).with_suffix(".new").write_text(str(os.getpid()))
     Path(path).with_suffix(".new").rename(path)
-    try:
-        time.sleep(100)
-    except KeyboardInterrupt:
-        return 130
+    time.sleep(100)
     return 0
 
 if __name__ == "__main__":
-    call_in_process(wait, sys.argv[1], len(sys.argv) > 2)
+    processes.SECONDS_TO_TERMINATE = 1.0 if len(sys.argv) > 2 else 60.0
+    sys.exit(exit_code(call_in_process, wait, sys.argv[1], len(sys.argv) > 2))
 """
 
 
@@ -99,7 +99,8 @@ class Caller:
         """Start, and return the id of the process that the function runs in."""
         self.process = subprocess.Popen(
             [sys.executable, str(self.script), str(self.file), *more],
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
             start_new_session=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
@@ -122,14 +123,14 @@ def alive(pid: int) -> bool:
 def test_ctrl_c_on_the_terminal_ends_both(caller):
     child = caller.start()
     os.killpg(caller.process.pid, signal.SIGINT)
-    assert caller.process.wait(30) == -signal.SIGINT
+    assert caller.process.wait(30) == 130
     assert not alive(child)
 
 
 def test_ctrl_c_of_the_caller_is_passed_on(caller):
     child = caller.start()
     caller.process.send_signal(signal.SIGINT)
-    assert caller.process.wait(30) == -signal.SIGINT
+    assert caller.process.wait(30) == 130
     assert not alive(child)
 
 
@@ -139,75 +140,30 @@ def test_a_second_ctrl_c_kills_a_function_that_ignores_it(caller):
     time.sleep(0.5)
     assert alive(child)
     caller.process.send_signal(signal.SIGINT)
-    assert caller.process.wait(30) == -signal.SIGINT
+    assert caller.process.wait(30) == 130
     assert not alive(child)
 
 
-def test_sigterm_ends_the_function_too(caller):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("to_all", [False, True])
+def test_sigterm_ends_both_as_ctrl_c_does(caller, number, to_all):
     child = caller.start()
+    if to_all:  # as systemd does
+        os.killpg(caller.process.pid, number)
+    else:
+        caller.process.send_signal(number)
+    assert caller.process.wait(30) == 128 + number
+    assert set(caller.process.stderr.read().split()) == {"interrupted"}
+    assert not alive(child)
+
+
+def test_sigterm_kills_a_function_that_does_not_end(caller):
+    child = caller.start("deaf")
     caller.process.terminate()
     assert caller.process.wait(30) == 128 + signal.SIGTERM
     assert not alive(child)
 
 
-# --- Closed standard output ------------------------------------------------------------------------------------------
-
-PRINTING = f"""
-import sys
-sys.path.insert(0, {str(ROOT)!r})
-from common.commands.training import make_console
-from common.system.processes import exit_code
-
-def prints(how):
-    if how == "another pipe":
-        raise BrokenPipeError("a worker has gone")
-    write = make_console().print if how == "rich" else print
-    for line in range(1 if how == "a line" else 100_000):
-        write("line", line)
-    return 0
-
-sys.exit(exit_code(prints, sys.argv[1]))
-"""
-
-
-def into_closed_pipe(*words: str) -> tuple[int, str]:
-    """Run Python with a closed standard output; return the exit code and standard error."""
-    reading, writing = os.pipe()
-    os.close(reading)
-    try:
-        process = subprocess.run(
-            [sys.executable, *words],
-            cwd=ROOT,
-            stdout=writing,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-    finally:
-        os.close(writing)
-    return process.returncode, process.stderr
-
-
-@pytest.mark.parametrize("how", ["a line", "many lines"])
-def test_a_closed_output_ends_the_program_without_a_traceback(how):
-    assert into_closed_pipe("-c", PRINTING, how) == (141, "")
-
-
-def test_a_closed_output_of_rich_ends_the_program_without_a_traceback():
-    code, errors = into_closed_pipe("-c", PRINTING, "rich")
-    assert (code != 0, errors) == (True, "")
-
-
-def test_the_help_with_a_closed_output_ends_without_a_traceback():
-    assert into_closed_pipe("run.py", "--help") == (141, "")
-
-
-def test_another_broken_pipe_is_an_error_with_a_traceback():
-    process = subprocess.run(
-        [sys.executable, "-c", PRINTING, "another pipe"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 1
-    assert "BrokenPipeError: a worker has gone" in process.stderr
+def test_sigterm_of_the_child_interrupts_its_caller_with_the_same_code(caller):
+    os.kill(caller.start(), signal.SIGTERM)
+    assert caller.process.wait(30) == 128 + signal.SIGTERM

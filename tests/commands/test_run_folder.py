@@ -108,3 +108,17 @@ def test_new_folders_never_collide(tmp_path, monkeypatch):
     names = [str(RunFolder(None, "pytorch-train").path) for _ in range(3)]
     first = str(Path("runs") / "20260101-120000-pytorch-train")
     assert names == [first, f"{first}-2", f"{first}-3"]
+
+
+def test_a_new_folder_that_stays_empty_is_removed_after_the_block(tmp_path):
+    def fail(path: Path, write: bool) -> None:
+        with RunFolder(path, "") as folder:
+            if write:
+                folder.write_json("config.json", {})
+            raise BrokenPipeError
+
+    (tmp_path / "mine").mkdir()
+    for name, write in (("empty", False), ("written", True), ("mine", False)):
+        with pytest.raises(BrokenPipeError):
+            fail(tmp_path / name, write)
+    assert sorted(os.listdir(tmp_path)) == ["mine", "written"]

@@ -8,7 +8,6 @@ from conftest import random_dataset
 from numpy_backend import numpy_backend
 
 from common.augmentation.operations import gallery
-from common.commands.training import make_console
 from common.interface import Backend
 from common.parity.adapter import Adapter
 from common.parity.coverage import FILES, CallRecorder, contract
@@ -16,6 +15,7 @@ from common.parity.results import BackendResults, by_dimension
 from common.parity.suite import QUICK, run_checks
 from common.parity.table import coverage_table
 from common.reference import ALIGNED
+from common.system.console import PlainConsole
 
 NARROW = replace(QUICK, num_channels=8)
 TWO_GPUS = ("devices", "return 0", "return 2")  # an edit of the NumPy tab: it reports two GPUs
@@ -118,7 +118,7 @@ def test_coverage_has_one_row_per_dimension_if_backends_agree():
         ("modes (two)", "training"),
     ]
     assert by_dimension(results) == rows
-    console = make_console()
+    console = PlainConsole()
     with console.capture() as captured:
         console.print(coverage_table(console, results))
     lines = [" ".join(line.split()) for line in captured.get().splitlines()]

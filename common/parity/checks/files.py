@@ -1,8 +1,6 @@
 """Parity of weights files: a backend and an independent reader read back what the backend wrote."""
 
 from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -10,6 +8,7 @@ from common.parity.adapter import Adapter
 from common.parity.checks.cases import NetworkCase
 from common.parity.comparison import Arrays, CheckResult, difference, logits_difference
 from common.reference import Conventions, forward
+from common.system.temporary import temporary_folder
 from common.weights.canonical import Weights
 from common.weights.files import READERS
 
@@ -24,8 +23,8 @@ def file_checks(adapter: Adapter, case: NetworkCase, seed: int) -> Iterator[Chec
     weights = {name: weight.astype(np.float32) for name, weight in drawn.items()}
     suffix = backend.framework.suffixes[0]
     (batch,) = case.batches([case.last_size], seed + 3)
-    with TemporaryDirectory() as folder:
-        path = Path(folder, f"net{suffix}")
+    with temporary_folder() as folder:
+        path = folder / f"net{suffix}"
         backend.weights.save_file(path, weights)
         net = backend.weights.load_net(path)
         found = {
