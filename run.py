@@ -9,7 +9,7 @@ import backends
 from common import cli
 from common.system import environment
 from common.system.memory import memory_errors
-from common.system.processes import exit_code
+from common.system.processes import end_program, exit_code
 
 
 def main(arguments: list[str]) -> int:
@@ -40,4 +40,4 @@ def _run(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end_program(main(sys.argv[1:]))

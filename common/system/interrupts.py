@@ -46,6 +46,10 @@ def ending_signals_interrupt() -> Iterator[None]:
 def _interrupt(number: int, _: FrameType | None) -> None:
     if not _received:
         _received.append(number)
+        if hasattr(signal, "SIGCHLD"):  # not on Windows
+            # PyTorch's handler raises an error for a worker that the signal has ended, too. Not the default instead:
+            # Python prints an error if that is set while the signal waits for its handler.
+            signal.signal(signal.SIGCHLD, lambda *_: None)
         raise KeyboardInterrupt
 
 
@@ -69,6 +73,10 @@ def interrupt_with(code: int) -> None:
 
 def _default_in_child() -> None:
     """Let the signals end a forked worker, which inherits the handlers: loaders end their workers with SIGTERM."""
+    if _received:
+        os._exit(
+            0
+        )  # a pool replaces the workers that the signal has ended; nobody would end the new ones
     for number in _handled:
         signal.signal(number, signal.SIG_DFL)
 

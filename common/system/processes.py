@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, NoReturn
 
 from common.errors import UserError, printable
 from common.system.interrupts import (
@@ -116,7 +116,7 @@ def _wait(
 
 def _exit_with(function: Callable[..., int], *arguments: Any) -> None:
     use_default_start_method()
-    sys.exit(exit_code(function, *arguments))
+    end_program(exit_code(function, *arguments))
 
 
 def use_default_start_method() -> None:
@@ -141,16 +141,34 @@ def exit_code(function: Callable[..., int], *arguments: Any) -> int:
         why = getattr(error.__cause__, "strerror", "")
         print_error(f"error: cannot write to standard output ({why}): send it somewhere else")
         return 2
-    except UserError as error:
-        print_error(f"error: {error}")
-        return 2
     except KeyboardInterrupt as interrupt:
         print_error(printable(str(interrupt), None) or "interrupted")
+        _interrupts.append(interrupt)
         return 128 + interrupted_by()
     except Exception as error:
         if was_interrupted():  # the signal may have ended a worker, too, and its loader then fails
             print_error("interrupted")
+            _interrupts.append(error)
             return 128 + interrupted_by()
+        if isinstance(error, UserError):
+            print_error(f"error: {error}")
+            return 2
         print_traceback(error)
         return 1
 
+
+# Keeps the frames of an interrupted run, and so its loaders, from being finalized before `end_program`.
+_interrupts: list[BaseException] = []
+
+
+def end_program(code: int) -> NoReturn:
+    """End this process with the exit code of `exit_code`.
+
+    After SIGTERM, without finalizers: `timeout` and job schedulers send it to the workers, too, and the finalizers of a
+    loader whose workers have ended may hang.
+    """
+    if was_interrupted():
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        os._exit(code)
+    sys.exit(code)
