@@ -1,4 +1,4 @@
-"""What a program prints: no control characters, one line per error; and outputs that are closed or full."""
+"""Printed text has no control characters, an error is one line, and a closed or full output ends a program in one line."""
 
 import io
 import os
