@@ -1,4 +1,4 @@
-"""Printed text has no control characters, an error is one line, and a closed or full output ends a program in one line."""
+"""Printed text has no control characters, and a closed or full output ends a program in one line."""
 
 import io
 import os
