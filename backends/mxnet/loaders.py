@@ -18,10 +18,13 @@ from common.augmentation.decisions import (
     merged,
     random_bits,
 )
+from common.augmentation.operations import output_size
 from common.errors import UserNotice
 from common.system.environment import cores
+from common.system.workers import WorkerBatches, check_shared_memory
 
 from . import transforms
+from ._workers import ForkingDataLoader
 
 NO_WORKERS = UserNotice(
     "the native pipeline of MXNet has no workers here: they must be forks"
@@ -52,13 +55,18 @@ def load_native(
     if num_workers and get_start_method() != "fork":
         warnings.warn(NO_WORKERS, stacklevel=2)
         num_workers = 0
-    return gluon.data.DataLoader(
-        _Examples(dataset, transforms.native(augs)),
-        batch_sampler=_Visits(len(dataset), batch_size, is_train, seed),
-        num_workers=num_workers,
-        pin_memory=device is not None and device.device_type == "gpu",
-        pin_device_id=0 if device is None else device.device_id,
-    )
+    examples = _Examples(dataset, transforms.native(augs))
+    visits = _Visits(len(dataset), batch_size, is_train, seed)
+    pinned = {
+        "pin_memory": device is not None and device.device_type == "gpu",
+        "pin_device_id": 0 if device is None else device.device_id,
+    }
+    if not num_workers:
+        return gluon.data.DataLoader(examples, batch_sampler=visits, **pinned)
+    size = output_size(augs, dataset.images.shape[1:3])
+    check_shared_memory(len(dataset), size, batch_size, num_workers)
+    loader = ForkingDataLoader(examples, visits, num_workers, **pinned)
+    return WorkerBatches(loader)
 
 
 class _Visits(gluon.data.Sampler):

@@ -15,7 +15,9 @@ from common.augmentation.decisions import (
     merged,
     random_bits,
 )
+from common.augmentation.operations import output_size
 from common.system.environment import cores
+from common.system.workers import WorkerBatches, check_shared_memory
 
 from . import transforms
 from .devices import from_numpy
@@ -40,7 +42,9 @@ def load_native(
     For a GPU as `device`, a thread copies them to pinned memory, from which
     the step copies them while the GPU computes.
     """
-    return DataLoader(
+    size = output_size(augs, dataset.images.shape[1:3])
+    check_shared_memory(len(dataset), size, batch_size, num_workers)
+    loader = DataLoader(
         _Examples(dataset, transforms.native(augs), seed),
         batch_size=batch_size,
         sampler=_Order(len(dataset), is_train, seed),
@@ -49,6 +53,7 @@ def load_native(
         persistent_workers=num_workers > 0,
         pin_memory=device is not None and torch.device(device).type == "cuda",
     )
+    return WorkerBatches(loader) if num_workers else loader
 
 
 class _Order(Sampler):

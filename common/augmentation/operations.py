@@ -138,6 +138,14 @@ def split_normalize(
     return images, normalize
 
 
+def output_size(augmentations: Sequence[Augmentation], size: tuple[int, int]) -> tuple[int, int]:
+    """Return the size of the images that augmentations make of images of ``size``, both (height, width)."""
+    for aug in augmentations:
+        if isinstance(aug, Resize | RandomResizedCrop):
+            size = aug.size
+    return size
+
+
 # The operations of the chapter with the book's numbers, by their names in --augment, in the book's order. The argument
 # is the size to which crops are resized.
 OPERATIONS: dict[str, Callable[[tuple[int, int]], Augmentation]] = {

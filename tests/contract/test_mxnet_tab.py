@@ -290,11 +290,6 @@ def test_without_forks_the_loader_says_that_it_has_no_workers(tab, monkeypatch):
     assert len(list(data_iter)) == 2
 
 
-def test_the_loader_uses_processes_as_upstream_s_threads_crash(tab):
-    data_iter = tab.loaders.load_native(random_dataset(4), [], 2, True, num_workers=1)
-    assert not data_iter._thread_pool
-
-
 def test_native_saturation_is_upstream_s_wrong_one_and_says_so_and_batched_is_right(tab):
     """MXNet's grey is 0.114 x blue. With a strength of 1 the factor f is in 0..2; it is read from the red channel."""
     image = np.full((2, 2, 3), (100, 80, 50), np.uint8)
