@@ -41,6 +41,7 @@ OTHER_OBJECTS = {
     *("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX"),
     *("EXT1", "EXT2", "EXT4"),
 }
+FOLDER = 0x10  # the attribute of a folder in a zip
 MAX_PICKLE = 2**20  # bytes; this network's has 16,000
 ADVICE = "save only net.state_dict()"
 COUNTER = "num_batches_tracked"
@@ -121,6 +122,8 @@ def _check_records(path, reader):
         checksums = {
             entry.filename.partition("/")[2]: entry.CRC
             for entry in archive.infolist()
+            # PyTorch reads nothing of a folder, and leaves memory as it was.
+            if not entry.external_attr & FOLDER
         }
     # Uses PyTorch's own reader: zipfile may find other bytes.
     for name in reader.get_all_records():

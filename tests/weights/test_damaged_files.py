@@ -1,9 +1,11 @@
 """One flipped bit in a weights file is found by a checksum, wherever it is; a result is never read from such a file."""
 
+import importlib
 import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -126,6 +128,24 @@ def test_the_message_names_the_entry_to_remove_after_a_change_on_purpose(tmp_pat
     del metadata[DIGEST]
     save_file(changed, path, metadata)
     assert load_weights(path)[1] == METADATA
+
+
+def test_a_record_that_pytorch_would_take_for_a_folder_is_refused(tmp_path):
+    """PyTorch reads nothing of it. Memory that still has the values from before would pass the checksum."""
+    backend = load_or_skip("pytorch")
+    path = tmp_path / "net.pt"
+    backend.weights.save_file(path, initial_weights(3, num_channels=2))
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        entry = next(e for e in archive.infolist() if e.filename.endswith("data/0"))
+        values = archive.read(entry)
+    content[content.rindex(entry.filename.encode()) - 46 + 38] ^= 0x10  # its attributes
+    path.write_bytes(content)
+    # Only data/0 is looked at, with memory that has the right values.
+    state_dict = importlib.import_module("backends.pytorch._state_dict")
+    reader = SimpleNamespace(get_all_records=lambda: ["data/0"], get_record=lambda _: values)
+    with pytest.raises(UserError, match="is damaged"):
+        state_dict._check_records(path, reader)
 
 
 def test_an_archive_in_which_pytorch_and_zipfile_find_different_values_is_refused(tmp_path):
