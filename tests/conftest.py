@@ -12,6 +12,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,6 +34,14 @@ from common.metrics import Epoch, Listener, Report
 from common.weights.canonical import Weights, initial_weights
 
 mpl.use("Agg")
+
+# A program in the background of a shell, or under nohup, ignores these signals, and its children inherit that.
+for number, handler in {
+    signal.SIGINT: signal.default_int_handler,
+    getattr(signal, "SIGHUP", signal.SIGTERM): signal.SIG_DFL,
+}.items():
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 
 def required() -> set[str]:

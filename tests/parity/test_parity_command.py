@@ -94,7 +94,7 @@ def check(name, config, folder):
             parity_backend.run_checks = first_checks
         check_backend(backend, config, folder, narrow)
         if name == "late":
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGUSR1)
     return 0
 
 if __name__ == "__main__":
@@ -197,7 +197,7 @@ def ended(folder: Path) -> subprocess.CompletedProcess[str]:
         ("leaves", "ended with exit code 0"),
         ("stops", "ended with exit code 0"),
         ("killed", "was killed by SIGKILL"),
-        ("late", "was killed by SIGTERM after its last check"),
+        ("late", "was killed by SIGUSR1 after its last check"),
     ],
 )
 def test_one_line_tells_how_a_process_ended_early_and_after_how_many_checks(
