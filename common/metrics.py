@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.drawing.plots import Animator
-from common.finite import check_finite
 
 if TYPE_CHECKING:
     from common.interface import DataIter
@@ -228,7 +227,6 @@ class TrainingLog:
         """Yield the batches (X, y) of the next epoch, and time the step of each.
 
         The log reads loss and accuracy about five times per epoch; only then does the host wait for the device.
-        Raises UserError if the loss is not finite.
         """
         epoch, num_batches = len(self.epochs) + 1, len(train_iter)
         reports = reporting_points(num_batches)
@@ -240,8 +238,6 @@ class TrainingLog:
             yield X, y
             if i in reports:
                 self.loss, self.acc = (self.metric[k] / self.metric[2] for k in (0, 1))
-                where = f"after {epoch - 1 + i / num_batches:.2f} epochs"
-                check_finite(self.loss, f"train loss {where}")
             self.timer.stop()
             self.images, seconds = int(self.metric[2]), time.perf_counter() - self.began
             self.listener.on_batch(epoch, self.images, seconds)

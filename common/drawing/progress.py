@@ -8,6 +8,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
 
+from common.finite import check_finite
 from common.metrics import Epoch, Listener, Report
 from common.system.console import PlainConsole
 
@@ -83,7 +84,8 @@ class TrainingProgress(Listener):
     """Show the progress of a training, and pass the metrics of each finished epoch to ``on_metrics``.
 
     ``num_examples`` are the numbers of training images and of held-out images. ``held_out`` is the name of the accuracy
-    on the latter, None if nothing is held out. ``title`` is printed before each line.
+    on the latter, None if nothing is held out. ``title`` is printed before each line. Raises UserError if the loss is
+    not finite.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class TrainingProgress(Listener):
     def on_report(self, report: Report) -> None:
         """Show loss and accuracy so far; without a bar, only after 30 seconds without a line."""
         where = report.epoch - 1 + report.share
+        check_finite(report.loss, f"train loss after {where:.2f} epochs")
         self.losses = f"  loss {report.loss:.3f}  train acc {report.acc:.3f}"
         silent = time.perf_counter() - self.last_line > SECONDS_BETWEEN_LINES
         if report.share < 1 and silent and not self.console.is_terminal:

@@ -15,7 +15,6 @@ from common.config import PredictConfig
 from common.datasets import Data, Dataset
 from common.errors import UserError
 from common.finite import check_finite, check_logits, labels_of
-from common.metrics import Listener, TrainingLog
 from common.weights.files import read_stored
 from common.weights.safetensors import save_weights
 
@@ -105,20 +104,6 @@ def test_evaluate_prints_no_accuracy_of_logits_that_are_not_finite(too_large, tm
     assert "test acc" not in out
     assert "error: the logits of 1 of 10 images are not finite: " in err
     assert not (tmp_path / "out" / "summary.json").exists()
-
-
-@pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_a_training_ends_at_the_first_loss_that_is_not_finite(loss, capsys):
-    log = TrainingLog(1, ["cpu"], Listener())
-
-    def train() -> None:
-        for _ in log.batches([("X", [0])]):
-            log.add(loss, 1, 1)
-
-    with pytest.raises(UserError, match=f"train loss after 1.00 epochs is {loss}"):
-        train()
-    assert log.epochs == []
-    assert capsys.readouterr().out == ""
 
 
 def test_weights_that_are_not_finite_are_not_saved():

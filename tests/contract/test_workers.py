@@ -63,7 +63,7 @@ def require_one_line(result: subprocess.CompletedProcess[str], *words: str) -> N
     assert result.returncode == 2, result.stderr
     lines = [line for line in result.stderr.splitlines() if not line.startswith("note: ")]
     assert [line[:7] for line in lines] == ["error: "], result.stderr
-    for word in (*words, "fewer --workers", "--pipeline batched"):
+    for word in (*words, "--workers", "--pipeline batched"):
         assert word in result.stderr
 
 

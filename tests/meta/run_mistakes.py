@@ -36,7 +36,7 @@ RATE = "set_learning_rate(trainer, lr * lr_decay ** (epoch // lr_period))"
 REPORTED = "log.end_epoch(valid_acc, trainer.lr)"
 SGD = "trainer = sgd(net, lr, momentum=0.9, weight_decay=wd)\n"
 PREDICT = "labels = [predict(net, X).argmax(axis=1) for X, _ in test_iter]"
-LABELS = "return np.concatenate(labels)"
+LABELS = "return labels_of(np.concatenate(logits))"
 BEGUN = "epoch, self.epoch = self.epoch, self.epoch + 1"
 
 # A mistake in a whole run: the edits that plant it, and checks that reject it. Other checks may reject it too.
@@ -134,11 +134,11 @@ IN_RUNS: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
         of(KAGGLE, "predictions"),
     ),
     "run: predicted labels are int32": (
-        (("kaggle", LABELS, "return np.concatenate(labels).astype(np.int32)"),),
+        (("kaggle", LABELS, f"{LABELS}.astype(np.int32)"),),
         of(KAGGLE, "predictions"),
     ),
     "run: predictions of the batches in reverse order": (
-        (("kaggle", LABELS, "return np.concatenate(labels[::-1])"),),
+        (("kaggle", LABELS, "return labels_of(np.concatenate(logits[::-1]))"),),
         of(KAGGLE, "predictions"),
     ),
 }
