@@ -35,7 +35,7 @@ TEST = "log.end_epoch(evaluate_accuracy_gpu(net, test_iter))"
 RATE = "set_learning_rate(trainer, lr * lr_decay ** (epoch // lr_period))"
 REPORTED = "log.end_epoch(valid_acc, trainer.lr)"
 SGD = "trainer = sgd(net, lr, momentum=0.9, weight_decay=wd)\n"
-PREDICT = "labels = [predict(net, X).argmax(axis=1) for X, _ in test_iter]"
+PREDICT = "logits = [predict(net, X) for X, _ in test_iter]"
 LABELS = "return labels_of(np.concatenate(logits))"
 BEGUN = "epoch, self.epoch = self.epoch, self.epoch + 1"
 
@@ -130,7 +130,7 @@ IN_RUNS: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
         of(KAGGLE, "predictions"),
     ),
     "run: the last batch is not predicted": (
-        (("kaggle", LABELS, "return np.concatenate(labels[:-1])"),),
+        (("kaggle", LABELS, "return labels_of(np.concatenate(logits[:-1]))"),),
         of(KAGGLE, "predictions"),
     ),
     "run: predicted labels are int32": (
