@@ -20,6 +20,7 @@ from common.system.environment import cores
 from common.system.workers import WorkerBatches, check_shared_memory
 
 from . import transforms
+from ._workers import end_on_send_error
 from .devices import from_numpy
 
 
@@ -50,6 +51,7 @@ def load_native(
         sampler=_Order(len(dataset), is_train, seed),
         num_workers=num_workers,
         generator=torch.Generator(),  # not the default one, for each epoch
+        worker_init_fn=end_on_send_error,
         persistent_workers=num_workers > 0,
         pin_memory=device is not None and torch.device(device).type == "cuda",
     )

@@ -21,9 +21,9 @@ from common.commands.kaggle_session import Session, begin, chunk_size, images_in
 from common.commands.run_folder import Metrics
 from common.commands.training import (
     load_batches,
+    logits,
     make_network,
     padded,
-    save_trained,
     weights_metadata,
 )
 from common.config import KaggleConfig
@@ -34,10 +34,12 @@ from common.drawing import image_grid, plots
 from common.drawing.captions import described
 from common.drawing.progress import TrainingProgress, progress_bar
 from common.errors import counted, printable
+from common.finite import check_logits
 from common.interface import DataIter, Net, Registry
 from common.metrics import Confusion, KaggleSummary, Timer
 from common.system import environment
 from common.weights.canonical import initial_weights
+from common.weights.safetensors import save_weights
 
 MAX_CLASSES_LISTED = 20  # up to 20 classes are all printed; of more, only the ten hardest
 SHEET = (4, 8)  # rows and columns of a sheet of images
@@ -105,7 +107,8 @@ def _retrain(session: Session) -> tuple[Net, KaggleSummary]:
         session.config.image_size,
         CIFAR10_NORMALIZE,
     )
-    save_trained(session.folder, session.backend.weights.get_weights(net), metadata)
+    weights = session.backend.weights.get_weights(net)
+    save_weights(session.folder.path / "weights.safetensors", weights, metadata)
     return net, summary
 
 
@@ -135,7 +138,11 @@ def _train(
     augs = kaggle_train_augs(session.image_size)
     train_iter = load_batches(backend, config, dataset, augs, True, devices[0])
 
+    some = dataset.images[: config.batch_size]
+
     def keep(metrics: Metrics) -> None:
+        # The last step comes after the last loss. If it diverged, the accuracy would still look like a result.
+        check_logits(logits(backend, net, some, kaggle_test_augs(), devices[0]))
         session.folder.add_metrics({"split": split} | metrics)
 
     held_out = "valid acc" if valid_iter is not None else None

@@ -2,17 +2,16 @@
 
 import time
 import warnings
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.cells import cell_len
 
-from common.augmentation.decisions import decide
 from common.augmentation.operations import Augmentation
 from common.commands.training import (
     describe_backend,
     load_with_weights,
+    logits,
     make_network,
     padded,
 )
@@ -20,7 +19,7 @@ from common.config import PredictConfig
 from common.datasets.decoding import read_images
 from common.errors import UserError, UserNotice, counted, printable
 from common.finite import check_logits
-from common.interface import Backend, Device, Net, Registry
+from common.interface import Backend, Registry
 from common.system.console import PlainConsole
 from common.system.files import check_file
 from common.system.terminal import print_error
@@ -55,13 +54,13 @@ def classify(config: PredictConfig, backend: Backend, stored: Stored) -> int:
     what = f"{describe_backend(backend)}, {stored.path}: {counted(len(classes), 'class', 'classes')}, {size} x {size}"
     console.print(what, soft_wrap=True)
     # Some frameworks build a graph for the first image; do not time that.
-    logits(backend, net, np.zeros((size, size, 3), np.uint8), augs, device)
+    logits(backend, net, np.zeros((1, size, size, 3), np.uint8), augs, device)
     names = [printable(str(path), max_length=None) for path in config.images]
     width, failed = min(max(map(cell_len, names)), MAX_NAME_WIDTH), 0
     for path, name in zip(config.images, names, strict=True):
         try:
             check_file(path, "image")
-            image = read_images([path], size, progress=False)[0]
+            image = read_images([path], size, progress=False)
             began = time.perf_counter()
             y_hat = logits(backend, net, image, augs, device)
             milliseconds = 1000 * (time.perf_counter() - began)
@@ -87,20 +86,6 @@ def _stored_size(stored: Stored) -> int:
             f"pass --image-size {size} if you want that, or a smaller number"
         )
     return size
-
-
-def logits(
-    backend: Backend,
-    net: Net,
-    image: NDArray[np.uint8],
-    augs: Sequence[Augmentation],
-    device: Device,
-) -> NDArray[np.float64]:
-    """Return the logits, (1, classes), of one image, uint8 (height, width, 3)."""
-    decisions = decide(augs, np.arange(1), 0, 0, (image.shape[0], image.shape[1]))
-    X = backend.transforms.to_float(backend.transforms.from_images(image[None], device))
-    y_hat = backend.trainer.predict(net, backend.transforms.augment(X, decisions))
-    return backend.devices.to_numpy(y_hat).astype(np.float64)
 
 
 def probabilities(y_hat: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
 """Shared by `train`, `augment` and `evaluate`: checks, loading, the description of the run, its folder."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -179,7 +179,12 @@ def batches(session: Session, config: TrainConfig, dataset: Dataset, is_train: b
     All images are normalized if those of the training of ``--weights`` were.
     """
     size = dataset.images.shape[1], dataset.images.shape[2]
-    augs: Sequence[Augmentation] = parse_augmentations(config.augment, size) if is_train else ()
-    if session.weights is not None and (normalize := session.weights.normalize):
-        augs = (*augs, normalize)
+    augs = parse_augmentations(config.augment, size) if is_train else ()
+    augs = (*augs, *normalization(session))
     return load_batches(session.backend, config, dataset, augs, is_train, session.devices[0])
+
+
+def normalization(session: Session) -> tuple[Augmentation, ...]:
+    """Return how all images are normalized: as in the training of ``--weights``, if there was one."""
+    normalize = session.weights.normalize if session.weights else None
+    return () if normalize is None else (normalize,)

@@ -9,16 +9,18 @@ from numpy.typing import NDArray
 
 from common.commands.augment import show
 from common.commands.run_folder import Metrics
-from common.commands.session import Session, batches, network, session_of
-from common.commands.training import save_trained, weights_metadata
+from common.commands.session import Session, batches, network, normalization, session_of
+from common.commands.training import logits, weights_metadata
 from common.config import TrainConfig
 from common.drawing import plots
 from common.drawing.progress import TrainingProgress
 from common.errors import counted
+from common.finite import check_logits
 from common.interface import Registry
 from common.metrics import Epoch, TrainingSummary, spread
 from common.system import environment
 from common.weights.canonical import Weights
+from common.weights.safetensors import save_weights
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def train_and_record(session: Session) -> None:
         train_set.images.shape[1],
         stored.normalize if stored else None,
     )
-    save_trained(folder, trained.weights, metadata)
+    save_weights(folder.path / "weights.safetensors", trained.weights, metadata)
     one_framework = session.weights is None or session.weights.reader in ("", config.backend)
     used = {
         "startup_seconds": session.startup_seconds if one_framework else None,
@@ -76,6 +78,8 @@ def train(session: Session, config: TrainConfig, title: str = "") -> Trained:
     """Train the chapter's network with the initial weights and batches of the seed.
 
     Save the metrics after each epoch. After Ctrl-C, draw the curves of the finished epochs.
+
+    Raises UserError if training diverged.
     """
     backend, devices, data = session.backend, session.devices, session.data
     backend.devices.set_seed(config.seed)
@@ -85,9 +89,12 @@ def train(session: Session, config: TrainConfig, title: str = "") -> Trained:
         batches(session, config, data.train, True),
         batches(session, config, data.test, False),
     )
+    some, augs = data.test.images[: config.batch_size], normalization(session)
     rates = [config.adam.lr_at(epoch, config.num_epochs) for epoch in range(config.num_epochs)]
 
     def after_epoch(metrics: Metrics) -> None:
+        # The last step comes after the last loss. If it diverged, the accuracy would still look like a result.
+        check_logits(logits(backend, net, some, augs, devices[0]))
         epoch = metrics["epoch"]  # from 1
         run = {"augment": config.augment, "seed": config.seed, "lr": rates[epoch - 1]}
         session.folder.add_metrics(run | metrics)

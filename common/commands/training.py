@@ -4,11 +4,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.cells import cell_len
 from rich.console import Console
 
+from common.augmentation.decisions import decide
 from common.augmentation.operations import Augmentation, Normalize
-from common.commands.run_folder import RunFolder
 from common.config import PredictConfig, RunConfig, TrainConfig, plain
 from common.datasets import Dataset
 from common.errors import UserError, counted
@@ -16,9 +18,7 @@ from common.interface import Backend, DataIter, Device, Net, Registry
 from common.system import environment
 from common.system.interrupts import UninterruptedBatches
 from common.weights.canonical import Weights, network_sizes
-from common.weights.checks import check_values
 from common.weights.files import Stored, read_stored, reader_of
-from common.weights.safetensors import save_weights
 
 
 def load_with_weights(
@@ -167,10 +167,15 @@ def weights_metadata(
     return found
 
 
-def save_trained(folder: RunFolder, weights: Weights, metadata: dict[str, str]) -> None:
-    """Save the weights of a training in its run folder. Raises UserError if they are not finite.
-
-    The last step of a training comes after the last loss, so it can diverge unnoticed.
-    """
-    check_values(weights, "the trained network")
-    save_weights(folder.path / "weights.safetensors", weights, metadata)
+def logits(
+    backend: Backend,
+    net: Net,
+    images: NDArray[np.uint8],
+    augs: Sequence[Augmentation],
+    device: Device,
+) -> NDArray[np.float64]:
+    """Return the logits, (n, classes), of images, uint8 (n, height, width, 3)."""
+    decisions = decide(augs, np.arange(len(images)), 0, 0, (images.shape[1], images.shape[2]))
+    X = backend.transforms.to_float(backend.transforms.from_images(images, device))
+    y_hat = backend.trainer.predict(net, backend.transforms.augment(X, decisions))
+    return backend.devices.to_numpy(y_hat).astype(np.float64)

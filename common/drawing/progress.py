@@ -136,9 +136,19 @@ class TrainingProgress(Listener):
             self._print(f"{self._where(f'{where:.2f}')}{self.losses}  {rate:.1f} images/s")
 
     def on_epoch(self, epoch: Epoch) -> None:
-        """Print the line of the epoch and pass its metrics to ``on_metrics``."""
-        self.epochs.append(epoch)
+        """Pass the metrics of the epoch to ``on_metrics``, which may refuse them, and print its line."""
         rate = epoch.images / max(epoch.seconds, 1e-9)
+        rates = {} if epoch.learning_rate is None else {"lr": epoch.learning_rate}
+        held_out = (
+            {} if self.held_out is None else {self.held_out.replace(" ", "_"): epoch.held_out_acc}
+        )
+        self.on_metrics(
+            rates
+            | {"epoch": epoch.epoch, "train_loss": epoch.train_loss, "train_acc": epoch.train_acc}
+            | held_out
+            | {"seconds": round(epoch.seconds, 3), "images_per_second": round(rate, 1)}
+        )
+        self.epochs.append(epoch)
         accuracy = (
             "" if epoch.held_out_acc is None else f"  {self.held_out} {epoch.held_out_acc:.3f}"
         )
@@ -151,16 +161,6 @@ class TrainingProgress(Listener):
         self.losses = ""  # the next epoch has no loss yet
         if epoch.epoch == self.num_epochs:  # the closing lines are printed next
             self.bar.stop()
-        rates = {} if epoch.learning_rate is None else {"lr": epoch.learning_rate}
-        held_out = (
-            {} if self.held_out is None else {self.held_out.replace(" ", "_"): epoch.held_out_acc}
-        )
-        self.on_metrics(
-            rates
-            | {"epoch": epoch.epoch, "train_loss": epoch.train_loss, "train_acc": epoch.train_acc}
-            | held_out
-            | {"seconds": round(epoch.seconds, 3), "images_per_second": round(rate, 1)}
-        )
 
     def _print(self, line: str) -> None:
         self.console.print(line, highlight=False, soft_wrap=True)

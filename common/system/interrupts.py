@@ -73,10 +73,10 @@ def interrupt_with(code: int) -> None:
 
 def _default_in_child() -> None:
     """Let the signals end a forked worker, which inherits the handlers: loaders end their workers with SIGTERM."""
-    if _received:
-        os._exit(
-            0
-        )  # a pool replaces the workers that the signal has ended; nobody would end the new ones
+    if (
+        _received
+    ):  # a pool replaces the workers that the signal has ended, and nobody would end the new ones
+        os._exit(0)
     for number in _handled:
         signal.signal(number, signal.SIG_DFL)
 

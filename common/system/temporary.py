@@ -41,9 +41,8 @@ def _make_locked(parent: Path) -> tuple[Path, int]:
     """
     while True:
         own = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-        with suppress(
-            FileNotFoundError
-        ):  # another process has removed the folder before it was locked
+        # Another process may remove the folder before it is locked.
+        with suppress(FileNotFoundError):
             handle = os.open(own / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
             _lock(handle)
             if (own / LOCK).exists():

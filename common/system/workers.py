@@ -22,9 +22,9 @@ SHARED_MEMORY = Path("/dev/shm")
 AHEAD = 2  # batches that a worker makes ahead, in PyTorch and in Gluon
 FEWER = "use fewer --workers or --pipeline batched"
 MORE_MEMORY = "give the container more shared memory (docker run --shm-size=1g)"
-SECONDS_TO_END = (
-    5.0  # the sockets of a process close before its exit code is there; longer on a busy machine
-)
+FULL = f"{SHARED_MEMORY} is full: {FEWER}, or {MORE_MEMORY}"
+# The sockets of a process close before its exit code is there, on a busy machine by seconds.
+SECONDS_TO_END = 5.0
 
 
 def check_shared_memory(
@@ -105,26 +105,30 @@ def _shortage(error: Exception) -> str:
     """Return what has run out and what to do, '' if nothing has. A worker's error may be text in another error."""
     text = str(error)
     if os.strerror(errno.ENOSPC) in text:
-        return f"{SHARED_MEMORY} is full: {FEWER}, or {MORE_MEMORY}"
+        return FULL
     if os.strerror(errno.EMFILE) in text or "items of ancdata" in text:
         return f"the worker processes need more open files than allowed: {FEWER}, or raise the limit (ulimit -n 4096)"
     return ""
 
 
 def _death(workers: set[BaseProcess]) -> str:
-    """Return how a worker has ended and what to do, '' if all are alive."""
+    """Return how a worker has ended and what to do, '' if all are alive.
+
+    A worker without shared memory is killed by SIGBUS, or ends with ENOSPC as its exit code.
+    """
     deadline = time.monotonic() + SECONDS_TO_END
     while not (codes := _exit_codes(workers)) and time.monotonic() < deadline:
         time.sleep(0.05)
     if not codes:
         return ""
     # After one worker has ended, the loader ends the others with SIGTERM.
-    code = next((code for code in codes if code != -signal.SIGTERM), -signal.SIGTERM)
-    if code == -signal.SIGKILL:
-        return f"a worker process was killed by SIGKILL, perhaps because memory ran out: {FEWER}"
-    if how_it_ended(code) == "was killed by SIGBUS":
-        return f"a worker process was killed by SIGBUS, as {SHARED_MEMORY} is full: {FEWER}, or {MORE_MEMORY}"
-    return f"a worker process {how_it_ended(code)}: {FEWER}"
+    code = next((c for c in codes if c != -signal.SIGTERM), -signal.SIGTERM)
+    ended = how_it_ended(code)
+    if code == errno.ENOSPC or ended.endswith("SIGBUS"):
+        return FULL
+    if ended.endswith("SIGKILL"):
+        ended += ", perhaps because memory ran out"
+    return f"a worker process {ended}: {FEWER}"
 
 
 def _exit_codes(workers: set[BaseProcess]) -> set[int]:

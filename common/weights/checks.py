@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import UserError, UserNotice, listed, printable
+from common.finite import WAYS_OUT
 from common.weights.canonical import Shape, Weights, weight_shapes
 
 ANY = -1  # a size that differs between networks and is unknown
@@ -109,7 +110,7 @@ def check_values(weights: Weights, source: str) -> None:
     if wrong:
         raise UserError(
             f"{source} has invalid values (not finite, or a variance below 0) in {listed(wrong)}: "
-            "training diverged, or the file is damaged; try a smaller --lr, or other weights"
+            + WAYS_OUT
         )
 
 

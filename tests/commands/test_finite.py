@@ -10,7 +10,6 @@ from PIL import Image
 
 import run
 from common.commands import predict
-from common.commands.training import save_trained
 from common.config import PredictConfig
 from common.datasets import Data, Dataset
 from common.errors import UserError
@@ -106,11 +105,31 @@ def test_evaluate_prints_no_accuracy_of_logits_that_are_not_finite(too_large, tm
     assert not (tmp_path / "out" / "summary.json").exists()
 
 
-def test_weights_that_are_not_finite_are_not_saved():
-    weights = filled_weights(3)
-    weights["fc.bias"][0] = np.nan
-    with pytest.raises(UserError, match=r"the trained network has invalid values .* in fc\.bias"):
-        save_trained(None, weights, {})  # type: ignore[arg-type]
+def test_a_training_that_diverges_in_its_last_step_prints_no_accuracy(
+    backend, small_folder, tmp_path, monkeypatch, capsys
+):
+    """The loss of that step is still finite, but the network would predict one class for all images."""
+    options = ["--data", small_folder, "--image-size", "8", "--epochs", "1", "--batch-size", "8"]
+    output, sizes, step = tmp_path / "out", list[int](), backend.trainer.train_batch_ch13
+
+    def spoiling(net, X, y, *others):
+        result = step(net, X, y, *others)
+        sizes.append(len(y))
+        if len(sizes) == 5:
+            weights = backend.weights.get_weights(net)
+            weights["fc.bias"][0] = np.nan
+            backend.weights.set_weights(net, weights)
+        return result
+
+    monkeypatch.setattr(backend.trainer, "train_batch_ch13", spoiling)
+    arguments = ["--backend", backend.name, *options, "--output", output]
+    assert run.main(list(map(str, arguments))) == 2
+    out, err = capsys.readouterr()
+    assert sizes == [8] * 5
+    assert "acc" not in out
+    assert "error: the logits of 8 of 8 images are not finite: training diverged" in err
+    assert not (output / "metrics.jsonl").exists()
+    assert not (output / "weights.safetensors").exists()
 
 
 def test_a_size_in_a_file_that_costs_gigabytes_must_be_passed_as_an_option(tmp_path):

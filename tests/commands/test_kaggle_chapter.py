@@ -279,7 +279,7 @@ def test_a_training_that_diverges_in_its_last_step_is_an_error(competition, tmp_
     one_step = ["--epochs", "1", "--batch-size", "72", "--lr", "1e30"]
     with pytest.raises(UserError, match=r"the logits of .* are not finite: .* try a smaller --lr"):
         run(["kaggle", *arguments, *one_step, "--output", str(tmp_path / "out")])
-    assert (tmp_path / "out" / "metrics.jsonl").exists()
+    assert not (tmp_path / "out" / "metrics.jsonl").exists()
     assert not (tmp_path / "out" / "validation.png").exists()
 
 

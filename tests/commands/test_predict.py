@@ -12,7 +12,7 @@ import run
 from backends import FRAMEWORKS
 from common import cli, reference
 from common.augmentation.operations import CIFAR10_NORMALIZE
-from common.commands import predict
+from common.commands import predict, training
 from common.config import PredictConfig
 from common.datasets import Data, Dataset
 from common.errors import UserError, UserNotice
@@ -98,9 +98,7 @@ def test_probabilities_are_the_reference_s_to_float32(backend):
     backend.weights.set_weights(net, filled_weights(3))
     device = backend.devices.cpu()
     net = backend.trainer.prepare(net, [device])
-    p = predict.probabilities(
-        predict.logits(backend, net, image[0], [CIFAR10_NORMALIZE], device)[0]
-    )
+    p = predict.probabilities(training.logits(backend, net, image, [CIFAR10_NORMALIZE], device)[0])
     np.testing.assert_allclose(p, expected(image)[0], atol=TOLERANCE)
     assert p.sum() == pytest.approx(1)
 

@@ -69,6 +69,7 @@ def backend() -> Backend:
     backend.trainer.train_ch13.side_effect = train
     backend.weights.get_weights.side_effect = lambda net: {"weight": weight.copy()}
     backend.loaders.get_dataloader_workers.return_value = 3
+    backend.devices.to_numpy.return_value = np.zeros((1, 10), np.float32)  # the logits
     return backend
 
 

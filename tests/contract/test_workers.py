@@ -59,6 +59,22 @@ def run_killed(backend: str, delay: float) -> subprocess.CompletedProcess[str]:
     )
 
 
+def in_small_memory(size: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with a /dev/shm of this size; skip the test on a machine that cannot mount one."""
+    mount = f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"'
+    result = subprocess.run(
+        ["unshare", "-m", "sh", "-c", mount, "sh", sys.executable, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    if "unshare" in result.stderr or "mount" in result.stderr:
+        pytest.skip(f"this machine cannot mount: {result.stderr.strip()}")
+    return result
+
+
 def require_one_line(result: subprocess.CompletedProcess[str], *words: str) -> None:
     assert result.returncode == 2, result.stderr
     lines = [line for line in result.stderr.splitlines() if not line.startswith("note: ")]
@@ -111,20 +127,10 @@ def test_the_number_of_workers_that_is_advised_fits(monkeypatch):
 def test_a_small_shared_memory_ends_a_run_with_one_line(name, tmp_path):
     load_or_skip(name)
     command = [
-        *(sys.executable, "run.py", "--backend", name, "--pipeline", "native", "--workers", "4"),
+        *("run.py", "--backend", name, "--pipeline", "native", "--workers", "4"),
         *("--batch-size", "128", "--limit", "1280", "64", "--output", str(tmp_path / "out")),
     ]
-    mount = 'mount -t tmpfs -o size=8m tmpfs /dev/shm && exec "$@"'
-    result = subprocess.run(
-        ["unshare", "-m", "sh", "-c", mount, "sh", *command],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
-    if "unshare" in result.stderr or "mount" in result.stderr:
-        pytest.skip(f"this machine cannot mount: {result.stderr.strip()}")
+    result = in_small_memory("8m", *command)
     require_one_line(result, "/dev/shm has 8 MiB free", "--shm-size")
 
 
@@ -206,3 +212,22 @@ def status(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
     except OSError:
         return "Z"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting needs root")
+@pytest.mark.parametrize("name", WITH_PROCESSES)
+def test_a_shared_memory_that_fills_during_a_run_ends_it_with_one_line(name):
+    load_or_skip(name)
+    # Again and again, because each batch that is used up gives its memory back.
+    fill = """file = open("/dev/shm/full", "ab", buffering=0)
+        while True:
+            try:
+                file.write(bytes(4096))
+            except OSError:
+                time.sleep(0.0001)"""
+    script = KILLED.replace(
+        "os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)", fill
+    )
+    result = in_small_memory("64m", "-c", script, name, "0.2")
+    require_one_line(result, "--shm-size")
