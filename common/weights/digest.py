@@ -5,6 +5,7 @@ Neither safetensors nor Keras' HDF5 files have a checksum: a flipped bit in a va
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -13,6 +14,7 @@ from common.errors import UserError
 from common.weights.canonical import Weights
 
 DIGEST = "weights_sha256"  # its name in the metadata
+SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def digest(weights: Weights, metadata: Mapping[str, str]) -> str:
@@ -33,12 +35,18 @@ def with_digest(weights: Weights, metadata: Mapping[str, str]) -> dict[str, str]
 def without_digest(weights: Weights, metadata: Mapping[str, str], source: str) -> dict[str, str]:
     """Return the metadata of a file without the checksum. Raises UserError, naming ``source``, if it does not match.
 
-    Files of other programs have no checksum, and are not checked.
+    Files of other programs have no checksum, and are not checked. A right checksum with another name is this project's,
+    with a damaged name.
     """
-    rest = {name: text for name, text in metadata.items() if name != DIGEST}
-    if DIGEST in metadata and metadata[DIGEST] != digest(weights, rest):
-        raise UserError(
-            f"{source} is damaged, or was changed by another program: its content does not match its checksum; "
-            f"use another copy, or, if you changed it yourself, remove {DIGEST} from the metadata"
-        )
-    return rest
+    for name, text in metadata.items():
+        if name != DIGEST and not SHA256.fullmatch(text):
+            continue
+        rest = {other: value for other, value in metadata.items() if other != name}
+        if (text == digest(weights, rest)) != (name == DIGEST):
+            raise UserError(
+                f"{source} is damaged, or was changed by another program: its content does not match its checksum; "
+                f"use another copy, or, if you changed it yourself, remove {DIGEST} from the metadata"
+            )
+        if name == DIGEST:
+            return rest
+    return dict(metadata)

@@ -575,7 +575,7 @@ def test_ctrl_c_keeps_the_metrics_so_far_and_says_where(name, small_folder, tmp_
         ("common.commands.session.load_data", "interrupted"),
         ("common.drawing.image_grid.save_sheet", "0 finished epochs, kept in"),
         ("common.drawing.plots.save_curves", "2 finished epochs, kept in"),
-        ("common.commands.training.save_weights", "2 finished epochs, kept in"),
+        ("common.commands.train.save_weights", "2 finished epochs, kept in"),
     ],
 )
 def test_after_ctrl_c_at_any_moment_the_message_says_what_was_kept(

@@ -108,6 +108,20 @@ def test_flipped_metadata_are_found(tmp_path):
         load_weights(path)
 
 
+@pytest.mark.parametrize("bit", range(7))
+def test_a_checksum_with_a_damaged_name_is_found_and_one_of_another_program_is_kept(tmp_path, bit):
+    path = tmp_path / "net.safetensors"
+    save_weights(path, initial_weights(3, num_channels=2), METADATA)
+    content = bytearray(path.read_bytes())
+    content[content.index(DIGEST.encode())] ^= 1 << bit
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"is damaged, or|not a safetensors file"):
+        load_weights(path)
+    foreign = {"model_hash": "0" * 64}
+    save_file(initial_weights(3, num_channels=2), path, foreign)
+    assert load_weights(path)[1] == foreign
+
+
 def test_files_of_other_programs_have_no_checksum_and_are_read(tmp_path):
     weights = initial_weights(3, num_channels=2)
     save_file(weights, tmp_path / "net.safetensors", {"format": "pt"})
