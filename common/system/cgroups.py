@@ -47,7 +47,7 @@ def _words(path: Path) -> list[str]:
     """Return the words of a file; an empty list if the group has no such file."""
     try:
         return path.read_text(errors="replace").split()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no path can have
         return []
 
 
