@@ -101,6 +101,7 @@ class Loaders(Protocol):
         seed: int = 0,
         num_workers: int = 0,
         device: Device | None = None,
+        first_epoch: int = 0,
     ) -> DataIter: ...
     def load_batched(
         self,
@@ -110,6 +111,7 @@ class Loaders(Protocol):
         is_train: bool,
         seed: int = 0,
         device: Device | None = None,
+        first_epoch: int = 0,
     ) -> DataIter: ...
 
 
@@ -147,6 +149,8 @@ class Trainers(Protocol):
         self, net: Net, lr: float, momentum: float = 0.0, weight_decay: float = 0.0
     ) -> Trainer: ...
     def set_learning_rate(self, trainer: Trainer, lr: float) -> None: ...
+    def get_state(self, net: Net, trainer: Trainer) -> State: ...
+    def set_state(self, net: Net, trainer: Trainer, state: State) -> None: ...
     def prepare(
         self, net: Net, devices: list[Device], precision: str = "fp32", compile: bool = False
     ) -> Net: ...
@@ -174,6 +178,7 @@ class Trainers(Protocol):
         num_epochs: int,
         devices: list[Device],
         animator: Listener | Animator | None = None,
+        first_epoch: int = 0,
     ) -> TrainingSummary: ...
 
 
@@ -192,6 +197,8 @@ class Kaggle(Protocol):
         lr_period: int,
         lr_decay: float,
         animator: Listener | Animator | None = None,
+        trainer: Trainer | None = None,
+        first_epoch: int = 0,
     ) -> KaggleSummary: ...
     def predict_labels(self, net: Net, test_iter: DataIter) -> NDArray[np.int64]: ...
 
@@ -210,8 +217,6 @@ class Probes(Protocol):
     def without_tracing(self) -> AbstractContextManager[None]: ...
     def activations(self, net: Net, X: Tensor, training: bool = False) -> dict[str, Tensor]: ...
     def gradients(self, net: Net, X: Tensor, y: Tensor, loss: Loss) -> Weights: ...
-    def get_state(self, net: Net, trainer: Trainer) -> State: ...
-    def set_state(self, net: Net, trainer: Trainer, state: State) -> None: ...
 
 
 @dataclass(frozen=True)

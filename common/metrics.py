@@ -102,8 +102,8 @@ class Epoch:
 
     ``train_loss`` and ``train_acc`` are means over the epoch, while the weights change. ``held_out_acc`` is the
     accuracy on the test or validation images after the epoch, None if there are none. ``learning_rate`` is the
-    optimizer's, None if the training loop does not pass it. ``seconds`` include loading the first batch and the
-    evaluation.
+    optimizer's, None if the training loop does not pass it. ``seconds`` include loading and the evaluation,
+    ``step_seconds`` only the steps.
     """
 
     epoch: int  # from 1
@@ -113,6 +113,26 @@ class Epoch:
     learning_rate: float | None
     images: int
     seconds: float
+    step_seconds: float
+
+    @property
+    def images_per_second(self) -> float:
+        """The speed of everything, loading and evaluation included."""
+        return self.images / max(self.seconds, 1e-9)
+
+    def plain(self, held_out: str | None) -> dict[str, Any]:
+        """Return a line of ``metrics.jsonl``; ``held_out`` is the name of the accuracy, None if nothing is held out."""
+        rates = {} if self.learning_rate is None else {"lr": self.learning_rate}
+        accuracy = {} if held_out is None else {held_out.replace(" ", "_"): self.held_out_acc}
+        return {
+            **rates,
+            "epoch": self.epoch,
+            "train_loss": self.train_loss,
+            "train_acc": self.train_acc,
+            **accuracy,
+            "seconds": round(self.seconds, 3),
+            "images_per_second": round(self.images_per_second, 1),
+        }
 
 
 class Listener:
@@ -223,16 +243,17 @@ class TrainingLog:
         self.timer, self.total = Timer(), Timer()
         self.epochs: list[Epoch] = []
 
-    def batches(self, train_iter: "DataIter") -> Iterator[tuple[Any, Any]]:
-        """Yield the batches (X, y) of the next epoch, and time the step of each.
+    def batches(self, train_iter: "DataIter", epoch: int) -> Iterator[tuple[Any, Any]]:
+        """Yield the batches (X, y) of an epoch, counted from 0, and time the step of each.
 
         The log reads loss and accuracy about five times per epoch; only then does the host wait for the device.
         """
-        epoch, num_batches = len(self.epochs) + 1, len(train_iter)
+        self.epoch, num_batches = epoch + 1, len(train_iter)
         reports = reporting_points(num_batches)
         # Sum of losses, number of correct predictions, number of examples
         self.metric = Accumulator(3)
         self.images, self.began = 0, time.perf_counter()
+        self.before = self.timer.sum()
         for i, (X, y) in enumerate(train_iter, start=1):
             self.timer.start()
             yield X, y
@@ -240,10 +261,10 @@ class TrainingLog:
                 self.loss, self.acc = (self.metric[k] / self.metric[2] for k in (0, 1))
             self.timer.stop()
             self.images, seconds = int(self.metric[2]), time.perf_counter() - self.began
-            self.listener.on_batch(epoch, self.images, seconds)
+            self.listener.on_batch(self.epoch, self.images, seconds)
             if i in reports:
                 share = i / num_batches
-                report = Report(epoch, share, self.loss, self.acc, self.images, seconds)
+                report = Report(self.epoch, share, self.loss, self.acc, self.images, seconds)
                 self.listener.on_report(report)
         if not self.images:
             raise ValueError("train_iter gave no batch")
@@ -261,13 +282,14 @@ class TrainingLog:
         """
         rate = None if learning_rate is None else float(f"{float(learning_rate):.7g}")
         epoch = Epoch(
-            len(self.epochs) + 1,
+            self.epoch,
             self.loss,
             self.acc,
             held_out_acc,
             rate,
             self.images,
             time.perf_counter() - self.began,
+            self.timer.sum() - self.before,
         )
         self.epochs.append(epoch)
         self.listener.on_epoch(epoch)

@@ -125,6 +125,19 @@ def _synchronise(trainer):
         trainer._init_params()
 
 
+def updaters_of(trainer):
+    """Return the objects that keep a trainer's state.
+
+    With several devices it is the store, which is set up first. There are no
+    public names for them.
+    """
+    if len(trainer._contexts) > 1:
+        _synchronise(trainer)
+    if trainer._update_on_kvstore:
+        return [trainer._kvstore._updater]
+    return trainer._updaters
+
+
 def _zero_gradients(net, device):
     """Clear the gradients of a device that got no example of a small batch."""
     for parameter in net.collect_params().values():

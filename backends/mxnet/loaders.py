@@ -44,6 +44,7 @@ def load_native(
     seed=0,
     num_workers=0,
     device=None,
+    first_epoch=0,
 ):
     """Return minibatches from the framework's own loader and transforms.
 
@@ -56,7 +57,7 @@ def load_native(
         warnings.warn(NO_WORKERS, stacklevel=2)
         num_workers = 0
     examples = _Examples(dataset, transforms.native(augs))
-    visits = _Visits(len(dataset), batch_size, is_train, seed)
+    visits = _Visits(len(dataset), batch_size, is_train, seed, first_epoch)
     pinned = {
         "pin_memory": device is not None and device.device_type == "gpu",
         "pin_device_id": 0 if device is None else device.device_id,
@@ -72,9 +73,9 @@ def load_native(
 class _Visits(gluon.data.Sampler):
     """Batches of pairs (seed to set or None, index), epoch after epoch."""
 
-    def __init__(self, num_examples, batch_size, is_train, seed):
+    def __init__(self, num_examples, batch_size, is_train, seed, first_epoch):
         self.num_examples, self.batch_size = num_examples, batch_size
-        self.is_train, self.seed, self.epoch = is_train, seed, 0
+        self.is_train, self.seed, self.epoch = is_train, seed, first_epoch
 
     def __len__(self):
         return -(-self.num_examples // self.batch_size)
@@ -120,23 +121,35 @@ class _Examples(gluon.data.Dataset):
         return image, int(self.dataset.labels[index])
 
 
-def load_batched(dataset, augs, batch_size, is_train, seed=0, device=None):
+def load_batched(
+    dataset,
+    augs,
+    batch_size,
+    is_train,
+    seed=0,
+    device=None,
+    first_epoch=0,
+):
     """Return minibatches that are augmented as a whole, on the device.
 
     X is float32 in the framework's layout, in 0..1 or normalized; y is int64.
     Differs: the images stay on the host as uint8, and each batch is copied. On
     the CPU, MXNet would hold all of them a second time.
     """
-    return _Batches(dataset, augs, batch_size, is_train, seed, device)
+    return _Batches(
+        dataset, augs, batch_size, is_train, seed, device, first_epoch
+    )
 
 
 class _Batches:
     """The batches of an epoch; each iteration is the next epoch."""
 
-    def __init__(self, dataset, augs, batch_size, is_train, seed, device):
+    def __init__(
+        self, dataset, augs, batch_size, is_train, seed, device, first_epoch
+    ):
         self.dataset, self.device = dataset, device
         self.augs, self.batch_size, self.seed = augs, batch_size, seed
-        self.is_train, self.epoch = is_train, 0
+        self.is_train, self.epoch = is_train, first_epoch
 
     def __len__(self):
         return -(-len(self.dataset) // self.batch_size)

@@ -1,4 +1,4 @@
-"""MXNet as the checks see it: activations, gradients, states, defaults.
+"""MXNet as the checks see it: activations, gradients, defaults.
 
 Training uses none of this. Names are those of common.weights.
 """
@@ -6,21 +6,21 @@ Training uses none of this. Names are those of common.weights.
 from contextlib import nullcontext
 from dataclasses import replace
 
-from mxnet import autograd, np
+from mxnet import autograd
 
-from common.reference import Conventions, State
+from common.reference import Conventions
 from common.weights.gluon import LAYERS
 
 from .trainer import predict
-from .weights import parameters_by_name
+from .weights import trained_by_name
 
 # Differs: the running variance is biased, and Adam adds epsilon inside the
 # bias correction.
 CONVENTIONS = Conventions(bn_variance="biased", adam_epsilon_place="inside")
 # For transforms.native: see _native.py.
 NATIVE = replace(CONVENTIONS, saturation="blue", rounding="down")
-# Gluon has no public access to a network's layers or an optimizer's state. The
-# names with an underscore below are private.
+# Gluon has no public access to a network's layers: `_children` and `_active`
+# below are private.
 NAMES = {position: name for name, position in LAYERS.items()}
 labels_first = False  # losses take (logits, labels)
 
@@ -94,48 +94,5 @@ def gradients(net, X, y, loss):
     l.backward()
     return {
         name: parameter.grad().asnumpy()
-        for name, parameter in _trained(net).items()
+        for name, parameter in trained_by_name(net).items()
     }
-
-
-def _trained(net):
-    return {
-        name: parameter
-        for name, parameter in parameters_by_name(net).items()
-        if parameter.grad_req != "null"
-    }
-
-
-def get_state(net, trainer):
-    """Return the state of this network's optimizer, in NumPy."""
-    state = State(trainer.optimizer.num_update)
-    for name, parameter in _trained(net).items():
-        kept = trainer._updaters[0].states.get(_index(trainer, parameter))
-        if isinstance(kept, tuple):  # Adam's
-            for slot, array in zip(("first", "second"), kept, strict=True):
-                state.slots.setdefault(slot, {})[name] = array.asnumpy()
-        elif kept is not None:
-            state.slots.setdefault("momentum", {})[name] = kept.asnumpy()
-    return state
-
-
-def set_state(net, trainer, state):
-    """Copy a state into this network's optimizer."""
-    optimizer, updater = trainer.optimizer, trainer._updaters[0]
-    optimizer.num_update = state.steps
-    for name, parameter in _trained(net).items():
-        index = _index(trainer, parameter)
-        optimizer._index_update_count[index] = state.steps
-        arrays = [kept[name] for kept in state.slots.values()]
-        kept = tuple(
-            # The optimizers accept only arrays of the old interface.
-            np.array(a, dtype=parameter.dtype).as_nd_ndarray()
-            for a in arrays
-        )
-        updater.states[index] = kept if len(kept) > 1 else kept[0]
-        updater.states_synced[index] = True
-
-
-def _index(trainer, parameter):
-    """Return the optimizer's index of a parameter."""
-    return trainer._param2idx[parameter.name]

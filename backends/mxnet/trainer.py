@@ -1,15 +1,17 @@
 """The chapter-13 trainer in Gluon: one batch, all epochs, evaluation."""
 
-from mxnet import autograd, gluon, npx
+from mxnet import autograd, gluon, np, npx
 
 from common.errors import ONE_VALUE_PER_EXAMPLE
 from common.metrics import Accumulator, TrainingLog
+from common.reference import State
 
 from . import _replicas
 from ._bfloat16 import in_bfloat16, in_float32
 from ._labels import check_labels_on_host
 from ._replicas import split_batch
 from ._sgd import SGD
+from .weights import trained_by_name
 
 
 def cross_entropy():
@@ -45,6 +47,39 @@ def sgd(net, lr, momentum=0.0, weight_decay=0.0):
 def set_learning_rate(trainer, lr):
     """Set the learning rate of an optimizer, from the next step on."""
     trainer.set_learning_rate(lr)
+
+
+def get_state(net, trainer):
+    """Return the state of this network's optimizer, in NumPy.
+
+    Gluon's names for it are private.
+    """
+    state = State(trainer.optimizer.num_update)
+    updater = _replicas.updaters_of(trainer)[0]
+    for name, parameter in trained_by_name(net).items():
+        kept = updater.states.get(trainer._param2idx[parameter.name])
+        if isinstance(kept, tuple):  # Adam's
+            for slot, array in zip(("first", "second"), kept, strict=True):
+                state.slots.setdefault(slot, {})[name] = array.asnumpy()
+        elif kept is not None:
+            state.slots.setdefault("momentum", {})[name] = kept.asnumpy()
+    return state
+
+
+def set_state(net, trainer, state):
+    """Copy a state into this network's optimizer."""
+    trainer.optimizer.num_update = state.steps
+    for name, parameter in trained_by_name(net).items():
+        index = trainer._param2idx[parameter.name]
+        trainer.optimizer._index_update_count[index] = state.steps
+        for updater in _replicas.updaters_of(trainer):
+            kept = tuple(
+                # The optimizers accept only arrays of the old interface.
+                np.array(slots[name], dtype=parameter.dtype).as_nd_ndarray()
+                for _, slots in sorted(state.slots.items())
+            )
+            updater.states[index] = kept if len(kept) > 1 else kept[0]
+            updater.states_synced[index] = False  # move them to the device
 
 
 def prepare(net, devices, precision="fp32", compile=False):  # noqa: ARG001
@@ -133,16 +168,18 @@ def train_ch13(
     num_epochs,
     devices,
     animator=None,
+    first_epoch=0,
 ):
     """Train a model with multiple GPUs (defined in Chapter 13).
 
     Reports each epoch to `animator`, by default the book's plot; see
     common.metrics.TrainingLog. Prints the chapter's closing lines and returns
-    their numbers as a TrainingSummary.
+    their numbers as a TrainingSummary. `first_epoch` epochs were done before:
+    `net` and `trainer` are those after them.
     """
     log = TrainingLog(num_epochs, devices, animator)
-    for _ in range(num_epochs):
-        for X, y in log.batches(train_iter):
+    for epoch in range(first_epoch, num_epochs):
+        for X, y in log.batches(train_iter, epoch):
             l, acc = train_batch_ch13(net, X, y, loss, trainer, devices)
             log.add(l, acc, len(y))
             npx.waitall()  # MXNet is asynchronous: time the whole step

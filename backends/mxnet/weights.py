@@ -57,6 +57,15 @@ def parameters_by_name(net):
     return {name: _parameter(net, NAMES[name]) for name in names}
 
 
+def trained_by_name(net):
+    """Return the parameters that an optimizer trains, by canonical name."""
+    return {
+        name: parameter
+        for name, parameter in parameters_by_name(net).items()
+        if parameter.grad_req != "null"
+    }
+
+
 def _parameter(net, name):
     """Follow Gluon's name of a parameter, such as 3.0.bn1.gamma."""
     for part in name.split("."):

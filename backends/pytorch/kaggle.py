@@ -27,6 +27,8 @@ def train(
     lr_period,
     lr_decay,
     animator=None,
+    trainer=None,
+    first_epoch=0,
 ):
     """Train with a learning rate that falls in steps (14.13.5).
 
@@ -35,14 +37,17 @@ def train(
     after each epoch unless `valid_iter` is None, as when training on all
     labelled images. Reports to `animator` as train_ch13 does. Prints the
     closing lines and returns their numbers as a KaggleSummary.
+
+    `first_epoch` epochs were done before: `net` and `trainer` are those after
+    them.
     """
     net = on_devices(net, devices)
     loss = cross_entropy()
-    trainer = sgd(net, lr, momentum=0.9, weight_decay=wd)
+    trainer = trainer or sgd(net, lr, momentum=0.9, weight_decay=wd)
     log = TrainingLog(num_epochs, devices, animator, KaggleSummary)
-    for epoch in range(num_epochs):
+    for epoch in range(first_epoch, num_epochs):
         set_learning_rate(trainer, lr * lr_decay ** (epoch // lr_period))
-        for X, y in log.batches(train_iter):
+        for X, y in log.batches(train_iter, epoch):
             l, acc = train_batch_ch13(net, X, y, loss, trainer, devices)
             log.add(l, acc, len(y))
         valid_acc = None

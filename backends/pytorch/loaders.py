@@ -37,6 +37,7 @@ def load_native(
     seed=0,
     num_workers=0,
     device=None,
+    first_epoch=0,
 ):
     """Return minibatches from the framework's own loader and transforms.
 
@@ -48,7 +49,7 @@ def load_native(
     loader = DataLoader(
         _Examples(dataset, transforms.native(augs), seed),
         batch_size=batch_size,
-        sampler=_Order(len(dataset), is_train, seed),
+        sampler=_Order(len(dataset), is_train, seed, first_epoch),
         num_workers=num_workers,
         generator=torch.Generator(),  # not the default one, for each epoch
         worker_init_fn=end_on_send_error,
@@ -61,9 +62,9 @@ def load_native(
 class _Order(Sampler):
     """Pairs (epoch, index) in order; each iteration is the next epoch."""
 
-    def __init__(self, num_examples, is_train, seed):
+    def __init__(self, num_examples, is_train, seed, first_epoch):
         self.num_examples, self.is_train = num_examples, is_train
-        self.seed, self.epoch = seed, 0
+        self.seed, self.epoch = seed, first_epoch
 
     def __len__(self):
         return self.num_examples
@@ -99,23 +100,35 @@ class _Examples(Dataset):
         return image, int(self.dataset.labels[index])
 
 
-def load_batched(dataset, augs, batch_size, is_train, seed=0, device=None):
+def load_batched(
+    dataset,
+    augs,
+    batch_size,
+    is_train,
+    seed=0,
+    device=None,
+    first_epoch=0,
+):
     """Return minibatches that are augmented as a whole, on the device.
 
     X is float32 in the framework's layout, in 0..1 or normalized; y is int64.
     The images stay on the device as uint8.
     """
-    return _Batches(dataset, augs, batch_size, is_train, seed, device)
+    return _Batches(
+        dataset, augs, batch_size, is_train, seed, device, first_epoch
+    )
 
 
 class _Batches:
     """The batches of an epoch; each iteration is the next epoch."""
 
-    def __init__(self, dataset, augs, batch_size, is_train, seed, device):
+    def __init__(
+        self, dataset, augs, batch_size, is_train, seed, device, first_epoch
+    ):
         self.images = transforms.from_images(dataset.images, device)
         self.labels = torch.as_tensor(dataset.labels, device=device)
         self.augs, self.batch_size, self.seed = augs, batch_size, seed
-        self.is_train, self.epoch = is_train, 0
+        self.is_train, self.epoch = is_train, first_epoch
 
     def __len__(self):
         return -(-len(self.labels) // self.batch_size)

@@ -5,9 +5,18 @@ from torch import nn
 
 from common.errors import ONE_VALUE_PER_EXAMPLE
 from common.metrics import Accumulator, TrainingLog
+from common.reference import State
 
 from ._labels import check_labels_on_host
 from ._wrappers import MixedPrecision, on_devices
+from .weights import trained_by_name
+
+# PyTorch's names of an optimizer's tensors, by the names of common.reference.
+SLOTS = {
+    "momentum": "momentum_buffer",
+    "first": "exp_avg",
+    "second": "exp_avg_sq",
+}
 
 
 def cross_entropy():
@@ -41,6 +50,32 @@ def set_learning_rate(trainer, lr):
     """Set the learning rate of an optimizer, from the next step on."""
     for group in trainer.param_groups:
         group["lr"] = lr
+
+
+def get_state(net, trainer):
+    """Return the state of this network's optimizer, in NumPy."""
+    state = State()
+    for name, parameter in trained_by_name(net).items():
+        own = trainer.state.get(parameter, {})
+        # Differs: PyTorch's SGD does not count its steps.
+        state.steps = int(own.get("step", 0))
+        for slot, key in SLOTS.items():
+            if own.get(key) is not None:
+                array = own[key].cpu().contiguous().numpy().copy()
+                state.slots.setdefault(slot, {})[name] = array
+    return state
+
+
+def set_state(net, trainer, state):
+    """Copy a state into this network's optimizer."""
+    for name, parameter in trained_by_name(net).items():
+        # A fused Adam counts its steps on the device.
+        steps = torch.tensor(float(state.steps), device=parameter.device)
+        trainer.state[parameter] = {"step": steps}
+        for slot, arrays in state.slots.items():
+            tensor = torch.empty_like(parameter)
+            tensor.copy_(torch.from_numpy(arrays[name]))
+            trainer.state[parameter][SLOTS[slot]] = tensor
 
 
 def prepare(net, devices, precision="fp32", compile=False):
@@ -124,17 +159,19 @@ def train_ch13(
     num_epochs,
     devices,
     animator=None,
+    first_epoch=0,
 ):
     """Train a model with multiple GPUs (defined in Chapter 13).
 
     Reports each epoch to `animator`, by default the book's plot; see
     common.metrics.TrainingLog. Prints the chapter's closing lines and returns
-    their numbers as a TrainingSummary.
+    their numbers as a TrainingSummary. `first_epoch` epochs were done before:
+    `net` and `trainer` are those after them.
     """
     net = on_devices(net, devices)
     log = TrainingLog(num_epochs, devices, animator)
-    for _ in range(num_epochs):
-        for X, y in log.batches(train_iter):
+    for epoch in range(first_epoch, num_epochs):
+        for X, y in log.batches(train_iter, epoch):
             l, acc = train_batch_ch13(net, X, y, loss, trainer, devices)
             log.add(l, acc, len(y))
         log.end_epoch(evaluate_accuracy_gpu(net, test_iter))

@@ -39,6 +39,14 @@ def tensors_by_name(net):
     }
 
 
+def trained_by_name(net):
+    """Return the weights that an optimizer trains, by canonical name."""
+    return {
+        WRAPPERS.sub("", name, count=1): parameter
+        for name, parameter in net.named_parameters()
+    }
+
+
 def set_weights(net, weights: Weights) -> None:
     """Copy canonical weights and buffers into a `resnet18`.
 

@@ -32,3 +32,13 @@ class SGD(keras.optimizers.SGD):
             grad=gradient,
             momentum=tf.constant(self.momentum, dtype),
         )
+
+
+def slots_of(trainer):
+    """Return an optimizer's variables by the slots of common.reference.
+
+    Keras has no public names for Adam's slots and for their order.
+    """
+    if isinstance(trainer, keras.optimizers.SGD):
+        return {"momentum": trainer.momentums} if trainer.momentum else {}
+    return {"first": trainer._momentums, "second": trainer._velocities}

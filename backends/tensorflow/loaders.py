@@ -36,13 +36,21 @@ def load_native(
     seed=0,
     num_workers=0,
     device=None,
+    first_epoch=0,
 ):
     """Return minibatches from the framework's own loader and transforms.
 
     For a GPU as `device`, they are copied there while it computes.
     """
     return _NativeBatches(
-        dataset, augs, batch_size, is_train, seed, num_workers, device
+        dataset,
+        augs,
+        batch_size,
+        is_train,
+        seed,
+        num_workers,
+        device,
+        first_epoch,
     )
 
 
@@ -50,13 +58,21 @@ class _NativeBatches:
     """The batches of an epoch, from tf.data; each iteration is a new epoch."""
 
     def __init__(
-        self, dataset, augs, batch_size, is_train, seed, num_workers, device
+        self,
+        dataset,
+        augs,
+        batch_size,
+        is_train,
+        seed,
+        num_workers,
+        device,
+        first_epoch,
     ):
         self.images = tf.constant(dataset.images)
         self.labels = tf.constant(dataset.labels, tf.int64)
         self.transform = tf.function(transforms.native(augs))
         self.batch_size, self.is_train = batch_size, is_train
-        self.seed, self.epoch = seed, 0
+        self.seed, self.epoch = seed, first_epoch
         self.num_workers, self.device = num_workers, device
 
     def __len__(self):
@@ -88,23 +104,35 @@ class _NativeBatches:
         return self.transform(self.images[index], seed), self.labels[index]
 
 
-def load_batched(dataset, augs, batch_size, is_train, seed=0, device=None):
+def load_batched(
+    dataset,
+    augs,
+    batch_size,
+    is_train,
+    seed=0,
+    device=None,
+    first_epoch=0,
+):
     """Return minibatches that are augmented as a whole, on the device.
 
     X is float32 in the framework's layout, in 0..1 or normalized; y is int64.
     Differs: the images stay on the host as uint8, and each batch is copied.
     TensorFlow has no `gather` of uint8 on a GPU.
     """
-    return _Batches(dataset, augs, batch_size, is_train, seed, device)
+    return _Batches(
+        dataset, augs, batch_size, is_train, seed, device, first_epoch
+    )
 
 
 class _Batches:
     """The batches of an epoch; each iteration is the next epoch."""
 
-    def __init__(self, dataset, augs, batch_size, is_train, seed, device):
+    def __init__(
+        self, dataset, augs, batch_size, is_train, seed, device, first_epoch
+    ):
         self.dataset, self.device = dataset, device
         self.augs, self.batch_size, self.seed = augs, batch_size, seed
-        self.is_train, self.epoch = is_train, 0
+        self.is_train, self.epoch = is_train, first_epoch
 
     def __len__(self):
         return -(-len(self.dataset) // self.batch_size)

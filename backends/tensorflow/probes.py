@@ -1,21 +1,22 @@
-"""TensorFlow as the checks see it: activations, gradients, state, defaults.
+"""TensorFlow as the checks see it: activations, gradients, defaults.
 
 Training uses none of this. Names are those of common.weights.
 """
 
+import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 
 import keras
 import tensorflow as tf
 
-from common.reference import Conventions, State
+from common.reference import Conventions
 from common.weights.canonical import network_sizes
-from common.weights.keras import from_keras, to_keras
+from common.weights.keras import from_keras
 
 from ._graphs import graph
 from .resnet import Residual, resnet18
-from .weights import get_weights, set_weights, variables_by_name
+from .weights import get_weights, set_weights, trained_by_name
 
 # Differs: Adam adds epsilon inside the bias correction.
 CONVENTIONS = Conventions(adam_epsilon_place="inside")
@@ -66,7 +67,10 @@ def without_tracing():
     before = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(True)
     try:
-        yield
+        with warnings.catch_warnings():
+            # tf.data traces its functions all the same, and says so.
+            warnings.filterwarnings("ignore", "Even though the `tf.config")
+            yield
     finally:
         tf.config.run_functions_eagerly(before)
 
@@ -122,7 +126,7 @@ def gradients(net, X, y, loss):
     found = _gradients(net, X, y, loss)
     return {
         name: from_keras(gradient.numpy())
-        for name, gradient in zip(_trained(net), found, strict=True)
+        for name, gradient in zip(trained_by_name(net), found, strict=True)
     }
 
 
@@ -130,41 +134,4 @@ def gradients(net, X, y, loss):
 def _gradients(net, X, y, loss):
     with tf.GradientTape() as tape:
         l = tf.reduce_mean(loss(y, net(X, training=True)))
-    return tape.gradient(l, list(_trained(net).values()))
-
-
-def _trained(net):
-    return {
-        name: variable
-        for name, variable in variables_by_name(net).items()
-        if variable.trainable
-    }
-
-
-def get_state(net, trainer):
-    """Return the state of this network's optimizer, in NumPy."""
-    state = State(int(trainer.iterations.numpy()))
-    for slot, variables in _slots(trainer).items():
-        for name, variable in _trained(net).items():
-            own = variables[trainer._get_variable_index(variable)]
-            array = from_keras(own.numpy())
-            state.slots.setdefault(slot, {})[name] = array
-    return state
-
-
-def set_state(net, trainer, state):
-    """Copy a state into this network's optimizer."""
-    trainer.iterations.assign(state.steps)
-    for slot, arrays in state.slots.items():
-        variables = _slots(trainer)[slot]
-        for name, variable in _trained(net).items():
-            own = variables[trainer._get_variable_index(variable)]
-            own.assign(to_keras(arrays[name]))
-
-
-def _slots(trainer):
-    """Return the optimizer's variables by the slots of common.reference."""
-    # Keras has no public names for Adam's slots and for their order.
-    if isinstance(trainer, keras.optimizers.SGD):
-        return {"momentum": trainer.momentums} if trainer.momentum else {}
-    return {"first": trainer._momentums, "second": trainer._velocities}
+    return tape.gradient(l, list(trained_by_name(net).values()))

@@ -5,12 +5,15 @@ import tensorflow as tf
 
 from common.errors import ONE_VALUE_PER_EXAMPLE
 from common.metrics import Accumulator, TrainingLog
+from common.reference import State
+from common.weights.keras import from_keras, to_keras
 
 from . import _replicas
 from ._graphs import forget_graphs, graph
 from ._labels import checks_labels_on_host
 from ._layers import in_float32, layers_of
-from ._sgd import SGD
+from ._sgd import SGD, slots_of
+from .weights import trained_by_name
 
 
 def cross_entropy():
@@ -48,6 +51,27 @@ def sgd(net, lr, momentum=0.0, weight_decay=0.0):
 def set_learning_rate(trainer, lr):
     """Set the learning rate of an optimizer, from the next step on."""
     trainer.learning_rate = lr
+
+
+def get_state(net, trainer):
+    """Return the state of this network's optimizer, in NumPy."""
+    state = State(int(trainer.iterations.numpy()))
+    for slot, variables in slots_of(trainer).items():
+        for name, variable in trained_by_name(net).items():
+            own = variables[trainer._get_variable_index(variable)]
+            array = from_keras(own.numpy())
+            state.slots.setdefault(slot, {})[name] = array
+    return state
+
+
+def set_state(net, trainer, state):
+    """Copy a state into this network's optimizer."""
+    trainer.iterations.assign(state.steps)
+    for slot, arrays in state.slots.items():
+        variables = slots_of(trainer)[slot]
+        for name, variable in trained_by_name(net).items():
+            own = variables[trainer._get_variable_index(variable)]
+            own.assign(to_keras(arrays[name]))
 
 
 def prepare(net, devices, precision="fp32", compile=False):
@@ -132,16 +156,18 @@ def train_ch13(
     num_epochs,
     devices,
     animator=None,
+    first_epoch=0,
 ):
     """Train a model with multiple GPUs (defined in Chapter 13).
 
     Reports each epoch to `animator`, by default the book's plot; see
     common.metrics.TrainingLog. Prints the chapter's closing lines and returns
-    their numbers as a TrainingSummary.
+    their numbers as a TrainingSummary. `first_epoch` epochs were done before:
+    `net` and `trainer` are those after them.
     """
     log = TrainingLog(num_epochs, devices, animator)
-    for _ in range(num_epochs):
-        for X, y in log.batches(train_iter):
+    for epoch in range(first_epoch, num_epochs):
+        for X, y in log.batches(train_iter, epoch):
             l, acc = train_batch_ch13(net, X, y, loss, trainer, devices)
             log.add(l, acc, len(y))
         log.end_epoch(evaluate_accuracy_gpu(net, test_iter))

@@ -40,6 +40,15 @@ def variables_by_name(net):
     return {name: _variable(net, name) for name in weight_shapes(*_sizes(net))}
 
 
+def trained_by_name(net):
+    """Return the variables that an optimizer trains, by canonical name."""
+    return {
+        name: variable
+        for name, variable in variables_by_name(net).items()
+        if variable.trainable
+    }
+
+
 def _sizes(net):
     """Return the arguments that `resnet18` was called with."""
     in_channels, num_channels = net.get_layer("conv").kernel.shape[2:]

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
@@ -81,11 +81,11 @@ def progress_bar(
 
 
 class TrainingProgress(Listener):
-    """Show the progress of a training, and pass the metrics of each finished epoch to ``on_metrics``.
+    """Show the progress of a training, and pass each finished epoch to ``keep``.
 
     ``num_examples`` are the numbers of training images and of held-out images. ``held_out`` is the name of the accuracy
-    on the latter, None if nothing is held out. ``title`` is printed before each line. Raises UserError if the loss is
-    not finite.
+    on the latter, None if nothing is held out. ``title`` is printed before each line. ``first_epoch`` epochs were done
+    before. Raises UserError if the loss is not finite.
     """
 
     def __init__(
@@ -93,19 +93,21 @@ class TrainingProgress(Listener):
         console: Console,
         num_epochs: int,
         num_examples: tuple[int, int],
-        on_metrics: Callable[[dict[str, Any]], None],
+        keep: Callable[[Epoch], None],
         title: str = "",
         held_out: str | None = "test acc",
+        first_epoch: int = 0,
     ) -> None:
         self.console, self.bar = console, _make_bar(console)
         self.last_line = time.perf_counter()
-        self.num_epochs, self.on_metrics, self.held_out = num_epochs, on_metrics, held_out
+        self.num_epochs, self.keep, self.held_out = num_epochs, keep, held_out
         self.title = f"{title} " if title else ""
         self.num_train = num_examples[0]
-        self.epochs: list[Epoch] = []
         self.losses = ""  # text of the latest loss and accuracy
         self.cost = num_examples[0] * TRAINING_COST + num_examples[1] * EVALUATION_COST
-        self.task = self.bar.add_task(self._where(1), total=self.cost * num_epochs, status="")
+        self.task = self.bar.add_task(
+            self._where(first_epoch + 1), total=self.cost * num_epochs, status=""
+        )
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -136,19 +138,9 @@ class TrainingProgress(Listener):
             self._print(f"{self._where(f'{where:.2f}')}{self.losses}  {rate:.1f} images/s")
 
     def on_epoch(self, epoch: Epoch) -> None:
-        """Pass the metrics of the epoch to ``on_metrics``, which may refuse them, and print its line."""
-        rate = epoch.images / max(epoch.seconds, 1e-9)
-        rates = {} if epoch.learning_rate is None else {"lr": epoch.learning_rate}
-        held_out = (
-            {} if self.held_out is None else {self.held_out.replace(" ", "_"): epoch.held_out_acc}
-        )
-        self.on_metrics(
-            rates
-            | {"epoch": epoch.epoch, "train_loss": epoch.train_loss, "train_acc": epoch.train_acc}
-            | held_out
-            | {"seconds": round(epoch.seconds, 3), "images_per_second": round(rate, 1)}
-        )
-        self.epochs.append(epoch)
+        """Pass the epoch to ``keep``, which may refuse it, and print its line."""
+        self.keep(epoch)
+        rate = epoch.images_per_second
         accuracy = (
             "" if epoch.held_out_acc is None else f"  {self.held_out} {epoch.held_out_acc:.3f}"
         )

@@ -114,8 +114,8 @@ class Drawn:
 def run(listener, summary=TrainingSummary, held_out=0.5, batches=2):
     """Run two epochs of the book's loop; each batch of 3 has a loss of 6 in the first epoch, of 3 in the second."""
     log = TrainingLog(2, ["cpu"], listener, summary)
-    for loss in (6, 3):
-        for _, y in log.batches([("X", "yyy")] * batches):
+    for epoch, loss in enumerate((6, 3)):
+        for _, y in log.batches([("X", "yyy")] * batches, epoch):
             log.add(Waiting(loss), Waiting(2), len(y))
         log.end_epoch(held_out, 0.25)
     return log.close()
@@ -154,7 +154,7 @@ def test_zero_epochs_are_refused():
 def test_an_empty_iterator_is_refused():
     log = TrainingLog(1, ["cpu"], Recorder())
     with pytest.raises(ValueError, match="train_iter gave no batch"):
-        list(log.batches([]))
+        list(log.batches([], 0))
 
 
 def test_a_log_draws_with_the_book_s_animator_and_interrupts_the_curves_at_each_epoch():

@@ -10,12 +10,12 @@ from common import metrics
 from common.drawing import progress
 from common.drawing.progress import TrainingProgress
 from common.errors import UserError
-from common.metrics import TrainingLog
+from common.metrics import Epoch, TrainingLog
 
 
 def train(
     terminal: bool, num_epochs: int = 2, losses=(0.5, 0.25), use=lambda watch, seconds: None
-) -> tuple[str, list[dict], TrainingProgress]:
+) -> tuple[str, list[dict], list[Epoch]]:
     """Run the loop of `train_ch13` on two batches of 4 images an epoch, with 4 images held out.
 
     ``use`` is called with each batch, which takes 2 seconds in training and 1 in evaluation.
@@ -23,16 +23,22 @@ def train(
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=100, highlight=False)
     epochs: list[dict] = []
-    watch = TrainingProgress(console, num_epochs, (8, 4), epochs.append, "run 1:")
+    kept: list[Epoch] = []
+
+    def keep(epoch: Epoch) -> None:
+        epochs.append(epoch.plain("test acc"))
+        kept.append(epoch)
+
+    watch = TrainingProgress(console, num_epochs, (8, 4), keep, "run 1:")
     with watch:
         log = TrainingLog(num_epochs, ["cpu"], watch)
         for epoch in range(num_epochs):
-            for _, y in log.batches([("X", [0] * 4), ("X", [0] * 4)]):
+            for _, y in log.batches([("X", [0] * 4), ("X", [0] * 4)], epoch):
                 use(watch, 2)
                 log.add(losses[epoch] * len(y), 0.75 * len(y), len(y))
             use(watch, 1)
             log.end_epoch(0.5)
-    return out.getvalue(), epochs, watch
+    return out.getvalue(), epochs, kept
 
 
 def test_without_a_terminal_there_is_one_plain_line_per_epoch():
@@ -82,7 +88,7 @@ def test_an_error_restores_the_terminal():
     console = Console(file=out, force_terminal=True)
     with (
         pytest.raises(KeyboardInterrupt),
-        TrainingProgress(console, 1, (8, 4), lambda metrics: None),
+        TrainingProgress(console, 1, (8, 4), lambda epoch: None),
     ):
         raise KeyboardInterrupt
     hidden, shown = out.getvalue().rfind("\x1b[?25l"), out.getvalue().rfind("\x1b[?25h")
@@ -96,16 +102,22 @@ def test_a_long_epoch_prints_lines_in_between(monkeypatch):
 
 
 def test_a_terminal_shows_a_bar_with_rate_loss_accuracy_and_time_left():
-    out, _, watch = train(terminal=True, use=lambda watch, seconds: watch.bar.refresh())
+    used: list[TrainingProgress] = []
+
+    def use(watch, seconds):
+        used.append(watch)
+        watch.bar.refresh()
+
+    out, _, _ = train(terminal=True, use=use)
     assert "━" in out
     for word in ("images/s", "loss 0.500", "train acc 0.750", "left", "evaluating"):
         assert word in out
-    assert watch.bar.finished  # every batch was counted, and the end is 100 %
+    assert used[-1].bar.finished  # every batch was counted, and the end is 100 %
 
 
 def test_the_epochs_are_kept():
-    _, _, watch = train(terminal=False)
-    figures = [(e.epoch, e.train_loss, e.train_acc, e.held_out_acc, e.images) for e in watch.epochs]
+    _, _, kept = train(terminal=False)
+    figures = [(e.epoch, e.train_loss, e.train_acc, e.held_out_acc, e.images) for e in kept]
     assert figures == [(1, 0.5, 0.75, 0.5, 8), (2, 0.25, 0.75, 0.5, 8)]
 
 

@@ -36,6 +36,7 @@ def load_native(
     seed=0,
     num_workers=0,
     device=None,  # noqa: ARG001
+    first_epoch=0,
 ):
     """Return minibatches from the framework's own loader and transforms.
 
@@ -52,10 +53,18 @@ def load_native(
             [transform(*pair) for pair in zip(images, bits, strict=True)]
         )
 
-    return _Batches(dataset, batch_size, is_train, seed, load)
+    return _Batches(dataset, batch_size, is_train, seed, load, first_epoch)
 
 
-def load_batched(dataset, augs, batch_size, is_train, seed=0, device=None):
+def load_batched(
+    dataset,
+    augs,
+    batch_size,
+    is_train,
+    seed=0,
+    device=None,
+    first_epoch=0,
+):
     """Return minibatches that are augmented as a whole, on the device.
 
     X is float32 in the framework's layout, in 0..1 or normalized; y is int64.
@@ -67,16 +76,16 @@ def load_batched(dataset, augs, batch_size, is_train, seed=0, device=None):
         levels = transforms.from_images(dataset.images[indices], device)
         return transforms.augment_to_float(levels, merged(decisions))
 
-    return _Batches(dataset, batch_size, is_train, seed, load)
+    return _Batches(dataset, batch_size, is_train, seed, load, first_epoch)
 
 
 class _Batches:
     """The batches of an epoch, epoch after epoch; `load` makes the images."""
 
-    def __init__(self, dataset, batch_size, is_train, seed, load):
+    def __init__(self, dataset, batch_size, is_train, seed, load, first_epoch):
         self.labels, self.batch_size = dataset.labels, batch_size
         self.is_train, self.seed, self.load = is_train, seed, load
-        self.epoch = 0
+        self.epoch = first_epoch
 
     def __len__(self):
         return -(-len(self.labels) // self.batch_size)

@@ -1,4 +1,4 @@
-"""NumPy as the parity checks see it: activations, gradients, states.
+"""NumPy as the parity checks see it: activations, gradients.
 
 Training uses none of this. Names are those of common.weights.canonical.
 """
@@ -55,13 +55,3 @@ def gradients(net, X, y, loss):
     """
     backpropagate(net, X, y, loss)
     return arrays_by_name(net, "gradients")
-
-
-def get_state(net, trainer):  # noqa: ARG001
-    """Return the state of this network's optimizer, in NumPy."""
-    return trainer.state
-
-
-def set_state(net, trainer, state):  # noqa: ARG001
-    """Copy a state into this network's optimizer."""
-    trainer.state = state

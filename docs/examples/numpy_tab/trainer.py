@@ -42,6 +42,16 @@ def set_learning_rate(trainer, lr):
     trainer.lr = lr
 
 
+def get_state(net, trainer):  # noqa: ARG001
+    """Return the state of this network's optimizer, in NumPy."""
+    return trainer.state
+
+
+def set_state(net, trainer, state):  # noqa: ARG001
+    """Copy a state into this network's optimizer."""
+    trainer.state = state
+
+
 def prepare(net, devices, precision="fp32", compile=False):
     """Prepare a network for devices, a precision and a compiler.
 
@@ -116,16 +126,18 @@ def train_ch13(
     num_epochs,
     devices,
     animator=None,
+    first_epoch=0,
 ):
     """Train a model with multiple GPUs (defined in Chapter 13).
 
     Reports each epoch to `animator`, by default the book's plot; see
     common.metrics.TrainingLog. Prints the chapter's closing lines and returns
-    their numbers as a TrainingSummary.
+    their numbers as a TrainingSummary. `first_epoch` epochs were done before:
+    `net` and `trainer` are those after them.
     """
     log = TrainingLog(num_epochs, devices, animator)
-    for _ in range(num_epochs):
-        for X, y in log.batches(train_iter):
+    for epoch in range(first_epoch, num_epochs):
+        for X, y in log.batches(train_iter, epoch):
             l, acc = train_batch_ch13(net, X, y, loss, trainer, devices)
             log.add(l, acc, len(y))
         log.end_epoch(evaluate_accuracy_gpu(net, test_iter))
