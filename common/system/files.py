@@ -16,8 +16,10 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, sync: bool = False) -> Iterator[Path]:
     """Yield a temporary path; rename it to ``path`` after the block, or remove it after an exception.
+
+    With ``sync``, the file is on the disk at the end, also after a power cut.
 
     The temporary file has the name of ``path``, in a temporary folder next to it. Folders are made if necessary; after
     an exception they are removed again. Raises UserError if the disk is full or the folder cannot be written.
@@ -30,12 +32,27 @@ def atomic_write(path: Path) -> Iterator[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             with temporary_folder(path.parent) as folder:
                 yield folder / path.name
+                if sync:
+                    with (folder / path.name).open("r+b") as file:
+                        os.fsync(file.fileno())
                 (folder / path.name).replace(path)
+            if sync:
+                _sync_names(path.parent)
     except BaseException:
         with suppress(OSError):  # report the first error, not one of the cleaning up
             for folder in missing:
                 folder.rmdir()
         raise
+
+
+def _sync_names(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, on the systems that can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager

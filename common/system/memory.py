@@ -29,5 +29,6 @@ def memory_errors() -> Iterator[None]:
             raise
         why = f" ({printable(found.strip(), 300)})" if found else ""
         raise UserError(
-            f"memory ran out{why}: use a smaller --batch-size or --image-size, fewer images, or another --device"
+            f"memory ran out{why}: use a smaller --batch-size or --image-size, --precision bf16, fewer images, "
+            "or another --device"
         ) from error

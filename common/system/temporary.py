@@ -10,6 +10,7 @@ from pathlib import Path
 
 PREFIX = ".three-tabs-"
 LOCK = "lock"  # a file; its lock shows that the process of the folder lives
+NEW = "new"  # the folder for files
 
 _swept: set[Path] = set()
 
@@ -26,12 +27,12 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
         _remove_left(parent)
     own, handle = _make_locked(parent)
     try:
-        inner = own / "new"
+        inner = own / NEW
         inner.mkdir()
         yield inner
     finally:
         os.close(handle)  # first, because network file systems keep an open file
-        shutil.rmtree(own, ignore_errors=True)
+        _remove(own)
 
 
 def _make_locked(parent: Path) -> tuple[Path, int]:
@@ -48,6 +49,12 @@ def _make_locked(parent: Path) -> tuple[Path, int]:
             if (own / LOCK).exists():
                 return own, handle
             os.close(handle)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a temporary folder, its lock last: without one, the next run would not finish a removal that is killed."""
+    shutil.rmtree(folder / NEW, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_left(parent: Path) -> None:
@@ -67,7 +74,7 @@ def _remove_unless_locked(folder: Path) -> None:
             return
         try:
             if _lock(handle, wait=False):
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
         finally:
             os.close(handle)
 

@@ -5,6 +5,7 @@ suffixes come from the `Framework` records. Formats that NumPy or h5py can read 
 """
 
 import json
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from common.weights.keras import add_metadata, load_keras
 from common.weights.safetensors import load_weights, save_weights
 
 Metadata = dict[str, str]
+BEST = "best.safetensors"  # in the folder of a run: the weights with the best accuracy
 Backends = Mapping[str, Backend]
 # Formats that are read and written without a framework, by suffix.
 READERS: dict[str, Callable[[Path], tuple[Weights, Metadata]]] = {
@@ -118,6 +120,22 @@ class Stored:
             return json.loads(self.metadata.get(name, "null"))
         except (ValueError, RecursionError):
             raise UserError(f"{self.path} has no valid {what} in its metadata") from None
+
+
+def weights_in(path: Path) -> Path:
+    """Return the weights file in the folder of a run, preferably the best; return any other path as it is.
+
+    Raises UserError for a folder without weights.
+    """
+    if not os.path.isdir(path):  # noqa: PTH112, Path.is_dir() raises an error for a name that is too long
+        return path
+    checkpoints = sorted(path.glob("checkpoints/*.safetensors"), key=lambda p: p.stat().st_mtime)
+    for file in (path / BEST, path / "weights.safetensors", *reversed(checkpoints)):
+        if file.is_file():
+            return file
+    raise UserError(
+        f"{path} is a folder without weights: give a weights file, or the folder of a run"
+    )
 
 
 def suffix_of(path: Path, frameworks: Collection[Framework]) -> str:
