@@ -13,6 +13,7 @@ from typing import Any, NoReturn, get_args, get_type_hints
 
 from common.augmentation.operations import OPERATIONS
 from common.config import (
+    CHANGEABLE,
     GROUPS,
     KAGGLE_PRESETS,
     PRESETS,
@@ -157,8 +158,20 @@ def parse(arguments: Sequence[str], frameworks: Mapping[str, Framework]) -> tupl
         raise UserError(
             f"unknown command '{name}'{_nearest(name, COMMANDS)}; see python run.py --help"
         )
-    parser = _Parser(name, COMMANDS[name], frameworks)
-    return name, _configure(name, parser.values(arguments))
+    command = COMMANDS[name]
+    if any(word.partition("=")[0] == "--resume" for word in arguments):
+        command = replace(command, required=())
+    parser = _Parser(name, command, frameworks)
+    values = parser.values(arguments)
+    if "resume" not in values:
+        return name, _configure(name, values)
+    for field in values.keys() - {"resume", *CHANGEABLE}:
+        raise UserError(
+            f"--resume takes the options of {values['resume']}: leave out {parser.flag_by_name[field]}"
+        )
+    from common.commands.resume import resumed  # imports NumPy
+
+    return name, resumed(name, values)
 
 
 def command_parser(name: str, frameworks: Mapping[str, Framework]) -> argparse.ArgumentParser:
@@ -233,6 +246,7 @@ class _Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
         self.flags = ["--help"]
+        self.flag_by_name: dict[str, str] = {}
         self.groups = {"": self} | {group: self.add_argument_group(group) for group in GROUPS}
         self.words = words
         self.command = command
@@ -264,6 +278,7 @@ class _Parser(argparse.ArgumentParser):
                 more |= {"dest": name, "required": name in self.command.required}
             group.add_argument(name if known.positional else flag, type=kind, help=shown, **more)
         self.flags.append(flag)
+        self.flag_by_name[name] = flag
 
     def _default(self, name: str, known: Option, default: Any) -> str:
         """Return a field's default in brackets, or '': as words, as one value per preset, or as a value."""

@@ -9,7 +9,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import UnionType
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from common.errors import UserError
 
@@ -140,7 +141,7 @@ class WithWeights(Options):
 
     weights: Path | None = option(
         None,
-        "weights file: .safetensors, or a framework's own format ({suffixes})",
+        "weights file: .safetensors, or a framework's own format ({suffixes}); or the folder of a run",
         DATA,
         metavar="FILE",
         default_words="random, from the seed",
@@ -160,10 +161,22 @@ class WithOutput(Options):
     )
 
 
+# The fields that may be given with --resume.
+CHANGEABLE = ("num_epochs", "backend", "device", "workers", "output")
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(WithOutput, Seeded, Computing, OnDevice, OnBackends):
     """Options of both chapters."""
 
+    resume: Path | None = option(
+        None,
+        "go on with the run in this folder and its options; of others, it takes only --epochs, --backend, --device, "
+        "--workers and --output",
+        OUTPUT,
+        metavar="DIR",
+        default_words="a new run",
+    )
     pipeline: str = option(
         "batched",
         "batched: the same augmented pixels in every backend; native: the framework's own transforms and loader",
@@ -453,6 +466,40 @@ def _check_last_seed(seed: int, count: int) -> None:
         raise UserError(
             f"--seed {seed} is too large for {count} seeds: the last one would exceed {MAX_SEED}"
         )
+
+
+def restored(kind: Any, value: Any) -> Any:
+    """Return the value of a type of this file that `plain` turned into JSON types.
+
+    Raises KeyError, TypeError, ValueError or OverflowError if the value is not of this type, or if a constant of the
+    chapter has changed. Raises UserError for a value outside its range.
+    """
+    if isinstance(kind, type) and issubclass(kind, Options):
+        types = get_type_hints(kind)
+        found = kind(**{f.name: restored(types[f.name], value[f.name]) for f in fields(kind)})
+        for f in fields(kind):
+            one, known = getattr(found, f.name), f.metadata.get("option")
+            if known and known.choices and one not in known.choices:
+                raise ValueError(f"{one!r} is not one of {', '.join(known.choices)}")
+            if not known and not isinstance(one, Options) and one != f.default:
+                raise ValueError(f"{f.name} are {one!r}, not {f.default!r}")
+        return found
+    if isinstance(kind, UnionType):
+        own, _none = get_args(kind)
+        return None if value is None else restored(own, value)
+    if get_origin(kind) is tuple:
+        kinds = get_args(kind)
+        kinds = kinds[:1] * len(value) if kinds[-1] is Ellipsis else kinds
+        return tuple(restored(k, v) for k, v in zip(kinds, value, strict=True))
+    if kind is Path:
+        if "\0" in value:
+            raise ValueError(f"no path is {value!r}")
+        return Path(value)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise TypeError(f"{value!r} is not of type {kind.__name__}")
+    return value
 
 
 def plain(config: Any) -> Any:

@@ -25,6 +25,7 @@ from common.weights.files import (
     read_stored,
     reader_of,
     suffix_of,
+    weights_in,
     write_weights,
     writer_of,
 )
@@ -40,7 +41,7 @@ TOLERANCE = 10 * MEASURED
 
 def run(config: ConvertConfig, registry: Registry) -> int:
     """Convert a weights file with the frameworks that it needs, and return the exit code."""
-    paths = config.source, config.target
+    paths = weights_in(config.source), config.target
     needed, wanted = check_paths(*paths, config.force, registry.FRAMEWORKS.values())
     convert(*paths, registry.load_several(needed, wanted))
     return 0

@@ -17,13 +17,15 @@ from rich.console import Console
 import common
 from common.augmentation.operations import CIFAR10_NORMALIZE, kaggle_test_augs, kaggle_train_augs
 from common.commands.augment import draw, drawn_by
+from common.commands.checkpoints import Checkpoints
 from common.commands.kaggle_session import Session, begin, chunk_size, images_in
-from common.commands.run_folder import Metrics
+from common.commands.resume import how_to_resume, where_it_goes_on
 from common.commands.training import (
     load_batches,
     logits,
     make_network,
     padded,
+    summary_of,
     weights_metadata,
 )
 from common.config import KaggleConfig
@@ -36,9 +38,10 @@ from common.drawing.progress import TrainingProgress, progress_bar
 from common.errors import counted, printable
 from common.finite import check_logits
 from common.interface import DataIter, Net, Registry
-from common.metrics import Confusion, KaggleSummary, Timer
+from common.metrics import Confusion, Epoch, KaggleSummary, Timer
 from common.system import environment
 from common.weights.canonical import initial_weights
+from common.weights.checkpoint import SGD
 from common.weights.safetensors import save_weights
 
 MAX_CLASSES_LISTED = 20  # up to 20 classes are all printed; of more, only the ten hardest
@@ -75,7 +78,9 @@ def run(config: KaggleConfig, registry: Registry) -> int:
         keep("test", _predict_and_submit(session, net))
     except KeyboardInterrupt as interrupt:
         epochs = counted(len(folder.metrics), "finished epoch")
-        raise KeyboardInterrupt(f"interrupted: {epochs}, kept in {folder.path}") from interrupt
+        raise KeyboardInterrupt(
+            f"interrupted: {epochs}, kept in {folder.path}{how_to_resume('kaggle', folder.path)}"
+        ) from interrupt
     console.print(f"results in {folder.path}", soft_wrap=True)
     return 0
 
@@ -100,16 +105,20 @@ def _retrain(session: Session) -> tuple[Net, KaggleSummary]:
     """Train from the same initial weights on all labelled images, and save the weights."""
     dataset = _load_split(session, "train_valid")
     net, summary = _train(session, "train_valid", dataset, None, 0)
-    metadata = weights_metadata(
+    weights = session.backend.weights.get_weights(net)
+    save_weights(session.folder.path / "weights.safetensors", weights, _metadata(session))
+    return net, summary
+
+
+def _metadata(session: Session) -> dict[str, str]:
+    """Return the metadata of the weights of this run."""
+    return weights_metadata(
         session.backend,
         session.data_name,
         session.files.classes,
         session.config.image_size,
         CIFAR10_NORMALIZE,
     )
-    weights = session.backend.weights.get_weights(net)
-    save_weights(session.folder.path / "weights.safetensors", weights, metadata)
-    return net, summary
 
 
 def _load_split(session: Session, split: Split) -> Dataset:
@@ -126,48 +135,79 @@ def _test_batches(session: Session, dataset: Dataset) -> DataIter:
 def _train(
     session: Session, split: str, dataset: Dataset, valid_iter: DataIter | None, num_valid: int
 ) -> tuple[Net, KaggleSummary]:
-    """Train the book's network with the initial weights and batches of the seed; save each epoch's metrics.
+    """Train the book's network with the initial weights and batches of the seed, or go on with its checkpoint.
 
-    Raises UserError if training diverged.
+    Save metrics and a checkpoint after each epoch. Raises UserError if training diverged.
     """
     backend, config, devices = session.backend, session.config, session.devices
     gc.collect()  # frees the network and images of the previous training
     backend.devices.set_seed(config.seed)
     weights = initial_weights(len(dataset.classes), seed=config.seed)
     net = make_network(backend, devices, weights, config.precision, config.compile)
-    augs = kaggle_train_augs(session.image_size)
-    train_iter = load_batches(backend, config, dataset, augs, True, devices[0])
+    trainer = backend.trainer.sgd(net, config.lr, momentum=0.9, weight_decay=config.wd)
+    folder, later = session.folder.path, int(split == "train")
+    held_out = None if valid_iter is None else "valid acc"
+    with Checkpoints(folder, split, backend, net, trainer, SGD, later=later) as checkpoints:
+        first = checkpoints.start(config.resume is not None, config.num_epochs)
+        if config.resume is not None:
+            session.console.print(where_it_goes_on(first, config.num_epochs))
+        lines = [{"split": split} | epoch.plain(held_out) for epoch in checkpoints.epochs]
+        session.folder.set_metrics(lines, split=split)
+        try:
+            if first < config.num_epochs:
+                summary = _train_epochs(session, checkpoints, split, dataset, valid_iter, num_valid)
+        finally:
+            if checkpoints.epochs:
+                title = f"{_title(session)}, {split}"
+                plots.save_curves(
+                    folder / f"curves-{split}.png", checkpoints.epochs, held_out, title
+                )
+    if first:
+        summary = summary_of(KaggleSummary, checkpoints.epochs, devices)
+    return net, summary
 
+
+def _train_epochs(
+    session: Session,
+    checkpoints: Checkpoints,
+    split: str,
+    dataset: Dataset,
+    valid_iter: DataIter | None,
+    num_valid: int,
+) -> KaggleSummary:
+    """Train the epochs that are not in a checkpoint."""
+    backend, config, first_epoch = session.backend, session.config, len(checkpoints.epochs)
+    augs, device = kaggle_train_augs(session.image_size), session.devices[0]
+    train_iter = load_batches(backend, config, dataset, augs, True, device, first_epoch)
     some = dataset.images[: config.batch_size]
 
-    def keep(metrics: Metrics) -> None:
-        # The last step comes after the last loss. If it diverged, the accuracy would still look like a result.
-        check_logits(logits(backend, net, some, kaggle_test_augs(), devices[0]))
-        session.folder.add_metrics({"split": split} | metrics)
+    held_out = None if valid_iter is None else "valid acc"
 
-    held_out = "valid acc" if valid_iter is not None else None
+    def keep(epoch: Epoch) -> None:
+        # The last step comes after the last loss. If it diverged, the accuracy would still look like a result.
+        check_logits(logits(backend, checkpoints.net, some, kaggle_test_augs(), device))
+        session.folder.add_metrics({"split": split} | epoch.plain(held_out))
+        checkpoints.add(epoch, epoch.epoch == config.num_epochs, _metadata(session))
+
     sizes = len(dataset), num_valid
-    progress = TrainingProgress(session.console, config.num_epochs, sizes, keep, held_out=held_out)
-    try:
-        with progress:
-            summary = backend.kaggle.train(
-                net,
-                train_iter,
-                valid_iter,
-                config.num_epochs,
-                config.lr,
-                config.wd,
-                devices,
-                config.lr_period,
-                config.lr_decay,
-                progress,
-            )
-    finally:
-        if progress.epochs:
-            path = session.folder.path / f"curves-{split}.png"
-            title = f"{_title(session)}, {split}"
-            plots.save_curves(path, progress.epochs, held_out, title)
-    return net, summary
+    progress = TrainingProgress(
+        session.console, config.num_epochs, sizes, keep, held_out=held_out, first_epoch=first_epoch
+    )
+    with progress:
+        return backend.kaggle.train(
+            checkpoints.net,
+            train_iter,
+            valid_iter,
+            config.num_epochs,
+            config.lr,
+            config.wd,
+            session.devices,
+            config.lr_period,
+            config.lr_decay,
+            progress,
+            checkpoints.trainer,
+            first_epoch,
+        )
 
 
 def _batched(session: Session) -> Session:

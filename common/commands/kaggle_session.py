@@ -5,6 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from common.augmentation.operations import kaggle_train_augs
+from common.commands.resume import describe_resume, digests, open_folder
 from common.commands.run_folder import RunFolder, check_output
 from common.commands.training import (
     check_batch_size,
@@ -75,14 +77,16 @@ def begin(config: KaggleConfig, backend: Backend) -> Session:
     test = list_test_images(data_dir)
     _check_answers(data_dir, test)
     # Fail before the training, and before a run folder is made, if an image cannot be read.
-    load_split(data_dir, "train_valid", files.classes, config.image_size)
+    labelled = load_split(data_dir, "train_valid", files.classes, config.image_size)
     _check_test_images(test, config, console)
-    with RunFolder(config.output, f"{config.backend}-kaggle") as folder:
+    augs = kaggle_train_augs((config.image_size, config.image_size))
+    found = digests([labelled], augs, config.seed)
+    with open_folder(config, f"{config.backend}-kaggle", found) as folder:
         session = Session(backend, config, devices, data_dir, files, test, folder, console)
         description = _describe(session)
-        print_block(console, description)
-        config_json = record("kaggle", backend, config, files.classes, description)
-        folder.write_json("config.json", config_json)
+        content = record("kaggle", backend, config, files.classes, description) | {"digests": found}
+        print_block(console, description | describe_resume(config, content))
+        folder.write_json("config.json", content)
     return session
 
 
@@ -132,7 +136,7 @@ def _describe(session: Session) -> dict[str, str]:
 def _as_preset(config: KaggleConfig) -> bool:
     """Return whether the training settings are those of the preset."""
     preset = KAGGLE_PRESETS[config.preset]
-    free = ("backend", "output", "device", "workers", "seed", "data_dir")
+    free = ("backend", "output", "device", "workers", "seed", "data_dir", "resume")
     return replace(config, **{name: getattr(preset, name) for name in free}) == preset
 
 

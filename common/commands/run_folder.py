@@ -2,13 +2,14 @@
 
 import json
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
-from common.errors import UserError
+from common.errors import UserError, UserNotice
 from common.system.files import check_folder, write_text, writing
 
 Metrics = dict[str, Any]
@@ -32,6 +33,32 @@ class RunFolder:
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
 
+    @classmethod
+    def reopen(cls, path: Path) -> Self:
+        """Return the folder of an earlier run, with its metrics."""
+        folder = cls.__new__(cls)
+        folder.path, folder.metrics, folder.made = path, [], False
+        metrics = path / "metrics.jsonl"
+        try:
+            lines = metrics.read_text(encoding="utf-8").splitlines()
+            folder.metrics = [dict(json.loads(line)) for line in lines]
+        except FileNotFoundError:
+            pass
+        except (OSError, TypeError, ValueError, RecursionError) as error:
+            raise UserError(
+                f"{metrics} is damaged: remove it and resume again; the checkpoints have its lines too"
+            ) from error
+        return folder
+
+    def set_metrics(self, lines: Sequence[Metrics], **training: Any) -> None:
+        """Replace the lines of one training in ``metrics.jsonl`` by ``lines``."""
+        others = [
+            line for line in self.metrics if any(line.get(k) != v for k, v in training.items())
+        ]
+        if self.metrics != [*others, *lines]:
+            self.metrics = [*others, *lines]
+            self._write_metrics()
+
     def __enter__(self) -> Self:
         return self
 
@@ -45,10 +72,16 @@ class RunFolder:
         write_text(self.path / name, json.dumps(content, indent=2) + "\n")
 
     def add_metrics(self, metrics: Metrics) -> None:
-        """Add a line to ``metrics.jsonl``."""
+        """Add a line to ``metrics.jsonl``. If it cannot be written, print a notice: the next line may be."""
         self.metrics.append(metrics)
+        self._write_metrics()
+
+    def _write_metrics(self) -> None:
         lines = "".join(json.dumps(line) + "\n" for line in self.metrics)
-        write_text(self.path / "metrics.jsonl", lines)
+        try:
+            write_text(self.path / "metrics.jsonl", lines)
+        except UserError as error:
+            warnings.warn(UserNotice(f"{error}; the training goes on"), stacklevel=3)
 
 
 def check_output(path: Path | None) -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 import common
 from common.augmentation.operations import Augmentation, parse_augmentations
+from common.commands.resume import describe_resume, digests, how_to_resume, open_folder
 from common.commands.run_folder import RunFolder, check_output
 from common.commands.training import (
     check_batch_size,
@@ -81,19 +82,24 @@ def session_of(command: str, config: TrainConfig, registry: Registry) -> Iterato
         _check_batches(data.train, config.batch_size)
     if weights is not None:
         weights.check_data(data.name, data.train.classes)
-    with RunFolder(config.output, f"{config.backend}-{command}") as folder:
+    size = data.train.images.shape[1], data.train.images.shape[2]
+    found = digests((data.train, data.test), parse_augmentations(config.augment, size), config.seed)
+    with open_folder(config, f"{config.backend}-{command}", found) as folder:
         session = Session(
             command, backend, config, devices, data, folder, console, weights, startup_seconds
         )
         description = describe(session)
-        print_block(console, description)
-        config_json = record(command, backend, config, data.train.classes, description)
-        folder.write_json("config.json", config_json | {"seeds": config.all_seeds})
+        content = record(command, backend, config, data.train.classes, description)
+        content |= {"seeds": config.all_seeds, "digests": found}
+        print_block(console, description | describe_resume(config, content))
+        folder.write_json("config.json", content)
     try:
         yield session
     except KeyboardInterrupt as interrupt:
         epochs = counted(len(folder.metrics), "finished epoch")
-        raise KeyboardInterrupt(f"interrupted: {epochs}, kept in {folder.path}") from interrupt
+        raise KeyboardInterrupt(
+            f"interrupted: {epochs}, kept in {folder.path}{how_to_resume(command, folder.path)}"
+        ) from interrupt
     console.print(f"results in {folder.path}", soft_wrap=True)
 
 
@@ -119,10 +125,10 @@ def describe(session: Session) -> dict[str, str]:
         "data": f"{config.data.name}: {counted(len(data.train), 'training image')}, "
         f"{counted(len(data.test), 'test image')}, {height} x {width}, {classes}",
     }
-    if config.weights is not None:
-        description["weights"] = str(config.weights)
+    if session.weights is not None:
+        description["weights"] = str(session.weights.path)
     if session.command in ("train", "compare"):
-        if config.weights is not None:
+        if session.weights is not None:
             description["weights"] += ", as initial weights; the optimizer starts fresh"
         description |= {
             "preset": config.preset + ("" if _as_preset(config) else ", with changes"),
@@ -151,7 +157,16 @@ def _images_of(stored: Stored) -> str:
 def _as_preset(config: TrainConfig) -> bool:
     """Return whether the training settings are those of the preset."""
     preset = PRESETS[config.preset]
-    names = ("backend", "output", "image", "device", "workers", "seed", "compare_augmentation")
+    names = (
+        "backend",
+        "output",
+        "image",
+        "device",
+        "workers",
+        "seed",
+        "resume",
+        "compare_augmentation",
+    )
     free: dict[str, Any] = {name: getattr(preset, name) for name in (*names, "seeds")}
     data = replace(config.data, cache_dir=preset.data.cache_dir)
     return replace(config, data=data, **free) == preset
@@ -173,15 +188,21 @@ def network(session: Session, seed: int) -> Net:
     return make_network(session.backend, session.devices, weights, config.precision, config.compile)
 
 
-def batches(session: Session, config: TrainConfig, dataset: Dataset, is_train: bool) -> DataIter:
-    """Return the batches of a split; only training images are augmented.
+def batches(
+    session: Session,
+    config: TrainConfig,
+    dataset: Dataset,
+    is_train: bool,
+    first_epoch: int = 0,
+) -> DataIter:
+    """Return the batches of a split from ``first_epoch`` on; only training images are augmented.
 
     All images are normalized if those of the training of ``--weights`` were.
     """
     size = dataset.images.shape[1], dataset.images.shape[2]
     augs = parse_augmentations(config.augment, size) if is_train else ()
-    augs = (*augs, *normalization(session))
-    return load_batches(session.backend, config, dataset, augs, is_train, session.devices[0])
+    augs, device = (*augs, *normalization(session)), session.devices[0]
+    return load_batches(session.backend, config, dataset, augs, is_train, device, first_epoch)
 
 
 def normalization(session: Session) -> tuple[Augmentation, ...]:

@@ -6,8 +6,8 @@ time and memory must be those of one framework. This process imports no framewor
 
 import signal
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,15 @@ from rich.console import Console
 from rich.table import Table
 
 from common.commands import kaggle_side_by_side
+from common.commands.resume import (
+    CONFIGS,
+    arguments_for,
+    copy_or_reopen,
+    how_to_resume,
+    is_finished,
+    record_of_several,
+    with_options,
+)
 from common.commands.run_folder import RunFolder
 from common.commands.tables import (
     START_AND_MEMORY,
@@ -24,7 +33,7 @@ from common.commands.tables import (
     read_json,
     read_run,
 )
-from common.config import TrainConfig, WithOutput
+from common.config import RunConfig, TrainConfig, WithOutput
 from common.drawing import plots
 from common.errors import counted
 from common.interface import Framework, Registry
@@ -70,15 +79,20 @@ def run(
     running backend and raises a KeyboardInterrupt whose message says what was kept.
     """
     console, finished, worst = PlainConsole(), list[str](), 0
-    with _folder_for(command, config) as folder:
+    with _folder_for(command, config, arguments) as folder:
         try:
             for number, name in enumerate(names, start=1):
                 if number > 1:
                     console.print()
                 console.print(f"{name}, {number} of {len(names)}", style="bold")
-                own = ["--backend", name]
-                own += ["--output", str(folder.path / name)] if folder else []
-                code = run_process([sys.executable, str(script), *with_options(arguments, own)])
+                own = with_options(arguments, ["--backend", name])
+                if folder is not None:
+                    if is_finished(folder.path / name, config):
+                        console.print("finished before")
+                        finished.append(name)
+                        continue
+                    own = arguments_for(folder.path / name, command, config, arguments)
+                code = run_process([sys.executable, str(script), *own])
                 if code and folder:
                     print_error(f"error: {name} {_failure(code)}; {_kept(finished, folder)}")
                     return _positive(code)
@@ -94,23 +108,35 @@ def run(
                     _report(console, command, config, frameworks, folder, arguments)
                 console.print(f"results in {folder.path}", soft_wrap=True)
         except KeyboardInterrupt as interrupt:
-            raise KeyboardInterrupt(f"interrupted: {_kept(finished, folder)}") from interrupt
+            again = how_to_resume(command, folder.path) if folder else ""
+            raise KeyboardInterrupt(f"interrupted: {_kept(finished, folder)}{again}") from interrupt
     return worst
 
 
-def with_options(arguments: Sequence[str], options: Sequence[str]) -> list[str]:
-    """Return ``arguments`` with ``options`` inserted after the other options, but before ``--``, so that they win."""
-    end = arguments.index("--") if "--" in arguments else len(arguments)
-    return [*arguments[:end], *options, *arguments[end:]]
-
-
-def _folder_for(command: str, config: Any) -> RunFolder | nullcontext[None]:
-    """Return the parent of the backends' run folders, or an empty context if the command has none."""
+@contextmanager
+def _folder_for(command: str, config: Any, arguments: Sequence[str]) -> Iterator[RunFolder | None]:
+    """Yield the parent of the backends' run folders, or None if the command has none. Remove it if it stays empty."""
     if not isinstance(config, WithOutput):
-        return nullcontext()
+        yield None
+        return
     part = "compare" if getattr(config, "compare_augmentation", False) else command
     names = getattr(config, "backend", "").replace(",", "-")
-    return RunFolder(config.output, f"{names}-{part}")
+    if isinstance(config, RunConfig) and config.resume is not None:
+        opened = copy_or_reopen(config)
+    else:
+        opened = RunFolder(config.output, f"{names}-{part}")
+    with opened as folder:
+        if isinstance(config, RunConfig) and command in CONFIGS:
+            folder.write_json("config.json", record_of_several(part, config, arguments))
+        try:
+            yield folder
+        finally:
+            if folder.made and not _has_results(folder):
+                (folder.path / "config.json").unlink(missing_ok=True)
+
+
+def _has_results(folder: RunFolder) -> bool:
+    return any(path.name != "config.json" for path in folder.path.iterdir())
 
 
 def _positive(code: int) -> int:
@@ -129,7 +155,7 @@ def _kept(finished: Sequence[str], folder: RunFolder | None) -> str:
     if finished:
         return f"finished before: {', '.join(finished)}{where}"
     return "no backend had finished" + (
-        f"; partial results are in {folder.path}" if folder and any(folder.path.iterdir()) else ""
+        f"; partial results are in {folder.path}" if folder and _has_results(folder) else ""
     )
 
 

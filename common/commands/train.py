@@ -1,5 +1,6 @@
 """`run.py train`: draw the augmentations, train and evaluate, or --compare-augmentation."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -8,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.commands.augment import show
+from common.commands.checkpoints import Checkpoints
+from common.commands.resume import where_it_goes_on
 from common.commands.run_folder import Metrics
 from common.commands.session import Session, batches, network, normalization, session_of
-from common.commands.training import logits, weights_metadata
+from common.commands.training import logits, summary_of, weights_metadata
 from common.config import TrainConfig
 from common.drawing import plots
 from common.drawing.progress import TrainingProgress
@@ -20,6 +23,7 @@ from common.interface import Registry
 from common.metrics import Epoch, TrainingSummary, spread
 from common.system import environment
 from common.weights.canonical import Weights
+from common.weights.checkpoint import ADAM
 from common.weights.safetensors import save_weights
 
 
@@ -52,15 +56,7 @@ def train_and_record(session: Session) -> None:
     folder, config = session.folder, session.config
     trained = train(session, config)
     _save_curves(session, config, trained.epochs)
-    stored, train_set = session.weights, session.data.train
-    metadata = weights_metadata(
-        session.backend,
-        session.data.name,
-        train_set.classes,
-        train_set.images.shape[1],
-        stored.normalize if stored else None,
-    )
-    save_weights(folder.path / "weights.safetensors", trained.weights, metadata)
+    save_weights(folder.path / "weights.safetensors", trained.weights, _metadata(session))
     one_framework = session.weights is None or session.weights.reader in ("", config.backend)
     used = {
         "startup_seconds": session.startup_seconds if one_framework else None,
@@ -69,57 +65,96 @@ def train_and_record(session: Session) -> None:
     folder.write_json("summary.json", asdict(trained.summary) | used)
 
 
+def _metadata(session: Session) -> dict[str, str]:
+    """Return the metadata of the weights of this run."""
+    stored, train_set = session.weights, session.data.train
+    return weights_metadata(
+        session.backend,
+        session.data.name,
+        train_set.classes,
+        train_set.images.shape[1],
+        stored.normalize if stored else None,
+    )
+
+
 def _save_curves(session: Session, config: TrainConfig, epochs: Sequence[Epoch]) -> None:
     title = f"{session.data.name}, {config.backend}, augmentation: {config.augment}"
     plots.save_curves(session.folder.path / "curves.png", epochs, "test acc", title)
 
 
 def train(session: Session, config: TrainConfig, title: str = "") -> Trained:
-    """Train the chapter's network with the initial weights and batches of the seed.
+    """Train the chapter's network with the initial weights and batches of the seed, or go on with its checkpoint.
 
-    Save the metrics after each epoch. After Ctrl-C, draw the curves of the finished epochs.
-
+    Save metrics and a checkpoint after each epoch. After Ctrl-C, draw the curves of the finished epochs.
     Raises UserError if training diverged.
     """
-    backend, devices, data = session.backend, session.devices, session.data
+    backend = session.backend
     backend.devices.set_seed(config.seed)
     net = network(session, config.seed)
     trainer = backend.trainer.adam(net, config.adam.lr, config.adam.betas, config.adam.eps)
-    train_iter, test_iter = (
-        batches(session, config, data.train, True),
-        batches(session, config, data.test, False),
-    )
-    some, augs = data.test.images[: config.batch_size], normalization(session)
-    rates = [config.adam.lr_at(epoch, config.num_epochs) for epoch in range(config.num_epochs)]
+    name = f"{config.augment}-seed-{config.seed}"
+    best = session.command != "compare"
+    with Checkpoints(session.folder.path, name, backend, net, trainer, ADAM, best) as checkpoints:
+        first = checkpoints.start(config.resume is not None, config.num_epochs)
+        if config.resume is not None:
+            line = where_it_goes_on(first, config.num_epochs)
+            session.console.print(f"{title} {line}".lstrip())
+        run = {"augment": config.augment, "seed": config.seed}
+        session.folder.set_metrics([run | e.plain("test acc") for e in checkpoints.epochs], **run)
+        if first < config.num_epochs:
+            summary = _train(session, config, checkpoints, title, run)
+    if first:
+        summary = summary_of(TrainingSummary, checkpoints.epochs, session.devices)
+    return Trained(summary, checkpoints.epochs, backend.weights.get_weights(net))
 
-    def after_epoch(metrics: Metrics) -> None:
+
+def _train(
+    session: Session,
+    config: TrainConfig,
+    checkpoints: Checkpoints,
+    title: str,
+    run: Metrics,
+) -> TrainingSummary:
+    """Train the epochs that are not in a checkpoint."""
+    backend, data, epochs = session.backend, session.data, checkpoints.epochs
+    first_epoch = len(epochs)
+    some, augs = data.test.images[: config.batch_size], normalization(session)
+
+    def rate(epoch: int) -> float:
+        return config.adam.lr_at(epoch, config.num_epochs)
+
+    def after_epoch(epoch: Epoch) -> None:
         # The last step comes after the last loss. If it diverged, the accuracy would still look like a result.
-        check_logits(logits(backend, net, some, augs, devices[0]))
-        epoch = metrics["epoch"]  # from 1
-        run = {"augment": config.augment, "seed": config.seed, "lr": rates[epoch - 1]}
-        session.folder.add_metrics(run | metrics)
-        if epoch < config.num_epochs:
-            backend.trainer.set_learning_rate(trainer, rates[epoch])
+        check_logits(logits(backend, checkpoints.net, some, augs, session.devices[0]))
+        epoch = replace(epoch, learning_rate=rate(epoch.epoch - 1))
+        session.folder.add_metrics(run | epoch.plain("test acc"))
+        checkpoints.add(epoch, epoch.epoch == config.num_epochs, _metadata(session))
+        if epoch.epoch < config.num_epochs:
+            backend.trainer.set_learning_rate(checkpoints.trainer, rate(epoch.epoch))
+
+    backend.trainer.set_learning_rate(checkpoints.trainer, rate(first_epoch))
 
     sizes = len(data.train), len(data.test)
-    progress = TrainingProgress(session.console, config.num_epochs, sizes, after_epoch, title)
+    progress = TrainingProgress(
+        session.console, config.num_epochs, sizes, after_epoch, title, first_epoch=first_epoch
+    )
     try:
         with progress:
-            summary = backend.trainer.train_ch13(
-                net,
-                train_iter,
-                test_iter,
+            return backend.trainer.train_ch13(
+                checkpoints.net,
+                batches(session, config, data.train, True, first_epoch),
+                batches(session, config, data.test, False),
                 backend.trainer.cross_entropy(),
-                trainer,
+                checkpoints.trainer,
                 config.num_epochs,
-                devices,
+                session.devices,
                 progress,
+                first_epoch,
             )
     except KeyboardInterrupt:
-        if progress.epochs:
-            _save_curves(session, config, progress.epochs)
+        if epochs:
+            _save_curves(session, config, epochs)
         raise
-    return Trained(summary, progress.epochs, backend.weights.get_weights(net))
 
 
 # --- Comparing -------------------------------------------------------------------------------------------------------
@@ -128,40 +163,50 @@ def train(session: Session, config: TrainConfig, title: str = "") -> Trained:
 def compare(session: Session) -> None:
     """Train with and without augmentation, with the same initial weights and batches: the book's first exercise."""
     config = session.config
-    runs: dict[str, list[Trained]] = {"none": [], config.augment: []}
     for seed in config.all_seeds:
-        for augment, trained in runs.items():
-            own = replace(
-                config, augment=augment, seed=seed, compare_augmentation=False, seeds=None
-            )
-            one = train(session, own, f"{augment}, seed {seed}:")
-            trained.append(replace(one, weights={}))  # 45 MB each, not needed any more
-    report_comparison(session, runs)
+        for augment in ("none", config.augment):
+            if len(_epochs_of(session, augment, seed)) < config.num_epochs:
+                own = replace(
+                    config, augment=augment, seed=seed, compare_augmentation=False, seeds=None
+                )
+                train(session, own, f"{augment}, seed {seed}:")
+                # Its metrics are all that counts.
+                shutil.rmtree(session.folder.path / "checkpoints", ignore_errors=True)
+    report_comparison(session)
 
 
-def report_comparison(session: Session, runs: dict[str, list[Trained]]) -> None:
+def _epochs_of(session: Session, augment: str, seed: int) -> list[Metrics]:
+    """Return the metrics of the finished epochs of one training."""
+    return [
+        line
+        for line in session.folder.metrics
+        if line["augment"] == augment and line["seed"] == seed
+    ]
+
+
+def report_comparison(session: Session) -> None:
     """Print the accuracies of both over the seeds, and draw the test accuracies."""
+    config = session.config
     result: dict[str, Any] = {}
-    width = max(len(augment) for augment in runs)
-    for augment, trained in runs.items():
-        train_acc = np.array([t.summary.train_acc for t in trained])
-        test_acc = np.array([t.summary.test_acc for t in trained])
-        result[augment] = {"train_acc": train_acc.tolist(), "test_acc": test_acc.tolist()}
+    accuracies: dict[str, NDArray[np.float64]] = {}
+    width = max(len(augment) for augment in ("none", config.augment))
+    for augment in ("none", config.augment):
+        trainings = [_epochs_of(session, augment, seed) for seed in config.all_seeds]
+        train_acc = [epochs[-1]["train_acc"] for epochs in trainings]
+        test_acc = [epochs[-1]["test_acc"] for epochs in trainings]
+        result[augment] = {"train_acc": train_acc, "test_acc": test_acc}
+        accuracies[augment] = np.array([[e["test_acc"] for e in epochs] for epochs in trainings])
         session.console.print(
             f"{augment:>{width}}: train acc {_spread(train_acc)}, test acc {_spread(test_acc)}",
             soft_wrap=True,
         )
     session.folder.write_json("comparison.json", result)
-    accuracies = {
-        augment: np.array([[epoch.held_out_acc for epoch in t.epochs] for t in trained])
-        for augment, trained in runs.items()
-    }
-    seeds = counted(len(next(iter(runs.values()))), "seed")
-    title = f"{session.data.name}, {session.config.backend}: mean, lowest and highest of {seeds}"
+    seeds = counted(len(config.all_seeds), "seed")
+    title = f"{session.data.name}, {config.backend}: mean, lowest and highest of {seeds}"
     plots.save_comparison(session.folder.path / "comparison.png", accuracies, title)
 
 
-def _spread(values: NDArray[np.float64]) -> str:
+def _spread(values: list[float]) -> str:
     if len(values) == 1:
         return f"{values[0]:.3f} (1 seed)"
-    return spread(values.tolist(), f", {len(values)} seeds")
+    return spread(values, f", {len(values)} seeds")

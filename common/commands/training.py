@@ -15,10 +15,11 @@ from common.config import PredictConfig, RunConfig, TrainConfig, plain
 from common.datasets import Dataset
 from common.errors import UserError, counted
 from common.interface import Backend, DataIter, Device, Net, Registry
+from common.metrics import Epoch
 from common.system import environment
 from common.system.interrupts import UninterruptedBatches
 from common.weights.canonical import Weights, network_sizes
-from common.weights.files import Stored, read_stored, reader_of
+from common.weights.files import Stored, read_stored, reader_of, weights_in
 
 
 def load_with_weights(
@@ -28,6 +29,7 @@ def load_with_weights(
     name, path, precision = config.backend, config.weights, getattr(config, "precision", "fp32")
     if path is None:
         return registry.load(name, precision), None
+    path = weights_in(path)
     reader = reader_of(path, registry.FRAMEWORKS.values())
     if reader and not registry.installed(reader.name):
         raise UserError(
@@ -134,17 +136,39 @@ def load_batches(
     augs: Sequence[Augmentation],
     is_train: bool,
     device: Device,
+    first_epoch: int = 0,
 ) -> DataIter:
     """Return the batches of a split from the chosen pipeline."""
     if config.pipeline == "native":
         workers = workers_of(backend, config)
         return UninterruptedBatches(
             backend.loaders.load_native(
-                dataset, augs, config.batch_size, is_train, config.seed, workers, device
+                dataset,
+                augs,
+                config.batch_size,
+                is_train,
+                config.seed,
+                workers,
+                device,
+                first_epoch,
             )
         )
     return backend.loaders.load_batched(
-        dataset, augs, config.batch_size, is_train, config.seed, device
+        dataset, augs, config.batch_size, is_train, config.seed, device, first_epoch
+    )
+
+
+def summary_of(kind: Any, epochs: Sequence[Epoch], devices: Sequence[Device]) -> Any:
+    """Return the summary of a training, an instance of ``kind``, from all of its epochs."""
+    last = epochs[-1]
+    return kind(
+        last.train_loss,
+        last.train_acc,
+        last.held_out_acc,
+        examples=sum(epoch.images for epoch in epochs),
+        step_seconds=sum(epoch.step_seconds for epoch in epochs),
+        seconds=sum(epoch.seconds for epoch in epochs),
+        devices=str(devices),
     )
 
 

@@ -398,7 +398,8 @@ def test_ctrl_c_on_a_terminal_reaches_the_backend_once_and_ends_with_130(stand_i
     os.killpg(process.pid, signal.SIGINT)
     code, _, err = finish(process)
     assert code == 130
-    assert err == f"interrupted: finished before: a, kept in {stand_ins.output}\n"
+    again = f"go on with: python run.py --resume {stand_ins.output}"
+    assert err == f"interrupted: finished before: a, kept in {stand_ins.output}; {again}\n"
     assert (stand_ins.output / "b" / "signals").read_text() == "[1]"
     assert not alive(child)
 

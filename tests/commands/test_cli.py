@@ -72,6 +72,7 @@ def test_every_option_of_a_training_overrides_the_preset():
         "workers": 0,
         "seed": 7,
         "output": "o",
+        "resume": None,
         "image": "i.png",
         "weights": "w.params",
         "compare_augmentation": True,

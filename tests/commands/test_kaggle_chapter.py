@@ -59,6 +59,8 @@ def test_a_run_folder_has_the_configuration_pictures_weights_and_submission(fini
     _, out = finished
     assert {path.name for path in out.iterdir()} == {
         "augmented-images.png",
+        "best.safetensors",
+        "checkpoints",
         "config.json",
         "curves-train.png",
         "curves-train_valid.png",
@@ -194,12 +196,14 @@ def test_each_step_uses_its_images_its_augmentations_and_the_settings_of_the_run
     backend, loaded, trained, sheets = load_or_skip("pytorch"), [], [], {}
     load_batched = backend.loaders.load_batched
 
-    def load(dataset, augs, batch_size, is_train, seed, device):
+    def load(dataset, augs, batch_size, is_train, seed, device, first_epoch):
         loaded.append((len(dataset), tuple(augs), batch_size, is_train, seed))
-        return load_batched(dataset, augs, batch_size, is_train, seed, device)
+        return load_batched(dataset, augs, batch_size, is_train, seed, device, first_epoch)
 
     def train(net, train_iter, valid_iter, *settings):
-        trained.append((valid_iter is None, settings[:-1]))  # the last is the animator
+        trained.append(
+            (valid_iter is None, settings[:6])
+        )  # without animator, trainer and first epoch
         return KaggleSummary(0.5, 0.5, None, 1, 1.0, 1.0, "cpu")
 
     def predict_labels(net, test_iter):
@@ -411,6 +415,7 @@ def test_every_hyperparameter_is_an_option():
         "workers": 0,
         "device": "cpu",
         "output": "o",
+        "resume": None,
         "seed": 7,
     }
 

@@ -15,7 +15,14 @@ def epochs(n: int, held_out: bool = True, rates: Sequence[float | None] | None =
     rates = rates or [None] * n
     return [
         Epoch(
-            i, 1 / i, 0.5 - 0.25 / i, 0.75 - 0.5 / i if held_out else None, rates[i - 1], 100, 1.0
+            i,
+            1 / i,
+            0.5 - 0.25 / i,
+            0.75 - 0.5 / i if held_out else None,
+            rates[i - 1],
+            100,
+            1.0,
+            0.5,
         )
         for i in range(1, n + 1)
     ]
@@ -147,7 +154,7 @@ def test_figures_of_a_run_do_not_depend_on_the_user_s_matplotlibrc(tmp_path):
     )
     script = (
         "import pathlib, sys; from common.drawing import plots; from common.metrics import Epoch\n"
-        "epochs = [Epoch(i, 1.0, 0.5, 0.5, 0.1, 100, 1.0) for i in (1, 2)]\n"
+        "epochs = [Epoch(i, 1.0, 0.5, 0.5, 0.1, 100, 1.0, 1.0) for i in (1, 2)]\n"
         "plots.save_curves(pathlib.Path({path!r}), epochs, 'test acc', 'a_b & 5 %')"
     )
     files = tmp_path / "default.png", tmp_path / "own.png"

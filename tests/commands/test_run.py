@@ -524,18 +524,18 @@ def test_a_full_disk_ends_the_run_with_one_line_and_complete_files(
     real = Path.replace
 
     def replace(self: Path, target: Path) -> Path:
-        if Path(target).name == "metrics.jsonl":
+        if Path(target).name == "weights.safetensors":
             raise OSError(28, "No space left on device")
         return real(self, target)
 
     monkeypatch.setattr(files.Path, "replace", replace)
     folder = tmp_path / "out"
     refused(
-        any_command("--data", small_folder, *SMALL, "--output", folder), "disk is full", "metrics"
+        any_command("--data", small_folder, *SMALL, "--output", folder), "disk is full", "weights"
     )
     names = {path.name for path in folder.iterdir()}
-    assert "config.json" in names
-    assert "metrics.jsonl" not in names
+    assert {"config.json", "metrics.jsonl", "checkpoints"} <= names
+    assert "weights.safetensors" not in names
     assert not [name for name in names if name.startswith(".")]
 
 

@@ -111,6 +111,33 @@ def test_a_folder_that_is_removed_before_it_is_locked_is_made_again(tmp_path, mo
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("stage", ["sweeping", "at the end"])
+def test_a_removal_that_is_killed_is_finished_by_the_next_run(stage, tmp_path, monkeypatch, writer):
+    class Killed(BaseException):
+        pass
+
+    def killed_after_the_lock(folder: Path, ignore_errors: bool) -> None:
+        if not (folder / temporary.LOCK).exists():
+            return real(folder, ignore_errors=ignore_errors)
+        (folder / temporary.LOCK).unlink()
+        raise Killed
+
+    if stage == "sweeping":
+        writer.kill()
+        writer.wait()
+    real = temporary.shutil.rmtree
+    with monkeypatch.context() as patch:
+        patch.setattr(temporary.shutil, "rmtree", killed_after_the_lock)
+        with pytest.raises(Killed):
+            write_text(tmp_path / "other.txt", "")
+    temporary._swept.clear()
+    if stage == "at the end":
+        writer.kill()
+        writer.wait()
+    write_text(tmp_path / "other.txt", "")
+    assert os.listdir(tmp_path) == ["other.txt"]
+
+
 def test_without_locks_nothing_is_removed_and_writing_works(tmp_path, monkeypatch, writer):
     monkeypatch.setattr(temporary, "_lock", lambda handle, wait=True: False)
     writer.kill()

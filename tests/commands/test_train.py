@@ -27,6 +27,7 @@ from common.datasets import Data
 from common.drawing.captions import captions, described
 from common.interface import Backend, Framework
 from common.metrics import Epoch, Report, TrainingSummary
+from common.reference import State
 from common.weights.canonical import initial_weights
 from common.weights.files import Stored
 
@@ -59,15 +60,17 @@ def backend() -> Backend:
     weight = np.zeros(1, np.float32)
 
     def train(*arguments):
-        listener = arguments[-1]
+        listener, first_epoch = arguments[-2:]
+        assert first_epoch == 0
         for n in range(1, 4):
             listener.on_report(Report(n, 1.0, 0.5 / n, 0.25 * n, 40, 1.0))
-            listener.on_epoch(Epoch(n, 0.5 / n, 0.25 * n, 0.125 * n, None, 40, 2.0))
+            listener.on_epoch(Epoch(n, 0.5 / n, 0.25 * n, 0.125 * n, None, 40, 2.0, 1.0))
         weight[:] = 1
         return SUMMARY
 
     backend.trainer.train_ch13.side_effect = train
     backend.weights.get_weights.side_effect = lambda net: {"weight": weight.copy()}
+    backend.trainer.get_state.return_value = State(3, {"first": {}, "second": {}})
     backend.loaders.get_dataloader_workers.return_value = 3
     backend.devices.to_numpy.return_value = np.zeros((1, 10), np.float32)  # the logits
     return backend
@@ -90,7 +93,7 @@ def test_every_option_of_a_training_reaches_the_backend(session, backend):
     backend.trainer.prepare.assert_called_once_with(net, ["cpu"], "bf16", True)
     prepared = backend.trainer.prepare.return_value
     backend.trainer.adam.assert_called_once_with(prepared, 0.5, (0.8, 0.9), 1e-3)
-    backend.weights.get_weights.assert_called_once_with(prepared)
+    assert {call.args for call in backend.weights.get_weights.mock_calls} == {(prepared,)}
     signature = inspect.signature(interface.Trainers.train_ch13)
     given = signature.bind(None, *backend.trainer.train_ch13.call_args.args).arguments
     assert given["net"] is prepared
@@ -111,7 +114,7 @@ def test_every_option_of_a_training_reaches_the_backend(session, backend):
 def test_the_learning_rate_falls_by_one_ratio_to_its_end_and_is_in_the_metrics(session, backend):
     command.train(session, replace(CONFIG, adam=AdamConfig(lr=0.5, lr_end_factor=0.25)))
     trainer = backend.trainer.adam.return_value
-    falls = [mock.call(trainer, rate) for rate in (0.25, 0.125)]
+    falls = [mock.call(trainer, rate) for rate in (0.5, 0.25, 0.125)]
     assert backend.trainer.set_learning_rate.call_args_list == falls
     assert [line["lr"] for line in metrics_of(session)] == [0.5, 0.25, 0.125]
 
@@ -133,8 +136,8 @@ def test_the_batched_pipeline_augments_and_shuffles_only_training_images(session
     command.train(session, replace(CONFIG, augment=augment))
     augs, load = parse_augmentations(augment, (32, 24)), backend.loaders.load_batched
     assert load.call_args_list == [
-        mock.call(session.data.train, augs, 16, True, 7, "cpu"),
-        mock.call(session.data.test, (), 16, False, 7, "cpu"),
+        mock.call(session.data.train, augs, 16, True, 7, "cpu", 0),
+        mock.call(session.data.test, (), 16, False, 7, "cpu", 0),
     ]
     assert not backend.loaders.load_native.called
 
@@ -145,8 +148,8 @@ def test_the_native_pipeline_uses_the_given_number_of_workers(session, backend, 
     command.train(replace(session, config=config), config)
     augs, load = parse_augmentations("flip,crop", (32, 24)), backend.loaders.load_native
     assert load.call_args_list == [
-        mock.call(session.data.train, augs, 16, True, 7, expected, "cpu"),
-        mock.call(session.data.test, (), 16, False, 7, expected, "cpu"),
+        mock.call(session.data.train, augs, 16, True, 7, expected, "cpu", 0),
+        mock.call(session.data.test, (), 16, False, 7, expected, "cpu", 0),
     ]
     assert not backend.loaders.load_batched.called
 
@@ -193,9 +196,9 @@ def test_ctrl_c_keeps_finished_epochs_and_curves_and_says_where(
     backend, monkeypatch, small_folder, tmp_path
 ):
     def train(*arguments):
-        listener = arguments[-1]
+        listener = arguments[-2]
         listener.on_report(Report(1, 1.0, 0.5, 0.5, 40, 1.0))
-        listener.on_epoch(Epoch(1, 0.5, 0.5, 0.5, None, 40, 2.0))
+        listener.on_epoch(Epoch(1, 0.5, 0.5, 0.5, None, 40, 2.0, 1.0))
         listener.on_report(Report(2, 0.5, 0.5, 0.5, 20, 1.0))
         raise KeyboardInterrupt
 
@@ -213,28 +216,24 @@ def test_ctrl_c_keeps_finished_epochs_and_curves_and_says_where(
     assert str(output) in str(interrupt.value)
     line = json.loads((output / "metrics.jsonl").read_text())
     assert line["epoch"] == 1
-    names = ["config.json", "curves.png", "metrics.jsonl"]
+    names = ["best.safetensors", "config.json", "curves.png", "metrics.jsonl"]
     assert sorted(path.name for path in output.iterdir()) == names
 
 
 def test_a_comparison_reports_mean_and_range_of_each(session, monkeypatch):
     monkeypatch.setattr(command.plots, "save_comparison", save := mock.Mock())
-    runs = {
-        augment: [
-            Trained(
-                replace(SUMMARY, train_acc=train_acc, test_acc=test_acc),
-                [Epoch(n, 0.5, 0.0, acc, None, 40, 1.0) for n, acc in enumerate((0.1, test_acc))],
-                {},
+    ended = {"none": [(0.9, 0.5), (0.8, 0.6)], "flip,crop": [(0.7, 0.65), (0.75, 0.75)]}
+    for name, accuracies in ended.items():
+        for seed, (train_acc, test_acc) in enumerate(accuracies, start=7):
+            run = {"augment": name, "seed": seed}
+            session.folder.add_metrics(run | {"epoch": 1, "train_acc": 0.0, "test_acc": 0.1})
+            session.folder.add_metrics(
+                run | {"epoch": 2, "train_acc": train_acc, "test_acc": test_acc}
             )
-            for train_acc, test_acc in accuracies
-        ]
-        for augment, accuracies in {
-            "none": [(0.9, 0.5), (0.8, 0.6)],
-            "flip,crop": [(0.7, 0.65), (0.75, 0.75)],
-        }.items()
-    }
-    session = replace(session, console=Console(file=io.StringIO(), width=200))
-    command.report_comparison(session, runs)
+    config = replace(CONFIG, compare_augmentation=True, seeds=2)
+    console = Console(file=io.StringIO(), width=200)
+    session = replace(session, config=config, console=console)
+    command.report_comparison(session)
     assert session.console.file.getvalue().splitlines() == [
         "     none: train acc 0.850 (0.800 to 0.900, 2 seeds), "
         "test acc 0.550 (0.500 to 0.600, 2 seeds)",
@@ -251,7 +250,7 @@ def test_a_comparison_reports_mean_and_range_of_each(session, monkeypatch):
 
 
 def test_a_comparison_gives_both_the_same_seeds(session, monkeypatch):
-    monkeypatch.setattr(command, "report_comparison", lambda session, runs: None)
+    monkeypatch.setattr(command, "report_comparison", lambda session: None)
     train = mock.Mock(return_value=Trained(SUMMARY, [], {}))
     monkeypatch.setattr(command, "train", train)
     command.compare(replace(session, config=replace(CONFIG, compare_augmentation=True)))

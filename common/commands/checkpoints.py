@@ -1,0 +1,193 @@
+"""Save a training at the end of its epochs, and find where to go on."""
+
+import re
+import time
+import warnings
+from collections.abc import Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from shutil import disk_usage
+from types import TracebackType
+from typing import Self
+
+from common.errors import UserError, UserNotice
+from common.interface import Backend, Net, Trainer
+from common.metrics import Epoch
+from common.reference import State
+from common.weights.canonical import Weights
+from common.weights.checkpoint import Checkpoint, load_checkpoint, num_bytes, save_checkpoint
+from common.weights.files import BEST
+from common.weights.safetensors import save_weights
+
+SECONDS_BETWEEN = 10.0  # at least, so that short epochs do not spend their time on writing
+KEPT = 2  # the newest may be damaged, for instance by a failing disk
+
+
+class Checkpoints:
+    """The checkpoints of one training, ``checkpoints/NAME-0001.safetensors`` in the folder of its run.
+
+    A file is written while the next epoch is trained. Used as a context, it waits for the last one. A file that cannot
+    be written is a notice, and the training goes on; the older files are kept. ``slots`` are those of the optimizer.
+    With ``best``, the weights of the epoch with the best accuracy on held-out images are kept too. Another ``later``
+    trainings will need room in the same folder.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        name: str,
+        backend: Backend,
+        net: Net,
+        trainer: Trainer,
+        slots: Collection[str],
+        best: bool = True,
+        later: int = 0,
+    ) -> None:
+        self.run, self.folder, self.name = run, run / "checkpoints", name
+        self.slots, self.best, self.later = slots, best, later
+        self.backend, self.net, self.trainer = backend, net, trainer
+        self.epochs: list[Epoch] = []  # that are finished
+        self.writer = ThreadPoolExecutor(1, "checkpoint")
+        self.pending: Future[None] | None = None
+        self.saved_at = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._wait()
+        self.writer.shutdown()
+        if kind is None:  # the training is finished
+            self._keep(1)
+
+    def start(self, resume: bool, num_epochs: int) -> int:
+        """Return the number of finished epochs, and give the network and the optimizer their state after them.
+
+        Raises UserError if the disk has no room for the files of the training, or if no checkpoint can be read.
+        """
+        weights = self.backend.weights.get_weights(self.net)
+        checkpoint = self._latest(weights) if resume else None
+        self._check_room(weights, checkpoint is not None and checkpoint.epoch >= num_epochs)
+        if checkpoint is None:
+            return 0
+        self.backend.weights.set_weights(self.net, checkpoint.weights)
+        self.backend.trainer.set_state(self.net, self.trainer, checkpoint.state)
+        self.epochs.extend(checkpoint.epochs)
+        if self.best and self._is_best():  # a run killed after the checkpoint has not saved it
+            self._save_best(checkpoint)
+        return len(self.epochs)
+
+    def add(self, epoch: Epoch, is_last: bool, metadata: Mapping[str, str]) -> None:
+        """Save the training after this ``epoch``, unless the last time was a moment ago.
+
+        If the epoch has the best accuracy so far, save its weights too.
+        """
+        self.epochs.append(epoch)
+        best = self.best and self._is_best()
+        due = is_last or time.monotonic() - self.saved_at >= SECONDS_BETWEEN
+        if not (best or due):
+            return
+        self._wait()
+        weights = self.backend.weights.get_weights(self.net)
+        state = self.backend.trainer.get_state(self.net, self.trainer) if due else State()
+        checkpoint = Checkpoint(weights, state, tuple(self.epochs), metadata)
+        self.pending = self.writer.submit(self._write, checkpoint, best, due)
+        self.saved_at = time.monotonic() if due else self.saved_at
+
+    def _is_best(self) -> bool:
+        """Return whether the last epoch has the best accuracy on held-out images; of equal ones, the first is best."""
+        *before, last = (epoch.held_out_acc for epoch in self.epochs)
+        return last is not None and all(acc is None or acc < last for acc in before)
+
+    def _latest(self, weights: Weights) -> Checkpoint | None:
+        """Return the newest checkpoint that can be read and has the shapes of ``weights``, None if there is no file.
+
+        Raises UserError if there are files, but none can be read.
+        """
+        problems: list[str] = []
+        for path in reversed(self._paths()):
+            try:
+                checkpoint = load_checkpoint(path)
+                self._check_fit(path, checkpoint, weights)
+            except UserError as error:
+                problems.append(error.args[0])
+                continue
+            for problem in problems:
+                notice = f"{problem}; the training goes on from {path.name}"
+                warnings.warn(UserNotice(notice), stacklevel=2)
+            return checkpoint
+        if problems:
+            raise UserError(
+                f"no checkpoint in {self.folder} can be read; remove that folder to train from the start: {problems[0]}"
+            )
+        return None
+
+    def _check_fit(self, path: Path, checkpoint: Checkpoint, weights: Weights) -> None:
+        """Raise UserError unless a checkpoint is of this training."""
+        shapes = [{n: w.shape for n, w in of.items()} for of in (weights, checkpoint.weights)]
+        if shapes[0] != shapes[1]:
+            raise UserError(f"{path} is a checkpoint of another network")
+        if checkpoint.state.slots.keys() != set(self.slots):
+            raise UserError(f"{path} is a checkpoint of another optimizer")
+        if checkpoint.epoch != _number(path):
+            raise UserError(f"{path} is a checkpoint after epoch {checkpoint.epoch}")
+
+    def _check_room(self, weights: Weights, finished: bool) -> None:
+        one, checkpoint = num_bytes(weights, 0), num_bytes(weights, len(self.slots))
+        # One more than are kept, since a file is removed only after the new one is complete; the best and last weights.
+        unfinished = (KEPT + 1 + self.later) * checkpoint + (2 + self.later) * one
+        needed = one if finished else unfinished
+        free = disk_usage(self.run).free + sum(path.stat().st_size for path in self._paths())
+        if free < needed:
+            raise UserError(
+                f"{self.run} has {free / 1e6:,.0f} MB of free space, but the checkpoints and weights of this training "
+                f"need {needed / 1e6:,.0f} MB: free some, or choose another --output"
+            )
+
+    def _write(self, checkpoint: Checkpoint, best: bool, due: bool) -> None:
+        if due:
+            save_checkpoint(
+                self.folder / f"{self.name}-{checkpoint.epoch:04}.safetensors", checkpoint
+            )
+            self._keep(KEPT)
+        if best:
+            self._save_best(checkpoint)
+
+    def _save_best(self, checkpoint: Checkpoint) -> None:
+        accuracy = f"{checkpoint.epochs[-1].held_out_acc:.4f}"
+        about = {"epoch": str(checkpoint.epoch), "accuracy": accuracy}
+        save_weights(self.run / BEST, checkpoint.weights, dict(checkpoint.metadata) | about)
+
+    def _keep(self, number: int) -> None:
+        """Remove all but the last files."""
+        for path in self._paths()[:-number]:
+            with suppress(OSError):
+                path.unlink()
+
+    def _wait(self) -> None:
+        """Wait for the file that is being written."""
+        pending, self.pending = self.pending, None
+        if pending is None:
+            return
+        try:
+            pending.result()
+        except UserError as error:
+            notice = f"no checkpoint of this epoch: {error}; the training goes on"
+            warnings.warn(UserNotice(notice), stacklevel=2)
+
+    def _paths(self) -> list[Path]:
+        """Return the files of this training, the newest last."""
+        paths = self.folder.glob(f"{self.name}-*.safetensors")
+        return sorted((path for path in paths if _number(path)), key=_number)
+
+
+def _number(path: Path) -> int:
+    """Return the number of epochs in the name of a checkpoint, 0 if it has none."""
+    found = re.fullmatch("[0-9]{4,9}", path.stem.rpartition("-")[2])
+    return int(found[0]) if found else 0
