@@ -163,7 +163,7 @@ class Adapter:
         self.backend.weights.set_weights(net, self.cast(weights))
         if state.slots:
             slots = {slot: self.cast(arrays) for slot, arrays in state.slots.items()}
-            self.backend.probes.set_state(net, trainer, replace(state, slots=slots))
+            self.backend.trainer.set_state(net, trainer, replace(state, slots=slots))
 
 
 def all_float32(types: Collection[str]) -> bool:

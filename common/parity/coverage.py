@@ -171,6 +171,7 @@ BY_ARGUMENT: dict[str, tuple[tuple[str, Callable[[Any], Iterable[Any]]], ...]] =
     "num_channels": (("channels of the first stage", _itself),),
     "num_workers": (("workers", _itself),),
     "num_epochs": (("epochs of a run", _itself),),
+    "first_epoch": (("epochs before a run", _itself),),
     "lr_period": (("epochs per learning rate", _itself),),
     "valid_iter": (("validation", lambda found: ["no" if found is None else "yes"]),),
     "augs": (("augmentations", _kinds),),

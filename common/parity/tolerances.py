@@ -38,6 +38,7 @@ RUNS = {
         "buffers": Tolerance(2.4e-7, 4, MXNET_FLOATS),
         "state": Tolerance(2.4e-13, 20, CHAOS),
         "summary": EXACT,
+        "resumed": Tolerance(1.7e-7, 4, MXNET_FLOATS),
     },
     "train_ch13, Adam": {
         "batches": Tolerance(2.5e-7, 2, "each step is rounded once"),
@@ -47,6 +48,7 @@ RUNS = {
         "buffers": Tolerance(2.9e-7, 4, MXNET_FLOATS),
         "state": Tolerance(4.0e-8, 10, f"{MXNET_FLOATS}; {CHAOS}"),
         "summary": EXACT,
+        "resumed": Tolerance(9.6e-8, 4, MXNET_FLOATS),
     },
     "kaggle.train, with validation": {
         "batches": Tolerance(1.2e-6, 4, "as Kaggle batches, training"),
@@ -55,6 +57,7 @@ RUNS = {
         "weights": Tolerance(5.1e-8, 10, f"{MXNET_FLOATS}; {CHAOS}"),
         "buffers": Tolerance(2.8e-7, 4, MXNET_FLOATS),
         "summary": EXACT,
+        "resumed": Tolerance(8.2e-8, 4, MXNET_FLOATS),
         "predictions": EXACT,
     },
 }

@@ -92,14 +92,14 @@ class Adam:
     def updated_parameters(self, weights: Arrays, state: State) -> dict[str, Array]:
         """Return the parameters after a step that has produced ``state``."""
         # Bias correction: the moments start at 0.
-        correct1, correct2 = (1 - beta**state.steps for beta in self.betas)
+        correct1, correct2 = (np.float64(1 - beta**state.steps) for beta in self.betas)
         epsilon = self.conventions.adam_epsilon if self.eps is None else self.eps
         if self.conventions.adam_epsilon_place == "inside":
             epsilon = epsilon / np.sqrt(correct2)
         new: dict[str, Array] = {}
         for name, m in state.slots["first"].items():
             w, v = weights[name], state.slots["second"][name]
-            rate, root, eps = _numbers(w, self.lr / correct1, np.sqrt(correct2), epsilon)
+            rate, root, eps = _numbers(w, float(self.lr / correct1), np.sqrt(correct2), epsilon)
             new[name] = w - rate * m / (np.sqrt(v) / root + eps)
         return new
 

@@ -138,8 +138,8 @@ INPUT_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
         edited(
             (
                 "trainer",
-                "for X, y in log.batches(train_iter):\n",
-                "for i, (X, y) in enumerate(log.batches(train_iter), 1):\n"
+                "for X, y in log.batches(train_iter, epoch):\n",
+                "for i, (X, y) in enumerate(log.batches(train_iter, epoch), 1):\n"
                 "            if i == len(train_iter):\n"
                 "                continue\n",
             )

@@ -28,16 +28,25 @@ def of(runs: tuple[str, ...], *parts: str) -> set[str]:
 
 
 # Lines of the two training loops in the tab.
-EPOCH = "        for X, y in log.batches(train_iter):\n"
+EPOCH = "        for X, y in log.batches(train_iter, epoch):\n"
+EPOCHS = "for epoch in range(first_epoch, num_epochs):"
 STEP = "            l, acc = train_batch_ch13(net, X, y, loss, trainer, devices)\n"
 ADD = "            log.add(l, acc, len(y))\n"
 TEST = "log.end_epoch(evaluate_accuracy_gpu(net, test_iter))"
 RATE = "set_learning_rate(trainer, lr * lr_decay ** (epoch // lr_period))"
 REPORTED = "log.end_epoch(valid_acc, trainer.lr)"
-SGD = "trainer = sgd(net, lr, momentum=0.9, weight_decay=wd)\n"
+SGD = "sgd(net, lr, momentum=0.9, weight_decay=wd)\n"
 PREDICT = "logits = [predict(net, X) for X, _ in test_iter]"
 LABELS = "return labels_of(np.concatenate(logits))"
 BEGUN = "epoch, self.epoch = self.epoch, self.epoch + 1"
+LOADER = "    return _Batches(dataset, batch_size, is_train, seed, load, first_epoch)\n"
+BATCHED = "        return transforms.augment_to_float(levels, merged(decisions))\n\n" + LOADER
+NATIVE = (
+    "            [transform(*pair) for pair in zip(images, bits, strict=True)]\n        )\n\n"
+    + LOADER
+)
+GIVEN = "    trainer.state = state\n"
+RETURNED = "    return trainer.state\n"
 
 # A mistake in a whole run: the edits that plant it, and checks that reject it. Other checks may reject it too.
 IN_RUNS: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
@@ -71,7 +80,7 @@ IN_RUNS: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
         of((*CH13, VALIDATED), "batches", "metrics"),
     ),
     "run: one epoch too few": (
-        (("trainer", "for _ in range(num_epochs):", "for _ in range(num_epochs - 1):"),),
+        (("trainer", EPOCHS, EPOCHS.replace("num_epochs", "num_epochs - 1")),),
         of(CH13, "batches", "summary"),
     ),
     "run: the same augmentation from the third epoch on": (
@@ -112,7 +121,7 @@ IN_RUNS: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
         of(KAGGLE, *TRAINED),
     ),
     "run: the momentum buffer is reset every epoch": (
-        (("kaggle", f"        {RATE}\n", f"        {SGD}        {RATE}\n"),),
+        (("kaggle", f"        {RATE}\n", f"        trainer = {SGD}        {RATE}\n"),),
         of(KAGGLE, *TRAINED),
     ),
     "run: validated on the training images": (
@@ -140,5 +149,56 @@ IN_RUNS: dict[str, tuple[tuple[Edit, ...], set[str]]] = {
     "run: predictions of the batches in reverse order": (
         (("kaggle", LABELS, "return labels_of(np.concatenate(logits[::-1]))"),),
         of(KAGGLE, "predictions"),
+    ),
+    "resume: train_ch13 starts at the first epoch": (
+        (("trainer", EPOCHS, EPOCHS.replace("first_epoch, ", "")),),
+        of(CH13, "resumed"),
+    ),
+    "resume: kaggle.train starts at the first epoch": (
+        (("kaggle", EPOCHS, EPOCHS.replace("first_epoch, ", "")),),
+        of(KAGGLE, "resumed"),
+    ),
+    "resume: the falling rate starts again": (
+        (("kaggle", RATE, RATE.replace("epoch //", "(epoch - first_epoch) //")),),
+        of(KAGGLE, "resumed"),
+    ),
+    "resume: kaggle.train ignores the given optimizer": (
+        (("kaggle", f"trainer or {SGD}", SGD),),
+        of(KAGGLE, "resumed"),
+    ),
+    "resume: the batched loader starts at the first epoch": (
+        (("loaders", BATCHED, BATCHED.replace("first_epoch", "0")),),
+        of((SGD_RUN, VALIDATED), "resumed"),
+    ),
+    "resume: the native loader starts at the first epoch": (
+        (("loaders", NATIVE, NATIVE.replace("first_epoch", "0")),),
+        of((ADAM_RUN, ALL_IMAGES), "resumed"),
+    ),
+    "resume: set_state forgets the slots": (
+        (("trainer", GIVEN, "    trainer.state = type(state)(state.steps)\n"),),
+        of((*CH13, *KAGGLE), "resumed"),
+    ),
+    "resume: set_state forgets Adam's second moments": (
+        (("trainer", GIVEN, f"    state.slots.pop('second', None)\n{GIVEN}"),),
+        of((ADAM_RUN,), "resumed"),
+    ),
+    "resume: set_state swaps Adam's moments": (
+        (
+            (
+                "trainer",
+                GIVEN,
+                "    swapped = dict(zip(state.slots, reversed(state.slots.values())))\n"
+                "    trainer.state = type(state)(state.steps, swapped)\n",
+            ),
+        ),
+        of((ADAM_RUN,), "resumed"),
+    ),
+    "resume: set_state forgets the number of steps": (
+        (("trainer", GIVEN, "    trainer.state = type(state)(0, state.slots)\n"),),
+        of((ADAM_RUN,), "resumed"),
+    ),
+    "resume: get_state forgets the number of steps": (
+        (("trainer", RETURNED, "    return type(trainer.state)(0, trainer.state.slots)\n"),),
+        of((ADAM_RUN,), "resumed"),
     ),
 }

@@ -247,7 +247,8 @@ def test_the_page_names_a_test_for_every_file():
     named = {file for _, files in PROOFS for file in files.split()}
     contract_tests = {f"tests/contract/test_{file}.py" for file in (*FILES, "interface")}
     assert named == contract_tests - {"tests/contract/test_probes.py"} | {
-        "tests/parity/test_every_backend.py"
+        "tests/contract/test_resume.py",
+        "tests/parity/test_every_backend.py",
     }
     assert all((ROOT / file).is_file() for file in named)
 
@@ -291,6 +292,7 @@ def test_every_command_works_with_a_registered_backend(checkout, tmp_path):
     again = str(tmp_path / "again.safetensors")
     commands = [
         ["train", *with_numpy, *data, *few[:4], "--output", out["train"]],
+        ["train", "--resume", out["train"], "--epochs", "2"],
         ["augment", *with_numpy, *data, "--output", out["augment"]],
         ["evaluate", *with_numpy, *data, "--weights", weights, "--output", out["evaluate"]],
         ["kaggle", *with_numpy, "--data-dir", competition, *few, "--output", out["kaggle"]],

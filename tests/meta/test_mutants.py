@@ -76,6 +76,10 @@ MADE = {
         "def f(a):\n    for b in log.batches(a):\n        g(b)",
         ["for b in log.batches(list(a)[:-1]):", "for b in log.batches(list(a)[1:]):"],
     ),
+    "argument ignored": (
+        "def f(a, first_epoch=0, device=None):\n    return g(a, first_epoch, device)",
+        ["return g(a, 0, device)"],
+    ),
     "statement dropped": ("def f(a):\n    a = g(a)\n    b = g(a)\n    return b", [""]),
     "context dropped": ("def f(a):\n    with g():\n        a()", ["a()"]),
     "early return": ("def f(X):\n    Y = g(X)\n    return Y", ["return X; Y = g(X)"]),

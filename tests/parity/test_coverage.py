@@ -24,7 +24,7 @@ TWO_GPUS = ("devices", "return 0", "return 2")  # an edit of the NumPy tab: it r
 def test_the_contract_is_every_function_of_the_eight_files():
     assert list(FILES) == [f.name for f in fields(Backend)][1:]  # without the framework's record
     found = set(contract())
-    assert {"devices.try_gpu", "trainer.train_ch13", "kaggle.train", "probes.get_state"} <= found
+    assert {"devices.try_gpu", "trainer.train_ch13", "kaggle.train", "trainer.get_state"} <= found
     for file, name in (function.split(".") for function in found):
         assert callable(getattr(getattr(numpy_backend(), file), name))
     assert not any(name.startswith(("resnet.Residual", "probes.CONVENTIONS")) for name in found)

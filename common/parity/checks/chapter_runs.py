@@ -10,6 +10,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,12 +56,14 @@ class Pipeline:
     native: bool
     seed: int
 
-    def load(self, adapter: Adapter) -> DataIter:
-        """Return the batches of the backend's loader."""
+    def load(self, adapter: Adapter, first_epoch: int = 0) -> DataIter:
+        """Return the batches of the backend's loader, from an epoch on."""
         loaders, shared = adapter.backend.loaders, (BATCH, self.is_train, self.seed)
         if self.native:
-            return loaders.load_native(self.dataset, self.augs, *shared, num_workers=2)
-        return loaders.load_batched(self.dataset, self.augs, *shared, adapter.devices[0])
+            workers = 2
+            return loaders.load_native(self.dataset, self.augs, *shared, workers, None, first_epoch)
+        device = adapter.devices[0]
+        return loaders.load_batched(self.dataset, self.augs, *shared, device, first_epoch)
 
     def batches(
         self, epoch: int, conventions: Conventions
@@ -78,9 +81,9 @@ class RecordedBatches:
     ``epochs`` records each epoch's batches as arrays: images (n, channels, height, width) in float64, labels (n,).
     """
 
-    def __init__(self, pipeline: Pipeline, adapter: Adapter) -> None:
+    def __init__(self, pipeline: Pipeline, adapter: Adapter, first_epoch: int = 0) -> None:
         self.pipeline, self.adapter = pipeline, adapter
-        self.loader = pipeline.load(adapter)
+        self.loader = pipeline.load(adapter, first_epoch)
         self.epochs: list[list[tuple[Array, NDArray[np.int64]]]] = []
 
     def __len__(self) -> int:
@@ -124,14 +127,16 @@ class RunRecorder(Listener):
         self.epochs.append(epoch)
         self.weights.append(backend.weights.get_weights(self.net))
         if self.trainer is not None:
-            self.states.append(backend.probes.get_state(self.net, self.trainer))
+            self.states.append(backend.trainer.get_state(self.net, self.trainer))
 
 
 @dataclass(frozen=True)
 class Run:
     """A finished run: its batches, metrics and summary.
 
-    ``reference`` trains the reference under given conventions, on the batches that the backend has read.
+    ``reference`` trains the reference under given conventions, on the batches that the backend has read. ``resume``
+    trains the epochs from one on (from 0) again: with the reference's weights and optimizer state before it, a new
+    loader and a new optimizer. It returns their batches and metrics.
     """
 
     name: str
@@ -145,6 +150,7 @@ class Run:
     summary: TrainingSummary | KaggleSummary
     start: Weights
     reference: Callable[[Conventions], list[TrainedEpoch]]
+    resume: Callable[[int], tuple[RecordedBatches, RunRecorder]]
 
 
 def train_ch13(
@@ -156,14 +162,28 @@ def train_ch13(
     test = Pipeline(
         small_shapes(NUM_HELD_OUT, seed, "test"), DETERMINISTIC[1:], False, native, seed
     )
-    train_iter, test_iter = RecordedBatches(train, adapter), RecordedBatches(test, adapter)
+    test_iter = RecordedBatches(test, adapter)
     start = start_weights(adapter, train, seed)
     adapter.backend.weights.set_weights(net, adapter.cast(start))
-    recorder, devices = RunRecorder(adapter, net, trainer), adapter.devices
-    with contextlib.redirect_stdout(io.StringIO()):  # the closing lines
-        summary = adapter.backend.trainer.train_ch13(
-            net, train_iter, test_iter, adapter.loss, trainer, EPOCHS, devices, recorder
-        )
+
+    def run(trainer: Trainer, **resumed: Any) -> tuple[RecordedBatches, RunRecorder, Any]:
+        train_iter = RecordedBatches(train, adapter, **resumed)
+        recorder = RunRecorder(adapter, net, trainer)
+        arguments = net, train_iter, test_iter, adapter.loss, trainer, EPOCHS
+        with contextlib.redirect_stdout(io.StringIO()):  # the closing lines
+            summary = adapter.backend.trainer.train_ch13(
+                *arguments, adapter.devices, recorder, **resumed
+            )
+        return train_iter, recorder, summary
+
+    def resume(first_epoch: int) -> tuple[RecordedBatches, RunRecorder]:
+        before = reference(adapter.conventions)[first_epoch - 1]
+        new = recipe.trainer(adapter, net)
+        adapter.restore(net, new, before.weights, before.state)
+        with adapter.backend.probes.without_tracing():  # the optimizer is used once
+            return run(new, first_epoch=first_epoch)[:2]
+
+    train_iter, recorder, summary = run(trainer)
 
     @cache
     def reference(conventions: Conventions) -> list[TrainedEpoch]:
@@ -184,6 +204,7 @@ def train_ch13(
         summary,
         start,
         reference,
+        resume,
     )
 
 
@@ -191,24 +212,28 @@ def kaggle_train(adapter: Adapter, validate: bool, seed: int) -> Run:
     """Run the Kaggle chapter's `train`: batched with a validation set, or native on all images."""
     augs = kaggle_train_augs((SIZE, SIZE)) if validate else DETERMINISTIC
     train = Pipeline(small_shapes(NUM_TRAIN, seed), augs, True, not validate, seed)
-    train_iter = RecordedBatches(train, adapter)
     valid_iter = RecordedBatches(images_to_predict(False, seed), adapter) if validate else None
     start = start_weights(adapter, train, seed)
     net = adapter.network(start)
-    recorder, devices = RunRecorder(adapter, net, None), adapter.devices
-    with contextlib.redirect_stdout(io.StringIO()):
-        summary = adapter.backend.kaggle.train(
-            net,
-            train_iter,
-            valid_iter,
-            KAGGLE_EPOCHS,
-            LR,
-            WD,
-            devices,
-            LR_PERIOD,
-            LR_DECAY,
-            recorder,
-        )
+
+    def run(trainer: Trainer | None, **resumed: Any) -> tuple[RecordedBatches, RunRecorder, Any]:
+        train_iter = RecordedBatches(train, adapter, **resumed)
+        recorder = RunRecorder(adapter, net, trainer)
+        arguments = net, train_iter, valid_iter, KAGGLE_EPOCHS, LR, WD, adapter.devices
+        with contextlib.redirect_stdout(io.StringIO()):
+            summary = adapter.backend.kaggle.train(
+                *arguments, LR_PERIOD, LR_DECAY, recorder, trainer, **resumed
+            )
+        return train_iter, recorder, summary
+
+    def resume(first_epoch: int) -> tuple[RecordedBatches, RunRecorder]:
+        before = reference(adapter.conventions)[first_epoch - 1]
+        new = adapter.backend.trainer.sgd(net, LR, 0.9, WD)
+        adapter.restore(net, new, before.weights, before.state)
+        with adapter.backend.probes.without_tracing():
+            return run(new, first_epoch=first_epoch)[:2]
+
+    train_iter, recorder, summary = run(None)
 
     @cache
     def reference(conventions: Conventions) -> list[TrainedEpoch]:
@@ -229,6 +254,7 @@ def kaggle_train(adapter: Adapter, validate: bool, seed: int) -> Run:
         summary,
         start,
         reference,
+        resume,
     )
 
 

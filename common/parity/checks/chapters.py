@@ -9,7 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from common.metrics import Epoch
-from common.parity.checks.chapter_runs import RecordedBatches, Run, images_to_predict
+from common.parity.checks.chapter_runs import (
+    RecordedBatches,
+    Run,
+    RunRecorder,
+    images_to_predict,
+)
 from common.parity.checks.steps import (
     PARTS,
     buffers_of,
@@ -36,11 +41,14 @@ Selection = Callable[
 
 
 def chapter_checks(run: Run) -> Iterator[CheckResult]:
-    """Compare a run's batches, metrics, weights, buffers, optimizer state and summary with the reference."""
+    """Compare a run's batches, metrics, weights, buffers, optimizer state and summary with the reference.
+
+    The last check does so for the last two epochs, trained again from a saved state.
+    """
     adapter, name = run.adapter, run.name
     read, wanted_read = _read(run), _expected_read(run)
     yield adapter.compare(f"{name}: batches", read, wanted_read, difference, ("transforms",))
-    losses, counts = _reported(run)
+    losses, counts = _reported(run.recorder)
     for part, got, expected in (
         ("losses", losses, _by_epoch(run, _losses)),
         ("metrics", counts, _by_epoch(run, _counts)),
@@ -48,6 +56,7 @@ def chapter_checks(run: Run) -> Iterator[CheckResult]:
         yield adapter.compare(f"{name}: {part}", got, expected, relative_difference, PARTS)
     yield from _left(run)
     yield _summary(run)
+    yield _resumed(run)
 
 
 # --- Batches ---------------------------------------------------------------------------------------------------------
@@ -88,15 +97,15 @@ def _expected_read(run: Run) -> Callable[[Conventions], Places]:
 # --- Metrics ---------------------------------------------------------------------------------------------------------
 
 
-def _reported(run: Run) -> tuple[Places, Places]:
-    """Return the losses that the run reported, and its other metrics: accuracies, images, learning rates."""
+def _reported(recorder: RunRecorder) -> tuple[Places, Places]:
+    """Return the losses that a run reported, and its other metrics: accuracies, images, learning rates."""
     losses: Places = {}
     counts: Places = {}
-    for report in run.recorder.reports:
+    for report in recorder.reports:
         place = f"epoch {report.epoch}, {report.images} images"
         losses[place] = np.array(report.loss)
         counts[f"{place}: accuracy"] = np.array(report.acc)
-    for epoch in run.recorder.epochs:
+    for epoch in recorder.epochs:
         place = f"epoch {epoch.epoch}"
         losses[place] = np.array(epoch.train_loss)
         counts[f"{place}: training accuracy"] = np.array(epoch.train_acc)
@@ -153,7 +162,7 @@ def _summary(run: Run) -> CheckResult:
     held_out = getattr(summary, "valid_acc" if run.is_kaggle else "test_acc", np.nan)
     got = _figures(summary.loss, summary.train_acc, held_out, summary.examples)
     # Without a reported epoch, no summary is correct.
-    last = epochs[-1] if epochs else Epoch(0, np.nan, np.nan, np.nan, None, 0, 0.0)
+    last = epochs[-1] if epochs else Epoch(0, np.nan, np.nan, np.nan, None, 0, 0.0, 0.0)
     images = run.num_epochs * len(run.train_iter.pipeline.dataset)
     expected = _figures(last.train_loss, last.train_acc, last.held_out_acc, images)
     return run.adapter.compare(
@@ -198,12 +207,53 @@ def _compare_left(run: Run, part: str, chosen: Selection, distance: Distance) ->
     return run.adapter.compare(f"{run.name}: {part}", got, expected, distance, PARTS)
 
 
-def _of_epochs(epochs: Sequence[Arrays]) -> Places:
+def _of_epochs(epochs: Sequence[Arrays], first: int = 0) -> Places:
     return {
         f"epoch {e}: {name}": array
-        for e, arrays in enumerate(epochs, start=1)
+        for e, arrays in enumerate(epochs, start=first + 1)
         for name, array in arrays.items()
     }
+
+
+# --- Resuming --------------------------------------------------------------------------------------------------------
+
+
+def _resumed(run: Run) -> CheckResult:
+    """Train the last two epochs again, from the reference's weights and optimizer state before them.
+
+    Compare the images with those of the whole run, and the losses, weights, buffers and state with the reference.
+    """
+    first = run.num_epochs - 2
+    train_iter, recorder = run.resume(first)
+    losses, _ = _reported(recorder)
+    left = zip(recorder.weights, recorder.states, strict=True)
+    got = _images(train_iter.epochs, first) | losses
+    got |= _of_epochs([_all_of(*each) for each in left], first)
+
+    def expected(conventions: Conventions) -> Places:
+        epochs = run.reference(conventions)[first:]
+        found = _images(run.train_iter.epochs[first : run.num_epochs], first)
+        for e, epoch in enumerate(epochs, start=first + 1):
+            found |= _losses(run, e, epoch, conventions)
+        return found | _of_epochs([_all_of(e.weights, e.state) for e in epochs], first)
+
+    # It started with the reference's own state, so no convention explains a difference.
+    return run.adapter.compare(f"{run.name}: resumed", got, expected, relative_difference, parts=())
+
+
+def _images(epochs: Sequence[Sequence[tuple[Array, Array]]], first: int) -> Places:
+    return {
+        f"epoch {e}, batch {i}": X
+        for e, epoch in enumerate(epochs, start=first + 1)
+        for i, (X, _) in enumerate(epoch, start=1)
+    }
+
+
+def _all_of(weights: Arrays, state: State) -> Places:
+    found = {**parameters_of(weights), **buffers_of(weights), **slots_of(state)}
+    if "first" in state.slots:  # only Adam needs the number of steps; PyTorch's SGD does not count
+        found["steps"] = np.array(float(state.steps))
+    return found
 
 
 # --- Predictions -----------------------------------------------------------------------------------------------------

@@ -243,6 +243,12 @@ def off_by_one(node: ast.expr, place: Place) -> Iterator[ast.AST]:
         yield changed(node, args=[*node.args[:-1], less])
 
 
+def ignored(node: ast.expr, place: Place) -> Iterator[ast.AST]:
+    """Yield the default of a parameter instead of its value."""
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in place.defaults:
+        yield place.defaults[node.id]
+
+
 def comprehension(node: ast.expr, place: Place) -> Iterator[ast.AST]:
     """Yield a list or dict comprehension without the last element of its iterable, and without the first."""
     if isinstance(node, ast.ListComp | ast.DictComp):
@@ -266,6 +272,7 @@ OPERATORS: dict[str, Callable[[ast.expr, Place], Iterator[ast.AST]]] = {
     "call dropped": call,
     "off by one": off_by_one,
     "batches left out": comprehension,
+    "argument ignored": ignored,
 }
 
 

@@ -2,7 +2,7 @@
 
 import ast
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -27,6 +27,8 @@ SKIPPED_NAMES = {
 }
 # Texts in conditions for code that does not run in float32 on one device.
 ELSEWHERE = ("len(devices) >", "num_replicas_in_sync", "'bf16'", "mixed")
+# Parameters that change no result in float32 on one device.
+ONLY_ELSEWHERE = {"num_workers", "compile", "precision", "split_f", "verbose", "force_reinit"}
 # Calls that raise, warn, or wait for background work.
 QUIET_CALLS = {
     *("warnings.warn", "warnings.simplefilter", "require_fit", "npx.waitall"),
@@ -44,6 +46,7 @@ class Place:
     index: int
     attributes: frozenset[str] = frozenset()  # attributes of self in the class
     bound: frozenset[str] = frozenset()  # names defined before the statement
+    defaults: Mapping[str, ast.expr] = field(default_factory=dict)  # of the function's parameters
 
     @property
     def statement(self) -> ast.stmt:
@@ -82,6 +85,7 @@ class _Walk:
     function: str = ""
     attributes: frozenset[str] = frozenset()
     bound: set[str] = field(default_factory=set)
+    defaults: Mapping[str, ast.expr] = field(default_factory=dict)
 
 
 def places(tree: ast.Module) -> Iterator[tuple[ast.AST, str, Place]]:
@@ -94,7 +98,9 @@ def _block(owner: ast.AST, name: str, walk: _Walk) -> Iterator[tuple[ast.AST, st
     for index, statement in enumerate(body):
         if _is_skipped(statement):
             continue
-        place = Place(walk.function, body, index, walk.attributes, frozenset(walk.bound))
+        place = Place(
+            walk.function, body, index, walk.attributes, frozenset(walk.bound), walk.defaults
+        )
         yield owner, name, place
         yield from _inside(statement, walk)
         walk.bound |= _stored(statement)
@@ -108,7 +114,8 @@ def _inside(statement: ast.stmt, walk: _Walk) -> Iterator[tuple[ast.AST, str, Pl
             inner = _Walk(function, frozenset(_attributes(statement)))
         else:
             arguments = {node.arg for node in ast.walk(statement.args) if isinstance(node, ast.arg)}
-            inner = _Walk(function, walk.attributes, walk.bound | arguments)
+            defaults = _defaults(statement.args)
+            inner = _Walk(function, walk.attributes, walk.bound | arguments, defaults)
         yield from _block(statement, "body", inner)
         return
     if isinstance(statement, ast.Match):
@@ -145,6 +152,16 @@ def _is_skipped(statement: ast.stmt) -> bool:
 def _is_elsewhere(test: ast.expr) -> bool:
     """Return whether a condition is about several devices or bfloat16."""
     return any(text in ast.unparse(test) for text in ELSEWHERE)
+
+
+def _defaults(arguments: ast.arguments) -> dict[str, ast.expr]:
+    """Return the defaults, except None, of parameters that change a result in float32 on one device."""
+    given = arguments.args[len(arguments.args) - len(arguments.defaults) :]
+    return {
+        parameter.arg: default
+        for parameter, default in zip(given, arguments.defaults, strict=True)
+        if parameter.arg not in ONLY_ELSEWHERE and ast.unparse(default) != "None"
+    }
 
 
 def _attributes(node: ast.AST) -> set[str]:
