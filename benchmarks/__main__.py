@@ -17,6 +17,7 @@ MEASURES = {
     "loaders": measures.loaders,
     "start": measures.start,
     "options": measures.options,
+    "checkpoints": measures.checkpoints,
     "growth": measures.growth,
 }
 

@@ -26,6 +26,7 @@ def goals(results: Results) -> list[Goal]:
         "training": _training_goals,
         "loaders": _loader_goals,
         "start": _start_goals,
+        "checkpoints": _checkpoint_goals,
         "growth": _growth_goals,
     }
     return [goal for name, of in measures.items() if name in results for goal in of(results)]
@@ -79,6 +80,11 @@ def _start_goals(results: Results) -> Iterable[Goal]:
     yield _each("start over a bare import", found, 1.3, most=True)
 
 
+def _checkpoint_goals(results: Results) -> Iterable[Goal]:
+    kept = {b: with_checkpoints(results, b).median for b in results["backends"]}
+    yield _each("epochs with checkpoints over epochs without", kept, 0.98)
+
+
 def _growth_goals(results: Results) -> Iterable[Goal]:
     growth, backends = results["growth"], results["backends"]
     yield _each(
@@ -108,6 +114,12 @@ def _each(what: str, values: Mapping[str, float], limit: float, most: bool = Fal
     met = all(value <= limit if most else value >= limit for value in values.values())
     shown = ", ".join(f"{name} {value:.2f}" for name, value in values.items())
     return what, f"{'<=' if most else '>='} {limit}", shown, met
+
+
+def with_checkpoints(results: Results, backend: str) -> Spread:
+    """Return the rate of epochs with checkpoints divided by the rate of epochs without."""
+    rates = results["checkpoints"]["rates"]
+    return ratio(rates[f"{backend} with"], rates[f"{backend} without"])
 
 
 def share(results: Results, backend: str, precision: str) -> Spread:

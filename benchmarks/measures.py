@@ -1,4 +1,4 @@
-"""The seven measures, each a function. Rates that are compared are measured in turns."""
+"""The eight measures, each a function. Rates that are compared are measured in turns."""
 
 import json
 import subprocess
@@ -41,6 +41,9 @@ class Extent:
     batch_sizes: tuple[int, ...] = (32, 64, 128, 256, 512, 1024)
     train_images: tuple[int, ...] = (256, 512, 1024)
     memory_images: tuple[int, ...] = (50_000, 100_000, 200_000)
+    checkpoint_images: tuple[int, int] = (700, 400)  # of the quick preset, as its batch size
+    checkpoint_batch_size: int = 16
+    checkpoint_epochs: int = 3
     workers: tuple[int, ...] = (0, 1, 2, 4)
 
 
@@ -59,6 +62,9 @@ QUICK = Extent(
     batch_sizes=(4,),
     train_images=(2, 4),
     memory_images=(1000, 2000),
+    checkpoint_images=(4, 4),
+    checkpoint_batch_size=2,
+    checkpoint_epochs=1,
     workers=(0, 1),
 )
 
@@ -256,6 +262,31 @@ def _first_step(name: str, output: Path) -> dict[str, Any]:
     split: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     known = sum(value for part, value in split.items() if part != "memory")
     return split | {"rest": seconds - known, "seconds": seconds}
+
+
+def checkpoints(backends: Sequence[str], extent: Extent, say: Say) -> dict[str, Any]:
+    """Measure epochs of the quick preset with and without checkpoints, in turns, in images/s, and the memory (8)."""
+    task: dict[str, Any] = {
+        "images": extent.checkpoint_images,
+        "batch_size": extent.checkpoint_batch_size,
+        "epochs": extent.checkpoint_epochs,
+    }
+    rates: Rates = {}
+    memory: dict[str, dict[str, float]] = {}
+    for name in backends:
+        with Worker(name) as worker:
+            ask = partial(_ask, worker, "checkpoints", **task)
+            candidates = {
+                f"{name} without": partial(ask, saved=False),
+                f"{name} with": partial(ask, saved=True),
+            }
+            rates |= in_turns(extent.repetitions, candidates, say)
+        memory[name] = {}
+        for what, saved in (("without", False), ("with", True)):
+            with Worker(name) as fresh:  # peak memory is counted per process
+                fresh.ask("checkpoints", saved=saved, **task)
+                memory[name][what] = fresh.ask("conditions")["memory"]
+    return {"rates": rates, "memory": memory}
 
 
 def growth(backends: Sequence[str], extent: Extent, say: Say) -> dict[str, Any]:

@@ -3,20 +3,26 @@
 A rate is ``images`` (or ``flop``) divided by ``seconds``. The clock stops only after all asynchronous work is done.
 """
 
+import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import backends
 from benchmarks.timing import NUM_CLASSES, noise, timed
 from common.augmentation.operations import Augmentation, kaggle_train_augs, parse_augmentations
+from common.commands.checkpoints import Checkpoints
 from common.commands.training import make_network
 from common.datasets import Dataset
 from common.interface import Backend, Device, Net
-from common.metrics import Listener
+from common.metrics import Epoch, Listener
 from common.system import environment
 from common.weights.canonical import initial_weights
+from common.weights.checkpoint import ADAM
 
 Measure = Callable[[], dict[str, Any]]
 
@@ -42,6 +48,7 @@ def tasks_of(name: str) -> dict[str, Callable[..., Measure]]:
         "product": partial(product, peers.product),
         "step": partial(step, backend, peers.wait),
         "train": partial(train, backend),
+        "checkpoints": partial(checkpoints, backend),
         "loader": partial(loader, backend),
         "memory": partial(memory, backend),
         "conditions": partial(conditions, backend),
@@ -124,6 +131,51 @@ def train(backend: Backend, precision: str, batch_size: int, batches: int) -> Me
         )
 
     return lambda: timed(run, images=images)
+
+
+class Saving(Listener):
+    """Saves checkpoints as run.py does. The accuracy rises, so the best weights are saved after each epoch."""
+
+    def __init__(self, kept: Checkpoints, num_epochs: int) -> None:
+        self.kept, self.num_epochs = kept, num_epochs
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        """Save the training after this epoch."""
+        rising = replace(epoch, held_out_acc=epoch.epoch / self.num_epochs)
+        self.kept.add(rising, epoch.epoch == self.num_epochs, {})
+
+
+def checkpoints(
+    backend: Backend,
+    images: tuple[int, int],
+    batch_size: int,
+    epochs: int,
+    saved: bool,
+) -> Measure:
+    """Train for some epochs with flips, and evaluate, with or without checkpoints, until the last one is written.
+
+    ``images`` are the numbers of training and test images.
+    """
+    devices = backend.devices.get_devices("auto")
+    net = network(backend, devices, "fp32")
+    trainer, loss = backend.trainer.adam(net), backend.trainer.cross_entropy()
+    load, (train_images, test_images) = backend.loaders.load_batched, images
+    train_iter = load(dataset_of(train_images), RECIPES["flip"], batch_size, True, 0, devices[0])
+    test_iter = load(dataset_of(test_images), (), batch_size, False, 0, devices[0])
+
+    def run(folder: Path) -> None:
+        opened = Checkpoints(folder, "run", backend, net, trainer, ADAM) if saved else None
+        with opened or nullcontext():
+            listener = Saving(opened, epochs) if opened else Listener()
+            backend.trainer.train_ch13(
+                net, train_iter, test_iter, loss, trainer, epochs, devices, listener
+            )
+
+    def measure() -> dict[str, Any]:
+        with tempfile.TemporaryDirectory() as folder:
+            return timed(partial(run, Path(folder)), images=train_images * epochs)
+
+    return measure
 
 
 def loader(

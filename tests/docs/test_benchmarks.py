@@ -72,7 +72,7 @@ def test_a_process_that_ends_is_an_error_of_the_one_who_asks():
 def results(**changes: float) -> dict:
     """Return results of one backend that meet every goal, with changes."""
     v = {"train": 0.98, "step": 10.0, "book": 0.1, "loader": 80.0, "start": 1.2, "slope": 1.0}
-    v |= {"twice": 2.0, "small": 0.95} | changes
+    v |= {"twice": 2.0, "small": 0.95, "saved": 0.99} | changes
     rates = {f"book {b} fp32": [v["book"] * v["step"]] for b in ["pytorch"]}
     for precision in ("fp32", "bf16"):
         rates[f"product pytorch {precision}"] = [33.3]
@@ -107,6 +107,11 @@ def results(**changes: float) -> dict:
             "load_before": 0.0,
             "seconds": {f"pytorch {name}": value for name, value in seconds.items()},
             "splits": {"pytorch": [split | {"memory": 100.0}]},
+        },
+        "checkpoints": {
+            "load_before": 0.0,
+            "rates": {"pytorch without": [1.0], "pytorch with": [v["saved"]]},
+            "memory": {"pytorch": {"without": 1.0, "with": 1.0}},
         },
         "growth": {
             "load_before": 0.0,
@@ -153,6 +158,7 @@ def test_results_at_their_goals_meet_all_of_them():
         ),
         ({"start": 1.4}, {"start over a bare import"}),
         ({"slope": 3.0}, {"memory for an image over its uint8 data"}),
+        ({"saved": 0.97}, {"epochs with checkpoints over epochs without"}),
         ({"twice": 2.1}, {"time for twice the images"}),
         ({"small": 0.85}, {"batches of 64 and more over the best"}),
     ],
@@ -261,7 +267,7 @@ def test_every_measure_runs_on_every_backend_and_fills_the_page(backend, tmp_pat
     file = tmp_path / "results.json"
     command = ["-m", "benchmarks", "--quick", "--backend", backend.name, "--output", str(file)]
     if backend.name != "mxnet":
-        for measure in ("training", "loaders", "start"):
+        for measure in ("training", "loaders", "start", "checkpoints"):
             command += ["--only", measure]
     done = subprocess.run(
         [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False
