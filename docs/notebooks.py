@@ -198,12 +198,12 @@ def _plain(page: str) -> str:
 def cut(argument: str, options: Mapping[str, str], backend: str) -> tuple[str, list[str]]:
     """Return the file and the names that ``{source}`` shows for a backend.
 
-    A file without a folder is each backend's own. An option named after the backend replaces the names, and the file
-    too if it begins with one.
+    A file without a folder is each backend's own, and so is one with BACKEND in its name. An option named after the
+    backend replaces the names, and the file too if it begins with one.
     """
     file, *names = argument.split()
     if "/" in file:
-        return file, names
+        return file.replace("BACKEND", backend), names
     others = options.get(backend, "").split()
     if others and others[0].endswith(".py"):
         file, *others = others

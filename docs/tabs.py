@@ -1,7 +1,8 @@
 """Sphinx directives that show this project's code, with the three frameworks side by side.
 
 - ``{source} trainer.py train_batch_ch13`` shows this function of each backend's file in tabs, and ``{source}
-  common/augmentation/decisions.py decide`` shows a function of a single file.
+  common/augmentation/decisions.py decide`` shows a function of a single file. BACKEND in a file's name stands for the
+  name of each backend.
 - ``{columns} trainer.py train_batch_ch13`` shows it in three columns with aligned rows.
 - ``{cell} the network`` shows a cell of the page's own Python file and its kept output.
 - ``{only} mxnet`` holds prose for one framework, ``{differs}`` a note on a difference.
@@ -68,7 +69,7 @@ class Shown(SphinxDirective):
 
 
 class Source(Shown):
-    """Show functions or classes: ``FILE NAME...``. A FILE without a folder is a file of each backend.
+    """Show functions or classes: ``FILE NAME...``. A FILE without a folder, or with BACKEND, is one of each backend.
 
     The options ``pytorch``, ``mxnet`` and ``tensorflow`` replace the names in one backend.
     """

@@ -256,6 +256,16 @@ def test_columns_show_the_functions_of_the_three(build, docs):
     assert [row[1].count("<mark>") for row in rows] == [0, 0, 1]
 
 
+def test_backend_in_the_name_of_a_file_stands_for_each_backend(build):
+    page = "# A page\n\n```{source} backends/BACKEND/file.py step\n```\n"
+    code, said, html = build(page + page.replace("source", "columns"))
+    assert (code, said) == (0, "")
+    assert [title for title, _ in tabs_of(html)] == [f.title for f in backends.FRAMEWORKS.values()]
+    assert code_of(html) == [f"def step(net):\n    return '{name}'" for name in backends.FRAMEWORKS]
+    cells = [unescape(re.sub(r"<.*?>", "", cell)) for cell in re.findall(r"<td.*?</td>", html)]
+    assert cells[-3:] == [f"    return '{name}'" for name in backends.FRAMEWORKS]
+
+
 def test_a_trap_is_shown_beside_what_mends_it(build):
     code, said, html = build("# A page\n\n```{trap} pit\n```\n")
     assert (code, said) == (0, "")

@@ -4,13 +4,15 @@ import json
 import re
 import shlex
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from backends import FRAMEWORKS
 from common import cli
-from common.config import PRESETS
+from common.commands import resume
+from common.config import KAGGLE_PRESETS, PRESETS, plain
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -52,11 +54,18 @@ def test_the_clone_line_has_the_address_in_pyproject_or_says_that_none_is_known(
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_program_understands_every_command_that_a_page_shows(page):
+def test_the_program_understands_every_command_that_a_page_shows(page, monkeypatch):
     text = page.read_text(encoding="utf-8")
     shown = "\n".join([*blocks(text, "sh"), *re.findall(r"\| `(python run\.py .*?)`", text)])
     for command in re.findall(r"python run\.py(.*)", shown.replace("\\\n", "")):
         arguments = shlex.split(command.replace("NAME", "numpy"), comments=True)
+        kaggle = "kaggle" in arguments
+        preset = KAGGLE_PRESETS["quick"] if kaggle else PRESETS["quick"]
+        of_run = {
+            "command": "kaggle" if kaggle else "train",
+            "config": plain(replace(preset, num_epochs=1)),
+        }
+        monkeypatch.setattr(resume, "read_config", lambda folder, found=of_run: found)
         if arguments and "--help" not in arguments:
             frameworks = FRAMEWORKS | {"numpy": FRAMEWORKS["pytorch"]}
             name, config = cli.parse(arguments, frameworks)

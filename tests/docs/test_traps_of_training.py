@@ -3,6 +3,8 @@
 Each trap fails as the page says, and its fix does not.
 """
 
+import copy
+
 import numpy as np
 import pytest
 from conftest import load_or_skip
@@ -19,8 +21,10 @@ from docs.examples.traps import (
     mean_twice,
     no_class,
     no_gpu,
+    order_restarts,
     rate_in_momentum,
     same_padding,
+    schedule_restarts,
     statistics_on_backward,
     sum_of_losses,
     timer_after_fetch,
@@ -28,6 +32,7 @@ from docs.examples.traps import (
     training_mode,
     uneven_batch,
     weight_decay,
+    weights_alone,
 )
 
 # --- The network -----------------------------------------------------------------------------------------------------
@@ -471,3 +476,185 @@ def test_devices_without_a_store_drift_apart(mxnet, make, together):
     trainer.step(8)
     first, second = (weight.asnumpy() for weight in net.weight.list_data())
     assert bool(abs(first - second).max() < 1e-6) == together
+
+
+# --- Saving and resuming ---------------------------------------------------------------------------------------------
+
+
+def of_one_weight(mxnet, name, **settings):
+    """Return a network with a weight of 1, its trainer, and a function that takes a step and returns the weight."""
+    from mxnet import gluon
+
+    net = gluon.nn.Sequential()
+    net.add(gluon.nn.Dense(1, in_units=1, use_bias=False))
+    net.initialize("ones")
+    trainer = gluon.Trainer(net.collect_params(), name, settings)
+
+    def step(gradient):
+        with mxnet.autograd.record():
+            l = net(mxnet.np.array([[gradient]])).sum()
+        l.backward()
+        trainer.step(1)
+        return net[0].weight.data().item()
+
+    return net, trainer, step
+
+
+def last_steps(mxnet, path, save, gradients, name, **settings):
+    """Return the last step's length, for a training that ran through and one resumed just before that step."""
+    *first, last = gradients
+    net, trainer, step = of_one_weight(mxnet, name, **settings)
+    for gradient in first:
+        before = step(gradient)
+    save(str(path / "saved"), net, trainer)
+    straight = before - step(last)
+    net, trainer, step = of_one_weight(mxnet, name, **settings)
+    net.load_parameters(str(path / "saved.params"))
+    if (path / "saved.states").exists():
+        trainer.load_states(str(path / "saved.states"))
+    return straight, before - step(last)
+
+
+@pytest.mark.parametrize(
+    ("save", "end"),
+    [
+        (lambda path, net, _: weights_alone.trap(path, net), 0.610),
+        (weights_alone.fixed, 0.439),
+    ],
+)
+def test_gluon_s_weights_without_their_trainer_lose_the_momentum(mxnet, tmp_path, save, end):
+    settings = {"learning_rate": 0.1, "momentum": 0.9}
+    straight, resumed = last_steps(mxnet, tmp_path, save, [1.0] * 3, "sgd", **settings)
+    assert 0.71 - straight == pytest.approx(0.439, abs=1e-6)
+    assert 0.71 - resumed == pytest.approx(end, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("save", "length"),
+    [
+        (lambda path, net, _: weights_alone.trap(path, net), 0.1),
+        (weights_alone.fixed, 0.0101),
+    ],
+)
+def test_gluon_s_adam_starts_again_with_a_step_of_full_length(mxnet, tmp_path, save, length):
+    gradients = [1.0, -1.0] * 5 + [1.0]
+    straight, resumed = last_steps(mxnet, tmp_path, save, gradients, "adam", learning_rate=0.1)
+    assert straight == pytest.approx(0.0101, abs=5e-5)
+    assert resumed == pytest.approx(length, abs=5e-5)
+
+
+def test_gluon_s_scheduler_counts_the_updates_of_the_trainer(mxnet, tmp_path):
+    def new():
+        halved = mxnet.lr_scheduler.FactorScheduler(2, 0.5, base_lr=0.1)
+        return of_one_weight(mxnet, "sgd", learning_rate=0.1, lr_scheduler=halved)
+
+    net, trainer, step = new()
+    for _ in range(4):
+        step(1.0)
+    weights_alone.fixed(tmp_path / "saved", net, trainer)
+    assert trainer.learning_rate == pytest.approx(0.05)
+    net, again, step = new()
+    net.load_parameters(str(tmp_path / "saved.params"))
+    assert again.learning_rate == pytest.approx(0.1)
+    again.load_states(str(tmp_path / "saved.states"))
+    assert again.learning_rate == pytest.approx(0.05)
+    assert again.optimizer.num_update == 4
+
+
+def rates_of_epochs(trainer, schedule, num_epochs):
+    """Train for some epochs of one step; return the learning rate of each."""
+    (group,) = trainer.param_groups
+    rates = []
+    for _ in range(num_epochs):
+        rates.append(group["lr"])
+        trainer.step()
+        schedule.step()
+    return rates
+
+
+def resumed_rates(pytorch, lr, new_schedule, resume):
+    """Return the rates of epochs 7 to 12 of a training that ran through, and of one resumed after epoch 6."""
+
+    def new():
+        weight = pytorch.nn.Parameter(pytorch.ones(1))
+        weight.grad = pytorch.ones(1)
+        return pytorch.optim.SGD([weight], lr=lr, momentum=0.9)
+
+    trainer = new()
+    schedule = new_schedule(trainer)
+    rates_of_epochs(trainer, schedule, 6)
+    # Copies, because the states are those of the objects, which go on.
+    saved = copy.deepcopy({"trainer": trainer.state_dict(), "schedule": schedule.state_dict()})
+    straight = rates_of_epochs(trainer, schedule, 6)
+    trainer = new()
+    return straight, rates_of_epochs(trainer, resume(saved, trainer, new_schedule), 6)
+
+
+def test_a_step_schedule_that_starts_again_drops_two_epochs_late(pytorch):
+    def new_schedule(trainer):
+        return pytorch.optim.lr_scheduler.StepLR(trainer, 4, 0.9)
+
+    second, third = 2e-4 * 0.9, 2e-4 * 0.81
+    straight, trap = resumed_rates(pytorch, 2e-4, new_schedule, schedule_restarts.trap)
+    assert straight == pytest.approx([second] * 2 + [third] * 4)
+    assert trap == pytest.approx([second] * 4 + [third] * 2)
+    straight, fixed = resumed_rates(pytorch, 2e-4, new_schedule, schedule_restarts.fixed)
+    assert straight == fixed
+
+
+def test_a_lambda_schedule_that_starts_again_has_21_times_the_rate(pytorch):
+    def new_schedule(trainer):
+        return pytorch.optim.lr_scheduler.LambdaLR(trainer, lambda epoch: 0.6**epoch)
+
+    straight, trap = resumed_rates(pytorch, 0.02, new_schedule, schedule_restarts.trap)
+    assert straight[0] == pytest.approx(0.00093, abs=5e-6)
+    assert trap[0] == 0.02
+    assert trap[0] / straight[0] == pytest.approx(21, abs=0.5)
+    straight, fixed = resumed_rates(pytorch, 0.02, new_schedule, schedule_restarts.fixed)
+    assert straight == fixed
+
+    def too_late(saved, trainer, new_schedule):
+        schedule = schedule_restarts.trap(saved, trainer, new_schedule)
+        schedule.load_state_dict(saved["schedule"])
+        return schedule
+
+    _, late = resumed_rates(pytorch, 0.02, new_schedule, too_late)
+    assert late == [0.02, *straight[1:]]
+
+
+def test_keras_fit_counts_its_epochs_from_0_unless_it_is_told_otherwise(tensorflow):
+    import keras
+
+    net = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    net.compile("sgd", "mse")
+    X, counted = np.ones((4, 1), np.float32), []
+
+    def rate(epoch):
+        counted.append(epoch)
+        return 0.1
+
+    schedule = keras.callbacks.LearningRateScheduler(rate)
+    net.fit(X, X, epochs=2, callbacks=[schedule], verbose=0)
+    net.fit(X, X, epochs=4, initial_epoch=2, callbacks=[schedule], verbose=0)
+    assert counted == [0, 1, 2, 3]
+    counted.clear()
+    net.fit(X, X, epochs=2, callbacks=[schedule], verbose=0)
+    assert counted == [0, 1]
+
+
+def test_a_seeded_order_starts_again_after_a_resume(tensorflow):
+    straight, resumed = list(order_restarts.trap(64, 0, 3)), list(order_restarts.trap(64, 2, 3))
+    assert resumed == straight[:1]
+    orders, flips = ([[pair[i] for pair in epoch] for epoch in straight] for i in (0, 1))
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+    assert flips[0] == flips[1] == flips[2]
+
+
+def test_an_order_that_is_a_function_of_the_epoch_does_not(tensorflow):
+    straight = list(order_restarts.fixed(64, 0, 3))
+    assert list(order_restarts.fixed(64, 2, 3)) == straight[2:]
+    orders, flips = ([[pair[i] for pair in epoch] for epoch in straight] for i in (0, 1))
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+    assert flips[0] != flips[1] != flips[2] != flips[0]
+    assert 0.3 < np.mean(flips) < 0.7
+    assert list(map(sorted, orders)) == [list(range(64))] * 3
