@@ -97,9 +97,8 @@ def digests(datasets: Sequence[Dataset], augs: Sequence[Augmentation], seed: int
     data, decisions = hashlib.sha256(), hashlib.sha256()
     for dataset in datasets:
         data.update(repr((dataset.images.shape, dataset.classes)).encode())
-        data.update(
-            np.ascontiguousarray(dataset.images).data
-        )  # a mapped file is not read into memory
+        # Without a copy, since the images may be a mapped file that is larger than the memory.
+        data.update(np.ascontiguousarray(dataset.images).data)
         data.update(np.ascontiguousarray(dataset.labels).data)
     height, width = datasets[0].images.shape[1:3]
     for epoch in range(2):
