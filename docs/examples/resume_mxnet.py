@@ -16,7 +16,9 @@ def new_training():
     net.add(nn.Dense(3, in_units=16))
     net.initialize(init.Xavier())
     net.hybridize(static_alloc=True, static_shape=True)
-    return net, gluon.Trainer(net.collect_params(), "adam", {"learning_rate": 0.01})
+    # In their own order: a trainer sorts a dict by name, and dense10 comes before dense9.
+    parameters = list(net.collect_params().values())
+    return net, gluon.Trainer(parameters, "adam", {"learning_rate": 0.01})
 
 
 def save(folder, net, trainer, num_epochs):
