@@ -66,7 +66,7 @@ def kill_again_and_again(run: Path, kills: int, num_channels: int, longest: floa
             process.send_signal(signal.SIGKILL)
             written = [int(line) for line in (first + process.stdout.read()).split()]
         assert process.returncode == -signal.SIGKILL
-        files = sorted(path.name for path in (run / "checkpoints").iterdir())
+        files = sorted(path.name for path in run.glob("checkpoints/*"))
         left = [name for name in files if name.startswith(PREFIX)]
         assert len(left) <= 1  # the writer has removed what the killed one before it left
         with warnings.catch_warnings():
