@@ -101,7 +101,12 @@ def test_every_backend_runs_and_has_a_complete_run_folder(compared):
     folder, out, _ = compared
     heads = [line for line in out.splitlines() if line.endswith(f" of {len(NAMES)}")]
     assert heads == [f"{name}, {i} of {len(NAMES)}" for i, name in enumerate(NAMES, start=1)]
-    assert {path.name for path in folder.iterdir()} == {*NAMES, "comparison.json", "backends.png"}
+    assert {path.name for path in folder.iterdir()} == {
+        *NAMES,
+        "backends.png",
+        "comparison.json",
+        "config.json",
+    }
     for name in NAMES:
         assert f"results in {folder / name}" in out
         assert (folder / name / "weights.safetensors").exists()
