@@ -9,7 +9,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from backends import onednn
+from backends import engines, onednn
 from common.errors import UserError, UserNotice
 from common.interface import Framework
 from common.system import environment
@@ -28,6 +28,12 @@ ONEDNN_PRECISION = {
     "DNNL_DEFAULT_FPMATH_MODE": FPMATH,
 }
 
+
+def _before_mxnet(precision: str) -> None:
+    onednn.allow_amx(precision)
+    engines.serve_until_signal()
+
+
 # The colours are Okabe and Ito's, which colour-blind readers can tell apart.
 # Dashes and markers work without colour. Where curves meet, the wide line
 # below and the hollow markers above it stay visible.
@@ -45,6 +51,7 @@ PYTORCH = Framework(
         ),
     },
     refused=ONEDNN_PRECISION,
+    engine=engines.TORCHRUN,
     suffixes=(".pt", ".pth"),
     style={
         "color": "#0072B2",
@@ -71,9 +78,9 @@ MXNET = Framework(
             "0",
             "computes fp32 in float16 on a GPU",
         ),
-        "DMLC_ROLE": ("worker", "starts as a server, not as a program"),
     },
-    before_import=onednn.allow_amx,
+    before_import=_before_mxnet,
+    engine=engines.PS_LITE,
     suffixes=(".params",),
     wheels=(("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "x86_64")),
     newest_python=(3, 12),  # of NumPy 1
@@ -100,6 +107,7 @@ TENSORFLOW = Framework(
         ),
     },
     refused=ONEDNN_PRECISION | {"TF_SET_ONEDNN_FPMATH_MODE": FPMATH},
+    engine=engines.TF_CONFIG,
     suffixes=(".weights.h5",),
     newest_python=(3, 13),
     style={
@@ -202,6 +210,14 @@ def require(names: Sequence[str]) -> None:
             f"'{','.join(extras)}', with pip install '.[{','.join(extras)}]' "
             f"or uv run {' '.join(f'--extra {extra}' for extra in extras)}"
         )
+
+
+def require_sync_batch_norm(names: Sequence[str]) -> None:
+    """Raise UserError if one of these cannot synchronise BatchNorm."""
+    for name in names:
+        engine = FRAMEWORKS[name].engine
+        if engine and (why := engine.no_sync_batch_norm):
+            raise UserError(f"--sync-batch-norm: in {name}, {why}")
 
 
 def load(name: str, precision: str = "fp32") -> "Backend":

@@ -55,7 +55,11 @@ class Devices(Protocol):
     def try_all_gpus(self) -> list[Device]: ...
     def get_devices(self, name: str) -> list[Device]: ...
     def describe(
-        self, devices: list[Device], precision: str = "fp32", compile: bool = False
+        self,
+        devices: list[Device],
+        precision: str = "fp32",
+        compile: bool = False,
+        sync_batch_norm: bool = False,
     ) -> dict[str, str]: ...
     def from_numpy(self, array: NDArray[Any], device: Device | None = None) -> Tensor: ...
     def to_numpy(self, X: Tensor) -> NDArray[Any]: ...
@@ -102,6 +106,7 @@ class Loaders(Protocol):
         num_workers: int = 0,
         device: Device | None = None,
         first_epoch: int = 0,
+        part: tuple[int, int] = (0, 1),
     ) -> DataIter: ...
     def load_batched(
         self,
@@ -112,7 +117,19 @@ class Loaders(Protocol):
         seed: int = 0,
         device: Device | None = None,
         first_epoch: int = 0,
+        part: tuple[int, int] = (0, 1),
     ) -> DataIter: ...
+
+
+class Processes(Protocol):
+    """Training by several processes, on the framework's own engine. Each has a part of every batch."""
+
+    def join(self) -> None: ...
+    def rank(self) -> int: ...
+    def num_processes(self) -> int: ...
+    def replicate(self, net: Net, devices: list[Device]) -> Net: ...
+    def total(self, values: Any) -> Any: ...
+    def average_buffers(self, net: Net) -> None: ...
 
 
 class ResNet(Protocol):
@@ -152,7 +169,12 @@ class Trainers(Protocol):
     def get_state(self, net: Net, trainer: Trainer) -> State: ...
     def set_state(self, net: Net, trainer: Trainer, state: State) -> None: ...
     def prepare(
-        self, net: Net, devices: list[Device], precision: str = "fp32", compile: bool = False
+        self,
+        net: Net,
+        devices: list[Device],
+        precision: str = "fp32",
+        compile: bool = False,
+        sync_batch_norm: bool = False,
     ) -> Net: ...
     def predict(self, net: Net, X: Tensor, training: bool = False) -> Tensor: ...
     def accuracy(self, y_hat: Tensor, y: Tensor) -> Tensor: ...
@@ -220,6 +242,34 @@ class Probes(Protocol):
 
 
 @dataclass(frozen=True)
+class Role:
+    """A process of a training by several: its name for the user, and the variables that tell it its role."""
+
+    name: str
+    variables: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The facts about a framework's engine for several processes, known before the framework is imported.
+
+    ``roles`` takes their number, a function that returns free ports, and the GPU of each process ([]: the CPU). It
+    returns the processes of a training. ``addresses`` takes the environment's variables, and returns the addresses at
+    which the processes first meet.
+    """
+
+    roles: Callable[[int, Callable[[], int], Sequence[str]], Sequence[Role]]
+    variable: str  # that makes a process join others
+    addresses: Callable[[Mapping[str, str]], Sequence[str]]
+    reachable: str  # what to do if processes do not reach each other
+    lost: tuple[str, ...] = ()  # words of the errors that report a lost process
+    # The program must end without finalizers. MXNet's workers need them: they tell the servers that they leave.
+    skips_finalizers: bool = False
+    # Why processes cannot share BatchNorm's statistics, and what to do; "" if they can.
+    no_sync_batch_norm: str = ""
+
+
+@dataclass(frozen=True)
 class Framework:
     """The facts about a framework that are needed before it is imported."""
 
@@ -232,6 +282,7 @@ class Framework:
     refused: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     # Called with the precision before the import, for settings that depend on it.
     before_import: Callable[[str], None] | None = None
+    engine: Engine | None = None  # None: it trains in one process
     suffixes: tuple[str, ...] = ()  # of its weights files
     # (system, processor) for which wheels exist; () if they exist for all.
     wheels: tuple[tuple[str, str], ...] = ()
@@ -244,12 +295,13 @@ class Framework:
 
 @dataclass(frozen=True)
 class Backend:
-    """One framework's implementation of the contract: its eight files."""
+    """One framework's implementation of the contract: its nine files."""
 
     framework: Framework
     devices: Devices
     transforms: Transforms
     loaders: Loaders
+    processes: Processes
     resnet: ResNet
     weights: WeightFiles
     trainer: Trainers

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -219,7 +219,8 @@ class TrainingLog:
 
     The training loop iterates over ``batches``, passes each step's results to ``add``, and calls ``end_epoch`` after
     each epoch and ``close`` at the end. The log calls ``animator``: a `Listener` or the book's `Animator`; None draws
-    the chapter's plot. ``close`` returns an instance of the class ``summary``.
+    the chapter's plot. ``close`` returns an instance of the class ``summary``. ``total`` sums
+    numbers over all processes.
     """
 
     def __init__(
@@ -228,6 +229,7 @@ class TrainingLog:
         devices: Sequence[Any],
         animator: Listener | Animator | None = None,
         summary: type[TrainingSummary] | type[KaggleSummary] = TrainingSummary,
+        total: Callable[[Any], Any] = lambda values: values,
     ) -> None:
         if num_epochs < 1:
             raise ValueError(f"num_epochs must be at least 1, not {num_epochs}")
@@ -240,6 +242,7 @@ class TrainingLog:
             )
         self.listener = animator if isinstance(animator, Listener) else Curves(animator)
         self.devices, self.summary = str(devices), summary
+        self.over_processes, self.num_processes = total, int(total(1))
         self.timer, self.total = Timer(), Timer()
         self.epochs: list[Epoch] = []
 
@@ -258,9 +261,12 @@ class TrainingLog:
             self.timer.start()
             yield X, y
             if i in reports:
-                self.loss, self.acc = (self.metric[k] / self.metric[2] for k in (0, 1))
+                loss, correct, images = self.over_processes([self.metric[k] for k in range(3)])
+                self.loss, self.acc, self.images = loss / images, correct / images, int(images)
+            else:  # the processes' parts of a batch differ by at most one example
+                self.images = int(self.metric[2]) * self.num_processes
             self.timer.stop()
-            self.images, seconds = int(self.metric[2]), time.perf_counter() - self.began
+            seconds = time.perf_counter() - self.began
             self.listener.on_batch(self.epoch, self.images, seconds)
             if i in reports:
                 share = i / num_batches

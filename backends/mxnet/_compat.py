@@ -5,6 +5,7 @@ restored first. NumPy 2 changed too much for that. MXNet also needs two system
 libraries that slim images lack.
 """
 
+import os
 import warnings
 
 import numpy
@@ -22,8 +23,11 @@ PACKAGES = {
 def import_mxnet():
     """Import MXNet and activate its NumPy interface, as the book does.
 
-    Raises UserError if a system library is missing.
+    With the role of a scheduler or a server, the import serves the workers and
+    then ends the program. Raises UserError if a system library is missing, or
+    if the scheduler's port is taken.
     """
+    serves = os.environ.get("DMLC_ROLE") in ("scheduler", "server")
     for alias in ALIASES:
         if alias.__name__ not in vars(numpy):
             setattr(numpy, alias.__name__, alias)
@@ -34,6 +38,10 @@ def import_mxnet():
             import mxnet
     except OSError as error:
         raise _missing_library(error) from error
+    except RuntimeError as error:
+        if serves and str(error).endswith("bind failed"):
+            raise _taken_port() from error
+        raise
     mxnet.npx.set_np()
 
 
@@ -46,3 +54,12 @@ def _missing_library(error):
                 f"apt-get install {debian}, or dnf install {fedora}"
             )
     return error
+
+
+def _taken_port():
+    names = "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT"
+    address = ":".join(os.environ[name] for name in names)
+    return UserError(
+        f"the scheduler cannot listen at {address}: set DMLC_PS_ROOT_URI to "
+        "an address of its host, and DMLC_PS_ROOT_PORT to a free port"
+    )

@@ -34,8 +34,11 @@ def _split(whole, devices):
     ]
 
 
-def train_batch(net, X, y, loss, trainer, devices, split_f):
-    """Do what train_batch_ch13 does, on several devices."""
+def train_batch(net, X, y, loss, trainer, devices, split_f, num_examples):
+    """Do what train_batch_ch13 does, on several devices or processes.
+
+    `num_examples` is the size of the batch over all processes.
+    """
     _synchronise(trainer)
     parts = list(zip(*split_f(X, y, devices), strict=True))
     shards = [(X_shard, y_shard) for X_shard, y_shard in parts if len(y_shard)]
@@ -53,8 +56,9 @@ def train_batch(net, X, y, loss, trainer, devices, split_f):
     for device, (_, y_shard) in zip(devices, parts, strict=True):
         if not len(y_shard):
             _zero_gradients(net, device)
-    # The store sums the devices' gradients; step divides by the batch size.
-    trainer.step(len(y))
+    # The store sums the gradients of all devices and processes; step divides
+    # them by the batch size.
+    trainer.step(num_examples)
     correct = [
         _correct(pred, y_shard)
         for pred, (_, y_shard) in zip(preds, shards, strict=True)
@@ -123,6 +127,7 @@ def _synchronise(trainer):
     if not trainer._kv_initialized:
         trainer._init_kvstore()
         trainer._init_params()
+        npx.waitall()  # or values that arrive late would overwrite them, too
 
 
 def updaters_of(trainer):

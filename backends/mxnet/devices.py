@@ -8,7 +8,7 @@ import mxnet as mx
 import numpy as onp
 from mxnet import np, npx
 
-from backends import onednn
+from backends import onednn, require_sync_batch_norm
 from common.errors import UserError
 from common.system.environment import (
     cpu_flags,
@@ -53,12 +53,14 @@ def get_devices(name):
     return [gpu(i) for i in gpu_indices(name, num_gpus())] or [cpu()]
 
 
-def describe(devices, precision="fp32", compile=False):
+def describe(devices, precision="fp32", compile=False, sync_batch_norm=False):
     """Describe the devices and the settings that are active on them.
 
     Raises UserError for settings that cannot work on these devices.
     """
     on_cpu = devices[0].device_type == "cpu"
+    if sync_batch_norm:
+        require_sync_batch_norm(["mxnet"])
     if precision == "bf16":
         _require_bfloat16(on_cpu)
     settings = {"precision": precision}

@@ -2,7 +2,7 @@
 
 Both visit the examples in the order of common.augmentation. The batched
 loader's draws for an example depend only on (seed, epoch, index), the native
-loader's on (seed, epoch, batch).
+loader's on (seed, epoch, batch, part).
 """
 
 import random
@@ -45,19 +45,23 @@ def load_native(
     num_workers=0,
     device=None,
     first_epoch=0,
+    part=(0, 1),
 ):
     """Return minibatches from the framework's own loader and transforms.
 
     For a GPU as `device`, they are in pinned memory, from which the step
     copies them while the GPU computes. Differs: MXNet's random state cannot be
     read, so loading without workers changes it for good. Workers are forks; if
-    Python does not fork, there are none.
+    Python does not fork, there are none. With several processes, the draws
+    depend on their number.
     """
     if num_workers and get_start_method() != "fork":
         warnings.warn(NO_WORKERS, stacklevel=2)
         num_workers = 0
     examples = _Examples(dataset, transforms.native(augs))
-    visits = _Visits(len(dataset), batch_size, is_train, seed, first_epoch)
+    visits = _Visits(
+        len(dataset), batch_size, is_train, seed, first_epoch, part
+    )
     pinned = {
         "pin_memory": device is not None and device.device_type == "gpu",
         "pin_device_id": 0 if device is None else device.device_id,
@@ -73,9 +77,12 @@ def load_native(
 class _Visits(gluon.data.Sampler):
     """Batches of pairs (seed to set or None, index), epoch after epoch."""
 
-    def __init__(self, num_examples, batch_size, is_train, seed, first_epoch):
+    def __init__(
+        self, num_examples, batch_size, is_train, seed, first_epoch, part
+    ):
         self.num_examples, self.batch_size = num_examples, batch_size
         self.is_train, self.seed, self.epoch = is_train, seed, first_epoch
+        self.part = part
 
     def __len__(self):
         return -(-self.num_examples // self.batch_size)
@@ -83,10 +90,17 @@ class _Visits(gluon.data.Sampler):
     def __iter__(self):
         epoch, self.epoch = self.epoch, self.epoch + 1
         batches = epoch_batches(
-            self.num_examples, self.batch_size, self.seed, epoch, self.is_train
+            self.num_examples,
+            self.batch_size,
+            self.seed,
+            epoch,
+            self.is_train,
+            self.part,
         )
+        rank, num_processes = self.part
         for number, indices in enumerate(batches):
-            bits = int(random_bits(self.seed, NATIVE, epoch, number))
+            visit = number * num_processes + rank
+            bits = int(random_bits(self.seed, NATIVE, epoch, visit))
             seeds = [bits] + [None] * (len(indices) - 1)
             yield list(zip(seeds, indices.tolist(), strict=True))
 
@@ -129,6 +143,7 @@ def load_batched(
     seed=0,
     device=None,
     first_epoch=0,
+    part=(0, 1),
 ):
     """Return minibatches that are augmented as a whole, on the device.
 
@@ -137,7 +152,7 @@ def load_batched(
     the CPU, MXNet would hold all of them a second time.
     """
     return _Batches(
-        dataset, augs, batch_size, is_train, seed, device, first_epoch
+        dataset, augs, batch_size, is_train, seed, device, first_epoch, part
     )
 
 
@@ -145,11 +160,20 @@ class _Batches:
     """The batches of an epoch; each iteration is the next epoch."""
 
     def __init__(
-        self, dataset, augs, batch_size, is_train, seed, device, first_epoch
+        self,
+        dataset,
+        augs,
+        batch_size,
+        is_train,
+        seed,
+        device,
+        first_epoch,
+        part,
     ):
         self.dataset, self.device = dataset, device
         self.augs, self.batch_size, self.seed = augs, batch_size, seed
         self.is_train, self.epoch = is_train, first_epoch
+        self.part = part
 
     def __len__(self):
         return -(-len(self.dataset) // self.batch_size)
@@ -158,7 +182,12 @@ class _Batches:
         epoch, self.epoch = self.epoch, self.epoch + 1
         images, labels = self.dataset.images, self.dataset.labels
         for indices in epoch_batches(
-            len(labels), self.batch_size, self.seed, epoch, self.is_train
+            len(labels),
+            self.batch_size,
+            self.seed,
+            epoch,
+            self.is_train,
+            self.part,
         ):
             size = images.shape[1], images.shape[2]
             decisions = decide(self.augs, indices, self.seed, epoch, size)

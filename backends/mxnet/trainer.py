@@ -2,6 +2,7 @@
 
 from mxnet import autograd, gluon, np, npx
 
+from backends import require_sync_batch_norm
 from common.errors import ONE_VALUE_PER_EXAMPLE
 from common.metrics import Accumulator, TrainingLog
 from common.reference import State
@@ -11,6 +12,7 @@ from ._bfloat16 import in_bfloat16, in_float32
 from ._labels import check_labels_on_host
 from ._replicas import split_batch
 from ._sgd import SGD
+from .processes import average_buffers, num_processes, store, total
 from .weights import trained_by_name
 
 
@@ -31,7 +33,7 @@ def adam(net, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
         "beta2": betas[1],
         "epsilon": eps,
     }
-    return gluon.Trainer(net.collect_params(), "adam", settings)
+    return gluon.Trainer(net.collect_params(), "adam", settings, **store())
 
 
 def sgd(net, lr, momentum=0.0, weight_decay=0.0):
@@ -41,7 +43,7 @@ def sgd(net, lr, momentum=0.0, weight_decay=0.0):
     gradient.
     """
     settings = {"learning_rate": lr, "momentum": momentum, "wd": weight_decay}
-    return gluon.Trainer(net.collect_params(), SGD(**settings))
+    return gluon.Trainer(net.collect_params(), SGD(**settings), **store())
 
 
 def set_learning_rate(trainer, lr):
@@ -82,14 +84,22 @@ def set_state(net, trainer, state):
             updater.states_synced[index] = False  # move them to the device
 
 
-def prepare(net, devices, precision="fp32", compile=False):  # noqa: ARG001
+def prepare(
+    net,
+    devices,
+    precision="fp32",
+    compile=False,  # noqa: ARG001
+    sync_batch_norm=False,
+):
     """Prepare a network for devices, a precision and a compiler.
 
     Returns the network to train. It has the weights of `net`, in float32. With
     'bf16', convolutions and matrix products run in bfloat16, and the logits
     are float32. Differs: the network is always compiled, by Gluon's
-    `hybridize`.
+    `hybridize`. Raises UserError for `sync_batch_norm`.
     """
+    if sync_batch_norm:
+        require_sync_batch_norm(["mxnet"])
     net.collect_params().reset_ctx(devices)
     if precision == "bf16":
         in_bfloat16(net)
@@ -132,7 +142,8 @@ def evaluate_accuracy_gpu(net, data_iter, device=None):
         X, y = X.as_in_ctx(devices[0]), y.as_in_ctx(devices[0])
         metric.add(accuracy(predict(net, X), y), len(y))
         npx.waitall()  # or Ctrl-C would wait for the whole queue
-    return metric[0] / metric[1]
+    correct, examples = total([metric[0], metric[1]])
+    return correct / examples
 
 
 def train_batch_ch13(net, X, y, loss, trainer, devices, split_f=split_batch):
@@ -142,9 +153,9 @@ def train_batch_ch13(net, X, y, loss, trainer, devices, split_f=split_batch):
     Returns the sum of the losses and the number of correct predictions, as
     tensors on the device. Raises ValueError for a label that is no class.
     """
-    if len(devices) > 1:
+    if len(devices) > 1 or num_processes() > 1:
         return _replicas.train_batch(
-            net, X, y, loss, trainer, devices, split_f
+            net, X, y, loss, trainer, devices, split_f, total(len(y))
         )
     labels = y
     X, y = X.as_in_ctx(devices[0]), y.as_in_ctx(devices[0])
@@ -177,13 +188,12 @@ def train_ch13(
     their numbers as a TrainingSummary. `first_epoch` epochs were done before:
     `net` and `trainer` are those after them.
     """
-    log = TrainingLog(num_epochs, devices, animator)
+    log = TrainingLog(num_epochs, devices, animator, total=total)
     for epoch in range(first_epoch, num_epochs):
         for X, y in log.batches(train_iter, epoch):
             l, acc = train_batch_ch13(net, X, y, loss, trainer, devices)
             log.add(l, acc, len(y))
             npx.waitall()  # MXNet is asynchronous: time the whole step
-        if len(devices) > 1:
-            _replicas.average_buffers(net)
+        average_buffers(net)
         log.end_epoch(evaluate_accuracy_gpu(net, test_iter))
     return log.close()

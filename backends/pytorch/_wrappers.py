@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from .processes import num_processes, total
+
 
 def on_devices(net, devices):
     """Move a network to its devices; with several, wrap it in DataParallel.
@@ -24,3 +26,11 @@ class MixedPrecision(nn.Module):
     def forward(self, X):
         with torch.autocast(X.device.type, torch.bfloat16):
             return self.net(X).float()
+
+
+def share(num_examples):
+    """Return the factor of the mean loss of this process.
+
+    The mean over the processes is then that of the whole batch.
+    """
+    return num_examples * num_processes() / total(num_examples)

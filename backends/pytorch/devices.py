@@ -8,6 +8,9 @@ import torch
 from common.errors import UserError
 from common.system.environment import gpu_indices, processor, tf32_is_off
 
+from ._sync_batch_norm import require_one_device
+from .processes import num_processes
+
 image_layout = "NCHW"
 # Variables with which torch.compile silently returns the network itself.
 NO_COMPILE = ("TORCH_COMPILE_DISABLE", "TORCHDYNAMO_DISABLE")
@@ -39,11 +42,32 @@ def try_all_gpus():
 
 
 def get_devices(name):
-    """Return the devices named by 'auto', 'cpu', 'gpu' or 'gpu:0,1'."""
-    return [gpu(i) for i in gpu_indices(name, num_gpus())] or [cpu()]
+    """Return the devices named by 'auto', 'cpu', 'gpu' or 'gpu:0,1'.
+
+    Differs: of several processes, each takes one of these GPUs, by LOCAL_RANK.
+    In TensorFlow and MXNet each process sees only its own.
+    """
+    if num_processes() > 1 and name == "auto" and num_gpus():
+        name = "gpu"
+    numbers = gpu_indices(name, num_gpus())
+    if num_processes() > 1 and numbers:
+        numbers = [_own(numbers, name)]
+        torch.cuda.set_device(numbers[0])
+    return [gpu(i) for i in numbers] or [cpu()]
 
 
-def describe(devices, precision="fp32", compile=False):
+def _own(numbers, name):
+    """Return the GPU of this process among those of the machine."""
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if local_rank >= len(numbers):
+        raise UserError(
+            f"--device {name}: there is no GPU for LOCAL_RANK {local_rank}: "
+            "use fewer processes, or --device cpu"
+        )
+    return numbers[local_rank]
+
+
+def describe(devices, precision="fp32", compile=False, sync_batch_norm=False):
     """Describe the devices and the settings that are active on them.
 
     Raises UserError for settings that cannot work on these devices.
@@ -51,6 +75,13 @@ def describe(devices, precision="fp32", compile=False):
     on_cpu = devices[0].type == "cpu"
     if compile and len(devices) > 1:
         raise UserError("--compile needs a single device: add --device gpu:0")
+    if compile and num_processes() > 1:
+        raise UserError(
+            "--compile works in one process: leave out --compile or "
+            "--processes"
+        )
+    if sync_batch_norm:
+        require_one_device(devices)
     for name in NO_COMPILE:
         if compile and os.environ.get(name) == "1":
             raise UserError(f"--compile: {name}=1 disables it: unset it")

@@ -6,6 +6,7 @@ from common.finite import labels_of
 from common.metrics import KaggleSummary, TrainingLog
 
 from ._wrappers import on_devices
+from .processes import average_buffers, total
 from .trainer import (
     cross_entropy,
     evaluate_accuracy_gpu,
@@ -44,12 +45,13 @@ def train(
     net = on_devices(net, devices)
     loss = cross_entropy()
     trainer = trainer or sgd(net, lr, momentum=0.9, weight_decay=wd)
-    log = TrainingLog(num_epochs, devices, animator, KaggleSummary)
+    log = TrainingLog(num_epochs, devices, animator, KaggleSummary, total)
     for epoch in range(first_epoch, num_epochs):
         set_learning_rate(trainer, lr * lr_decay ** (epoch // lr_period))
         for X, y in log.batches(train_iter, epoch):
             l, acc = train_batch_ch13(net, X, y, loss, trainer, devices)
             log.add(l, acc, len(y))
+        average_buffers(net)
         valid_acc = None
         if valid_iter is not None:
             valid_acc = evaluate_accuracy_gpu(net, valid_iter)

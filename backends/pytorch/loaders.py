@@ -11,7 +11,6 @@ from common.augmentation.decisions import (
     NATIVE,
     decide,
     epoch_batches,
-    epoch_order,
     merged,
     random_bits,
 )
@@ -38,6 +37,7 @@ def load_native(
     num_workers=0,
     device=None,
     first_epoch=0,
+    part=(0, 1),
 ):
     """Return minibatches from the framework's own loader and transforms.
 
@@ -48,8 +48,9 @@ def load_native(
     check_shared_memory(len(dataset), size, batch_size, num_workers)
     loader = DataLoader(
         _Examples(dataset, transforms.native(augs), seed),
-        batch_size=batch_size,
-        sampler=_Order(len(dataset), is_train, seed, first_epoch),
+        batch_sampler=_Visits(
+            len(dataset), batch_size, is_train, seed, first_epoch, part
+        ),
         num_workers=num_workers,
         generator=torch.Generator(),  # not the default one, for each epoch
         worker_init_fn=end_on_send_error,
@@ -59,22 +60,30 @@ def load_native(
     return WorkerBatches(loader) if num_workers else loader
 
 
-class _Order(Sampler):
-    """Pairs (epoch, index) in order; each iteration is the next epoch."""
+class _Visits(Sampler):
+    """Batches of pairs (epoch, index); each iteration is the next epoch."""
 
-    def __init__(self, num_examples, is_train, seed, first_epoch):
-        self.num_examples, self.is_train = num_examples, is_train
-        self.seed, self.epoch = seed, first_epoch
+    def __init__(
+        self, num_examples, batch_size, is_train, seed, first_epoch, part
+    ):
+        self.num_examples, self.batch_size = num_examples, batch_size
+        self.is_train, self.seed, self.epoch = is_train, seed, first_epoch
+        self.part = part
 
     def __len__(self):
-        return self.num_examples
+        return -(-self.num_examples // self.batch_size)
 
     def __iter__(self):
         epoch, self.epoch = self.epoch, self.epoch + 1
-        order = epoch_order(
-            self.num_examples, self.seed, epoch, shuffle=self.is_train
-        )
-        return iter([(epoch, index) for index in order.tolist()])
+        for indices in epoch_batches(
+            self.num_examples,
+            self.batch_size,
+            self.seed,
+            epoch,
+            self.is_train,
+            self.part,
+        ):
+            yield [(epoch, index) for index in indices.tolist()]
 
 
 class _Examples(Dataset):
@@ -108,6 +117,7 @@ def load_batched(
     seed=0,
     device=None,
     first_epoch=0,
+    part=(0, 1),
 ):
     """Return minibatches that are augmented as a whole, on the device.
 
@@ -115,7 +125,7 @@ def load_batched(
     The images stay on the device as uint8.
     """
     return _Batches(
-        dataset, augs, batch_size, is_train, seed, device, first_epoch
+        dataset, augs, batch_size, is_train, seed, device, first_epoch, part
     )
 
 
@@ -123,12 +133,21 @@ class _Batches:
     """The batches of an epoch; each iteration is the next epoch."""
 
     def __init__(
-        self, dataset, augs, batch_size, is_train, seed, device, first_epoch
+        self,
+        dataset,
+        augs,
+        batch_size,
+        is_train,
+        seed,
+        device,
+        first_epoch,
+        part,
     ):
         self.images = transforms.from_images(dataset.images, device)
         self.labels = torch.as_tensor(dataset.labels, device=device)
         self.augs, self.batch_size, self.seed = augs, batch_size, seed
         self.is_train, self.epoch = is_train, first_epoch
+        self.part = part
 
     def __len__(self):
         return -(-len(self.labels) // self.batch_size)
@@ -137,7 +156,12 @@ class _Batches:
         epoch, self.epoch = self.epoch, self.epoch + 1
         size = tuple(self.images.shape[2:])
         for indices in epoch_batches(
-            len(self.labels), self.batch_size, self.seed, epoch, self.is_train
+            len(self.labels),
+            self.batch_size,
+            self.seed,
+            epoch,
+            self.is_train,
+            self.part,
         ):
             decisions = decide(self.augs, indices, self.seed, epoch, size)
             chosen = from_numpy(indices, self.images.device)

@@ -8,7 +8,9 @@ from common.metrics import Accumulator, TrainingLog
 from common.reference import State
 
 from ._labels import check_labels_on_host
-from ._wrappers import MixedPrecision, on_devices
+from ._sync_batch_norm import synchronise
+from ._wrappers import MixedPrecision, on_devices, share
+from .processes import average_buffers, replicate, total
 from .weights import trained_by_name
 
 # PyTorch's names of an optimizer's tensors, by the names of common.reference.
@@ -78,17 +80,23 @@ def set_state(net, trainer, state):
             trainer.state[parameter][SLOTS[slot]] = tensor
 
 
-def prepare(net, devices, precision="fp32", compile=False):
+def prepare(
+    net, devices, precision="fp32", compile=False, sync_batch_norm=False
+):
     """Prepare a network for devices, a precision and a compiler.
 
     Returns the network to train. It has the weights of `net`, in float32. With
     'bf16', convolutions and matrix products run in bfloat16, and the logits
-    are float32. `compile` uses torch.compile, on a GPU with CUDA graphs.
+    are float32. `compile` uses torch.compile, on a GPU with CUDA graphs. With
+    `sync_batch_norm`, several processes share BatchNorm's batch statistics.
     """
     # Convolutions run faster if the channels come last in memory.
     net = net.to(devices[0], memory_format=torch.channels_last)
+    if sync_batch_norm:
+        net = synchronise(net, devices)
     if precision == "bf16":
         net = MixedPrecision(net)
+    net = replicate(net, devices)
     if not compile:
         return net
     on_cpu = devices[0].type == "cpu"
@@ -124,7 +132,8 @@ def evaluate_accuracy_gpu(net, data_iter, device=None):
         X = X.to(device, non_blocking=True)
         y = y.to(device, non_blocking=True)
         metric.add(accuracy(predict(net, X), y), len(y))
-    return metric[0] / metric[1]
+    correct, examples = total([metric[0], metric[1]])
+    return correct / examples
 
 
 def train_batch_ch13(net, X, y, loss, trainer, devices):
@@ -145,7 +154,8 @@ def train_batch_ch13(net, X, y, loss, trainer, devices):
     l = loss(pred, y)
     if l.shape != y.shape:
         raise ValueError(ONE_VALUE_PER_EXAMPLE)
-    l.mean().backward()
+    # DistributedDataParallel averages over the processes, not the examples.
+    (l.mean() * share(len(y))).backward()
     trainer.step()
     return l.detach().sum(), accuracy(pred, y)
 
@@ -169,10 +179,11 @@ def train_ch13(
     `net` and `trainer` are those after them.
     """
     net = on_devices(net, devices)
-    log = TrainingLog(num_epochs, devices, animator)
+    log = TrainingLog(num_epochs, devices, animator, total=total)
     for epoch in range(first_epoch, num_epochs):
         for X, y in log.batches(train_iter, epoch):
             l, acc = train_batch_ch13(net, X, y, loss, trainer, devices)
             log.add(l, acc, len(y))
+        average_buffers(net)
         log.end_epoch(evaluate_accuracy_gpu(net, test_iter))
     return log.close()

@@ -1,5 +1,7 @@
 """Layers and functions that the network needs and Keras lacks."""
 
+from contextlib import contextmanager
+
 import keras
 import tensorflow as tf
 from keras import layers
@@ -13,7 +15,8 @@ class BatchNorm(layers.BatchNormalization):
     """Keras' BatchNorm as one fused operator instead of a dozen.
 
     Differs: the running variance is unbiased, as in PyTorch. In Keras' own
-    layer it is biased, as in MXNet.
+    layer it is biased, as in MXNet. With `synchronized`, the statistics are
+    those of all devices and processes.
     """
 
     def __init__(self, **settings):
@@ -23,6 +26,9 @@ class BatchNorm(layers.BatchNormalization):
     def call(self, X, training=None):
         training = bool(training) and self.trainable
         operator = _in_float64 if X.dtype == tf.float64 else _fused
+        several = training and _several_devices()
+        if several and self.synchronized:
+            operator = _synchronised
         Y, mean, variance = operator(
             X,
             tf.convert_to_tensor(self.gamma),
@@ -34,7 +40,8 @@ class BatchNorm(layers.BatchNormalization):
         )
         if training:
             # Differs: PyTorch keeps the statistics of the first device.
-            mean, variance = _mean_over_devices([mean, variance])
+            if several and not self.synchronized:
+                mean, variance = _all_reduce("MEAN", [mean, variance])
             keep = self.momentum
             for running, new in (
                 (self.moving_mean, mean),
@@ -67,11 +74,42 @@ def _in_float64(X, gamma, beta, mean, variance, epsilon, training):
     return Y, mean, variance * count / (count - 1)
 
 
-def _mean_over_devices(tensors):
+def _synchronised(X, gamma, beta, _mean, _variance, epsilon, _training):
+    """Do what `_fused` does in training, over all devices and processes.
+
+    Every value counts once, also if they have different numbers of examples.
+    """
+    dtype, X = X.dtype, tf.cast(X, gamma.dtype)  # it may be bfloat16
+    own_sum, own_count = tf.reduce_sum(X, [0, 1, 2]), tf.size(X[..., 0])
+    count = _all_reduce("SUM", tf.cast(own_count, X.dtype))
+    mean = _all_reduce("SUM", own_sum) / count
+    squares = tf.reduce_sum((X - mean) ** 2, [0, 1, 2])
+    variance = _all_reduce("SUM", squares) / count
+    Y = tf.nn.batch_normalization(X, mean, variance, beta, gamma, epsilon)
+    return tf.cast(Y, dtype), mean, variance * count / (count - 1)
+
+
+def _several_devices():
     replica = tf.distribute.get_replica_context()
-    if replica is None or replica.num_replicas_in_sync == 1:
-        return tensors
-    return replica.all_reduce(tf.distribute.ReduceOp.MEAN, tensors)
+    return replica is not None and replica.num_replicas_in_sync > 1
+
+
+def _all_reduce(operation, tensors):
+    replica = tf.distribute.get_replica_context()
+    return replica.all_reduce(operation, tensors)
+
+
+@contextmanager
+def default_dtype(dtype):
+    """Make new layers of this type in the block, also those inside others."""
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(policy)
 
 
 def layers_of(module):

@@ -12,24 +12,33 @@ import tensorflow as tf
 
 from common.errors import ONE_VALUE_PER_EXAMPLE
 
+from ._layers import default_dtype, layers_of
 
-def replicate(net, devices):
+
+def replicate(net, devices, workers=None):
     """Return the network with its variables on the devices.
 
     Returns `net` itself if they are there already. Otherwise returns a copy,
-    because a variable's device is fixed when it is made.
+    because a variable's device is fixed when it is made. `workers` is the
+    strategy of all processes, if there are several.
     """
     if not net.weights:
         raise ValueError("the network has no weights yet: build it first")
     places = [net.weights[0].value.device]
     if net.distribute_strategy.num_replicas_in_sync > 1:
         places = net.distribute_strategy.extended.worker_devices
-    if len(places) == len(devices) and all(
-        place.endswith(device.lstrip("/"))
-        for place, device in zip(places, devices, strict=True)
+    here = workers is None or workers is net.distribute_strategy
+    if (
+        here
+        and len(places) == len(devices)
+        and all(
+            place.endswith(device.lstrip("/"))
+            for place, device in zip(places, devices, strict=True)
+        )
     ):
         return net
-    with _strategy(tuple(devices)).scope():
+    strategy = workers or _strategy(tuple(devices))
+    with strategy.scope(), default_dtype(net.weights[0].dtype):
         copy = keras.models.clone_model(net)
     copy.set_weights(net.get_weights())
     if len(devices) == 1:
@@ -48,7 +57,8 @@ def _strategy(devices):
 def train_batch(net, X, y, loss, trainer, devices):
     """Do what train_batch_ch13 does, on several devices."""
     strategy = net.distribute_strategy
-    if len(devices) != strategy.num_replicas_in_sync:
+    alone = strategy.num_replicas_in_sync == 1
+    if alone or len(devices) != len(strategy.extended.worker_devices):
         raise ValueError(
             f"the network is not on {devices}: call trainer.prepare for them, "
             "then make the optimizer"
@@ -57,7 +67,8 @@ def train_batch(net, X, y, loss, trainer, devices):
 
     def replica_step():
         i = _replica()
-        X_shard, y_shard = _some(X_shards[i], X), _some(y_shards[i], y)
+        X_shard = _some(X_shards[i], X, net)
+        y_shard = _some(y_shards[i], y, net)
         with tf.GradientTape() as tape:
             y_hat = net(X_shard, training=True)
             l = loss(y_shard, y_hat)
@@ -66,14 +77,14 @@ def train_batch(net, X, y, loss, trainer, devices):
             if not y_shards[i].shape[0]:
                 l, y_hat = 0 * l, y_hat[:0]
             # This device's share of the mean: the optimizer sums the shares.
-            objective = tf.reduce_sum(l) / y.shape[0]
+            objective = tf.reduce_sum(l) / _num_examples(y_shards[i], l.dtype)
         gradients = tape.gradient(objective, net.trainable_variables)
         trainer.apply(gradients, net.trainable_variables)
         correct = tf.argmax(y_hat, axis=1) == tf.cast(y_shards[i], tf.int64)
         return tf.reduce_sum(l), tf.reduce_sum(tf.cast(correct, tf.int64))
 
     return [
-        strategy.reduce(tf.distribute.ReduceOp.SUM, result, axis=None)
+        tf.add_n(strategy.experimental_local_results(result))
         for result in strategy.run(replica_step)
     ]
 
@@ -84,7 +95,7 @@ def predict(net, X, training):
     shards = _shards(X, strategy.extended.worker_devices)
 
     def replica_forward():
-        return net(_some(shards[_replica()], X), training=training)
+        return net(_some(shards[_replica()], X, net), training=training)
 
     results = strategy.experimental_local_results(
         strategy.run(replica_forward)
@@ -94,9 +105,18 @@ def predict(net, X, training):
     return tf.concat(parts, axis=0)
 
 
+def _num_examples(shard, dtype):
+    """Return the size of the batch over all devices and processes."""
+    replica = tf.distribute.get_replica_context()
+    number = tf.constant(shard.shape[0], dtype)
+    return replica.all_reduce(tf.distribute.ReduceOp.SUM, number)
+
+
 def _replica():
+    """Return the position of this device among those of the process."""
     context = tf.distribute.get_replica_context()
-    return int(tf.get_static_value(context.replica_id_in_sync_group))
+    number = int(tf.get_static_value(context.replica_id_in_sync_group))
+    return number % len(context.strategy.extended.worker_devices)
 
 
 def _shards(whole, devices):
@@ -105,9 +125,12 @@ def _shards(whole, devices):
     return tf.split(whole, [size + (i < larger) for i in range(len(devices))])
 
 
-def _some(shard, whole):
+def _some(shard, whole, net):
     """Return a device's shard, or one example that does not count.
 
-    Without an example, BatchNorm would divide by zero.
+    Without an example, BatchNorm would divide by zero, unless it counts those
+    of all devices.
     """
-    return shard if shard.shape[0] else whole[:1]
+    layers = layers_of(net)
+    together = any(getattr(layer, "synchronized", False) for layer in layers)
+    return shard if shard.shape[0] or together else whole[:1]

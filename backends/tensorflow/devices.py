@@ -13,6 +13,8 @@ from common.system.environment import (
     visible_cores,
 )
 
+from .processes import num_processes
+
 # Differs: channels come last, the default of Keras' layers. In PyTorch and
 # MXNet they come second.
 image_layout = "NHWC"
@@ -48,7 +50,12 @@ def get_devices(name):
     return [gpu(i) for i in gpu_indices(name, num_gpus())] or [cpu()]
 
 
-def describe(devices, precision="fp32", compile=False):
+def describe(
+    devices,
+    precision="fp32",
+    compile=False,
+    sync_batch_norm=False,  # noqa: ARG001
+):
     """Describe the devices and the settings that are active on them.
 
     Raises UserError for settings that cannot work on these devices.
@@ -56,6 +63,11 @@ def describe(devices, precision="fp32", compile=False):
     on_cpu = devices[0].startswith("/CPU")
     if compile and len(devices) > 1:
         raise UserError("--compile needs a single device: add --device gpu:0")
+    if compile and num_processes() > 1:
+        raise UserError(
+            "--compile works in one process: leave out --compile or "
+            "--processes"
+        )
     settings = {"precision": precision}
     if on_cpu:
         settings["device"] = f"cpu: {processor()}"

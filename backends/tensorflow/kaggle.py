@@ -5,6 +5,7 @@ import tensorflow as tf
 from common.finite import labels_of
 from common.metrics import KaggleSummary, TrainingLog
 
+from .processes import average_buffers, total
 from .trainer import (
     cross_entropy,
     evaluate_accuracy_gpu,
@@ -42,16 +43,17 @@ def train(
     """
     loss = cross_entropy()
     trainer = trainer or sgd(net, lr, momentum=0.9, weight_decay=wd)
-    log = TrainingLog(num_epochs, devices, animator, KaggleSummary)
+    log = TrainingLog(num_epochs, devices, animator, KaggleSummary, total)
     for epoch in range(first_epoch, num_epochs):
         set_learning_rate(trainer, lr * lr_decay ** (epoch // lr_period))
         for X, y in log.batches(train_iter, epoch):
             l, acc = train_batch_ch13(net, X, y, loss, trainer, devices)
             log.add(l, acc, len(y))
+        average_buffers(net)
         valid_acc = None
         if valid_iter is not None:
             valid_acc = evaluate_accuracy_gpu(net, valid_iter)
-        log.end_epoch(valid_acc, float(trainer.learning_rate))
+        log.end_epoch(valid_acc, float(trainer.learning_rate.numpy()))
     return log.close()
 
 

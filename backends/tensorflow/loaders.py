@@ -11,7 +11,6 @@ from common.augmentation.decisions import (
     NATIVE,
     decide,
     epoch_batches,
-    epoch_order,
     merged,
     random_bits,
 )
@@ -37,6 +36,7 @@ def load_native(
     num_workers=0,
     device=None,
     first_epoch=0,
+    part=(0, 1),
 ):
     """Return minibatches from the framework's own loader and transforms.
 
@@ -51,6 +51,7 @@ def load_native(
         num_workers,
         device,
         first_epoch,
+        part,
     )
 
 
@@ -67,22 +68,31 @@ class _NativeBatches:
         num_workers,
         device,
         first_epoch,
+        part,
     ):
         self.images = tf.constant(dataset.images)
         self.labels = tf.constant(dataset.labels, tf.int64)
         self.transform = tf.function(transforms.native(augs))
         self.batch_size, self.is_train = batch_size, is_train
         self.seed, self.epoch = seed, first_epoch
-        self.num_workers, self.device = num_workers, device
+        self.num_workers, self.device, self.part = num_workers, device, part
 
     def __len__(self):
         return -(-len(self.labels) // self.batch_size)
 
     def __iter__(self):
         epoch, self.epoch = self.epoch, self.epoch + 1
-        order = epoch_order(
-            len(self.labels), self.seed, epoch, shuffle=self.is_train
+        batches = list(
+            epoch_batches(
+                len(self.labels),
+                self.batch_size,
+                self.seed,
+                epoch,
+                self.is_train,
+                self.part,
+            )
         )
+        order = np.concatenate(batches)
         # Differs: threads share tf.image's random state and draw from it in
         # any order. With a seed for each example, the draws do not depend on
         # the threads.
@@ -94,7 +104,7 @@ class _NativeBatches:
             num_parallel_calls=self.num_workers or None,
             deterministic=True if self.num_workers else None,
         )
-        batches = examples.batch(self.batch_size)
+        batches = examples.batch(len(batches[0]))
         if "GPU" in (self.device or ""):
             copied = tf.data.experimental.prefetch_to_device(self.device)
             return iter(batches.apply(copied))
@@ -112,6 +122,7 @@ def load_batched(
     seed=0,
     device=None,
     first_epoch=0,
+    part=(0, 1),
 ):
     """Return minibatches that are augmented as a whole, on the device.
 
@@ -120,7 +131,7 @@ def load_batched(
     TensorFlow has no `gather` of uint8 on a GPU.
     """
     return _Batches(
-        dataset, augs, batch_size, is_train, seed, device, first_epoch
+        dataset, augs, batch_size, is_train, seed, device, first_epoch, part
     )
 
 
@@ -128,11 +139,20 @@ class _Batches:
     """The batches of an epoch; each iteration is the next epoch."""
 
     def __init__(
-        self, dataset, augs, batch_size, is_train, seed, device, first_epoch
+        self,
+        dataset,
+        augs,
+        batch_size,
+        is_train,
+        seed,
+        device,
+        first_epoch,
+        part,
     ):
         self.dataset, self.device = dataset, device
         self.augs, self.batch_size, self.seed = augs, batch_size, seed
         self.is_train, self.epoch = is_train, first_epoch
+        self.part = part
 
     def __len__(self):
         return -(-len(self.dataset) // self.batch_size)
@@ -141,7 +161,12 @@ class _Batches:
         epoch, self.epoch = self.epoch, self.epoch + 1
         images, labels = self.dataset.images, self.dataset.labels
         for indices in epoch_batches(
-            len(labels), self.batch_size, self.seed, epoch, self.is_train
+            len(labels),
+            self.batch_size,
+            self.seed,
+            epoch,
+            self.is_train,
+            self.part,
         ):
             size = images.shape[1], images.shape[2]
             decisions = decide(self.augs, indices, self.seed, epoch, size)

@@ -15,6 +15,7 @@ from common.weights.canonical import network_sizes
 from common.weights.keras import from_keras
 
 from ._graphs import graph
+from ._layers import default_dtype
 from .resnet import Residual, resnet18
 from .weights import get_weights, set_weights, trained_by_name
 
@@ -37,14 +38,8 @@ def in_float64(net):
     Differs: a variable's type is fixed when it is made, so this is a copy.
     """
     weights = get_weights(net)
-    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    try:
+    with default_dtype("float64"):
         copy = resnet18(*network_sizes(weights))
-    finally:
-        keras.config.set_floatx(floatx)
-        keras.config.set_dtype_policy(policy)
     set_weights(copy, weights)
     return copy
 

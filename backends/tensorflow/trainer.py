@@ -13,6 +13,7 @@ from ._graphs import forget_graphs, graph
 from ._labels import checks_labels_on_host
 from ._layers import in_float32, layers_of
 from ._sgd import SGD, slots_of
+from .processes import average_buffers, num_processes, replicate, total
 from .weights import trained_by_name
 
 
@@ -74,20 +75,25 @@ def set_state(net, trainer, state):
             own.assign(to_keras(arrays[name]))
 
 
-def prepare(net, devices, precision="fp32", compile=False):
+def prepare(
+    net, devices, precision="fp32", compile=False, sync_batch_norm=False
+):
     """Prepare a network for devices, a precision and a compiler.
 
     Returns the network to train. It has the weights of `net`, in float32. With
     'bf16', convolutions and matrix products run in bfloat16, and the logits
-    are float32. `compile` uses XLA. Several devices, or one that does not hold
-    the variables, get a copy of `net`: make the optimizer after that.
+    are float32. `compile` uses XLA. With `sync_batch_norm`, all processes and
+    devices share BatchNorm's batch statistics. Several devices, or one that
+    does not hold the variables, get a copy of `net`: make the optimizer then.
     """
-    net = _replicas.replicate(net, devices)
+    net = replicate(net, devices)
     mixed = precision == "bf16"
     net.layers[-1].activation = (
         in_float32 if mixed else keras.activations.linear
     )
     for layer in layers_of(net):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = sync_batch_norm
         if mixed:
             layer.dtype_policy = "mixed_bfloat16"
         elif layer.dtype_policy.name == "mixed_bfloat16":
@@ -122,7 +128,8 @@ def evaluate_accuracy_gpu(net, data_iter, device=None):
         with tf.device(device):
             X, y = tf.identity(X), tf.identity(y)
         metric.add(accuracy(predict(net, X), y), len(y))
-    return metric[0] / metric[1]
+    correct, examples = total([metric[0], metric[1]])
+    return correct / examples
 
 
 @checks_labels_on_host
@@ -134,7 +141,7 @@ def train_batch_ch13(net, X, y, loss, trainer, devices):
     Returns the sum of the losses and the number of correct predictions, as
     tensors on the device. Raises ValueError for a label that is no class.
     """
-    if len(devices) > 1:
+    if len(devices) > 1 or num_processes() > 1:
         return _replicas.train_batch(net, X, y, loss, trainer, devices)
     with tf.GradientTape() as tape:
         pred = net(X, training=True)
@@ -165,10 +172,11 @@ def train_ch13(
     their numbers as a TrainingSummary. `first_epoch` epochs were done before:
     `net` and `trainer` are those after them.
     """
-    log = TrainingLog(num_epochs, devices, animator)
+    log = TrainingLog(num_epochs, devices, animator, total=total)
     for epoch in range(first_epoch, num_epochs):
         for X, y in log.batches(train_iter, epoch):
             l, acc = train_batch_ch13(net, X, y, loss, trainer, devices)
             log.add(l, acc, len(y))
+        average_buffers(net)
         log.end_epoch(evaluate_accuracy_gpu(net, test_iter))
     return log.close()

@@ -71,12 +71,25 @@ def epoch_order(num_examples: int, seed: int, epoch: int, shuffle: bool = True) 
 
 
 def epoch_batches(
-    num_examples: int, batch_size: int, seed: int, epoch: int, shuffle: bool = True
+    num_examples: int,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    shuffle: bool = True,
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[Indices]:
-    """Yield the indices of each batch of an epoch, int64 of shape (batch_size,); the last batch may be smaller."""
+    """Yield the indices of each batch of an epoch, int64 of shape (batch_size,); the last batch may be smaller.
+
+    ``part`` is (rank, number of processes): yield this process's part of each batch. Parts differ by at most one
+    example. The first processes have the larger ones. A part without examples is left out.
+    """
     order = epoch_order(num_examples, seed, epoch, shuffle)
+    rank, num_processes = part
     for start in range(0, num_examples, batch_size):
-        yield order[start : start + batch_size]
+        batch = order[start : start + batch_size]
+        own = np.array_split(batch, num_processes)[rank]
+        if len(own):
+            yield own
 
 
 @dataclass(frozen=True)

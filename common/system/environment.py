@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, ver
 from pathlib import Path
 
 from common.errors import UserError
-from common.interface import Framework
+from common.interface import Engine, Framework
 from common.system.cgroups import cpu_quota, memory_limit
 
 
@@ -64,6 +64,12 @@ def prepare(framework: Framework, precision: str = "fp32") -> None:
     _keep_freed_memory()
 
 
+def joined_engine(framework: Framework) -> Engine | None:
+    """Return the engine of a framework if its variables make this process join others, otherwise None."""
+    engine = framework.engine
+    return engine if engine and engine.variable in os.environ else None
+
+
 def draw_to_files() -> None:
     """Keep matplotlib from a backend that the user has set for windows or a notebook. Call this before its import."""
     os.environ["MPLBACKEND"] = "Agg"
@@ -74,7 +80,41 @@ def hide_gpus() -> None:
 
     TensorFlow takes memory of each GPU that it sees, also if it computes on the CPU.
     """
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    os.environ[VISIBLE_GPUS] = ""
+
+
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
+
+
+def num_visible_gpus() -> int:
+    """Return the number of NVIDIA GPUs that a process started here would find. Imports no framework."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int()
+    failed = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    return 0 if failed else count.value
+
+
+def gpu_of_each(device: str, num_processes: int) -> list[str]:
+    """Return the value of CUDA_VISIBLE_DEVICES for each of several processes, [] if all compute on the CPU.
+
+    Each takes one of the GPUs that ``--device`` names, from the user's own list if there is one. Raises UserError if
+    they are too few. With 'auto' that is no error, because the framework may not use GPUs.
+    """
+    num_gpus = 0 if device == "cpu" else num_visible_gpus()
+    if device == "auto" and not num_gpus:
+        return []
+    numbers = gpu_indices("gpu" if device == "auto" else device, num_gpus)
+    if device not in ("auto", "cpu") and len(numbers) < num_processes:
+        raise UserError(
+            f"--device {device} --processes {num_processes}: each process needs a GPU, and there are {len(numbers)}: "
+            "use fewer processes, or --device cpu"
+        )
+    names = os.environ.get(VISIBLE_GPUS, ",".join(map(str, range(num_gpus)))).split(",")
+    found = [names[number].strip() for number in numbers]
+    return (found + [""] * num_processes)[:num_processes] if found else []
 
 
 TF32_VARIABLE = "NVIDIA_TF32_OVERRIDE"

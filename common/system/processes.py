@@ -161,13 +161,21 @@ def exit_code(function: Callable[..., int], *arguments: Any) -> int:
 _interrupts: list[BaseException] = []
 
 
+_without_finalizers: list[bool] = []
+
+
+def skip_finalizers() -> None:
+    """Let `end_program` end this process without finalizers."""
+    _without_finalizers.append(True)
+
+
 def end_program(code: int) -> NoReturn:
     """End this process with the exit code of `exit_code`.
 
     After SIGTERM, without finalizers: `timeout` and job schedulers send it to the workers, too, and the finalizers of a
-    loader whose workers have ended may hang.
+    loader whose workers have ended may hang. So may those of an engine; see `skip_finalizers`.
     """
-    if was_interrupted():
+    if was_interrupted() or _without_finalizers:
         for worker in multiprocessing.active_children():
             worker.kill()
         os._exit(code)

@@ -38,7 +38,12 @@ def get_devices(name):
     return [gpu(i) for i in gpu_indices(name, num_gpus())] or [cpu()]
 
 
-def describe(devices, precision="fp32", compile=False):
+def describe(
+    devices,
+    precision="fp32",
+    compile=False,
+    sync_batch_norm=False,  # noqa: ARG001
+):
     """Describe the devices and the settings that are active on them.
 
     Raises UserError for settings that cannot work on these devices.

@@ -37,6 +37,7 @@ def load_native(
     num_workers=0,
     device=None,  # noqa: ARG001
     first_epoch=0,
+    part=(0, 1),
 ):
     """Return minibatches from the framework's own loader and transforms.
 
@@ -53,7 +54,9 @@ def load_native(
             [transform(*pair) for pair in zip(images, bits, strict=True)]
         )
 
-    return _Batches(dataset, batch_size, is_train, seed, load, first_epoch)
+    return _Batches(
+        dataset, batch_size, is_train, seed, load, first_epoch, part
+    )
 
 
 def load_batched(
@@ -64,6 +67,7 @@ def load_batched(
     seed=0,
     device=None,
     first_epoch=0,
+    part=(0, 1),
 ):
     """Return minibatches that are augmented as a whole, on the device.
 
@@ -76,23 +80,26 @@ def load_batched(
         levels = transforms.from_images(dataset.images[indices], device)
         return transforms.augment_to_float(levels, merged(decisions))
 
-    return _Batches(dataset, batch_size, is_train, seed, load, first_epoch)
+    return _Batches(
+        dataset, batch_size, is_train, seed, load, first_epoch, part
+    )
 
 
 class _Batches:
     """The batches of an epoch, epoch after epoch; `load` makes the images."""
 
-    def __init__(self, dataset, batch_size, is_train, seed, load, first_epoch):
+    def __init__(
+        self, dataset, batch_size, is_train, seed, load, first_epoch, part
+    ):
         self.labels, self.batch_size = dataset.labels, batch_size
         self.is_train, self.seed, self.load = is_train, seed, load
-        self.epoch = first_epoch
+        self.epoch, self.part = first_epoch, part
 
     def __len__(self):
         return -(-len(self.labels) // self.batch_size)
 
     def __iter__(self):
         epoch, self.epoch = self.epoch, self.epoch + 1
-        for indices in epoch_batches(
-            len(self.labels), self.batch_size, self.seed, epoch, self.is_train
-        ):
+        order = self.batch_size, self.seed, epoch, self.is_train
+        for indices in epoch_batches(len(self.labels), *order, self.part):
             yield self.load(indices, epoch), self.labels[indices]

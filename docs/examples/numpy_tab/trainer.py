@@ -52,12 +52,14 @@ def set_state(net, trainer, state):  # noqa: ARG001
     trainer.state = state
 
 
-def prepare(net, devices, precision="fp32", compile=False):
+def prepare(
+    net, devices, precision="fp32", compile=False, sync_batch_norm=False
+):
     """Prepare a network for devices, a precision and a compiler.
 
     Raises UserError for those that NumPy does not support.
     """
-    describe(devices, precision, compile)
+    describe(devices, precision, compile, sync_batch_norm)
     return net
 
 
