@@ -18,6 +18,7 @@ MEASURES = {
     "start": measures.start,
     "options": measures.options,
     "checkpoints": measures.checkpoints,
+    "processes": measures.processes,
     "growth": measures.growth,
 }
 

@@ -1,6 +1,7 @@
-"""The eight measures, each a function. Rates that are compared are measured in turns."""
+"""The nine measures, each a function. Rates that are compared are measured in turns."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.processes import ROOT, Worker, WorkerError
+from common.commands.launcher import THREADS
 from common.system import environment
 
 Rates = dict[str, list[float]]
@@ -44,6 +46,7 @@ class Extent:
     checkpoint_images: tuple[int, int] = (700, 400)  # of the quick preset, as its batch size
     checkpoint_batch_size: int = 16
     checkpoint_epochs: int = 3
+    process_images: int = 320
     workers: tuple[int, ...] = (0, 1, 2, 4)
 
 
@@ -65,6 +68,7 @@ QUICK = Extent(
     checkpoint_images=(4, 4),
     checkpoint_batch_size=2,
     checkpoint_epochs=1,
+    process_images=16,
     workers=(0, 1),
 )
 
@@ -287,6 +291,37 @@ def checkpoints(backends: Sequence[str], extent: Extent, say: Say) -> dict[str, 
                 fresh.ask("checkpoints", saved=saved, **task)
                 memory[name][what] = fresh.ask("conditions")["memory"]
     return {"rates": rates, "memory": memory}
+
+
+def processes(backends: Sequence[str], extent: Extent, say: Say) -> dict[str, Any]:
+    """Measure `run.py` in processes x threads, in turns, in images/s of the second epoch (9)."""
+    candidates = {
+        f"{name} {count} x {threads}": partial(_second_epoch, name, count, threads, extent)
+        for name in backends
+        for count, threads in ((1, 1), (2, 1), (1, 2))
+    }
+    return {"rates": in_turns(extent.repetitions, candidates, say)}
+
+
+def _second_epoch(name: str, count: int, threads: int, extent: Extent) -> float:
+    """Train for two epochs in ``count`` processes of ``threads`` threads; return the rate of the second one."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = (
+            f"--backend {name} --processes {count} --device cpu --epochs 2 --output {folder}/run"
+        )
+        images = f"--limit {extent.process_images} 8 --batch-size {extent.process_images // 5}"
+        done = subprocess.run(
+            [sys.executable, "run.py", *options.split(), *images.split()],
+            cwd=ROOT,
+            env={**os.environ, **dict.fromkeys(THREADS, str(threads))},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise WorkerError(done.stderr[-500:])
+        lines = (Path(folder) / "run/metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return float(json.loads(lines[-1])["images_per_second"])
 
 
 def growth(backends: Sequence[str], extent: Extent, say: Say) -> dict[str, Any]:

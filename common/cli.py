@@ -90,7 +90,7 @@ COMMANDS = {
         "Compute the test accuracy of a weights file, from any run in any framework.",
         "python run.py evaluate --backend tensorflow --weights runs/NAME/weights.safetensors",
         required=("backend", "weights"),
-        only=(*SHARED, "weights", "batch_size", "workers", "precision", "compile"),
+        only=(*SHARED, "weights", "batch_size", "workers", "processes", "precision", "compile"),
         presets=PRESETS,
     ),
     "kaggle": Command(

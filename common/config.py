@@ -162,7 +162,7 @@ class WithOutput(Options):
 
 
 # The fields that may be given with --resume.
-CHANGEABLE = ("num_epochs", "backend", "device", "workers", "output")
+CHANGEABLE = ("num_epochs", "backend", "device", "workers", "processes", "output")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +172,7 @@ class RunConfig(WithOutput, Seeded, Computing, OnDevice, OnBackends):
     resume: Path | None = option(
         None,
         "go on with the run in this folder and its options; of others, it takes only --epochs, --backend, --device, "
-        "--workers and --output",
+        "--workers, --processes and --output",
         OUTPUT,
         metavar="DIR",
         default_words="a new run",
@@ -182,6 +182,17 @@ class RunConfig(WithOutput, Seeded, Computing, OnDevice, OnBackends):
         "batched: the same augmented pixels in every backend; native: the framework's own transforms and loader",
         SPEED,
         choices=PIPELINES,
+    )
+    processes: int = option(
+        1,
+        "train in N processes of this machine, each with a part of every batch",
+        SPEED,
+        AT_LEAST_1,
+    )
+    sync_batch_norm: bool = option(
+        False,
+        "several processes compute BatchNorm's statistics of the whole batch together, not of each part",
+        TRAINING,
     )
     batch_size: int = option(256, "images per training step", TRAINING, AT_LEAST_1)
     num_epochs: int = option(

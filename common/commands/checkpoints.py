@@ -20,7 +20,7 @@ from common.weights.checkpoint import Checkpoint, load_checkpoint, num_bytes, sa
 from common.weights.files import BEST
 from common.weights.safetensors import save_weights
 
-SECONDS_BETWEEN = 10.0  # at least, so that short epochs do not spend their time on writing
+SHARE = 0.02  # of the time of a training, at most, is spent on saving
 KEPT = 2  # the newest may be damaged, for instance by a failing disk
 
 
@@ -30,7 +30,7 @@ class Checkpoints:
     A file is written while the next epoch is trained. Used as a context, it waits for the last one. A file that cannot
     be written is a notice, and the training goes on; the older files are kept. ``slots`` are those of the optimizer.
     With ``best``, the weights of the epoch with the best accuracy on held-out images are kept too. Another ``later``
-    trainings will need room in the same folder.
+    trainings will need room in the same folder. A process that does not ``keep`` the results only reads.
     """
 
     def __init__(
@@ -43,14 +43,16 @@ class Checkpoints:
         slots: Collection[str],
         best: bool = True,
         later: int = 0,
+        keeps: bool = True,
     ) -> None:
         self.run, self.folder, self.name = run, run / "checkpoints", name
-        self.slots, self.best, self.later = slots, best, later
+        self.slots, self.best, self.later, self.keeps = slots, best, later, keeps
         self.backend, self.net, self.trainer = backend, net, trainer
         self.epochs: list[Epoch] = []  # that are finished
         self.writer = ThreadPoolExecutor(1, "checkpoint")
         self.pending: Future[None] | None = None
-        self.saved_at = time.monotonic()
+        self.saved_at, self.cost = time.monotonic(), 0.0  # in seconds
+        self.unsaved_best: Checkpoint | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -63,7 +65,7 @@ class Checkpoints:
     ) -> None:
         self._wait()
         self.writer.shutdown()
-        if kind is None:  # the training is finished
+        if kind is None and self.keeps:  # the training is finished
             self._keep(1)
 
     def start(self, resume: bool, num_epochs: int) -> int:
@@ -73,32 +75,36 @@ class Checkpoints:
         """
         weights = self.backend.weights.get_weights(self.net)
         checkpoint = self._latest(weights) if resume else None
-        self._check_room(weights, checkpoint is not None and checkpoint.epoch >= num_epochs)
+        if self.keeps:
+            self._check_room(weights, checkpoint is not None and checkpoint.epoch >= num_epochs)
         if checkpoint is None:
             return 0
         self.backend.weights.set_weights(self.net, checkpoint.weights)
         self.backend.trainer.set_state(self.net, self.trainer, checkpoint.state)
         self.epochs.extend(checkpoint.epochs)
-        if self.best and self._is_best():  # a run killed after the checkpoint has not saved it
-            self._save_best(checkpoint)
         return len(self.epochs)
 
     def add(self, epoch: Epoch, is_last: bool, metadata: Mapping[str, str]) -> None:
         """Save the training after this ``epoch``, unless the last time was a moment ago.
 
-        If the epoch has the best accuracy so far, save its weights too.
+        With it, save the weights of the best epoch since then, if it is the best so far.
         """
         self.epochs.append(epoch)
-        best = self.best and self._is_best()
-        due = is_last or time.monotonic() - self.saved_at >= SECONDS_BETWEEN
-        if not (best or due):
+        best, began = self.best and self._is_best(), time.monotonic()
+        due = is_last or began - self.saved_at >= self.cost / SHARE
+        if not (self.keeps and (best or due)):
             return
-        self._wait()
         weights = self.backend.weights.get_weights(self.net)
-        state = self.backend.trainer.get_state(self.net, self.trainer) if due else State()
-        checkpoint = Checkpoint(weights, state, tuple(self.epochs), metadata)
-        self.pending = self.writer.submit(self._write, checkpoint, best, due)
-        self.saved_at = time.monotonic() if due else self.saved_at
+        if best:
+            self.unsaved_best = Checkpoint(weights, State(), tuple(self.epochs), metadata)
+        if due:
+            self._wait()
+            state = self.backend.trainer.get_state(self.net, self.trainer)
+            checkpoint = Checkpoint(weights, state, tuple(self.epochs), metadata)
+            self.pending = self.writer.submit(
+                self._write, checkpoint, self.unsaved_best, time.monotonic() - began
+            )
+            self.saved_at = began
 
     def _is_best(self) -> bool:
         """Return whether the last epoch has the best accuracy on held-out images; of equal ones, the first is best."""
@@ -150,14 +156,19 @@ class Checkpoints:
                 f"need {needed / 1e6:,.0f} MB: free some, or choose another --output"
             )
 
-    def _write(self, checkpoint: Checkpoint, best: bool, due: bool) -> None:
-        if due:
-            save_checkpoint(
-                self.folder / f"{self.name}-{checkpoint.epoch:04}.safetensors", checkpoint
-            )
-            self._keep(KEPT)
-        if best:
-            self._save_best(checkpoint)
+    def _write(self, checkpoint: Checkpoint, best: Checkpoint | None, seconds: float) -> None:
+        """Write the files. ``seconds`` were needed before."""
+        began = time.monotonic()
+        if (
+            best is not None
+        ):  # first: a training that goes on after the checkpoint does not see its epoch again
+            self._save_best(best)
+            if self.unsaved_best is best:
+                self.unsaved_best = None
+        path = self.folder / f"{self.name}-{checkpoint.epoch:04}.safetensors"
+        save_checkpoint(path, checkpoint)
+        self._keep(KEPT)
+        self.cost = seconds + time.monotonic() - began
 
     def _save_best(self, checkpoint: Checkpoint) -> None:
         accuracy = f"{checkpoint.epochs[-1].held_out_acc:.4f}"

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from common.commands.session import batches, network, session_of
+from common.commands.session import network, normalization, session_of
+from common.commands.training import predict_all
 from common.config import TrainConfig
 from common.errors import counted
 from common.interface import Registry
@@ -14,10 +15,10 @@ def run(config: TrainConfig, registry: Registry) -> int:
     with session_of("evaluate", config, registry) as session:
         test = session.data.test
         net = network(session, config.seed)
-        test_iter = batches(session, config, test, False)
         timer = Timer()
         # Unlike `evaluate_accuracy_gpu`, this refuses logits that are not finite, which `argmax` would give a label.
-        labels = session.backend.kaggle.predict_labels(net, test_iter)
+        augs, device = normalization(session), session.devices[0]
+        labels = predict_all(session.backend, config, net, test, augs, device)
         accuracy = float(np.mean(labels == test.labels))
         summary = {"test_acc": accuracy, "examples": len(test), "seconds": timer.stop()}
         session.console.print(f"test acc {accuracy:.3f} on {counted(len(test), 'image')}")

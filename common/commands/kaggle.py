@@ -18,13 +18,15 @@ import common
 from common.augmentation.operations import CIFAR10_NORMALIZE, kaggle_test_augs, kaggle_train_augs
 from common.commands.augment import draw, drawn_by
 from common.commands.checkpoints import Checkpoints
-from common.commands.kaggle_session import Session, begin, chunk_size, images_in
-from common.commands.resume import how_to_resume, where_it_goes_on
+from common.commands.kaggle_session import Session, begin, chunk_size, images_in, part_of
+from common.commands.processes import joined
+from common.commands.resume import what_was_kept, where_it_goes_on
 from common.commands.training import (
     load_batches,
     logits,
     make_network,
     padded,
+    predict_all,
     summary_of,
     weights_metadata,
 )
@@ -55,8 +57,14 @@ def run(config: KaggleConfig, registry: Registry) -> int:
     what was kept.
     """
     backend = registry.load(config.backend, config.precision)
-    summary: dict[str, Any] = {"startup_seconds": time.perf_counter() - common.STARTED}
-    session = begin(config, backend)
+    startup_seconds = time.perf_counter() - common.STARTED
+    with joined(backend, config) as config:
+        _run(begin(config, backend), startup_seconds)
+    return 0
+
+
+def _run(session: Session, startup_seconds: float) -> None:
+    summary: dict[str, Any] = {"startup_seconds": startup_seconds}
     folder, console = session.folder, session.console
 
     def keep(part: str, results: dict[str, Any]) -> None:
@@ -77,12 +85,8 @@ def run(config: KaggleConfig, registry: Registry) -> int:
         console.print(f"3. predict {images_in(session, 'test')}")
         keep("test", _predict_and_submit(session, net))
     except KeyboardInterrupt as interrupt:
-        epochs = counted(len(folder.metrics), "finished epoch")
-        raise KeyboardInterrupt(
-            f"interrupted: {epochs}, kept in {folder.path}{how_to_resume('kaggle', folder.path)}"
-        ) from interrupt
+        raise KeyboardInterrupt(what_was_kept("kaggle", folder)) from interrupt
     console.print(f"results in {folder.path}", soft_wrap=True)
-    return 0
 
 
 # --- Training --------------------------------------------------------------------------------------------------------
@@ -91,13 +95,15 @@ def run(config: KaggleConfig, registry: Registry) -> int:
 def _validate(session: Session) -> dict[str, Any]:
     """Train on some of the labelled images and validate on the others; return the results."""
     train, valid = _load_split(session, "train"), _load_split(session, "valid")
-    _draw_augmentations(session, train)
+    if session.keeps:
+        _draw_augmentations(session, train)
     valid_iter = _test_batches(session, valid)
     net, summary = _train(session, "train", train, valid_iter, len(valid))
-    predicted = session.backend.kaggle.predict_labels(net, valid_iter)
+    predicted = _predict_labels(session, net, valid)
     confusion = Confusion.of(valid.labels, predicted, valid.classes)
     _print_classes(session.console, confusion)
-    plots.save_confusion(session.folder.path / "validation.png", confusion, _title(session))
+    if session.keeps:
+        plots.save_confusion(session.folder.path / "validation.png", confusion, _title(session))
     return asdict(summary) | confusion.plain()
 
 
@@ -105,8 +111,9 @@ def _retrain(session: Session) -> tuple[Net, KaggleSummary]:
     """Train from the same initial weights on all labelled images, and save the weights."""
     dataset = _load_split(session, "train_valid")
     net, summary = _train(session, "train_valid", dataset, None, 0)
-    weights = session.backend.weights.get_weights(net)
-    save_weights(session.folder.path / "weights.safetensors", weights, _metadata(session))
+    if session.keeps:
+        weights = session.backend.weights.get_weights(net)
+        save_weights(session.folder.path / "weights.safetensors", weights, _metadata(session))
     return net, summary
 
 
@@ -126,10 +133,18 @@ def _load_split(session: Session, split: Split) -> Dataset:
     return load_split(session.data_dir, split, session.files.classes, config.image_size)
 
 
-def _test_batches(session: Session, dataset: Dataset) -> DataIter:
-    """Return batches of images that are normalized but not augmented."""
-    backend, device = session.backend, session.devices[0]
-    return load_batches(backend, session.config, dataset, kaggle_test_augs(), False, device)
+def _test_batches(
+    session: Session, dataset: Dataset, part: tuple[int, int] | None = None
+) -> DataIter:
+    """Return batches of images that are normalized but not augmented; of all processes, or only a ``part``."""
+    backend, config, device = session.backend, session.config, session.devices[0]
+    return load_batches(backend, config, dataset, kaggle_test_augs(), False, device, part=part)
+
+
+def _predict_labels(session: Session, net: Net, dataset: Dataset) -> NDArray[np.int64]:
+    """Return the predicted labels of images that are normalized but not augmented."""
+    augs, device = kaggle_test_augs(), session.devices[0]
+    return predict_all(session.backend, session.config, net, dataset, augs, device)
 
 
 def _train(
@@ -143,11 +158,16 @@ def _train(
     gc.collect()  # frees the network and images of the previous training
     backend.devices.set_seed(config.seed)
     weights = initial_weights(len(dataset.classes), seed=config.seed)
-    net = make_network(backend, devices, weights, config.precision, config.compile)
+    net = make_network(
+        backend, devices, weights, config.precision, config.compile, config.sync_batch_norm
+    )
     trainer = backend.trainer.sgd(net, config.lr, momentum=0.9, weight_decay=config.wd)
-    folder, later = session.folder.path, int(split == "train")
+    folder, later, keeps = session.folder.path, int(split == "train"), session.keeps
+    run = folder if keeps else config.resume or folder
     held_out = None if valid_iter is None else "valid acc"
-    with Checkpoints(folder, split, backend, net, trainer, SGD, later=later) as checkpoints:
+    with Checkpoints(
+        run, split, backend, net, trainer, SGD, later=later, keeps=keeps
+    ) as checkpoints:
         first = checkpoints.start(config.resume is not None, config.num_epochs)
         if config.resume is not None:
             session.console.print(where_it_goes_on(first, config.num_epochs))
@@ -157,7 +177,7 @@ def _train(
             if first < config.num_epochs:
                 summary = _train_epochs(session, checkpoints, split, dataset, valid_iter, num_valid)
         finally:
-            if checkpoints.epochs:
+            if checkpoints.epochs and keeps:
                 title = f"{_title(session)}, {split}"
                 plots.save_curves(
                     folder / f"curves-{split}.png", checkpoints.epochs, held_out, title
@@ -267,9 +287,11 @@ def _predict_and_submit(session: Session, net: Net) -> dict[str, Any]:
     """Predict the labels of the test images and write the submission; return the results."""
     test, console = session.test, session.console
     timer = Timer()
-    labels, first = _predict(session, net)
+    labels = _predict(session, net)
     seconds = timer.stop()
-    _draw_predictions(session, first, labels)
+    if not session.keeps:
+        return {}
+    _draw_predictions(session, labels)
     path = session.folder.path / "submission.csv"
     write_submission(path, test.ids, labels, session.files.classes)
     report = check_submission(path, session.data_dir)
@@ -290,33 +312,31 @@ def _predict_and_submit(session: Session, net: Net) -> dict[str, Any]:
     return found
 
 
-def _predict(session: Session, net: Net) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """Return the label of each test image, and the first images, for the sheet.
+def _predict(session: Session, net: Net) -> NDArray[np.int64]:
+    """Return the label of each test image. Several processes share the images.
 
     Images are decoded in chunks while the network computes, so only a few chunks are in memory.
     """
-    config, test = session.config, session.test
-    batched = _batched(session)
-    labels: list[NDArray[np.int64]] = []
-    first = np.empty((0, *session.image_size, 3), np.uint8)
+    config, processes = session.config, session.backend.processes
+    batched, test = _batched(session), part_of(session.test, processes)
+    predicted = [np.empty(0, np.int64)]
     chunks = test.chunks(config.image_size, chunk_size(config))
     with progress_bar("predicting", len(test.names), console=session.console) as advance:
         for _, images in chunks:
             unknown = np.zeros(len(images), np.int64)
             dataset = Dataset(images, unknown, session.files.classes)
-            labels.append(
-                session.backend.kaggle.predict_labels(net, _test_batches(batched, dataset))
-            )
-            if len(labels) == 1:
-                first = images[: SHEET[0] * SHEET[1]].copy()  # a view would keep the whole chunk
+            own = _test_batches(batched, dataset, (0, 1))
+            predicted.append(session.backend.kaggle.predict_labels(net, own))
             advance(len(images))
-    return np.concatenate(labels), first
+    labels = np.zeros(len(session.test.names), np.int64)
+    labels[processes.rank() :: processes.num_processes()] = np.concatenate(predicted)
+    return np.asarray(processes.total(labels), np.int64)
 
 
-def _draw_predictions(
-    session: Session, images: NDArray[np.uint8], labels: NDArray[np.int64]
-) -> None:
-    columns = SHEET[1]
+def _draw_predictions(session: Session, labels: NDArray[np.int64]) -> None:
+    rows, columns = SHEET
+    test = session.test._replace(names=session.test.names[: rows * columns])
+    ((_, images),) = test.chunks(session.config.image_size, rows * columns)
     image_grid.save_sheet(
         session.folder.path / "predictions.png",
         list(images),

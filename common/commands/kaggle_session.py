@@ -6,7 +6,8 @@ from pathlib import Path
 from rich.console import Console
 
 from common.augmentation.operations import kaggle_train_augs
-from common.commands.resume import describe_resume, digests, open_folder
+from common.commands.processes import all_or_none, announce, check_equal, first_process_first
+from common.commands.resume import describe_resume, digests, named, open_folder
 from common.commands.run_folder import RunFolder, check_output
 from common.commands.training import (
     check_batch_size,
@@ -29,7 +30,7 @@ from common.datasets.kaggle_shapes import write_kaggle_shapes
 from common.datasets.submission import TEST_LABELS
 from common.drawing.progress import progress_bar
 from common.errors import UserError, counted
-from common.interface import Backend, Device
+from common.interface import Backend, Device, Processes
 from common.system.console import PlainConsole
 
 EMBEDDED = Path("data/kaggle-shapes")
@@ -51,6 +52,11 @@ class Session:
     console: Console
 
     @property
+    def keeps(self) -> bool:
+        """Whether this process draws and keeps the results: only the first of several."""
+        return self.backend.processes.rank() == 0
+
+    @property
     def image_size(self) -> tuple[int, int]:
         """Height and width in pixels that all images are resized to."""
         return self.config.image_size, self.config.image_size
@@ -63,31 +69,46 @@ class Session:
 
 def begin(config: KaggleConfig, backend: Backend) -> Session:
     """Check the settings, sort the files, check all images, then print what will run."""
-    console = PlainConsole()
-    devices = backend.devices.get_devices(config.device)
-    # Fail early: `describe` raises UserError for settings that cannot work here.
-    backend.devices.describe(devices, config.precision, config.compile)
-    check_output(config.output)
-    if config.data_dir is None:
-        write_kaggle_shapes(EMBEDDED, SHAPES_LABELLED, SHAPES_TEST)
-    data_dir = config.data_dir or EMBEDDED
-    files = reorg_cifar10_data(data_dir, config.valid_ratio)
-    check_batch_size(files.num_train, config.batch_size, config.image_size)
-    check_batch_size(files.num_train_valid, config.batch_size, config.image_size)
-    test = list_test_images(data_dir)
-    _check_answers(data_dir, test)
-    # Fail before the training, and before a run folder is made, if an image cannot be read.
-    labelled = load_split(data_dir, "train_valid", files.classes, config.image_size)
-    _check_test_images(test, config, console)
-    augs = kaggle_train_augs((config.image_size, config.image_size))
-    found = digests([labelled], augs, config.seed)
-    with open_folder(config, f"{config.backend}-kaggle", found) as folder:
+    console, processes = PlainConsole(), backend.processes
+    with all_or_none(processes):
+        devices = backend.devices.get_devices(config.device)
+        # Fail early: `describe` raises UserError for settings that cannot work here.
+        backend.devices.describe(devices, config.precision, config.compile, config.sync_batch_norm)
+        check_output(config.output)
+        data_dir = config.data_dir or EMBEDDED
+        with first_process_first(processes):
+            if config.data_dir is None:
+                write_kaggle_shapes(EMBEDDED, SHAPES_LABELLED, SHAPES_TEST)
+            files = reorg_cifar10_data(data_dir, config.valid_ratio)
+        for number in (files.num_train, files.num_train_valid):
+            num_processes = processes.num_processes()
+            check_batch_size(number, config.batch_size, config.image_size, num_processes)
+        test = list_test_images(data_dir)
+        _check_answers(data_dir, test)
+        # Fail before the training, and before a run folder is made, if an image cannot be read.
+        labelled = load_split(data_dir, "train_valid", files.classes, config.image_size)
+        _check_test_images(part_of(test, processes), config, console)
+        augs = kaggle_train_augs((config.image_size, config.image_size))
+        found = digests([labelled], augs, config.seed)
+    ids = {"the names of the test images": " ".join(test.ids)}
+    check_equal("kaggle", backend, config, devices, named(found) | ids)
+    with (
+        all_or_none(processes),
+        open_folder(config, f"{config.backend}-kaggle", found, processes.rank() == 0) as folder,
+    ):
         session = Session(backend, config, devices, data_dir, files, test, folder, console)
         description = _describe(session)
         content = record("kaggle", backend, config, files.classes, description) | {"digests": found}
         print_block(console, description | describe_resume(config, content))
         folder.write_json("config.json", content)
+        announce(backend, "kaggle", folder.path)
     return session
+
+
+def part_of(test: Unlabelled, processes: Processes) -> Unlabelled:
+    """Return the part of the test images that this process predicts."""
+    part = range(len(test.names))[processes.rank() :: processes.num_processes()]
+    return test._replace(names=[test.names[i] for i in part])
 
 
 def _check_answers(data_dir: Path, test: Unlabelled) -> None:
@@ -136,7 +157,17 @@ def _describe(session: Session) -> dict[str, str]:
 def _as_preset(config: KaggleConfig) -> bool:
     """Return whether the training settings are those of the preset."""
     preset = KAGGLE_PRESETS[config.preset]
-    free = ("backend", "output", "device", "workers", "seed", "data_dir", "resume")
+    free = (
+        "backend",
+        "output",
+        "device",
+        "workers",
+        "processes",
+        "sync_batch_norm",
+        "seed",
+        "data_dir",
+        "resume",
+    )
     return replace(config, **{name: getattr(preset, name) for name in free}) == preset
 
 

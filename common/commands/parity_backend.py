@@ -15,6 +15,7 @@ from common.errors import UserError
 from common.interface import Backend
 from common.parity.adapter import KINDS, Adapter
 from common.parity.checks.free_running import Envelope, envelope, free_running
+from common.parity.checks.processes import process_checks
 from common.parity.checks.transforms import operation_pictures
 from common.parity.comparison import CheckResult
 from common.parity.coverage import CallRecorder, contract
@@ -139,6 +140,9 @@ def _checks(
     result, found = free_running(adapter, reference_envelope, seed)
     losses.extend(found)
     yield result
+    is_default = (config.precision, config.compile, config.device) == ("fp32", False, "cpu")
+    if is_default and seed == config.seed:  # the new processes import the framework again
+        yield from process_checks(backend, seed)
 
 
 def write_envelopes(folder: Path, config: ParityConfig) -> None:

@@ -30,6 +30,7 @@ CONFIGS: dict[str, type[RunConfig]] = {
 # The entries of a ``config.json`` that are needed here, and their types.
 SINGLE = {"config": dict, "description": dict, "versions": dict, "digests": dict}
 SEVERAL = {"config": dict, "backends": str, "arguments": list}
+DIGESTS = {"data": "the images", "decisions": "the random decisions"}
 RESULTS = ("summary.json", "comparison.json")  # of a finished run
 
 
@@ -110,20 +111,32 @@ def digests(datasets: Sequence[Dataset], augs: Sequence[Augmentation], seed: int
     return {"data": data.hexdigest(), "decisions": decisions.hexdigest()}
 
 
-def open_folder(config: RunConfig, name: str, found: Mapping[str, str]) -> RunFolder:
+def named(found: Mapping[str, str]) -> dict[str, str]:
+    """Return `digests` by the words for the user."""
+    return {DIGESTS[name]: digest for name, digest in found.items()}
+
+
+def open_folder(
+    config: RunConfig, name: str, found: Mapping[str, str], keeps: bool = True
+) -> RunFolder:
     """Return a new folder for a run, or that of the run to go on with; ``found`` are the `digests`.
 
-    With ``--output`` the folder is copied first. Raises UserError if images or decisions have changed.
+    With ``--output`` the folder is copied first, unless this process ``keeps`` nothing. Raises UserError if images or
+    decisions have changed.
     """
     if config.resume is None:
         return RunFolder(config.output, name)
     before = read_config(config.resume).get("digests", {})
-    for key, what in {"data": "the images", "decisions": "the random decisions"}.items():
+    for key, what in DIGESTS.items():
         if before.get(key) != found[key]:
             raise UserError(
                 f"--resume {config.resume}: {what} of that run were others than now: restore them, or start a new run"
             )
-    return copy_or_reopen(config)
+    if keeps:
+        return copy_or_reopen(config)
+    folder = RunFolder(config.output, name)
+    folder.metrics = RunFolder.reopen(config.resume).metrics
+    return folder
 
 
 def copy_or_reopen(config: RunConfig) -> RunFolder:
@@ -185,12 +198,21 @@ def how_to_resume(command: str, folder: Path) -> str:
     return f"; go on with: python run.py {word}--resume {shlex.quote(str(folder))}"
 
 
+def what_was_kept(command: str, folder: RunFolder) -> str:
+    """Return the message after an interruption."""
+    epochs = counted(len(folder.metrics), "finished epoch")
+    return f"interrupted: {epochs}, kept in {folder.path}{how_to_resume(command, folder.path)}"
+
+
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """Yield what differs between two records and changes the rounding of a training."""
     for name in ("backend", *DESCRIBED):
         old, new = (r["description"].get(name, "-") for r in (before, now))
         if old != new:
             yield f"{name} {new}, before {old}"
+    numbers = [r["config"].get("processes", 1) for r in (before, now)]
+    if numbers[0] != numbers[1]:
+        yield f"processes {numbers[1]}, before {numbers[0]}"
     numpy = [r["versions"].get("numpy") for r in (before, now)]
     if numpy[0] != numpy[1]:
         yield f"numpy {numpy[1]}, before {numpy[0]}"
@@ -245,6 +267,7 @@ def arguments_for(folder: Path, command: str, config: Any, arguments: Sequence[s
         "--epochs": "num_epochs",
         "--device": "device",
         "--workers": "workers",
+        "--processes": "processes",
     }.items():
         value = getattr(config, name)
         if value is not None and value != before.get(name):

@@ -14,7 +14,14 @@ from rich.console import Console
 
 import common
 from common.augmentation.operations import Augmentation, parse_augmentations
-from common.commands.resume import describe_resume, digests, how_to_resume, open_folder
+from common.commands.processes import (
+    all_or_none,
+    announce,
+    check_equal,
+    first_process_first,
+    joined,
+)
+from common.commands.resume import describe_resume, digests, named, open_folder, what_was_kept
 from common.commands.run_folder import RunFolder, check_output
 from common.commands.training import (
     check_batch_size,
@@ -54,6 +61,11 @@ class Session:
     weights: Stored | None = None  # from the file of --weights
     startup_seconds: float | None = None  # from the start until the framework was loaded
 
+    @property
+    def keeps(self) -> bool:
+        """Whether this process draws and keeps the results: only the first of several."""
+        return self.backend.processes.rank() == 0
+
 
 @contextmanager
 def session_of(command: str, config: TrainConfig, registry: Registry) -> Iterator[Session]:
@@ -64,27 +76,49 @@ def session_of(command: str, config: TrainConfig, registry: Registry) -> Iterato
     """
     backend, weights = load_with_weights(config, registry)
     startup_seconds = time.perf_counter() - common.STARTED
-    console = PlainConsole()
-    devices = backend.devices.get_devices(config.device)
-    # Fail early: `describe` raises UserError for settings that cannot work here.
-    backend.devices.describe(devices, config.precision, config.compile)
-    parse_augmentations(config.augment, (config.data.image_size, config.data.image_size))
-    check_output(config.output)
-    if config.image is not None:  # fail early: it is needed only after the data has been loaded
-        read_image(config.image, LONGEST_SIDE)
-    data = load_data(
-        config.data.name,
-        data_dir=config.data.cache_dir,
-        image_size=config.data.image_size,
-        limit=config.data.limit,
-    )
-    if command in ("train", "compare"):
-        _check_batches(data.train, config.batch_size)
-    if weights is not None:
-        weights.check_data(data.name, data.train.classes)
-    size = data.train.images.shape[1], data.train.images.shape[2]
-    found = digests((data.train, data.test), parse_augmentations(config.augment, size), config.seed)
-    with open_folder(config, f"{config.backend}-{command}", found) as folder:
+    with (
+        joined(backend, config) as config,
+        _session_of(command, config, backend, weights, startup_seconds) as session,
+    ):
+        yield session
+
+
+@contextmanager
+def _session_of(
+    command: str,
+    config: TrainConfig,
+    backend: Backend,
+    weights: Stored | None,
+    startup_seconds: float,
+) -> Iterator[Session]:
+    console, processes = PlainConsole(), backend.processes
+    with all_or_none(processes):
+        devices = backend.devices.get_devices(config.device)
+        # Fail early: `describe` raises UserError for settings that cannot work here.
+        backend.devices.describe(devices, config.precision, config.compile, config.sync_batch_norm)
+        parse_augmentations(config.augment, (config.data.image_size, config.data.image_size))
+        check_output(config.output)
+        if config.image is not None:  # fail early: it is needed only after the data has been loaded
+            read_image(config.image, LONGEST_SIDE)
+        with first_process_first(processes):
+            data = load_data(
+                config.data.name,
+                data_dir=config.data.cache_dir,
+                image_size=config.data.image_size,
+                limit=config.data.limit,
+            )
+        if command in ("train", "compare"):
+            _check_batches(data.train, config.batch_size, processes.num_processes())
+        if weights is not None:
+            weights.check_data(data.name, data.train.classes)
+        size = data.train.images.shape[1], data.train.images.shape[2]
+        augs = parse_augmentations(config.augment, size)
+        found = digests((data.train, data.test), augs, config.seed)
+    check_equal(command, backend, config, devices, named(found), weights)
+    with (
+        all_or_none(processes),
+        open_folder(config, f"{config.backend}-{command}", found, processes.rank() == 0) as folder,
+    ):
         session = Session(
             command, backend, config, devices, data, folder, console, weights, startup_seconds
         )
@@ -93,19 +127,17 @@ def session_of(command: str, config: TrainConfig, registry: Registry) -> Iterato
         content |= {"seeds": config.all_seeds, "digests": found}
         print_block(console, description | describe_resume(config, content))
         folder.write_json("config.json", content)
+        announce(backend, command, folder.path)
     try:
         yield session
     except KeyboardInterrupt as interrupt:
-        epochs = counted(len(folder.metrics), "finished epoch")
-        raise KeyboardInterrupt(
-            f"interrupted: {epochs}, kept in {folder.path}{how_to_resume(command, folder.path)}"
-        ) from interrupt
+        raise KeyboardInterrupt(what_was_kept(command, folder)) from interrupt
     console.print(f"results in {folder.path}", soft_wrap=True)
 
 
-def _check_batches(train: Dataset, batch_size: int) -> None:
+def _check_batches(train: Dataset, batch_size: int, num_processes: int) -> None:
     num_examples = len(train)
-    check_batch_size(num_examples, batch_size, max(train.images.shape[1:3]))
+    check_batch_size(num_examples, batch_size, max(train.images.shape[1:3]), num_processes)
     num_batches = -(-num_examples // batch_size)
     if num_batches < 5:
         raise UserError(
@@ -163,6 +195,8 @@ def _as_preset(config: TrainConfig) -> bool:
         "image",
         "device",
         "workers",
+        "processes",
+        "sync_batch_norm",
         "seed",
         "resume",
         "compare_augmentation",
@@ -185,7 +219,14 @@ def network(session: Session, seed: int) -> Net:
     stored = session.weights
     weights = stored.weights if stored else initial_weights(num_classes, seed=seed)
     config = session.config
-    return make_network(session.backend, session.devices, weights, config.precision, config.compile)
+    return make_network(
+        session.backend,
+        session.devices,
+        weights,
+        config.precision,
+        config.compile,
+        config.sync_batch_norm,
+    )
 
 
 def batches(

@@ -43,7 +43,8 @@ def run(config: TrainConfig, registry: Registry) -> int:
         if config.compare_augmentation:
             compare(session)
         else:
-            show(session)
+            if session.keeps:
+                show(session)
             train_and_record(session)
     return 0
 
@@ -55,6 +56,8 @@ def train_and_record(session: Session) -> None:
     """
     folder, config = session.folder, session.config
     trained = train(session, config)
+    if not session.keeps:
+        return
     _save_curves(session, config, trained.epochs)
     save_weights(folder.path / "weights.safetensors", trained.weights, _metadata(session))
     one_framework = session.weights is None or session.weights.reader in ("", config.backend)
@@ -93,16 +96,18 @@ def train(session: Session, config: TrainConfig, title: str = "") -> Trained:
     net = network(session, config.seed)
     trainer = backend.trainer.adam(net, config.adam.lr, config.adam.betas, config.adam.eps)
     name = f"{config.augment}-seed-{config.seed}"
-    best = session.command != "compare"
-    with Checkpoints(session.folder.path, name, backend, net, trainer, ADAM, best) as checkpoints:
+    best, keeps = session.command != "compare", session.keeps
+    run = session.folder.path if keeps else config.resume or session.folder.path
+    with Checkpoints(run, name, backend, net, trainer, ADAM, best, keeps=keeps) as checkpoints:
         first = checkpoints.start(config.resume is not None, config.num_epochs)
         if config.resume is not None:
             line = where_it_goes_on(first, config.num_epochs)
             session.console.print(f"{title} {line}".lstrip())
-        run = {"augment": config.augment, "seed": config.seed}
-        session.folder.set_metrics([run | e.plain("test acc") for e in checkpoints.epochs], **run)
+        about = {"augment": config.augment, "seed": config.seed}
+        lines = [about | epoch.plain("test acc") for epoch in checkpoints.epochs]
+        session.folder.set_metrics(lines, **about)
         if first < config.num_epochs:
-            summary = _train(session, config, checkpoints, title, run)
+            summary = _train(session, config, checkpoints, title, about)
     if first:
         summary = summary_of(TrainingSummary, checkpoints.epochs, session.devices)
     return Trained(summary, checkpoints.epochs, backend.weights.get_weights(net))
@@ -113,7 +118,7 @@ def _train(
     config: TrainConfig,
     checkpoints: Checkpoints,
     title: str,
-    run: Metrics,
+    about: Metrics,
 ) -> TrainingSummary:
     """Train the epochs that are not in a checkpoint."""
     backend, data, epochs = session.backend, session.data, checkpoints.epochs
@@ -127,7 +132,7 @@ def _train(
         # The last step comes after the last loss. If it diverged, the accuracy would still look like a result.
         check_logits(logits(backend, checkpoints.net, some, augs, session.devices[0]))
         epoch = replace(epoch, learning_rate=rate(epoch.epoch - 1))
-        session.folder.add_metrics(run | epoch.plain("test acc"))
+        session.folder.add_metrics(about | epoch.plain("test acc"))
         checkpoints.add(epoch, epoch.epoch == config.num_epochs, _metadata(session))
         if epoch.epoch < config.num_epochs:
             backend.trainer.set_learning_rate(checkpoints.trainer, rate(epoch.epoch))
@@ -152,7 +157,7 @@ def _train(
                 first_epoch,
             )
     except KeyboardInterrupt:
-        if epochs:
+        if epochs and session.keeps:
             _save_curves(session, config, epochs)
         raise
 
@@ -172,7 +177,8 @@ def compare(session: Session) -> None:
                 train(session, own, f"{augment}, seed {seed}:")
                 # Its metrics are all that counts.
                 shutil.rmtree(session.folder.path / "checkpoints", ignore_errors=True)
-    report_comparison(session)
+    if session.keeps:
+        report_comparison(session)
 
 
 def _epochs_of(session: Session, augment: str, seed: int) -> list[Metrics]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from common.augmentation.decisions import decide
 from common.augmentation.operations import Augmentation, Normalize
+from common.commands.waiting import WatchedBatches
 from common.config import PredictConfig, RunConfig, TrainConfig, plain
 from common.datasets import Dataset
 from common.errors import UserError, counted
@@ -69,8 +71,15 @@ def describe_machine(backend: Backend, config: RunConfig, devices: list[Device])
     """Return the device, its settings, and the current environment settings."""
     settings = environment.in_force(backend.framework)
     described = backend.devices.describe(devices, config.precision, config.compile)
+    num_processes = backend.processes.num_processes()
+    if config.sync_batch_norm:
+        described["processes"] = f"{num_processes}, BatchNorm's statistics are of the whole batch"
+    elif num_processes > 1:
+        described["processes"] = (
+            f"{num_processes}, each with its own BatchNorm statistics of a batch"
+        )
     num_gpus = backend.devices.num_gpus()
-    if config.device == "auto" and num_gpus > 1:
+    if config.device == "auto" and num_gpus > 1 and num_processes == 1:
         described["device"] += f" (1 of {num_gpus} GPUs; --device gpu takes all)"
     return {
         **described,
@@ -84,13 +93,22 @@ def workers_of(backend: Backend, config: RunConfig) -> int:
     return backend.loaders.get_dataloader_workers() if workers is None else workers
 
 
-def check_batch_size(num_examples: int, batch_size: int, image_size: int) -> None:
+def check_batch_size(
+    num_examples: int, batch_size: int, image_size: int, num_processes: int = 1
+) -> None:
     """Raise UserError for a batch size that the training cannot use."""
     if batch_size > num_examples:
         raise UserError(
             f"--batch-size {batch_size} is larger than the {num_examples} training images: choose a smaller one"
         )
     # ResNet-18 downsamples by 8: an image of 8 x 8 has one position, and BatchNorm needs more than one value.
+    needed = num_processes * (2 if image_size <= 8 else 1)
+    smallest = min(batch_size, num_examples % batch_size or batch_size)
+    if num_processes > 1 and smallest < needed:
+        raise UserError(
+            f"--batch-size {batch_size} leaves a batch of {counted(smallest, 'image')}, and {num_processes} processes "
+            f"need {needed} images of this size: choose another --batch-size or fewer processes"
+        )
     if image_size <= 8 and (num_examples - 1) % batch_size == 0:
         raise UserError(
             f"--batch-size {batch_size} leaves a last batch of one image, and BatchNorm cannot learn from a single "
@@ -122,11 +140,12 @@ def make_network(
     weights: Weights,
     precision: str = "fp32",
     compile: bool = False,
+    sync_batch_norm: bool = False,
 ) -> Net:
     """Return the book's ResNet-18 with these weights, prepared for the devices."""
     net = backend.resnet.resnet18(*network_sizes(weights))
     backend.weights.set_weights(net, weights)
-    return backend.trainer.prepare(net, devices, precision, compile)
+    return backend.trainer.prepare(net, devices, precision, compile, sync_batch_norm)
 
 
 def load_batches(
@@ -137,25 +156,50 @@ def load_batches(
     is_train: bool,
     device: Device,
     first_epoch: int = 0,
+    part: tuple[int, int] | None = None,
 ) -> DataIter:
-    """Return the batches of a split from the chosen pipeline."""
+    """Return the batches of a split from the chosen pipeline. ``part`` is by default this process's part of each."""
+    part = part or (backend.processes.rank(), backend.processes.num_processes())
     if config.pipeline == "native":
         workers = workers_of(backend, config)
-        return UninterruptedBatches(
-            backend.loaders.load_native(
-                dataset,
-                augs,
-                config.batch_size,
-                is_train,
-                config.seed,
-                workers,
-                device,
-                first_epoch,
-            )
+        native = backend.loaders.load_native(
+            dataset,
+            augs,
+            config.batch_size,
+            is_train,
+            config.seed,
+            workers,
+            device,
+            first_epoch,
+            part,
         )
-    return backend.loaders.load_batched(
-        dataset, augs, config.batch_size, is_train, config.seed, device, first_epoch
+        return WatchedBatches(UninterruptedBatches(native))
+    return WatchedBatches(
+        backend.loaders.load_batched(
+            dataset, augs, config.batch_size, is_train, config.seed, device, first_epoch, part
+        )
     )
+
+
+def predict_all(
+    backend: Backend,
+    config: RunConfig,
+    net: Net,
+    dataset: Dataset,
+    augs: Sequence[Augmentation],
+    device: Device,
+) -> NDArray[np.int64]:
+    """Return the predicted label of each image. Several processes share the images."""
+    processes = backend.processes
+    images = np.array_split(dataset.images, processes.num_processes())
+    labels = np.array_split(dataset.labels, processes.num_processes())
+    predicted = [np.zeros(len(part), np.int64) for part in labels]
+    rank = processes.rank()
+    if len(labels[rank]):
+        own = replace(dataset, images=images[rank], labels=labels[rank])
+        test_iter = load_batches(backend, config, own, augs, False, device, part=(0, 1))
+        predicted[rank] = backend.kaggle.predict_labels(net, test_iter)
+    return np.asarray(processes.total(np.concatenate(predicted)), np.int64)
 
 
 def summary_of(kind: Any, epochs: Sequence[Epoch], devices: Sequence[Device]) -> Any:
