@@ -35,10 +35,11 @@ class Adapter:
     """A backend that computes in ``kind`` on one device, compiled or not.
 
     ``kind`` is "float32", "float64" or one of `MIXED`, which store weights and images in float32. An adapter of kind
-    "uint8" only runs transforms. ``num_channels`` are the channels of the network's first stage, ``in_channels`` those
-    of the images. ``device`` takes the values of --device; if it selects several devices, the first one computes.
-    ``loss`` is the backend's cross-entropy. ``logits_types`` collects the dtypes of the logits that training steps pass
-    to it. Raises UserError if the device does not exist.
+    "uint8" only runs transforms. ``num_channels`` are the channels of the network's first stage, ``in_channels``
+    those of the images. ``device`` takes the values of --device; if it selects several devices, the first one
+    computes. ``sync_batch_norm`` is about several processes. ``loss`` is the backend's cross-entropy.
+    ``logits_types`` collects the dtypes of the logits that training steps pass to it. Raises UserError if the device
+    does not exist.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class Adapter:
         device: str = "cpu",
         num_classes: int = NUM_CLASSES,
         in_channels: int = IN_CHANNELS,
+        sync_batch_norm: bool = False,
     ) -> None:
         self.backend, self.kind, self.compile = backend, kind, compile
+        self.sync_batch_norm = sync_batch_norm
         self.num_channels = num_channels
         self.sizes = num_classes, in_channels, num_channels  # the arguments of resnet18
         self.mixed = kind in MIXED
@@ -108,7 +111,9 @@ class Adapter:
             if self.kind == "float64":
                 net = self.backend.probes.in_float64(net)
             precision = "bf16" if self.kind == "bfloat16" else "fp32"
-            self._net = self.backend.trainer.prepare(net, self.devices, precision, self.compile)
+            self._net = self.backend.trainer.prepare(
+                net, self.devices, precision, self.compile, self.sync_batch_norm
+            )
         self.backend.probes.set_mode(self._net, training=False)
         self.backend.weights.set_weights(self._net, self.cast(weights))
         return self._net

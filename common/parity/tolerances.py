@@ -64,6 +64,27 @@ RUNS = {
 RUNS["kaggle.train, all images"] = RUNS["kaggle.train, with validation"] | {
     "batches": Tolerance(2.5e-7, 2, "each step is rounded once")
 }
+# Two processes on an engine. The largest differences are MXNet's: with 1 / 5 as a float, see `MXNET_SHARE`.
+RUNS["2 processes, train_ch13"] = {
+    "batches": Tolerance(7.7e-7, 5, "as batches, training"),
+    "losses": Tolerance(1.5e-9, 10, f"{MXNET_SHARE}; {CHAOS}"),
+    "metrics": EXACT,
+    "weights": Tolerance(2.4e-8, 10, f"{MXNET_SHARE}; {CHAOS}"),
+    "buffers": Tolerance(2.4e-7, 4, MXNET_FLOATS),
+    "state": Tolerance(6.0e-8, 10, f"{MXNET_SHARE}; {CHAOS}"),
+    "summary": EXACT,
+    "equal ranks": EXACT,
+}
+RUNS["2 processes, kaggle.train"] = RUNS["2 processes, train_ch13"] | {
+    "batches": Tolerance(1.2e-6, 4, "as Kaggle batches, training"),
+    "metrics": Tolerance(1.1e-7, 5, ROUNDED_RATE),
+}
+RUNS["2 processes, train_ch13, synchronised"] = RUNS["2 processes, train_ch13"] | {
+    "losses": Tolerance(6.4e-15, 20, CHAOS),
+    "weights": Tolerance(1.7e-13, 20, CHAOS),
+    "buffers": Tolerance(2.3e-14, 20, CHAOS),
+    "state": Tolerance(6.9e-14, 20, CHAOS),
+}
 
 BY_CHANCE = Tolerance(1.0, 1.0, "in statistical bounds, exceeded at most twice in 1e13 comparisons")
 # For jitter factors that are recovered from the changed pixels.

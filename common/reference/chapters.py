@@ -40,11 +40,13 @@ def train_ch13(
     test_batches: Batches,
     optimizer: Optimizer,
     conventions: Conventions = ALIGNED,
+    num_processes: int = 1,
 ) -> list[TrainedEpoch]:
     """Train on the batches of each epoch, and evaluate after each epoch (chapter 13)."""
+    given = optimizer, conventions, num_processes
     found: list[TrainedEpoch] = []
     for batches in epochs:
-        found.append(_train_epoch(weights, batches, test_batches, optimizer, conventions))
+        found.append(_train_epoch(weights, batches, test_batches, *given))
         weights = found[-1].weights
     return found
 
@@ -58,13 +60,15 @@ def train(
     lr_period: int,
     lr_decay: float,
     conventions: Conventions = ALIGNED,
+    num_processes: int = 1,
 ) -> list[TrainedEpoch]:
     """Train as the Kaggle chapter does, with a learning rate that drops in steps (14.13.5)."""
     optimizer = SGD(lr, momentum=0.9, weight_decay=wd, conventions=conventions)
+    given = optimizer, conventions, num_processes
     found: list[TrainedEpoch] = []
     for epoch, batches in enumerate(epochs):
         optimizer.lr = lr * lr_decay ** (epoch // lr_period)
-        found.append(_train_epoch(weights, batches, valid_batches, optimizer, conventions))
+        found.append(_train_epoch(weights, batches, valid_batches, *given))
         weights = found[-1].weights
     return found
 
@@ -75,13 +79,14 @@ def _train_epoch(
     held_out: Batches | None,
     optimizer: Optimizer,
     conventions: Conventions,
+    num_processes: int,
 ) -> TrainedEpoch:
     loss, right, n = 0.0, 0, 0
     images: list[int] = []
     losses: list[float] = []
     accuracies: list[float] = []
     for X, y in batches:
-        step = train_step(weights, X, y, optimizer, conventions)
+        step = train_step(weights, X, y, optimizer, conventions, num_processes)
         weights = step.weights
         loss, right, n = loss + step.loss, right + step.correct, n + len(y)
         images.append(n)

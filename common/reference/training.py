@@ -26,12 +26,19 @@ class Step:
 
 
 def gradients(
-    weights: Arrays, X: Array, y: Labels, conventions: Conventions = ALIGNED
+    weights: Arrays,
+    X: Array,
+    y: Labels,
+    conventions: Conventions = ALIGNED,
+    num_examples: int | None = None,
 ) -> tuple[dict[str, Array], Array, resnet.Forward]:
-    """Return the gradient of the objective for every parameter, the losses (n,) and the forward pass."""
+    """Return the gradient of the objective for every parameter, the losses (n,) and the forward pass.
+
+    If X is a process's part of a batch, ``num_examples`` is the size of the batch.
+    """
     passed = resnet.forward(weights, X, training=True, conventions=conventions)
     losses, backward = layers.cross_entropy(passed.logits, y)
-    share = 1 if conventions.objective == "sum" else len(y)
+    share = 1 if conventions.objective == "sum" else num_examples or len(y)
     (dlogits,) = backward(np.full(len(y), 1 / share, X.dtype))
     return passed.backward(dlogits), losses, passed
 
@@ -42,10 +49,23 @@ def train_step(
     y: Labels,
     optimizer: Optimizer,
     conventions: Conventions = ALIGNED,
+    num_processes: int = 1,
 ) -> Step:
-    """Train on one batch (n, channels, height, width). This updates the optimizer's state, but not ``weights``."""
-    gradient, losses, passed = gradients(weights, X, y, conventions)
-    after = optimizer.step(weights, gradient) | resnet.updated_buffers(weights, passed, conventions)
+    """Train on one batch (n, channels, height, width). This updates the optimizer's state, but not ``weights``.
+
+    Each process has a part of the batch. BatchNorm takes the statistics of this part. The step takes the sum of the
+    processes' gradients, and the mean of their running statistics.
+    """
+    gradient: dict[str, Array] = {}
+    buffers: dict[str, Array] = {}
+    loss, right = 0.0, 0
+    for part in np.array_split(np.arange(len(y)), num_processes):
+        own, losses, passed = gradients(weights, X[part], y[part], conventions, len(y))
+        running = resnet.updated_buffers(weights, passed, conventions)
+        gradient = {name: gradient.get(name, 0) + g for name, g in own.items()}
+        buffers = {name: buffers.get(name, 0) + b / num_processes for name, b in running.items()}
+        loss, right = loss + float(losses.sum()), right + resnet.correct(passed.logits, y[part])
+    after = optimizer.step(weights, gradient) | buffers
     # In canonical order, as in `weights`.
     after = {name: after[name] for name in weights}
-    return Step(float(losses.sum()), resnet.correct(passed.logits, y), after, optimizer.state)
+    return Step(loss, right, after, optimizer.state)

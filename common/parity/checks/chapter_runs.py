@@ -56,14 +56,16 @@ class Pipeline:
     native: bool
     seed: int
 
-    def load(self, adapter: Adapter, first_epoch: int = 0) -> DataIter:
-        """Return the batches of the backend's loader, from an epoch on."""
+    def load(
+        self, adapter: Adapter, first_epoch: int = 0, part: tuple[int, int] = (0, 1)
+    ) -> DataIter:
+        """Return the batches of the backend's loader, from an epoch on, or a process's part of each."""
         loaders, shared = adapter.backend.loaders, (BATCH, self.is_train, self.seed)
+        begin = first_epoch, part
         if self.native:
             workers = 2
-            return loaders.load_native(self.dataset, self.augs, *shared, workers, None, first_epoch)
-        device = adapter.devices[0]
-        return loaders.load_batched(self.dataset, self.augs, *shared, device, first_epoch)
+            return loaders.load_native(self.dataset, self.augs, *shared, workers, None, *begin)
+        return loaders.load_batched(self.dataset, self.augs, *shared, adapter.devices[0], *begin)
 
     def batches(
         self, epoch: int, conventions: Conventions
@@ -81,9 +83,9 @@ class RecordedBatches:
     ``epochs`` records each epoch's batches as arrays: images (n, channels, height, width) in float64, labels (n,).
     """
 
-    def __init__(self, pipeline: Pipeline, adapter: Adapter, first_epoch: int = 0) -> None:
+    def __init__(self, pipeline: Pipeline, adapter: Adapter, **which: Any) -> None:
         self.pipeline, self.adapter = pipeline, adapter
-        self.loader = pipeline.load(adapter, first_epoch)
+        self.loader = pipeline.load(adapter, **which)
         self.epochs: list[list[tuple[Array, NDArray[np.int64]]]] = []
 
     def __len__(self) -> int:
@@ -130,6 +132,9 @@ class RunRecorder(Listener):
             self.states.append(backend.trainer.get_state(self.net, self.trainer))
 
 
+Resume = Callable[[int], tuple[RecordedBatches, RunRecorder]]
+
+
 @dataclass(frozen=True)
 class Run:
     """A finished run: its batches, metrics and summary.
@@ -150,7 +155,7 @@ class Run:
     summary: TrainingSummary | KaggleSummary
     start: Weights
     reference: Callable[[Conventions], list[TrainedEpoch]]
-    resume: Callable[[int], tuple[RecordedBatches, RunRecorder]]
+    resume: Resume | None = None
 
 
 def train_ch13(

@@ -11,6 +11,7 @@ import numpy as np
 from common.metrics import Epoch
 from common.parity.checks.chapter_runs import (
     RecordedBatches,
+    Resume,
     Run,
     RunRecorder,
     images_to_predict,
@@ -43,7 +44,7 @@ Selection = Callable[
 def chapter_checks(run: Run) -> Iterator[CheckResult]:
     """Compare a run's batches, metrics, weights, buffers, optimizer state and summary with the reference.
 
-    The last check does so for the last two epochs, trained again from a saved state.
+    The last check does so for the last two epochs, trained again from a saved state, if the run has a ``resume``.
     """
     adapter, name = run.adapter, run.name
     read, wanted_read = _read(run), _expected_read(run)
@@ -56,7 +57,8 @@ def chapter_checks(run: Run) -> Iterator[CheckResult]:
         yield adapter.compare(f"{name}: {part}", got, expected, relative_difference, PARTS)
     yield from _left(run)
     yield _summary(run)
-    yield _resumed(run)
+    if run.resume:
+        yield _resumed(run, run.resume)
 
 
 # --- Batches ---------------------------------------------------------------------------------------------------------
@@ -218,13 +220,13 @@ def _of_epochs(epochs: Sequence[Arrays], first: int = 0) -> Places:
 # --- Resuming --------------------------------------------------------------------------------------------------------
 
 
-def _resumed(run: Run) -> CheckResult:
+def _resumed(run: Run, resume: Resume) -> CheckResult:
     """Train the last two epochs again, from the reference's weights and optimizer state before them.
 
     Compare the images with those of the whole run, and the losses, weights, buffers and state with the reference.
     """
     first = run.num_epochs - 2
-    train_iter, recorder = run.resume(first)
+    train_iter, recorder = resume(first)
     losses, _ = _reported(recorder)
     left = zip(recorder.weights, recorder.states, strict=True)
     got = _images(train_iter.epochs, first) | losses
