@@ -8,6 +8,7 @@ FILES = {
     "devices": "Devices",
     "transforms": "Transforms",
     "loaders": "Loaders",
+    "processes": "Processes",
     "resnet": "ResNet",
     "weights": "WeightFiles",
     "trainer": "Trainers",

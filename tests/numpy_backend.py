@@ -193,7 +193,7 @@ def without_bits(X: np.ndarray, count: int) -> np.ndarray:
 def with_bfloat16(backend: Backend) -> Backend:
     """Return the backend with a `prepare` that also accepts bf16, and ignores ``compile``."""
 
-    def prepare(net, devices, precision="fp32", compile=False):
+    def prepare(net, devices, precision="fp32", compile=False, sync_batch_norm=False):
         if precision == "bf16":
             for layer in layers_of(net).values():
                 round_layer(layer)
@@ -201,7 +201,7 @@ def with_bfloat16(backend: Backend) -> Backend:
 
     describe_numpy = backend.devices.describe
 
-    def describe(devices, precision="fp32", compile=False):
+    def describe(devices, precision="fp32", compile=False, sync_batch_norm=False):
         return describe_numpy(devices) | {"precision": precision}
 
     backend = changed(backend, "devices", describe=describe)
@@ -211,7 +211,7 @@ def with_bfloat16(backend: Backend) -> Backend:
 def with_tf32(backend: Backend, rounded: Callable[[Any], Any] = to_tf32) -> Backend:
     """Return the backend with a `prepare` like that of a GPU with TF32: only products round their operands."""
 
-    def prepare(net, devices, precision="fp32", compile=False):
+    def prepare(net, devices, precision="fp32", compile=False, sync_batch_norm=False):
         for layer in layers_of(net).values():
             if "weight" in layer.weights and "running_mean" not in layer.weights:
                 round_operands(layer, rounded)

@@ -27,7 +27,9 @@ from common.system.processes import end_program
 
 def wait_here(place):
     if os.environ["STOP_AT"] == place:
-        Path(os.environ["STOPPED"]).touch()
+        stopped = Path(os.environ["STOPPED"])
+        stopped.with_suffix(".new").write_text(str(os.getpid()))
+        stopped.with_suffix(".new").rename(stopped)
         time.sleep(600)
 
 class Checkpoints(checkpoints.Checkpoints):
@@ -48,7 +50,7 @@ def waiting(place, function):
         return function(*arguments)
     return wait
 
-checkpoints.SECONDS_BETWEEN = 0.0
+checkpoints.SHARE = float("inf")
 TrainingProgress.on_batch = on_batch
 for command in (kaggle, train):
     command.Checkpoints = Checkpoints

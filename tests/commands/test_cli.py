@@ -54,8 +54,8 @@ def test_every_option_of_a_training_overrides_the_preset():
     config = config_of(
         "--backend pytorch --preset book --batch-size 8 --epochs 3 --lr 0.5 --lr-end-factor 0.75 "
         "--augment flip,crop --precision bf16 --compile --pipeline native --workers 0 --seed 7 --device cpu "
-        "--data some/folder --cache-dir d --image-size 64 --limit 100 50 --output o --image i.png "
-        "--weights w.params --compare-augmentation --seeds 2"
+        "--processes 2 --sync-batch-norm --data some/folder --cache-dir d --image-size 64 --limit 100 50 --output o "
+        "--image i.png --weights w.params --compare-augmentation --seeds 2"
     )
     assert plain(config) == {
         "backend": "pytorch",
@@ -70,6 +70,8 @@ def test_every_option_of_a_training_overrides_the_preset():
         "compile": True,
         "device": "cpu",
         "workers": 0,
+        "processes": 2,
+        "sync_batch_norm": True,
         "seed": 7,
         "output": "o",
         "resume": None,

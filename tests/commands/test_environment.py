@@ -54,6 +54,54 @@ def test_missing_devices_are_refused(name, num_gpus, message):
         gpu_indices(name, num_gpus)
 
 
+@pytest.mark.parametrize(
+    ("device", "num_gpus", "listed", "given"),
+    [
+        ("cpu", 2, None, []),
+        ("auto", 0, None, []),
+        ("auto", 2, None, ["0", "1"]),
+        ("auto", 1, None, ["0", ""]),  # MXNet's package for the CPU uses none anyway
+        ("gpu", 2, "5,3", ["5", "3"]),
+        ("gpu", 3, "GPU-a, GPU-b,GPU-c", ["GPU-a", "GPU-b"]),
+        ("gpu:2,0", 3, None, ["2", "0"]),
+        ("gpu:2,0", 3, "7,8,9", ["9", "7"]),
+    ],
+)
+def test_each_of_two_processes_sees_a_gpu_of_its_own(monkeypatch, device, num_gpus, listed, given):
+    monkeypatch.setattr(environment, "num_visible_gpus", lambda: num_gpus)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if listed:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
+    assert environment.gpu_of_each(device, 2) == given
+
+
+@pytest.mark.parametrize(("device", "words"), [("gpu", "there are 1"), ("gpu:0", "there are 1")])
+def test_too_few_gpus_for_the_processes_are_refused(monkeypatch, device, words):
+    monkeypatch.setattr(environment, "num_visible_gpus", lambda: 1)
+    with pytest.raises(UserError, match=words):
+        environment.gpu_of_each(device, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "local_rank", "number"),
+    [("auto", "1", 1), ("gpu", "0", 0), ("gpu:2,1", "1", 1), ("gpu:2,1", "0", 2)],
+)
+def test_a_process_of_pytorch_takes_the_gpu_of_its_local_rank(
+    monkeypatch, pytorch, name, local_rank, number
+):
+    devices = sys.modules["backends.pytorch.devices"]
+    monkeypatch.setattr(devices, "num_processes", lambda: 3)
+    monkeypatch.setattr(pytorch.cuda, "device_count", lambda: 3)
+    chosen = []
+    monkeypatch.setattr(pytorch.cuda, "set_device", chosen.append)
+    monkeypatch.setenv("LOCAL_RANK", local_rank)
+    assert devices.get_devices(name) == [pytorch.device(f"cuda:{number}")]
+    assert chosen == [number]
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    with pytest.raises(UserError, match="LOCAL_RANK 3"):
+        devices.get_devices(name)
+
+
 def test_variables_are_set_only_if_the_user_has_not_set_them(monkeypatch):
     toy = Framework("toy", "Toy", ("no_such_module",), variables={"TOY_A": "1", "TOY_B": "2"})
     monkeypatch.setenv("TOY_A", "mine")
@@ -70,7 +118,6 @@ def test_variables_are_set_only_if_the_user_has_not_set_them(monkeypatch):
         *((backend, "ONEDNN_DEFAULT_FPMATH_MODE", "BF16") for backend in FRAMEWORKS),
         ("mxnet", "DNNL_DEFAULT_FPMATH_MODE", "any"),
         ("mxnet", "MXNET_CUDA_TENSOR_OP_MATH_ALLOW_CONVERSION", "1"),
-        ("mxnet", "DMLC_ROLE", "server"),
         ("tensorflow", "TF_SET_ONEDNN_FPMATH_MODE", "bf16"),
     ],
 )
@@ -157,7 +204,8 @@ def test_a_backend_of_matplotlib_that_does_not_exist_ends_no_run(monkeypatch):
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_the_opening_block_says_that_auto_takes_one_of_several_gpus(count):
     devices = SimpleNamespace(describe=lambda *_: {"device": "cuda:0"}, num_gpus=lambda: count)
-    backend = SimpleNamespace(framework=FRAMEWORKS["pytorch"], devices=devices)
+    processes = SimpleNamespace(num_processes=lambda: 1)
+    backend = SimpleNamespace(framework=FRAMEWORKS["pytorch"], devices=devices, processes=processes)
     shown = describe_machine(backend, TrainConfig(device="auto"), ["cuda:0"])["device"]
     several = f"cuda:0 (1 of {count} GPUs; --device gpu takes all)"
     assert shown == ("cuda:0" if count == 1 else several)

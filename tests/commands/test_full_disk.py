@@ -64,7 +64,7 @@ class Training:
             "--cache-dir",
             str(disk.parent),
         ]
-        checkpoints.SECONDS_BETWEEN = 0.0
+        checkpoints.SHARE = float("inf")
         session.initial_weights = partial(initial_weights, num_channels=8)
         train.show = lambda session: None
         self.before_epoch = {}  # what to do when an epoch ends, before anything of it is saved

@@ -196,9 +196,9 @@ def test_each_step_uses_its_images_its_augmentations_and_the_settings_of_the_run
     backend, loaded, trained, sheets = load_or_skip("pytorch"), [], [], {}
     load_batched = backend.loaders.load_batched
 
-    def load(dataset, augs, batch_size, is_train, seed, device, first_epoch):
+    def load(dataset, augs, batch_size, is_train, seed, *rest):
         loaded.append((len(dataset), tuple(augs), batch_size, is_train, seed))
-        return load_batched(dataset, augs, batch_size, is_train, seed, device, first_epoch)
+        return load_batched(dataset, augs, batch_size, is_train, seed, *rest)
 
     def train(net, train_iter, valid_iter, *settings):
         trained.append(
@@ -223,7 +223,8 @@ def test_each_step_uses_its_images_its_augmentations_and_the_settings_of_the_run
     assert sorted(loaded) == sorted(
         [
             (72, augmented, 8, True, 5),
-            (8, plain_augs, 8, False, 5),
+            (8, plain_augs, 8, False, 5),  # for the accuracy after each epoch
+            (8, plain_augs, 8, False, 5),  # for the accuracy of each class
             (80, augmented, 8, True, 5),
             (21, plain_augs, 8, False, 5),
         ]
@@ -322,9 +323,9 @@ def test_predictions_do_not_depend_on_the_chunk_size(finished, competition, tmp_
 
     draw = kaggle._draw_predictions
 
-    def drawn(session, images, labels):
-        events.append(f"draw {len(images)}")
-        draw(session, images, labels)
+    def drawn(session, labels):
+        events.append("draw")
+        draw(session, labels)
 
     def trained(session):
         net = backend.resnet.resnet18(2)
@@ -342,7 +343,7 @@ def test_predictions_do_not_depend_on_the_chunk_size(finished, competition, tmp_
         arguments = ["--backend", name, "--data-dir", str(competition), *SETTINGS]
         run(["kaggle", *arguments, "--output", str(shown)])
     assert (shown / "submission.csv").read_bytes() == (out / "submission.csv").read_bytes()
-    assert events == ["stop", "draw 8"]
+    assert events == ["stop", "draw"]
 
 
 def test_ctrl_c_keeps_the_epochs_and_the_validation_so_far_and_says_where(
@@ -395,7 +396,7 @@ def test_every_hyperparameter_is_an_option():
     config = config_of(
         "--backend pytorch --data-dir d --valid-ratio 0.25 --image-size 48 --epochs 3 --lr 0.5 --lr-period 2 "
         "--lr-decay 0.5 --wd 0.001 --batch-size 8 --precision bf16 --compile --pipeline native --workers 0 "
-        "--device cpu --output o --seed 7"
+        "--device cpu --processes 2 --sync-batch-norm --output o --seed 7"
     )
     assert plain(config) == {
         "backend": "pytorch",
@@ -413,6 +414,8 @@ def test_every_hyperparameter_is_an_option():
         "compile": True,
         "pipeline": "native",
         "workers": 0,
+        "processes": 2,
+        "sync_batch_norm": True,
         "device": "cpu",
         "output": "o",
         "resume": None,

@@ -22,8 +22,7 @@ from common.config import TrainConfig
 from common.errors import UserNotice
 from common.weights.canonical import initial_weights
 from common.weights.checkpoint import load_checkpoint, save_checkpoint
-from common.weights.files import BEST
-from common.weights.safetensors import load_weights, save_weights
+from common.weights.safetensors import load_weights
 
 SMALL = ["--image-size", 8, "--batch-size", 8, "--lr", 0.001]
 Command = Callable[..., tuple[int, str, str]]
@@ -37,7 +36,7 @@ def narrow() -> Iterator[None]:
     with (
         mock.patch.object(session, "initial_weights", weights),
         mock.patch.object(kaggle, "initial_weights", weights),
-        mock.patch.object(checkpoints, "SECONDS_BETWEEN", 0.0),
+        mock.patch.object(checkpoints, "SHARE", float("inf")),
         mock.patch("common.commands.train.show"),
         mock.patch("common.commands.kaggle._draw_augmentations"),
     ):
@@ -381,22 +380,6 @@ def test_if_no_checkpoint_can_be_read_nothing_is_removed(folder, command):
     before = after(folder, 2).read_bytes()
     refused(command("--resume", folder), "no checkpoint in", "remove that folder to train from the")
     assert after(folder, 2).read_bytes() == before
-
-
-@pytest.mark.parametrize("there", [False, True])
-def test_the_best_weights_are_those_of_the_checkpoint_if_the_run_was_killed_before(
-    made, tmp_path, command, there
-):
-    folder = tmp_path / "one"
-    own = ["--data", made / "images", "--cache-dir", made / "data", "--backend", "pytorch"]
-    assert command(*own, *SMALL, "--epochs", 1, "--output", folder)[0] == 0
-    before = results(folder)
-    best, _ = load_weights(folder / BEST)
-    (folder / BEST).unlink()
-    if there:  # as if an epoch before had been the best
-        save_weights(folder / BEST, {name: w + 1 for name, w in best.items()}, {"epoch": "0"})
-    assert command("--resume", folder)[0] == 0
-    assert results(folder) == before
 
 
 def test_a_run_without_a_checkpoint_starts_again(folder, made, command):

@@ -72,6 +72,9 @@ def backend() -> Backend:
     backend.weights.get_weights.side_effect = lambda net: {"weight": weight.copy()}
     backend.trainer.get_state.return_value = State(3, {"first": {}, "second": {}})
     backend.loaders.get_dataloader_workers.return_value = 3
+    backend.processes.rank.return_value = 0
+    backend.processes.num_processes.return_value = 1
+    backend.processes.total.side_effect = lambda values: values
     backend.devices.to_numpy.return_value = np.zeros((1, 10), np.float32)  # the logits
     return backend
 
@@ -90,7 +93,7 @@ def test_every_option_of_a_training_reaches_the_backend(session, backend):
     backend.devices.set_seed.assert_called_once_with(7)
     backend.resnet.resnet18.assert_called_once_with(10, 3, 64)
     net = backend.resnet.resnet18.return_value
-    backend.trainer.prepare.assert_called_once_with(net, ["cpu"], "bf16", True)
+    backend.trainer.prepare.assert_called_once_with(net, ["cpu"], "bf16", True, False)
     prepared = backend.trainer.prepare.return_value
     backend.trainer.adam.assert_called_once_with(prepared, 0.5, (0.8, 0.9), 1e-3)
     assert {call.args for call in backend.weights.get_weights.mock_calls} == {(prepared,)}
@@ -102,7 +105,7 @@ def test_every_option_of_a_training_reaches_the_backend(session, backend):
     assert given["num_epochs"] == 3
     assert given["devices"] == ["cpu"]
     for name in ("train_iter", "test_iter"):
-        assert given[name] is backend.loaders.load_batched.return_value
+        assert given[name].batches is backend.loaders.load_batched.return_value
     progress = given["animator"]
     assert progress.num_train == 40
     assert progress.bar.tasks[0].total == 3 * (
@@ -136,8 +139,8 @@ def test_the_batched_pipeline_augments_and_shuffles_only_training_images(session
     command.train(session, replace(CONFIG, augment=augment))
     augs, load = parse_augmentations(augment, (32, 24)), backend.loaders.load_batched
     assert load.call_args_list == [
-        mock.call(session.data.train, augs, 16, True, 7, "cpu", 0),
-        mock.call(session.data.test, (), 16, False, 7, "cpu", 0),
+        mock.call(session.data.train, augs, 16, True, 7, "cpu", 0, (0, 1)),
+        mock.call(session.data.test, (), 16, False, 7, "cpu", 0, (0, 1)),
     ]
     assert not backend.loaders.load_native.called
 
@@ -148,8 +151,8 @@ def test_the_native_pipeline_uses_the_given_number_of_workers(session, backend, 
     command.train(replace(session, config=config), config)
     augs, load = parse_augmentations("flip,crop", (32, 24)), backend.loaders.load_native
     assert load.call_args_list == [
-        mock.call(session.data.train, augs, 16, True, 7, expected, "cpu", 0),
-        mock.call(session.data.test, (), 16, False, 7, expected, "cpu", 0),
+        mock.call(session.data.train, augs, 16, True, 7, expected, "cpu", 0, (0, 1)),
+        mock.call(session.data.test, (), 16, False, 7, expected, "cpu", 0, (0, 1)),
     ]
     assert not backend.loaders.load_batched.called
 
@@ -216,7 +219,7 @@ def test_ctrl_c_keeps_finished_epochs_and_curves_and_says_where(
     assert str(output) in str(interrupt.value)
     line = json.loads((output / "metrics.jsonl").read_text())
     assert line["epoch"] == 1
-    names = ["best.safetensors", "config.json", "curves.png", "metrics.jsonl"]
+    names = ["best.safetensors", "checkpoints", "config.json", "curves.png", "metrics.jsonl"]
     assert sorted(path.name for path in output.iterdir()) == names
 
 

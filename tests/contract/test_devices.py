@@ -76,6 +76,17 @@ def test_several_devices_are_not_compiled_for(backend):
         backend.devices.describe([backend.devices.cpu()] * 2, "fp32", compile=True)
 
 
+def test_where_batch_norm_cannot_be_synchronised_it_is_refused_before_anything_runs(backend):
+    devices = [backend.devices.cpu()] * 2
+    if backend.name == "tensorflow":
+        assert backend.devices.describe(devices, sync_batch_norm=True)
+        return
+    for refuses in (backend.devices.describe, backend.trainer.prepare):
+        net = [backend.resnet.resnet18(2)] if refuses is backend.trainer.prepare else []
+        with pytest.raises(UserError, match=r"--sync-batch-norm: .* of one"):
+            refuses(*net, devices, sync_batch_norm=True)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32, np.float64])
 def test_arrays_come_back_as_they_went_in(backend, rng, dtype):
     array = rng.integers(0, 200, (2, 3, 4)).astype(dtype)

@@ -86,6 +86,36 @@ def test_the_batch_size_changes_no_augmented_pixel(backend, batch_size, augs):
 
 
 @recipes
+@pytest.mark.parametrize("load", ["load_batched", "load_native"])
+@pytest.mark.parametrize("num_processes", [2, 3])
+def test_the_parts_of_several_processes_make_the_batches_of_one(backend, load, augs, num_processes):
+    """20 images in batches of 8 leave a last batch of 4: 2 and 2, or 2, 1 and 1."""
+
+    def batches(rank: int, size: int) -> list[list[np.ndarray]]:
+        data_iter = getattr(backend.loaders, load)(
+            random_dataset(20), augs, 8, True, seed=3, first_epoch=1, part=(rank, size)
+        )
+        assert len(data_iter) == 3
+        return [[backend.devices.to_numpy(array) for array in pair] for pair in data_iter]
+
+    parts = [batches(rank, num_processes) for rank in range(num_processes)]
+    for number, (X, y) in enumerate(batches(0, 1)):
+        own = [part[number] for part in parts]
+        sizes = [len(labels) for _, labels in own]
+        assert max(sizes) - min(sizes) <= 1
+        np.testing.assert_array_equal(np.concatenate([labels for _, labels in own]), y)
+        # MXNet's own transforms draw for a part of a batch.
+        if (backend.name, load) != ("mxnet", "load_native"):
+            np.testing.assert_array_equal(np.concatenate([images for images, _ in own]), X)
+
+
+def test_a_process_without_an_example_of_the_last_batch_has_a_batch_less(backend):
+    for load in (backend.loaders.load_batched, backend.loaders.load_native):
+        data_iter = load(random_dataset(9), (), 4, False, part=(1, 2))
+        assert [len(y) for _, y in data_iter] == [2, 2]
+
+
+@recipes
 def test_the_native_pipeline_draws_the_same_with_any_number_of_workers(backend, augs):
     runs = []
     for num_workers in (0, 1, 2, 3):

@@ -453,7 +453,7 @@ def in_full_precision(backend: Backend) -> Backend:
     return changed(
         backend,
         "trainer",
-        prepare=lambda net, devices, precision, compile: right(net, devices, "fp32", compile),
+        prepare=lambda net, devices, precision, *rest: right(net, devices, "fp32", *rest),
     )
 
 

@@ -39,7 +39,7 @@ SGD = "sgd(net, lr, momentum=0.9, weight_decay=wd)\n"
 PREDICT = "logits = [predict(net, X) for X, _ in test_iter]"
 LABELS = "return labels_of(np.concatenate(logits))"
 BEGUN = "epoch, self.epoch = self.epoch, self.epoch + 1"
-LOADER = "    return _Batches(dataset, batch_size, is_train, seed, load, first_epoch)\n"
+LOADER = "    return _Batches(\n        dataset, batch_size, is_train, seed, load, first_epoch, part\n    )\n"
 BATCHED = "        return transforms.augment_to_float(levels, merged(decisions))\n\n" + LOADER
 NATIVE = (
     "            [transform(*pair) for pair in zip(images, bits, strict=True)]\n        )\n\n"

@@ -24,6 +24,7 @@ from mistakes import (
 from native_mistakes import NATIVE_MISTAKES, native
 from numpy_backend import numpy_backend
 from run_mistakes import IN_RUNS, runs
+from test_process_mistakes import MISTAKES as IN_PROCESSES
 
 from common.parity import adapter
 from common.parity.comparison import CheckResult
@@ -134,6 +135,7 @@ def rows() -> list[str]:
         "whole run": {name: expected for name, (_, expected) in IN_RUNS.items()},
         "0.1% too large": {name: expected for name, (_, _, expected) in THOUSANDTHS.items()},
         "bfloat16": {name: expected for name, (_, _, expected) in IN_BFLOAT16.items()},
+        "two processes": {name: expected for name, (_, expected) in IN_PROCESSES.items()},
     }
     return [
         f"| {name} | {kind} | {'; '.join(sorted(expected))} |"
