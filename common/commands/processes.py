@@ -18,7 +18,7 @@ import numpy as np
 
 from common.commands.launcher import LAUNCHER
 from common.commands.resume import how_to_resume
-from common.commands.waiting import all_joined, resume_with, watching
+from common.commands.waiting import SharedError, all_joined, resume_with, watching
 from common.config import Options, RunConfig, flag_of, plain
 from common.errors import UserError, UserNotice
 from common.interface import Backend, Device, Processes
@@ -134,10 +134,6 @@ def all_or_none(processes: Processes) -> Iterator[None]:
         _share(processes, str(error))
         raise SharedError(str(error)) from error
     _share(processes, "")
-
-
-class SharedError(UserError):
-    """An error that all processes know of."""
 
 
 def _share(processes: Processes, problem: str) -> None:

@@ -27,6 +27,10 @@ SECONDS_TO_START = 1800.0  # until it ends before the first step; PyTorch's defa
 LONGER = 3  # times the longest pause so far: only then is a pause too long
 
 
+class SharedError(UserError):
+    """An error that all processes know of, so that they end together."""
+
+
 class Watch(threading.Thread):
     """Say after a minute without a step what this process may be waiting for, and end it after five minutes."""
 
@@ -106,7 +110,8 @@ def watching(framework: Framework, launched: bool) -> Iterator[None]:
             watch.before_joining()
         yield
     except BaseException as error:
-        skip_finalizers()  # in which MXNet waits for the other processes
+        if not isinstance(error, SharedError):
+            skip_finalizers()  # in which MXNet waits for the other processes
         if launched or not isinstance(error, Exception) or isinstance(error, UserError):
             raise
         if (message := _what_failed(watch, error)) is None:
