@@ -63,7 +63,8 @@ def add_up(store, array):
 def exact_sum(store, array):
     """Return the sum of an array of float64 over all processes.
 
-    In some runs, the servers round sums of float64 to float32. So each process
+    From its start on, a server may add in float32, as its mode for mixed
+    precision does, although nothing has asked for that mode. So each process
     has rows of its own, to which the others add 0. Three values that float32
     represents make up a number.
     """

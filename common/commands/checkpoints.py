@@ -30,7 +30,7 @@ class Checkpoints:
     A file is written while the next epoch is trained. Used as a context, it waits for the last one. A file that cannot
     be written is a notice, and the training goes on; the older files are kept. ``slots`` are those of the optimizer.
     With ``best``, the weights of the epoch with the best accuracy on held-out images are kept too. Another ``later``
-    trainings will need room in the same folder. A process that does not ``keep`` the results only reads.
+    trainings will need room in the same folder. Without ``keeps``, files are only read.
     """
 
     def __init__(
@@ -157,11 +157,10 @@ class Checkpoints:
             )
 
     def _write(self, checkpoint: Checkpoint, best: Checkpoint | None, seconds: float) -> None:
-        """Write the files. ``seconds`` were needed before."""
+        """Write the files. Gathering their content has taken ``seconds``."""
         began = time.monotonic()
-        if (
-            best is not None
-        ):  # first: a training that goes on after the checkpoint does not see its epoch again
+        # The best weights first: a run that goes on after the checkpoint does not train their epoch again.
+        if best is not None:
             self._save_best(best)
             if self.unsaved_best is best:
                 self.unsaved_best = None
