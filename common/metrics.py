@@ -219,8 +219,8 @@ class TrainingLog:
 
     The training loop iterates over ``batches``, passes each step's results to ``add``, and calls ``end_epoch`` after
     each epoch and ``close`` at the end. The log calls ``animator``: a `Listener` or the book's `Animator`; None draws
-    the chapter's plot. ``close`` returns an instance of the class ``summary``. ``total`` sums
-    numbers over all processes.
+    the chapter's plot. ``close`` returns an instance of the class ``summary``. ``total`` sums numbers over all
+    processes.
     """
 
     def __init__(
