@@ -68,7 +68,7 @@ QUICK = Extent(
     checkpoint_images=(4, 4),
     checkpoint_batch_size=2,
     checkpoint_epochs=1,
-    process_images=16,
+    process_images=15,
     workers=(0, 1),
 )
 

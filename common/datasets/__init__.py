@@ -1,6 +1,7 @@
 """Image data as arrays: the embedded shapes, CIFAR-10, or any folder of class folders."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -19,12 +20,14 @@ class Dataset:
     """The images and labels of one split, held as two arrays.
 
     ``images`` is uint8 of shape (n, height, width, 3), RGB, 0..255; ``labels`` is int64 of shape
-    (n,), indices into ``classes``, the class names in sorted order. Raises ValueError for a label that is no class.
+    (n,), indices into ``classes``, the class names in sorted order. ``names`` are the images' files, relative to the
+    folder of the data; empty if they have none. Raises ValueError for a label that is no class.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
+    names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         check_labels(self.labels, len(self.classes))
@@ -35,11 +38,15 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Data:
-    """A named pair of splits with the same classes."""
+    """A named pair of splits with the same classes: images to train on, and held-out ones.
+
+    ``held_out`` says what the second ones are: "test" images, or "valid" ones, by which weights may be chosen.
+    """
 
     name: str
     train: Dataset
     test: Dataset
+    held_out: str = "test"
 
 
 def load_data(

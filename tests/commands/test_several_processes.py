@@ -140,7 +140,8 @@ def test_torchrun_starts_the_same_training(data, tmp_path):
     torchrun = Path(sys.executable).with_name("torchrun")
     folder = tmp_path / "out"
     options = ["--data", data, "--cache-dir", tmp_path, *SMALL, "--epochs", 1, "--output", folder]
-    words = ["--nproc-per-node", "2", ROOT / "run.py", "--backend", "pytorch", *options]
+    logs = ["--log-dir", tmp_path / "logs"]  # it leaves a folder of logs
+    words = [*logs, "--nproc-per-node", "2", ROOT / "run.py", "--backend", "pytorch", *options]
     done = subprocess.run([torchrun, *map(str, words)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("results in") == 1

@@ -38,12 +38,7 @@ def get_devices(name):
     return [gpu(i) for i in gpu_indices(name, num_gpus())] or [cpu()]
 
 
-def describe(
-    devices,
-    precision="fp32",
-    compile=False,
-    sync_batch_norm=False,  # noqa: ARG001
-):
+def describe(devices, precision="fp32", compile=False, sync_batch_norm=False):
     """Describe the devices and the settings that are active on them.
 
     Raises UserError for settings that cannot work on these devices.
@@ -52,6 +47,8 @@ def describe(
         raise UserError("--precision bf16: NumPy has no bfloat16")
     if compile:
         raise UserError("--compile: NumPy has no compiler")
+    if sync_batch_norm:
+        raise UserError("--sync-batch-norm: NumPy has no engine: there is no process but of one")
     return {
         "precision": precision,
         "device": f"{devices[0]}: {processor()}",
