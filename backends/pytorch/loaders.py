@@ -19,7 +19,7 @@ from common.system.environment import cores
 from common.system.workers import WorkerBatches, check_shared_memory
 
 from . import transforms
-from ._workers import end_on_send_error
+from ._workers import end_on_send_error, without_locks
 from .devices import from_numpy
 
 
@@ -52,6 +52,7 @@ def load_native(
             len(dataset), batch_size, is_train, seed, first_epoch, part
         ),
         num_workers=num_workers,
+        multiprocessing_context=without_locks() if num_workers else None,
         generator=torch.Generator(),  # not the default one, for each epoch
         worker_init_fn=end_on_send_error,
         persistent_workers=num_workers > 0,

@@ -80,7 +80,7 @@ def run_together(
 
     The keys are the names of the processes. Lines on standard error get the name in front. After a failure, or when
     this process is interrupted, every process is sent SIGTERM, and is killed if it has not ended after three seconds.
-    Raises TimeoutError after ``seconds``.
+    Raises TimeoutError after ``seconds``; with PYTHONFAULTHANDLER in its environment, a process prints where it was.
     """
     started: dict[str, Started] = {}
     with ending_signals_interrupt(), temporary_folder() as folder:
@@ -188,6 +188,16 @@ class Started:
             sys.stderr.write(f"{self.name}: {line}")
             sys.stderr.flush()
 
+    def show_last(self) -> None:
+        """Print all lines of a process that has ended, or is about to."""
+        self.reader.join(SECONDS_TO_FAIL)
+        self.show(math.inf)
+
+    def abort(self) -> None:
+        """Send SIGABRT, at which Python's faulthandler prints the stacks of all threads. Windows has no such signal."""
+        if sys.platform != "win32":
+            self.process.send_signal(signal.SIGABRT)
+
     def terminate(self) -> None:
         """Send SIGTERM, as `kill` does."""
         if self.process.poll() is None:
@@ -224,7 +234,13 @@ def _wait(started: Collection[Started], deadline: float) -> Started | None:
             break
         if time.monotonic() > deadline:
             names = ", ".join(one.name for one in running)
-            raise TimeoutError(f"{names}: still running, and waiting for each other")
+            for one in running:
+                one.abort()
+            for one in running:
+                one.show_last()
+            raise TimeoutError(
+                f"{names}: still running; the machine is too slow for the time, or they wait for each other"
+            )
         for one in started:
             one.show(time.monotonic() - SECONDS_TO_SHOW)
         time.sleep(0.05)
@@ -232,8 +248,7 @@ def _wait(started: Collection[Started], deadline: float) -> Started | None:
         time.sleep(SECONDS_TO_FAIL)
         failed = sorted([*failed, *_failed(started)], key=_blame)
     for one in failed[:1] or started:
-        one.reader.join(SECONDS_TO_FAIL)
-        one.show(math.inf)
+        one.show_last()
     return failed[0] if failed else None
 
 

@@ -143,12 +143,13 @@ def exit_code(function: Callable[..., int], *arguments: Any) -> int:
         return 2
     except KeyboardInterrupt as interrupt:
         print_error(printable(str(interrupt), None) or "interrupted")
-        _interrupts.append(interrupt)
+        _kept.append(interrupt)
         return 128 + interrupted_by()
     except Exception as error:
+        if was_interrupted() or _without_finalizers:
+            _kept.append(error)
         if was_interrupted():  # the signal may have ended a worker, too, and its loader then fails
             print_error("interrupted")
-            _interrupts.append(error)
             return 128 + interrupted_by()
         if isinstance(error, UserError):
             print_error(f"error: {error}")
@@ -157,8 +158,9 @@ def exit_code(function: Callable[..., int], *arguments: Any) -> int:
         return 1
 
 
-# Keeps the frames of an interrupted run, and so its loaders, from being finalized before `end_program`.
-_interrupts: list[BaseException] = []
+# Keeps the frames of a run that was interrupted or has lost a worker, and so its loaders, from being finalized before
+# `end_program`.
+_kept: list[BaseException] = []
 
 
 _without_finalizers: list[bool] = []
@@ -172,8 +174,8 @@ def skip_finalizers() -> None:
 def end_program(code: int) -> NoReturn:
     """End this process with the exit code of `exit_code`.
 
-    After SIGTERM, without finalizers: `timeout` and job schedulers send it to the workers, too, and the finalizers of a
-    loader whose workers have ended may hang. So may those of an engine; see `skip_finalizers`.
+    After SIGTERM, without finalizers: `timeout` and job schedulers send it to the workers, too. The finalizers of a
+    loader then may wait for ever, for a lock that a worker held. So may those of an engine; see `skip_finalizers`.
     """
     if was_interrupted() or _without_finalizers:
         for worker in multiprocessing.active_children():

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.errors import UserError
-from common.system.processes import how_it_ended
+from common.system.processes import how_it_ended, skip_finalizers
 
 if TYPE_CHECKING:
     from common.interface import DataIter, Tensor
@@ -90,13 +90,17 @@ def _unchanged_sigchld() -> Iterator[None]:
 
 @contextmanager
 def _explained(workers: set[BaseProcess]) -> Iterator[None]:
-    """Convert an error of a loader into a UserError, if a worker has ended or a resource has run out."""
+    """Convert an error of a loader into a UserError, if a worker has ended or a resource has run out.
+
+    The program then ends without finalizers: those of a loader may wait for a lock that the worker held.
+    """
     try:
         yield
     except UserError:
         raise
     except Exception as error:  # loaders raise almost any exception if a worker has ended
         if why := _shortage(error) or _death(workers):
+            skip_finalizers()
             raise UserError(why) from error
         raise
 

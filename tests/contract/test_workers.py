@@ -1,10 +1,12 @@
 """Worker processes that end, and shared memory that is full, are one line within seconds, never a hang."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,13 +23,13 @@ ROOT = Path(__file__).resolve().parents[2]
 WITH_PROCESSES = ["pytorch", "mxnet"]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/dev/shm is Linux's")
 
-# Train with two workers for ever, and kill one after a moment; the parent prints what `run.py` prints.
+# Train with two workers for ever, and kill one after a moment; the parent prints what `run.py` prints, and ends as it.
 KILLED = """
 import multiprocessing, os, signal, sys, threading, time
 import numpy as np
 import backends
 from common.datasets import Dataset
-from common.system.processes import exit_code
+from common.system.processes import end_program, exit_code
 
 def main():
     data = Dataset(np.zeros((256, 16, 16, 3), np.uint8), np.zeros(256, np.int64), ("a", "b"))
@@ -43,14 +45,46 @@ def main():
         for _ in batches:
             time.sleep(0.01)
 
-sys.exit(exit_code(main))
+end_program(exit_code(main))
+"""
+
+
+# A loader loses its worker, and what ends with the program waits for it for ever: a finalizer and a thread.
+WAITING = """
+import multiprocessing, signal, threading
+from common.system.processes import end_program, exit_code
+from common.system.workers import WorkerBatches
+
+class Loader:
+    def __len__(self):
+        return 1
+
+    def __iter__(self):
+        self.worker = multiprocessing.Process(target=signal.pause)
+        self.worker.start()
+        return self
+
+    def __next__(self):
+        threading.Thread(target=threading.Event().wait).start()
+        self.worker.kill()
+        raise RuntimeError("no batch")
+
+    def __del__(self):
+        threading.Event().wait()
+
+end_program(exit_code(lambda: len(list(WorkerBatches(Loader())))))
 """
 
 
 def run_killed(backend: str, delay: float) -> subprocess.CompletedProcess[str]:
-    """Run `KILLED` in a new process; a hang is a failure of the test."""
+    """Run `KILLED` in a new process."""
+    return run_script(KILLED, backend, str(delay))
+
+
+def run_script(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in a new process; a hang is a failure of the test."""
     return subprocess.run(
-        [sys.executable, "-c", KILLED, backend, str(delay)],
+        [sys.executable, "-c", script, *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -95,6 +129,24 @@ def test_a_killed_worker_ends_the_run_with_one_line(name):
 def test_a_worker_killed_at_any_moment_ends_the_run_with_one_line(name, delay):
     load_or_skip(name)
     require_one_line(run_killed(name, delay), "killed by SIGKILL")
+
+
+def test_a_program_that_has_lost_a_worker_ends_without_finalizers():
+    require_one_line(run_script(WAITING), "killed by SIGKILL")
+
+
+def test_a_worker_of_pytorch_takes_no_lock_of_an_event(monkeypatch):
+    """Killed while it holds the lock, it would keep the lock, for which the loader waits."""
+    backend, is_set = load_or_skip("pytorch"), Event.is_set
+
+    def end_in_worker(event: Event) -> bool:
+        if multiprocessing.parent_process():
+            os._exit(3)
+        return is_set(event)
+
+    monkeypatch.setattr(Event, "is_set", end_in_worker)
+    batches = list(backend.loaders.load_native(random_dataset(40, size=8), (), 16, True, 0, 2))
+    assert len(batches) == 3
 
 
 @pytest.mark.parametrize("name", WITH_PROCESSES)
@@ -154,7 +206,10 @@ def test_an_error_that_no_worker_caused_is_not_explained_away():
         ("OSError: Too many open files in worker 0", "more open files than allowed"),
     ],
 )
-def test_what_a_worker_lacks_is_named(text, words):
+def test_what_a_worker_lacks_is_named(text, words, monkeypatch):
+    skipped: list[bool] = []
+    monkeypatch.setattr(workers, "skip_finalizers", lambda: skipped.append(True))
+
     class Failing:
         def __len__(self) -> int:
             return 1
@@ -165,6 +220,7 @@ def test_what_a_worker_lacks_is_named(text, words):
 
     with pytest.raises(UserError, match=words):
         list(WorkerBatches(Failing()))
+    assert skipped == [True]
 
 
 @pytest.mark.parametrize("name", WITH_PROCESSES)

@@ -146,7 +146,8 @@ def _start(
     cases: Sequence[Case],
 ) -> None:
     roles = engine.roles(NUM_PROCESSES, free_port, ())
-    settings = {"PYTHONPATH": str(root), "PYTHONSAFEPATH": "1"} | dict.fromkeys(THREADS, "1")
+    settings = {"PYTHONPATH": str(root), "PYTHONSAFEPATH": "1", "PYTHONFAULTHANDLER": "1"}
+    settings |= dict.fromkeys(THREADS, "1")
     code = run_together(
         {role.name: os.environ | settings | dict(role.variables) for role in roles},
         [sys.executable, "-m", __name__, package, name, str(folder), str(seed)]
