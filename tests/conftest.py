@@ -49,13 +49,18 @@ def required() -> set[str]:
     return set(backends.FRAMEWORKS) if names == "all" else set(filter(None, names.split(",")))
 
 
-def load_or_skip(name: str) -> Backend:
+def skip_unless_installed(name: str) -> None:
+    """Skip a test whose processes import this framework, if it is not installed; this process need not import it."""
     if not backends.installed(name):
         missing = f"{', '.join(backends.missing_packages(name))} is not installed"
         why = backends.obstacle(name) or missing
         if name in required():
             pytest.fail(f"backend {name} is required: {why}")
         pytest.skip(why)
+
+
+def load_or_skip(name: str) -> Backend:
+    skip_unless_installed(name)
     return backends.load(name)
 
 

@@ -11,12 +11,19 @@ from shutil import disk_usage
 from types import TracebackType
 from typing import Self
 
+from common.commands.processes import COPY, all_or_none, check_same
 from common.errors import UserError, UserNotice
 from common.interface import Backend, Net, Trainer
 from common.metrics import Epoch
 from common.reference import State
-from common.weights.canonical import Weights
-from common.weights.checkpoint import Checkpoint, load_checkpoint, num_bytes, save_checkpoint
+from common.weights.canonical import Weights, trained_names
+from common.weights.checkpoint import (
+    Checkpoint,
+    digest,
+    load_checkpoint,
+    num_bytes,
+    save_checkpoint,
+)
 from common.weights.files import BEST
 from common.weights.safetensors import save_weights
 
@@ -29,8 +36,9 @@ class Checkpoints:
 
     A file is written while the next epoch is trained. Used as a context, it waits for the last one. A file that cannot
     be written is a notice, and the training goes on; the older files are kept. ``slots`` are those of the optimizer.
-    With ``best``, the weights of the epoch with the best accuracy on held-out images are kept too. Another ``later``
-    trainings will need room in the same folder. Without ``keeps``, files are only read.
+    With ``best``, the weights of the epoch with the best accuracy on held-out images are kept too. ``later`` more
+    trainings will need room in the same folder. Without ``keeps``, files are only read. With ``freeze``, only the
+    last layer is trained.
     """
 
     def __init__(
@@ -44,15 +52,18 @@ class Checkpoints:
         best: bool = True,
         later: int = 0,
         keeps: bool = True,
+        freeze: bool = False,
     ) -> None:
         self.run, self.folder, self.name = run, run / "checkpoints", name
         self.slots, self.best, self.later, self.keeps = slots, best, later, keeps
+        self.freeze = freeze
         self.backend, self.net, self.trainer = backend, net, trainer
         self.epochs: list[Epoch] = []  # that are finished
         self.writer = ThreadPoolExecutor(1, "checkpoint")
         self.pending: Future[None] | None = None
         self.saved_at, self.cost = time.monotonic(), 0.0  # in seconds
         self.unsaved_best: Checkpoint | None = None
+        self.pending_best: Checkpoint | None = None  # written with the pending checkpoint
 
     def __enter__(self) -> Self:
         return self
@@ -71,12 +82,20 @@ class Checkpoints:
     def start(self, resume: bool, num_epochs: int) -> int:
         """Return the number of finished epochs, and give the network and the optimizer their state after them.
 
-        Raises UserError if the disk has no room for the files of the training, or if no checkpoint can be read.
+        Raises UserError if the disk has no room for the files of the training, or if no checkpoint can be read. With
+        several processes, all raise it if one does, or if their checkpoints differ.
         """
-        weights = self.backend.weights.get_weights(self.net)
-        checkpoint = self._latest(weights) if resume else None
-        if self.keeps:
-            self._check_room(weights, checkpoint is not None and checkpoint.epoch >= num_epochs)
+        processes = self.backend.processes
+        with all_or_none(processes):
+            weights = self.backend.weights.get_weights(self.net)
+            checkpoint = self._latest(weights) if resume else None
+            if self.keeps:
+                self._check_room(weights, checkpoint is not None and checkpoint.epoch >= num_epochs)
+        if processes.num_processes() > 1:
+            # No engine notices other weights, and each host may have its own copy of the folder.
+            number, content = (checkpoint.epoch, digest(checkpoint)) if checkpoint else (0, "")
+            found = {"the training": self.name, "the number of finished epochs": number}
+            check_same(processes, {**found, "the checkpoint": content}, COPY)
         if checkpoint is None:
             return 0
         self.backend.weights.set_weights(self.net, checkpoint.weights)
@@ -101,8 +120,9 @@ class Checkpoints:
             self._wait()
             state = self.backend.trainer.get_state(self.net, self.trainer)
             checkpoint = Checkpoint(weights, state, tuple(self.epochs), metadata)
+            self.pending_best = self.unsaved_best
             self.pending = self.writer.submit(
-                self._write, checkpoint, self.unsaved_best, time.monotonic() - began
+                self._write, checkpoint, self.pending_best, time.monotonic() - began
             )
             self.saved_at = began
 
@@ -139,13 +159,16 @@ class Checkpoints:
         shapes = [{n: w.shape for n, w in of.items()} for of in (weights, checkpoint.weights)]
         if shapes[0] != shapes[1]:
             raise UserError(f"{path} is a checkpoint of another network")
-        if checkpoint.state.slots.keys() != set(self.slots):
+        trained = set(trained_names(weights, self.freeze))
+        of_layers = [arrays.keys() == trained for arrays in checkpoint.state.slots.values()]
+        if checkpoint.state.slots.keys() != set(self.slots) or not all(of_layers):
             raise UserError(f"{path} is a checkpoint of another optimizer")
         if checkpoint.epoch != _number(path):
             raise UserError(f"{path} is a checkpoint after epoch {checkpoint.epoch}")
 
     def _check_room(self, weights: Weights, finished: bool) -> None:
-        one, checkpoint = num_bytes(weights, 0), num_bytes(weights, len(self.slots))
+        one = num_bytes(weights, 0)
+        checkpoint = num_bytes(weights, len(self.slots), self.freeze)
         # One more than are kept, since a file is removed only after the new one is complete; the best and last weights.
         unfinished = (KEPT + 1 + self.later) * checkpoint + (2 + self.later) * one
         needed = one if finished else unfinished
@@ -162,8 +185,6 @@ class Checkpoints:
         # The best weights first: a run that goes on after the checkpoint does not train their epoch again.
         if best is not None:
             self._save_best(best)
-            if self.unsaved_best is best:
-                self.unsaved_best = None
         path = self.folder / f"{self.name}-{checkpoint.epoch:04}.safetensors"
         save_checkpoint(path, checkpoint)
         self._keep(KEPT)
@@ -190,6 +211,10 @@ class Checkpoints:
         except UserError as error:
             notice = f"no checkpoint of this epoch: {error}; the training goes on"
             warnings.warn(UserNotice(notice), stacklevel=2)
+            return
+        # Here and not in the thread, while `add` may set a newer one.
+        if self.unsaved_best is self.pending_best:
+            self.unsaved_best = None
 
     def _paths(self) -> list[Path]:
         """Return the files of this training, the newest last."""

@@ -19,7 +19,6 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar
 
 from common.commands.resume import how_to_resume, what_was_kept, with_options
 from common.commands.run_folder import RunFolder
@@ -28,13 +27,12 @@ from common.errors import UserError
 from common.interface import Framework
 from common.system import environment
 from common.system.interrupts import deferred_interrupts, ending_signals_interrupt
-from common.system.processes import CLOSED_PIPE, how_it_ended
+from common.system.processes import CLOSED_PIPE, SECONDS_TO_TERMINATE, how_it_ended
 from common.system.temporary import temporary_folder
 from common.system.terminal import OutputError, print_error
 
 SECONDS_TO_FAIL = 1.0  # in which one failure makes other processes fail
 SECONDS_TO_SHOW = 3.0  # until a line is shown: by then, a process that fails with it has ended
-SECONDS_TO_END = 3.0  # between SIGTERM and SIGKILL
 SECONDS_TO_SERVE = 10.0  # for servers, after the last worker has ended
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 LAUNCHER = "THREE_TABS_LAUNCHER"  # the variable with the folder in which processes leave notes for the launcher
@@ -79,20 +77,23 @@ def run_together(
     """Run a command once in each environment, and return 0, or the exit code of the process that failed.
 
     The keys are the names of the processes. Lines on standard error get the name in front. After a failure, or when
-    this process is interrupted, every process is sent SIGTERM, and is killed if it has not ended after three seconds.
+    this process is interrupted, every process is sent SIGTERM, and is killed if it has not ended after eight seconds.
     Raises TimeoutError after ``seconds``; with PYTHONFAULTHANDLER in its environment, a process prints where it was.
     """
     started: dict[str, Started] = {}
+    errors: set[str] = set()
     with ending_signals_interrupt(), temporary_folder() as folder:
         try:
             for name, variables in environments.items():
                 with deferred_interrupts():
                     own = {**variables, LAUNCHER: str(folder)}
-                    started[name] = Started(name, words, own, folder)
+                    started[name] = Started(name, words, own, folder, errors)
             for one in started.values():
                 one.reader.start()
             failed = _wait(started.values(), time.monotonic() + seconds)
         except KeyboardInterrupt as interrupt:
+            for one in started.values():
+                one.show(math.inf)
             _end(started.values())
             raise KeyboardInterrupt(_interrupted(folder)) from interrupt
         finally:
@@ -138,14 +139,20 @@ def _has_epochs(run: Path) -> bool:
 
 
 class Started:
-    """A process in a session of its own, and the lines of its standard error that have not been shown."""
+    """A process in a session of its own, and the lines of its standard error that have not been shown.
 
-    errors: ClassVar[set[str]] = set()  # shown, of all processes
+    ``errors`` are those that have been shown, of all processes.
+    """
 
     def __init__(
-        self, role: str, words: Sequence[str], variables: Mapping[str, str], folder: Path
+        self,
+        role: str,
+        words: Sequence[str],
+        variables: Mapping[str, str],
+        folder: Path,
+        errors: set[str],
     ) -> None:
-        self.role, self.folder = role, folder
+        self.role, self.folder, self.errors = role, folder, errors
         self.process = subprocess.Popen(
             words,
             env=variables,
@@ -154,7 +161,7 @@ class Started:
             errors="replace",
             # Ctrl-C reaches the launcher only, which can end everything in the session.
             start_new_session=True,
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            preexec_fn=_end_with_parent if _prctl else None,
         )
         self.lines: deque[tuple[float, str]] = deque()
         self.reader = threading.Thread(target=self._read, daemon=True)
@@ -213,10 +220,15 @@ class Started:
         self.process.wait()
 
 
+# Found here: between fork and exec, it might wait for ever for a lock that another thread held, such as the loader's.
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+
 def _end_with_parent() -> None:
     """Make Linux kill this process if the launcher is killed."""
+    assert _prctl is not None
     set_parent_death_signal = 1
-    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    _prctl(set_parent_death_signal, signal.SIGKILL)
 
 
 def _wait(started: Collection[Started], deadline: float) -> Started | None:
@@ -268,13 +280,13 @@ def _blame(failed: Started) -> int:
 
 
 def _end(started: Collection[Started]) -> None:
-    """End all processes, and all that they have started: SIGTERM, and SIGKILL after three seconds."""
+    """End all processes, and all that they have started: SIGTERM, and SIGKILL after eight seconds."""
     training = [one for one in started if not one.serves]
     with deferred_interrupts():
         try:
             for one in training:
                 one.terminate()
-            deadline = time.monotonic() + SECONDS_TO_END
+            deadline = time.monotonic() + SECONDS_TO_TERMINATE
             for one in training:
                 with suppress(subprocess.TimeoutExpired):
                     one.process.wait(max(deadline - time.monotonic(), 0))

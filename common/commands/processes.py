@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from common.commands.launcher import LAUNCHER
-from common.commands.resume import how_to_resume
+from common.commands.resume import how_to_resume, what_was_kept
+from common.commands.run_folder import RunFolder
 from common.commands.waiting import SharedError, all_joined, resume_with, watching
 from common.config import Options, RunConfig, flag_of, plain
 from common.errors import UserError, UserNotice
@@ -29,6 +30,7 @@ from common.weights.files import Stored
 
 Config = TypeVar("Config", bound=RunConfig)
 LONGEST_PROBLEM = 1000  # bytes of a message for other processes
+COPY = "all go on with --resume and the same folder: copy that of rank 0"
 # Options that processes of several hosts may have of their own. The content of the data is compared, and only the
 # first process uses the others.
 OWN_OPTIONS = (
@@ -96,12 +98,22 @@ def _note(name: str, text: str) -> None:
 
 def announce(backend: Backend, command: str, run: Path) -> None:
     """Tell the launcher, if there is one, the folder of this run, which messages about a lost process name."""
-    again = how_to_resume(command, run)
     if backend.processes.rank() == 0:
         _note("run", json.dumps([command, str(run)]))
-    elif again:
-        again = "; go on with --resume and the folder of rank 0"
-    resume_with(again)
+    resume_with(_again(backend.processes, command, run))
+
+
+def _again(processes: Processes, command: str, run: Path) -> str:
+    """Return the end of the message after a loss or an interruption; only the first process has a folder to name."""
+    again = how_to_resume(command, run)
+    return "; go on with --resume and the folder of rank 0" if processes.rank() and again else again
+
+
+def interrupted(processes: Processes, command: str, folder: RunFolder) -> KeyboardInterrupt:
+    """Return the interrupt with a message: what was kept and how to go on."""
+    if processes.rank():  # which keeps nothing: its folder is a temporary one
+        return KeyboardInterrupt(f"interrupted{_again(processes, command, folder.path)}")
+    return KeyboardInterrupt(what_was_kept(command, folder))
 
 
 @contextmanager
@@ -168,13 +180,13 @@ def check_equal(
     code = [path.read_bytes() for folder in ("backends", "common") for path in _sources(folder)]
     versions = environment.versions(backend.packages)
     # These first: without them equal, there may be other options.
-    _compare(processes, {"the command": command, "the code of this project": b"".join(code)})
-    _compare(processes, {f"the version of {name}": found for name, found in versions.items()})
+    check_same(processes, {"the command": command, "the code of this project": b"".join(code)})
+    check_same(processes, {f"the version of {name}": found for name, found in versions.items()})
     described = backend.devices.describe(devices, config.precision, config.compile)
     kind = "cpu" if described["device"].startswith("cpu") else "gpu"
     initial = b"" if weights is None else b"".join(w.tobytes() for w in weights.weights.values())
     others: dict[str, Any] = {"the kind of device": kind, "the content of --weights": initial}
-    _compare(processes, {**_options(config), **others, **found})
+    check_same(processes, {**_options(config), **others, **found})
 
 
 def _options(config: Options) -> dict[str, Any]:
@@ -189,8 +201,14 @@ def _options(config: Options) -> dict[str, Any]:
     return values
 
 
-def _compare(processes: Processes, values: Mapping[str, Any]) -> None:
+def check_same(
+    processes: Processes,
+    values: Mapping[str, Any],
+    what_to_do: str = "start all with the same command, files and packages",
+) -> None:
     """Raise UserError in all processes if one of the values is not the same in all."""
+    if processes.num_processes() == 1:
+        return
     contents = [v if isinstance(v, bytes) else json.dumps(v).encode() for v in values.values()]
     # 48 bits of each digest, in the row of this process: their sum has the rows of all, exactly.
     table = np.zeros((processes.num_processes(), len(values)))
@@ -198,11 +216,10 @@ def _compare(processes: Processes, values: Mapping[str, Any]) -> None:
     for name, column in zip(values, processes.total(table).T, strict=True):
         others = np.flatnonzero(column != column[0])
         if len(others):
-            own = f" (here {values[name]})" if name.startswith("--") else ""
-            raise SharedError(
-                f"rank {others[0]} and rank 0 differ in {name}{own}: "
-                "start all with the same command, files and packages"
-            )
+            value = values[name]
+            shown = name.startswith("--") or isinstance(value, int)
+            own = f" (here {value})" if shown else ""
+            raise SharedError(f"rank {others[0]} and rank 0 differ in {name}{own}: {what_to_do}")
 
 
 def _sources(folder: str) -> list[Path]:

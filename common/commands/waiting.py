@@ -22,7 +22,7 @@ from common.system.processes import end_program, skip_finalizers
 from common.system.terminal import print_error
 
 SECONDS_TO_SAY = 60.0  # without a step, until a note says so
-SECONDS_TO_END = 300.0  # without a step, until this process ends
+SECONDS_TO_GIVE_UP = 300.0  # without a step, until this process ends
 SECONDS_TO_START = 1800.0  # until it ends before the first step; PyTorch's default too
 LONGER = 3  # times the longest pause so far: only then is a pause too long
 
@@ -72,7 +72,7 @@ class Watch(threading.Thread):
             if said != last and pause > max(SECONDS_TO_SAY, allowed):
                 print_error(f"note: {self._why(pause)}")
                 said = last
-            if pause > max(SECONDS_TO_END if self.steps > 1 else SECONDS_TO_START, allowed):
+            if pause > max(SECONDS_TO_GIVE_UP if self.steps > 1 else SECONDS_TO_START, allowed):
                 print_error(f"error: no step for {pause:.0f} s: {self.lost()}")
                 # The main thread waits in the engine, where no signal or exception reaches it.
                 skip_finalizers()
@@ -80,6 +80,8 @@ class Watch(threading.Thread):
 
     def _why(self, pause: float) -> str:
         reached = ", ".join(map(_reached, self.engine.addresses(os.environ)))
+        if not self.steps:
+            return f"no step yet after {pause:.0f} s: rank 0 may still prepare the data ({reached})"
         return f"no step for {pause:.0f} s: another process may be lost ({reached})"
 
     def lost(self, why: str = "") -> str:

@@ -24,7 +24,7 @@ FEWER = "use fewer --workers or --pipeline batched"
 MORE_MEMORY = "give the container more shared memory (docker run --shm-size=1g)"
 FULL = f"{SHARED_MEMORY} is full: {FEWER}, or {MORE_MEMORY}"
 # The sockets of a process close before its exit code is there, on a busy machine by seconds.
-SECONDS_TO_END = 5.0
+SECONDS_TO_CODE = 5.0
 
 
 def check_shared_memory(
@@ -96,13 +96,19 @@ def _explained(workers: set[BaseProcess]) -> Iterator[None]:
     """
     try:
         yield
-    except UserError:
-        raise
+    except UserError as error:
+        raise UserError(_own_text(error)) from None
     except Exception as error:  # loaders raise almost any exception if a worker has ended
         if why := _shortage(error) or _death(workers):
             skip_finalizers()
             raise UserError(why) from error
         raise
+
+
+def _own_text(error: UserError) -> str:
+    """Return the message of a worker's error without PyTorch's text around it, a traceback."""
+    name = f"{UserError.__module__}.{UserError.__qualname__}: "
+    return str(error).rpartition(name)[2].removesuffix("\\n")
 
 
 def _shortage(error: Exception) -> str:
@@ -120,7 +126,7 @@ def _death(workers: set[BaseProcess]) -> str:
 
     A worker without shared memory is killed by SIGBUS, or ends with ENOSPC as its exit code.
     """
-    deadline = time.monotonic() + SECONDS_TO_END
+    deadline = time.monotonic() + SECONDS_TO_CODE
     while not (codes := _exit_codes(workers)) and time.monotonic() < deadline:
         time.sleep(0.05)
     if not codes:

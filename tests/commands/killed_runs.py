@@ -15,15 +15,17 @@ from test_run import ROOT, metrics
 
 from common.weights.safetensors import read_arrays
 
-# Like run.py. A checkpoint is written after each epoch, and nothing is drawn before the training.
+# Like run.py, with a narrow network and a checkpoint after each epoch. Nothing is drawn before the training.
 DRIVER = f"""
 import os, sys, time
+from functools import partial
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
 import run
-from common.commands import checkpoints, kaggle, train
+from common.commands import checkpoints, kaggle, session, train
 from common.drawing.progress import TrainingProgress
 from common.system.processes import end_program
+from common.weights.canonical import initial_weights
 
 def wait_here(place):
     if os.environ["STOP_AT"] == place:
@@ -51,12 +53,13 @@ def waiting(place, function):
     return wait
 
 checkpoints.SHARE = float("inf")
+kaggle.initial_weights = session.initial_weights = partial(initial_weights, num_channels=8)
 TrainingProgress.on_batch = on_batch
 for command in (kaggle, train):
     command.Checkpoints = Checkpoints
     command.save_weights = waiting("weights", command.save_weights)
 kaggle.write_submission = waiting("submission", kaggle.write_submission)
-kaggle._draw_augmentations = train.show = lambda *arguments: None
+kaggle.save_augmented = train.show = lambda *arguments: None
 run.__file__ = __file__  # also for the processes of several backends
 if __name__ == "__main__":
     end_program(run.main(sys.argv[1:]))
@@ -98,8 +101,11 @@ class Runs:
         assert process.returncode == expected, err
         return err
 
-    def killed_at_random(self, seconds: float, folder: Path) -> None:
-        """Start the run of this folder, or resume it; kill it some seconds after an epoch, unless it has ended."""
+    def killed_at_random(self, seconds: float, folder: Path) -> bool:
+        """Start the run of this folder, or resume it; kill it some seconds after an epoch, unless it has ended.
+
+        Return whether it was killed.
+        """
         lines = folder / "metrics.jsonl"
         before = lines.stat().st_mtime_ns if lines.exists() else 0
         process = self._start_or_resume(folder)
@@ -111,6 +117,7 @@ class Runs:
         time.sleep(seconds)
         process.kill()
         self._end(process, 60)
+        return process.returncode == -signal.SIGKILL
 
     @staticmethod
     def _wait_for(holds: Callable[[], bool], process: subprocess.Popen[str]) -> None:

@@ -8,26 +8,34 @@ import time
 import warnings
 from itertools import count
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 
 import pytest
 
+from common.commands import checkpoints
 from common.commands.checkpoints import Checkpoints
 from common.metrics import Epoch
 from common.reference import State
 from common.system import temporary
 from common.system.temporary import PREFIX
 from common.weights.canonical import initial_weights, is_buffer
-from common.weights.checkpoint import ADAM
+from common.weights.checkpoint import ADAM, Checkpoint
+from common.weights.files import BEST
+from common.weights.safetensors import load_weights
 
 ROOT = Path(__file__).parents[2]
 
 
-def checkpoints_of(run: Path, num_channels: int) -> Checkpoints:
+ALONE = SimpleNamespace(rank=lambda: 0, num_processes=lambda: 1, total=lambda values: values)
+
+
+def checkpoints_of(run: Path, num_channels: int, processes=ALONE) -> Checkpoints:
     """Return the checkpoints of a training that changes nothing, of a network of this width with Adam."""
     weights = initial_weights(2, num_channels=num_channels)
     trained = {name: weight for name, weight in weights.items() if not is_buffer(name)}
     backend = SimpleNamespace(
+        processes=processes,
         weights=SimpleNamespace(
             get_weights=lambda net: weights, set_weights=lambda net, weights: None
         ),
@@ -36,14 +44,15 @@ def checkpoints_of(run: Path, num_channels: int) -> Checkpoints:
             set_state=lambda net, trainer, state: None,
         ),
     )
-    return Checkpoints(run, "flip-seed-0", backend, None, None, ADAM)
+    keeps = processes.rank() == 0
+    return Checkpoints(run, "flip-seed-0", backend, None, None, ADAM, keeps=keeps)
 
 
 def write_for_ever(run: Path, num_channels: int) -> None:
     """Go on with a training that only writes checkpoints; print the number of each that is on the disk."""
-    checkpoints = checkpoints_of(run, num_channels)
-    for epoch in count(checkpoints.start(True, 10**6) + 1):
-        checkpoints.add(Epoch(epoch, 0.5, 0.5, None, None, 8, 1.0, 1.0), True, {})
+    own = checkpoints_of(run, num_channels)
+    for epoch in count(own.start(True, 10**6) + 1):
+        own.add(Epoch(epoch, 0.5, 0.5, None, None, 8, 1.0, 1.0), True, {})
         print(epoch - 1, flush=True)  # `add` has waited for it
 
 
@@ -95,3 +104,24 @@ def test_a_writer_killed_at_any_moment_leaves_a_checkpoint_to_go_on_from(tmp_pat
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [
         f"flip-seed-0-{number:04}.safetensors"
     ]
+
+
+def test_a_better_epoch_during_a_write_is_saved_with_the_next_checkpoint(tmp_path, monkeypatch):
+    save, may_write = checkpoints.save_checkpoint, Event()
+
+    def late(path: Path, checkpoint: Checkpoint) -> None:
+        may_write.wait(60)
+        save(path, checkpoint)
+
+    def epoch(number: int, accuracy: float) -> Epoch:
+        return Epoch(number, 0.5, 0.5, accuracy, None, 8, 1.0, 1.0)
+
+    monkeypatch.setattr(checkpoints, "save_checkpoint", late)
+    with checkpoints_of(tmp_path, 4) as one:
+        one.add(epoch(1, 0.5), False, {})
+        one.cost = float("inf")
+        one.add(epoch(2, 0.7), False, {})
+        may_write.set()
+        one.add(epoch(3, 0.6), True, {})
+    assert load_weights(tmp_path / BEST)[1]["epoch"] == "2"
+    assert one.unsaved_best is None

@@ -20,7 +20,7 @@ import run
 from common.commands import checkpoints, kaggle, resume, session
 from common.config import TrainConfig
 from common.errors import UserNotice
-from common.weights.canonical import initial_weights
+from common.weights.canonical import LAST_LAYER, initial_weights
 from common.weights.checkpoint import load_checkpoint, save_checkpoint
 from common.weights.safetensors import load_weights
 
@@ -38,7 +38,7 @@ def narrow() -> Iterator[None]:
         mock.patch.object(kaggle, "initial_weights", weights),
         mock.patch.object(checkpoints, "SHARE", float("inf")),
         mock.patch("common.commands.train.show"),
-        mock.patch("common.commands.kaggle._draw_augmentations"),
+        mock.patch("common.commands.kaggle.save_augmented"),
     ):
         yield
 
@@ -192,6 +192,40 @@ def test_another_machine_or_version_is_said_in_one_line(folder, command, place, 
     (line,) = (line for line in out.splitlines() if "bit for bit" in line)
     assert line.strip().startswith(f"resume  {folder}, not bit for bit: {place[-1]} ")
     assert line.endswith(words)
+
+
+@pytest.mark.parametrize(
+    ("processes", "device", "line"),
+    [
+        (2, "cpu: one", "runs/x, bit for bit"),
+        (3, "cpu: one", "not bit for bit: more than two processes add in another order"),
+        (1, "cuda:0: one", "not bit for bit: a GPU may add in another order"),
+        (2, "gpu(0), gpu(1)", "not bit for bit: a GPU may add in another order"),
+    ],
+)
+def test_sums_in_no_fixed_order_are_not_bit_for_bit(processes, device, line, monkeypatch):
+    record = {
+        "description": {"device": device},
+        "config": {"processes": processes, "num_epochs": 2},
+        "versions": {},
+    }
+    monkeypatch.setattr(resume, "read_config", lambda folder: record)
+    found = resume.describe_resume(TrainConfig(resume=Path("runs/x")), record)
+    assert found["resume"].endswith(line)
+
+
+def test_the_variables_of_an_engine_say_how_many_processes_go_on(folder, command, monkeypatch):
+    rewrite(folder, "config", "processes", value=2)
+    own = {"WORLD_SIZE": "1", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    for name, text in own.items():
+        monkeypatch.setenv(name, text)
+    code, out, err = command("--resume", folder)
+    assert (code, err) == (0, "")
+    assert "processes 1, before 2" in out
+    refused(
+        command("--resume", folder, "--processes", 2),
+        "--processes 2: the environment variable WORLD_SIZE starts 1",
+    )
 
 
 # --- What is refused -------------------------------------------------------------------------------------------------
@@ -410,6 +444,10 @@ def test_a_checkpoint_of_another_training_is_refused(folder, made, command):
     after(folder, 3).unlink()
     sgd = load_checkpoint(after(made / "kaggle", 2, "train"))
     save_checkpoint(after(folder, 2), sgd)
+    refused(command("--resume", folder), "is a checkpoint of another optimizer")
+    slots = {slot: {n: arrays[n] for n in LAST_LAYER} for slot, arrays in own.state.slots.items()}
+    frozen = replace(own, state=replace(own.state, slots=slots))  # only the last layer was trained
+    save_checkpoint(after(folder, 2), frozen)
     refused(command("--resume", folder), "is a checkpoint of another optimizer")
     with mock.patch.object(session, "initial_weights", partial(initial_weights, num_channels=8)):
         refused(command("--resume", folder), "is a checkpoint of another network")

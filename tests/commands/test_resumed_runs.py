@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import load_or_skip, write_competition
+from conftest import skip_unless_installed, write_competition
 from killed_runs import Runs, results, without_times
 
 import backends
@@ -28,14 +28,14 @@ KAGGLE = [
     *("--image-size", 8, "--batch-size", 8, "--lr", 0.001, "--epochs", 3),
     *("--lr-period", 1, "--lr-decay", 0.6, "--device", "cpu"),
 ]  # fmt: skip
-PIPELINES = {"batched": [], "native": ["--pipeline", "native", "--workers", 2]}
+NATIVE = ["--pipeline", "native", "--workers", 2]
 NAMES = list(backends.FRAMEWORKS)
 pytestmark = pytest.mark.timeout(1800)  # a test starts up to five processes, one after another
 
 
 @pytest.fixture(autouse=True)
 def removed(tmp_path):
-    """Remove the runs of a test, nearly a gigabyte, since pytest keeps its folders."""
+    """Remove the runs of a test, since pytest keeps its folders."""
     yield
     shutil.rmtree(tmp_path)
 
@@ -50,13 +50,13 @@ def chapter_one(folder: Path, small_folder: Path, *options: object) -> Runs:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pipeline", PIPELINES)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_training_that_was_killed_once_or_interrupted_twice_ends_as_one_that_ran_through(
-    name, pipeline, small_folder, tmp_path
+    name, small_folder, tmp_path
 ):
-    load_or_skip(name)
-    runs = chapter_one(tmp_path, small_folder, "--backend", name, *PIPELINES[pipeline])
+    """With the native pipeline; Kaggle's has the batched one, and contract/test_resume.py has all four pairs."""
+    skip_unless_installed(name)
+    runs = chapter_one(tmp_path, small_folder, "--backend", name, *NATIVE)
     straight = results(runs.new("straight"))
     once, twice = tmp_path / "once", tmp_path / "twice"
     runs.killed("once flip,crop-seed-0 2", signal.SIGKILL, once)
@@ -66,22 +66,20 @@ def test_a_training_that_was_killed_once_or_interrupted_twice_ends_as_one_that_r
     assert f" resume  {once}, bit for bit\n" in out
     assert "goes on after epoch 1 of 3\n" in out
     assert results(once) == straight
-    number = signal.SIGTERM if pipeline == "batched" else signal.SIGINT
-    err = runs.killed("twice flip,crop-seed-0 3", number, twice)
+    err = runs.killed("twice flip,crop-seed-0 3", signal.SIGINT, twice)
     assert f"go on with: python run.py --resume {twice}" in err
     runs.resume(twice)
     assert results(twice) == straight
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pipeline", PIPELINES)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_kaggle_run_killed_in_both_trainings_and_in_the_prediction_ends_as_one_that_ran_through(
-    name, pipeline, competition, tmp_path
+    name, competition, tmp_path
 ):
-    load_or_skip(name)
+    skip_unless_installed(name)
     data = ["--data-dir", competition, "--backend", name]
-    runs = Runs(tmp_path, "kaggle", *data, *KAGGLE, *PIPELINES[pipeline])
+    runs = Runs(tmp_path, "kaggle", *data, *KAGGLE)
     straight = results(runs.new("straight"))
     out = tmp_path / "out"
     runs.killed("out train 2", signal.SIGKILL, out)
@@ -97,11 +95,11 @@ def test_a_kaggle_run_killed_in_both_trainings_and_in_the_prediction_ends_as_one
 def test_a_training_killed_five_times_at_random_moments_ends_as_one_that_ran_through(
     small_folder, tmp_path
 ):
-    load_or_skip("pytorch")
+    skip_unless_installed("pytorch")
     runs = chapter_one(tmp_path, small_folder, "--backend", "pytorch", "--epochs", 12)
     straight, moments = results(runs.new("straight")), random.Random(0)
-    for _ in range(5):
-        runs.killed_at_random(moments.uniform(0, 1), tmp_path / "out")
+    killed = [runs.killed_at_random(moments.uniform(0, 0.5), tmp_path / "out") for _ in range(5)]
+    assert killed[0]
     runs.resume(tmp_path / "out")
     assert results(tmp_path / "out") == straight
 
@@ -109,7 +107,7 @@ def test_a_training_killed_five_times_at_random_moments_ends_as_one_that_ran_thr
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["flip-seed-0 2", "none-seed-1 2"])
 def test_a_comparison_that_was_killed_skips_what_is_finished(place, small_folder, tmp_path):
-    load_or_skip("pytorch")
+    skip_unless_installed("pytorch")
     options = ["--backend", "pytorch", "--compare-augmentation", "--seeds", 2, "--augment", "flip"]
     runs = chapter_one(tmp_path, small_folder, *options)
     straight = results(runs.new("straight"))
@@ -126,7 +124,7 @@ def test_a_comparison_that_was_killed_skips_what_is_finished(place, small_folder
 @pytest.mark.slow
 def test_two_backends_that_were_killed_skip_what_is_finished(small_folder, tmp_path):
     for name in ("mxnet", "pytorch"):
-        load_or_skip(name)
+        skip_unless_installed(name)
     runs = chapter_one(tmp_path, small_folder, "--backend", "mxnet,pytorch")
     straight = runs.new("straight")
     out = tmp_path / "out"

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from conftest import bright_dataset, load_or_skip, write_competition, write_folder
+from conftest import bright_dataset, skip_unless_installed, write_competition, write_folder
 from killed_runs import Runs
 from test_run import ROOT, finish, metrics, start
 
@@ -31,7 +31,7 @@ pytestmark = [
 
 @pytest.fixture(params=NAMES)
 def name(request: pytest.FixtureRequest) -> str:
-    load_or_skip(request.param)
+    skip_unless_installed(request.param)
     return request.param
 
 
@@ -97,13 +97,11 @@ def test_two_processes_train_evaluate_and_go_on_alone(name, data, tmp_path):
     assert not err
     assert [line["epoch"] for line in metrics(out_folder)] == [1, 2]
     assert json.loads((out_folder / "config.json").read_text())["config"]["processes"] == 2
-    evaluated, weights = [], out_folder / "weights.safetensors"
-    for number in (1, 2):
-        folder = tmp_path / f"evaluated-{number}"
-        words = [*options[:6], "--weights", weights, "--output", folder, "--device", "cpu"]
-        run("evaluate", "--backend", name, *words, "--processes", number)
-        evaluated.append(json.loads((folder / "summary.json").read_text())["test_acc"])
-    assert evaluated[0] == evaluated[1] == metrics(out_folder)[-1]["test_acc"]
+    folder, weights = tmp_path / "evaluated", out_folder / "weights.safetensors"
+    words = [*options[:6], "--weights", weights, "--output", folder, "--device", "cpu"]
+    run("evaluate", "--backend", name, *words, "--processes", 2)
+    accuracy = json.loads((folder / "summary.json").read_text())["test_acc"]
+    assert accuracy == metrics(out_folder)[-1]["test_acc"]
     out, _ = run("--resume", out_folder, "--epochs", 3, "--processes", 1)
     assert "not bit for bit: " in out
     assert "processes 1, before 2" in out
@@ -125,6 +123,7 @@ def test_two_processes_share_the_validation_and_the_test_images_of_kaggle(name, 
     assert [",".join(pair) for pair in found] == rows[1:]
 
 
+@pytest.mark.parametrize("name", ["mxnet", "tensorflow"], indirect=True)  # torchrun is PyTorch's
 def test_the_engines_own_variables_start_the_same_training(name, data, tmp_path):
     folder = tmp_path / "out"
     options = ["--data", data, "--cache-dir", tmp_path, *SMALL, "--epochs", 1]
@@ -136,7 +135,7 @@ def test_the_engines_own_variables_start_the_same_training(name, data, tmp_path)
 
 
 def test_torchrun_starts_the_same_training(data, tmp_path):
-    load_or_skip("pytorch")
+    skip_unless_installed("pytorch")
     torchrun = Path(sys.executable).with_name("torchrun")
     folder = tmp_path / "out"
     options = ["--data", data, "--cache-dir", tmp_path, *SMALL, "--epochs", 1, "--output", folder]
@@ -158,7 +157,7 @@ def test_torchrun_starts_the_same_training(data, tmp_path):
     ],
 )
 def test_every_process_names_what_differs_or_fails_in_one(name, changes, words, data, tmp_path):
-    load_or_skip(name)
+    skip_unless_installed(name)
     if "others" in changes:
         others = Data("bright", bright_dataset(36, 2), bright_dataset(5, 1))
         changes = ["--data", write_folder(tmp_path / "others", others)]
@@ -220,7 +219,7 @@ def test_a_lost_process_ends_all_and_the_run_goes_on_from_its_checkpoint(togethe
 
 
 def test_a_lost_process_before_the_first_checkpoint_leaves_nothing_to_go_on_from(data, tmp_path):
-    load_or_skip("pytorch")
+    skip_unless_installed("pytorch")
     options = ["--data", data, "--cache-dir", tmp_path, *SMALL, "--processes", 2]
     process, rank_1 = Together(tmp_path, "--backend", "pytorch", *options).stopped_in(1)
     os.kill(rank_1, signal.SIGKILL)
@@ -228,12 +227,13 @@ def test_a_lost_process_before_the_first_checkpoint_leaves_nothing_to_go_on_from
     assert err.splitlines()[-1].endswith("; the others have been ended")
 
 
-INTERRUPTS = {"pytorch": signal.SIGINT, "mxnet": signal.SIGTERM, "tensorflow": signal.SIGINT}
-
-
-def test_an_interrupt_ends_all_and_says_how_to_go_on(together, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("pytorch", signal.SIGINT), ("tensorflow", signal.SIGTERM)],
+    indirect=["name"],
+)
+def test_an_interrupt_ends_all_and_says_how_to_go_on(together, tmp_path, number):
     process, _ = together.stopped_in(2)
-    number = INTERRUPTS.get(name, signal.SIGINT)
     process.send_signal(number)
     _, err = together._end(process, 20)
     assert process.returncode == 128 + number

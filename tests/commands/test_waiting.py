@@ -74,15 +74,16 @@ def test_five_minutes_without_a_step_end_the_process(framework, monkeypatch, cap
     monkeypatch.setattr(waiting, "end_program", codes.append)
     monkeypatch.setattr(waiting, "LONGER", 0)
     monkeypatch.setattr(waiting, "SECONDS_TO_SAY", 0.05)
-    monkeypatch.setattr(waiting, "SECONDS_TO_END", 0.1)
+    monkeypatch.setattr(waiting, "SECONDS_TO_GIVE_UP", 0.1)
     with watching(framework, launched=False):
         all_joined(2)
         resume_with(AGAIN)
         batches = WatchedBatches([(1, 1), (2, 2)])
         assert len(batches) == 2
-        assert "no step for 0 s: another process may be lost" in error_with("note: ", capfd)
+        assert "no step yet after 0 s: rank 0 may still prepare the" in error_with("note: ", capfd)
         assert not codes  # before the first step
         assert [*batches] == [(1, 1), (2, 2)]
+        assert "no step for 0 s: another process may be lost (" in error_with("note: ", capfd)
         said = error_with("error: ", capfd)
     assert f"error: no step for 0 s: a process or the network was lost{AGAIN}\n" in said
     assert codes[0] == 2
@@ -92,10 +93,12 @@ def test_a_step_that_takes_long_is_not_taken_for_a_loss(framework, monkeypatch):
     codes: list[int] = []
     monkeypatch.setattr(waiting, "end_program", codes.append)
     monkeypatch.setattr(waiting, "SECONDS_TO_SAY", 0.01)
-    monkeypatch.setattr(waiting, "SECONDS_TO_END", 0.02)
+    monkeypatch.setattr(waiting, "SECONDS_TO_GIVE_UP", 0.02)
     with watching(framework, launched=False):
+        all_joined(2)
         watch = waiting._watch
         assert watch is not None
+        assert watch.is_alive()
         watch.last -= 1000
         [*WatchedBatches([(1, 1), (2, 2)])]
         time.sleep(0.2)

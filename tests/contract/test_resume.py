@@ -146,8 +146,8 @@ def test_weights_alone_do_not_go_on_as_the_training_would(backend, chapter):
     again = Run(backend, chapter, "batched")
     backend.weights.set_weights(again.net, begun.weights)
     again.epochs = list(begun.epochs)
-    losses = [run.until(EPOCHS).epochs[-1].train_loss for run in (again,)]
-    assert abs(losses[0] - straight.epochs[-1].train_loss) > 1e-4
+    loss = again.until(EPOCHS).epochs[-1].train_loss
+    assert abs(loss - straight.epochs[-1].train_loss) > 1e-4
 
 
 @pytest.mark.parametrize("chapter", ["train_ch13", "kaggle"])

@@ -5,7 +5,6 @@ This file is also the program of these processes.
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,14 +24,12 @@ ROOT = Path(__file__).parents[2]
 # 43 images in batches of 8: two processes have 4 each, and 2 and 1 of the last batch. Only one
 # has an image of the last test batch.
 TRAIN, TEST, BATCH_SIZE = 43, 17, 8
-EPOCHS = 2
+EPOCHS, SIZE = 2, 8
 # The largest difference of a weight, as a share of the largest change of its tensor. Measured: 4.2e-14 (PyTorch),
 # 2.6e-14 (MXNet) and 1.1e-14 (TensorFlow); ten times the largest.
 SAME = 4e-13
-# The same with synchronised BatchNorm. Measured: 4.3e-14 (PyTorch) and 5.1e-14 (TensorFlow); ten times the largest.
-SYNCHRONISED = 5e-13
-# The same in bfloat16, after one step. Measured: .034 (PyTorch) and .0057 (TensorFlow), and without synchronisation 4.1
-# and 3.2; ten times the largest.
+# With synchronised BatchNorm, in bfloat16, after one step. Measured: .034 (PyTorch) and .0057 (TensorFlow), and without
+# synchronisation 4.1 and 3.2; ten times the largest.
 BFLOAT16 = 0.34
 # The loss of an epoch on the command line, in float32. Measured: 3.4e-4 (PyTorch) and 1.4e-3 (TensorFlow), and .047
 # without synchronisation (PyTorch); ten times the largest of the first two.
@@ -43,11 +40,8 @@ COMMAND = ["--device", "cpu", "--limit", "43", "17", "--batch-size", "8", "--epo
 class Converted:
     """The batches of a loader, with images of another type."""
 
-    def __init__(
-        self, backend: Backend, batches: DataIter, dtype: Any, lost_at: int | None = None
-    ) -> None:
+    def __init__(self, backend: Backend, batches: DataIter, dtype: Any) -> None:
         self.backend, self.batches, self.dtype = backend, batches, dtype
-        self.lost_at, self.count = lost_at, 0
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -55,9 +49,6 @@ class Converted:
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         devices = self.backend.devices
         for X, y in self.batches:
-            if self.count == self.lost_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            self.count += 1
             yield devices.from_numpy(devices.to_numpy(X).astype(self.dtype)), y
 
 
@@ -66,16 +57,13 @@ def train(
     part: tuple[int, int],
     mode: str,
     num_train: int = TRAIN,
-    lost_at: int | None = None,
 ) -> dict[str, Any]:
     """Return the weights after the training, and the losses and accuracies that it reports.
 
-    ``mode``: with "frozen" statistics of BatchNorm, its "own" of each process, or "synchronised"; or synchronised and
-    "bf16". All others are in float64.
+    ``mode``: with "frozen" statistics of BatchNorm, or only the "last layer", both in float64; or with synchronised
+    statistics and in "bf16".
     """
-    # With 8 x 8, BatchNorm's last layers have only three values in the last batch, which amplifies rounding.
-    size = 16 if mode == "synchronised" else 8
-    cpu, images = backend.devices.cpu(), random_dataset(num_train, size=size)
+    cpu, images = backend.devices.cpu(), random_dataset(num_train, size=SIZE)
     net = backend.resnet.resnet18(10, 3, 8)
     backend.weights.set_weights(net, filled_weights(10, num_channels=8))
     precision, dtype = "fp32", np.float32 if mode == "bf16" else np.float64
@@ -85,18 +73,20 @@ def train(
         net = backend.probes.in_float64(net)
     if mode == "frozen" and backend.name != "tensorflow":
         freeze(backend, net)
-    synchronised = mode in ("synchronised", "bf16")
-    net = backend.trainer.prepare(net, [cpu], precision, sync_batch_norm=synchronised)
+    if mode == "last layer":
+        backend.trainer.freeze(net)
+    net = backend.trainer.prepare(net, [cpu], precision, sync_batch_norm=mode == "bf16")
     if mode == "frozen" and backend.name == "tensorflow":  # `prepare` has copied it
         freeze(backend, net)
     trainer = backend.trainer.sgd(net, 0.01, 0.9, 1e-3)
-    augs = parse_augmentations("flip,jitter,crop", (size, size))
+    # Not jitter, which MXNet rounds differently for a part of a batch. A flip rounds nothing.
+    augs = parse_augmentations("flip" if mode == "last layer" else "flip,crop", (SIZE, SIZE))
     load, recorder = backend.loaders.load_batched, Recorder()
     train_iter = load(images, augs, BATCH_SIZE, True, 3, cpu, part=part)
-    test_iter = load(random_dataset(TEST, 1, size=size), (), BATCH_SIZE, False, 3, cpu, part=part)
+    test_iter = load(random_dataset(TEST, 1, size=SIZE), (), BATCH_SIZE, False, 3, cpu, part=part)
     backend.trainer.train_ch13(
         net,
-        Converted(backend, train_iter, dtype, lost_at),
+        Converted(backend, train_iter, dtype),
         Converted(backend, test_iter, dtype),
         backend.trainer.cross_entropy(),
         trainer,
@@ -138,15 +128,13 @@ def start(backend: Backend, folder: Path, *arguments: str) -> int:
     )
 
 
-def main(name: str, folder: str, mode: str, num_train: str, lost_at: str = "") -> None:
+def main(name: str, folder: str, mode: str, num_train: str) -> None:
     """Train in this process and others, and save the result."""
     backend = backends.load(name)
     processes = backend.processes
     processes.join()
     rank = processes.rank()
-    lost = int(lost_at) if lost_at and rank == 1 else None
-    part = rank, processes.num_processes()
-    result = train(backend, part, mode, int(num_train), lost)
+    result = train(backend, (rank, processes.num_processes()), mode, int(num_train))
     np.savez(Path(folder, f"{rank}.npz"), **result)
     processes.total(0)
     if backend.framework.engine.skips_finalizers:
@@ -192,9 +180,12 @@ def test_two_processes_train_and_evaluate_as_one_does(backend, tmp_path):
 
 
 @pytest.mark.slow
-def test_synchronised_statistics_are_those_of_the_whole_batch(backend, tmp_path):
-    check_synchronises(backend)
-    check_same(backend, tmp_path, "synchronised", SYNCHRONISED)
+def test_two_processes_train_the_last_layer_as_one_does(backend, tmp_path):
+    """All other weights and all statistics stay bit for bit: a weight that one does not change has no difference."""
+    check_same(backend, tmp_path, "last layer", SAME)
+    two = np.load(tmp_path / "0.npz")
+    changed = [n for n, w in filled_weights(10, num_channels=8).items() if (two[n] != w).any()]
+    assert changed == ["fc.weight", "fc.bias"]
 
 
 @pytest.mark.slow
@@ -237,24 +228,6 @@ def test_the_command_line_synchronises_or_refuses_in_one_line(backend, tmp_path)
         json.loads((tmp_path / name / "summary.json").read_text()) for name in ("one", "two")
     )
     assert two["loss"] == pytest.approx(one["loss"], rel=SAME_LOSS)
-
-
-@pytest.mark.slow
-def test_the_running_statistics_are_the_mean_of_the_processes(backend, tmp_path):
-    assert start(backend, tmp_path, "own", str(BATCH_SIZE)) == 0  # one step
-    parts = [train(backend, (rank, 2), "own", BATCH_SIZE) for rank in range(2)]
-    for rank in range(2):
-        two = np.load(tmp_path / f"{rank}.npz")
-        for name in [name for name in parts[0] if "running" in name]:
-            mean = (parts[0][name] + parts[1][name]) / 2
-            np.testing.assert_allclose(two[name], mean, rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.slow
-def test_a_lost_process_ends_all_and_is_named(backend, tmp_path, capfd):
-    assert start(backend, tmp_path, "frozen", str(TRAIN), "2") == 128 + signal.SIGKILL
-    assert not list(tmp_path.iterdir())
-    assert "was killed by SIGKILL; the others have been ended" in capfd.readouterr().err
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from conftest import load_or_skip
 
 import backends
 from common.parity.checks.processes import CASES, Case, process_checks
@@ -20,6 +21,7 @@ def of(*parts: str, case: Case = PER_PART) -> set[str]:
 
 
 # A mistake in two processes: its file, the right text and the wrong one for each backend; the checks that reject it.
+# One backend is enough for a mistake that tests the checks. Those in what only a tab does are planted in all three.
 MISTAKES: dict[str, tuple[dict[str, tuple[str, str, str]], set[str]]] = {
     "the gradient is scaled by the number of processes": (
         {
@@ -28,28 +30,12 @@ MISTAKES: dict[str, tuple[dict[str, tuple[str, str, str]], set[str]]] = {
                 "num_examples * num_processes() / total",
                 "num_examples / total",
             ),
-            "mxnet": (
-                "trainer",
-                "devices, split_f, total(len(y))",
-                "devices, split_f, 2 * total(len(y))",
-            ),
-            "tensorflow": (
-                "_replicas",
-                "tf.constant(shard.shape[0], dtype)",
-                "2 * tf.constant(shard.shape[0], dtype)",
-            ),
         },
         of(*TRAINED),
     ),
     "the gradient is divided by the local batch": (
         {
-            "pytorch": ("trainer", "(l.mean() * share(len(y))).backward()", "l.mean().backward()"),
             "mxnet": ("trainer", "devices, split_f, total(len(y))", "devices, split_f, 2 * len(y)"),
-            "tensorflow": (
-                "_replicas",
-                "    return replica.all_reduce(tf.distribute.ReduceOp.SUM, number)",
-                "    return 2 * number",
-            ),
         },
         of(*TRAINED),
     ),
@@ -57,7 +43,7 @@ MISTAKES: dict[str, tuple[dict[str, tuple[str, str, str]], set[str]]] = {
         {
             "pytorch": (
                 "processes",
-                "dist.all_reduce(buffer)\n                buffer /= num_processes()",
+                "dist.all_reduce(buffer)\n                    buffer /= num_processes()",
                 "dist.broadcast(buffer, 0)",
             ),
             "mxnet": (
@@ -101,34 +87,27 @@ MISTAKES: dict[str, tuple[dict[str, tuple[str, str, str]], set[str]]] = {
         of("weights", "state"),
     ),
     "each process has another augmentation": (
-        dict.fromkeys(
-            ("pytorch", "mxnet", "tensorflow"),
-            (
+        {
+            "tensorflow": (
                 "loaders",
                 "decide(self.augs, indices, self.seed, epoch, size)",
                 "decide(self.augs, indices, self.seed + self.part[0], epoch, size)",
             ),
-        ),
+        },
         of("batches"),
     ),
     "each process reports the accuracy of its own part": (
-        dict.fromkeys(
-            ("pytorch", "mxnet", "tensorflow"),
-            (
+        {
+            "mxnet": (
                 "trainer",
                 "correct, examples = total([metric[0], metric[1]])",
                 "correct, examples = metric[0], metric[1]",
             ),
-        ),
+        },
         of("metrics", "equal ranks"),
     ),
     "synchronised statistics are wrong for parts of different sizes": (
         {
-            "pytorch": (
-                "_sync_batch_norm",
-                "torch.cat([X.sum(axes), own_count])",
-                "torch.cat([X.mean(axes), own_count / own_count])",
-            ),
             "tensorflow": (
                 "_layers",
                 'count = _all_reduce("SUM", tf.cast(own_count, X.dtype))',
@@ -175,7 +154,8 @@ PLANTED = [(name, backend) for name, (edits, _) in MISTAKES.items() for backend 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("name", "mistaken"), PLANTED)
-def test_a_mistake_in_two_processes_is_rejected(name, mistaken, loaded, tmp_path):
+def test_a_mistake_in_two_processes_is_rejected(name, mistaken, tmp_path):
+    backend = load_or_skip(mistaken)
     edits, expected = MISTAKES[name]
     file, right, wrong = edits[mistaken]
     for package in ("backends", "common"):
@@ -185,5 +165,5 @@ def test_a_mistake_in_two_processes_is_rejected(name, mistaken, loaded, tmp_path
     assert source.count(right) == 1
     path.write_text(source.replace(right, wrong), encoding="utf-8")
     cases = [case for case in CASES if any(check.startswith(f"{case.name}:") for check in expected)]
-    results = process_checks(loaded[mistaken], 0, cases, root=tmp_path)
+    results = process_checks(backend, 0, cases, root=tmp_path)
     assert expected - {result.check for result in results if not result.passed} == set()
