@@ -5,7 +5,7 @@ import io
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -159,8 +159,13 @@ class LabelFile:
     )  # ids of rows with blanks around a field; the blanks are stripped above
 
 
-def read_label_file(path: Path, fix: str) -> LabelFile:
+def read_label_file(
+    path: Path, fix: str, columns: Callable[[tuple[str, ...]], tuple[int, int] | str] | None = None
+) -> LabelFile:
     """Read rows ``id,label`` below a header line, ignoring blank lines. Raises nothing.
+
+    ``columns`` returns, for a header, the columns of the ids and of the labels, or why there are none. There may then
+    be other columns, and any text is an id or a label.
 
     Problems are: a file that is missing, unreadable or without labels (``fix`` says what to do), malformed rows, names
     that cannot be file names, repeated ids, and a missing header.
@@ -174,14 +179,20 @@ def read_label_file(path: Path, fix: str) -> LabelFile:
         with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file)
             header = tuple(field.strip() for field in next(rows, []))
+            chosen = (0, 1) if columns is None else columns(header)
+            if isinstance(chosen, str):
+                return LabelFile(header, problems=[f"{path} {chosen}"])
+            width, is_valid = (2, is_file_name) if columns is None else (len(header), bool)
             for number, row in enumerate(rows, start=2):
                 fields = [field.strip() for field in row]
-                if len(fields) == 2 and all(map(is_file_name, fields)):
-                    if fields[0] in labels:
-                        twice.append(fields[0])
+                pair = [fields[column] for column in chosen] if len(fields) == width else []
+                if pair and all(map(is_valid, pair)):
+                    name, label = pair
+                    if name in labels:
+                        twice.append(name)
                     if fields != row:
-                        padded.append(fields[0])
-                    labels[fields[0]] = fields[1]
+                        padded.append(name)
+                    labels[name] = label
                 elif any(fields):
                     malformed.append(f"row {number} '{printable(','.join(row), 60)}'")
     except FileNotFoundError:
@@ -190,13 +201,13 @@ def read_label_file(path: Path, fix: str) -> LabelFile:
         reason = (isinstance(error, OSError) and error.strerror) or error
         return LabelFile(problems=[f"cannot read {path} as a csv ({reason}): {fix}"])
     problems = []
-    if labels and (not header or header[0].isdecimal()):
+    if columns is None and labels and (not header or header[0].isdecimal()):
         problems.append(
             f"{path} has no header; it begins with '{','.join(header)}': add the line id,label above"
         )
     if malformed:
-        rows_named = listed(malformed)
-        problems.append(f"{path} has rows that are not id,label: {rows_named}; correct them")
+        names = ",".join(HEADER if columns is None else header)
+        problems.append(f"{path} has rows that are not {names}: {listed(malformed)}; correct them")
     if twice:
         ids = listed(in_order(twice))
         problems.append(f"{path} has repeated ids, {ids}: keep one row of each")

@@ -1,42 +1,42 @@
-"""A folder of class folders as uint8 arrays, decoded once and then read from a cache.
-
-A folder holds ``train/<class>/<image>`` and ``test/<class>/<image>``, with images of any size and
-format, directly in the class folders. Hidden files and files without an image extension are
-ignored; links are followed.
-"""
+"""A folder of images as uint8 arrays, decoded once and then read from a cache."""
 
 import hashlib
 import json
+import math
 import os
-import stat
+import re
 import time
+import warnings
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from shutil import disk_usage
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.datasets import Data, Dataset, balanced_subset
-from common.datasets.array_file import read_array, write_array
-from common.datasets.decoding import image_chunks
-from common.datasets.images import is_image
+from common.datasets.array_file import LARGE, read_array, unlink_unused, write_array
+from common.datasets.decoding import (
+    UnreadableImagesError,
+    decode_into,
+    image_chunks,
+    unreadable_images,
+)
+from common.datasets.image_files import ImageFiles
+from common.datasets.images import HEIF_EXTENSIONS
+from common.datasets.layouts import Classes, ImageFile, find_layout
 from common.drawing.progress import progress_bar
-from common.errors import UserError, listed, printable
-from common.system.files import atomic_write
+from common.errors import UserError, UserNotice, counted, listed, printable
+from common.system.files import atomic_write, write_text
 
-FORMAT = 2  # version of the cache; increase it if `to_square` returns other pixels than before
-FIX = "replace or remove them"
+FORMAT = 3  # version of the cache; increase it if `to_square` returns other pixels than before
+FIX = "replace or remove them, or leave them out with --skip-broken"
 _TICK = 0.02  # seconds; a file system may give two changes within this time the same time
-
-
-class ImageFile(NamedTuple):
-    """An image of a split, with the values that show whether it has changed."""
-
-    name: str  # "<class>/<file>", relative to the split's folder
-    size: int  # bytes
-    mtime: int  # nanoseconds
-    ctime: int  # nanoseconds, of the last change; unlike `mtime`, no program can set it
+# The cache keeps the files used last. An array of 100,000 images of 224 pixels has 15 GB.
+MAX_CACHE_BYTES = 20 * 10**9
+MAX_CACHE_FILES = 100
+_CACHE_FILE = re.compile(r".*-[0-9a-f]{16}\.(npy|json)", re.DOTALL)
 
 
 def load_folder(
@@ -45,106 +45,80 @@ def load_folder(
     *,
     image_size: int = 32,
     limit: tuple[int | None, int | None] = (None, None),
+    seed: int = 0,
+    valid_ratio: float | None = None,
+    skip_broken: bool = False,
+    evaluation: bool = False,
     progress: bool = True,
+    stream: bool = False,
 ) -> Data:
     """Return the images below ``path`` as uint8 (n, image_size, image_size, 3), RGB, 0..255.
 
-    The classes are the folders of ``train/`` in sorted order; the examples are sorted by class,
-    then by name. Images are converted by `to_square`. ``limit`` (train, test) is the largest number
-    of images of a split, balanced over its classes. The choice is the same on every machine.
-    Classes without a chosen image remain.
+    `find_layout` says which layouts there are, and what ``seed``, ``valid_ratio`` and ``evaluation`` do. The examples
+    are sorted by class, then by name. Images are converted by `to_square`. ``limit`` (training, held out) is the
+    largest number of images, balanced over the classes. The choice is the same on every machine. Classes without a
+    chosen image remain. A `UserNotice` names the files that are left out; with ``skip_broken`` another one names the
+    images that cannot be read.
 
     Decoding shows a progress bar if standard error is a terminal and ``progress`` is true. Each split is cached in
     ``cache_dir`` as one array file. It is decoded again if the name, the size or a time of any of its images has
     changed, and if the file is damaged. The file is memory-mapped, copy-on-write, so it may be larger than the memory.
+    ``cache_dir`` keeps the files used last, up to `MAX_CACHE_BYTES`.
+    With ``stream``, nothing is decoded or cached here: the images stay in their files.
 
-    Every class of ``train/`` must have a folder in ``test/``. A missing folder is usually an
-    interrupted copy, and the accuracy would silently be that of the other classes. If a class has no
-    test images on purpose, add an empty folder.
+    Every class of ``train/`` must have a folder in ``test/`` or ``val/``. A missing folder is usually an interrupted
+    copy, and the accuracy would silently be that of the other classes. If a class has no such images on purpose, add
+    an empty folder.
 
-    Raises UserError for a missing path or split, a split without images, and a class that is in only
-    one split or has no training images. Also raises it for an unreadable image, and if the cache
-    cannot be written.
+    Raises UserError as `find_layout` does. Also raises it for unreadable images, and if the cache cannot be written.
     """
-    train, test = _list_split(path, "train"), _list_split(path, "test")
-    _check_classes(path, train, test)
-    classes = tuple(train)
-    splits = []
-    for split, listing, most in (("train", train, limit[0]), ("test", test, limit[1])):
-        files, labels = _choose(listing, classes, most)
-        images = _cached(path / split, files, cache_dir, image_size, progress)
-        splits.append(Dataset(images, labels, classes))
-    return Data(path.resolve().name, *splits)
-
-
-def _list_split(path: Path, split: str) -> dict[str, list[ImageFile]]:
-    """Return the image files of each class, classes and files in sorted order."""
-    if not os.path.isdir(path):  # noqa: PTH112 - Path's raises for names that are too long
-        raise UserError(f"there is no folder {printable(str(path), 300)}: check the path")
-    root = path / split
-    if not os.path.isdir(root):  # noqa: PTH112
-        raise UserError(
-            f"{path} has no folder {split}/: it must contain train/<class>/ and test/<class>/"
+    layout = find_layout(path, valid_ratio=valid_ratio, seed=seed, evaluation=evaluation)
+    if left_out := layout.left_out.describe():
+        warnings.warn(UserNotice(f"left out of {path}: {left_out}"), stacklevel=2)
+    classes = tuple(layout.train.classes)
+    if len(classes) == 1:
+        text = (
+            f"{path} has only one class, {printable(classes[0])}, so every prediction will be right"
         )
-    shown = (entry for entry in _entries(root) if entry.name[0] != ".")
-    classes = sorted(entry.name for entry in shown if stat.S_ISDIR(_status(entry).st_mode))
-    listing = {name: _list_class(root, name) for name in classes}
-    if not any(listing.values()):
-        raise UserError(f"{root} has no images: put them into {split}/<class>/")
-    return listing
-
-
-def _list_class(root: Path, name: str) -> list[ImageFile]:
-    found = []
-    for entry in _entries(root / name):
-        if not is_image(entry.name) or stat.S_ISDIR(mode := (status := _status(entry)).st_mode):
+        warnings.warn(UserNotice(f"{text}; check how its files are arranged"), stacklevel=2)
+    splits: list[Dataset] = []
+    problems: dict[str, str] = {}
+    for split, most in zip((layout.train, layout.held_out), limit, strict=True):
+        root = split.root
+        files, labels = _choose(split.classes, classes, most)
+        try:
+            if skip_broken:
+                broken = _find_broken(root, files, cache_dir, image_size, progress, stream)
+                kept = [i for i, file in enumerate(files) if file.name not in broken]
+                _check_kept(root, classes, labels, labels[kept], is_train=not splits)
+                files, labels = [files[i] for i in kept], labels[kept]
+                problems |= {f"{root}/{name}": why for name, why in broken.items()}
+            images = (
+                ImageFiles(root, [f.name for f in files], [f.size for f in files], image_size)
+                if stream
+                else _cached(root, files, cache_dir, image_size, progress)
+            )
+        except UnreadableImagesError as error:  # there may be others in the other split
+            problems |= {f"{root}/{name}": why for name, why in error.problems.items()}
             continue
-        if not stat.S_ISREG(mode):
-            raise UserError(f"{entry.path} cannot be read (not a regular file): remove it")
-        times = status.st_mtime_ns, status.st_ctime_ns
-        found.append(ImageFile(f"{name}/{entry.name}", status.st_size, *times))
-    return sorted(found)
-
-
-def _entries(folder: Path) -> list["os.DirEntry[str]"]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError as error:
-        raise UserError(
-            f"cannot list {folder} ({error.strerror}): check its permissions"
-        ) from error
-
-
-def _status(entry: "os.DirEntry[str]") -> os.stat_result:
-    """Return the status of a file or folder, of its target if it is a link."""
-    try:
-        return entry.stat()
-    except OSError as error:  # usually a broken link
-        raise UserError(f"{entry.path} cannot be read ({error.strerror}): remove it") from error
-
-
-def _check_classes(
-    path: Path, train: dict[str, list[ImageFile]], test: dict[str, list[ImageFile]]
-) -> None:
-    if empty := [name for name, files in train.items() if not files]:
-        raise UserError(
-            f"{path / 'train'} has no images of {listed(empty)}: add some or remove the folder"
-        )
-    if unknown := [name for name in test if name not in train]:
-        raise UserError(
-            f"{path / 'test'} has {listed(unknown)}, but train/ does not: "
-            "both must have the same classes"
-        )
-    if absent := [name for name in train if name not in test]:
-        raise UserError(
-            f"{path / 'test'} has no folder for {listed(absent)}: "
-            "add it, or an empty one if there are no test images"
-        )
+        inner = "" if root == path else f"{root.name}/"
+        names = [f"{inner}{file.name}" for file in files]
+        splits.append(Dataset(images, labels, classes, names))
+    if len(splits) < 2:
+        raise unreadable_images(problems, FIX)
+    if problems:
+        text = f"left out, because they cannot be read: {listed(problems.values())}"
+        warnings.warn(UserNotice(text), stacklevel=2)
+    _limit_cache(cache_dir)
+    train, held_out = splits
+    trained = {name: [f.name for f in own] for name, own in layout.train.classes.items()}
+    digest = hashlib.sha256(json.dumps(trained).encode()).hexdigest()[:16]
+    name = path.resolve().name
+    return Data(name, train, held_out, layout.kind, layout.how, layout.drawn, digest)
 
 
 def _choose(
-    listing: dict[str, list[ImageFile]], classes: tuple[str, ...], most: int | None
+    listing: Classes, classes: tuple[str, ...], most: int | None
 ) -> tuple[list[ImageFile], NDArray[np.int64]]:
     """Return at most ``most`` files and their labels.
 
@@ -159,7 +133,81 @@ def _choose(
     return [file for _, file in files], np.array([label for label, _ in files], np.int64)
 
 
+def _check_kept(
+    root: Path,
+    classes: tuple[str, ...],
+    labels: NDArray[np.int64],
+    kept: NDArray[np.int64],
+    is_train: bool,
+) -> None:
+    """Raise UserError if no image of a class, or of the split, can be read."""
+    lost = sorted(set(labels.tolist()) - set(kept.tolist()))
+    if lost and (is_train or not len(kept)):
+        names = listed(classes[label] for label in lost)
+        raise UserError(f"{root} has no image of {names} that can be read: replace them")
+
+
 # ---- One split
+
+
+def _find_broken(
+    root: Path,
+    files: list[ImageFile],
+    cache_dir: Path,
+    image_size: int,
+    progress: bool,
+    stream: bool,
+) -> dict[str, str]:
+    """Return the images that cannot be read, with a message for each; they are kept in the cache."""
+    path = _cache_path(root, files, cache_dir, image_size, ".json")
+    try:
+        known = dict(json.loads(path.read_text(encoding="utf-8")))
+        if known.keys() <= {file.name for file in files}:
+            # Try again: the disk may have failed, not the file.
+            image = np.empty((image_size, image_size, 3), np.uint8)
+            tried = {name: decode_into(image, root / name) for name in known}
+            broken = {name: why for name, why in tried.items() if why is not None}
+            if broken != known:
+                _keep(path, broken)
+            _touch(path)
+            return broken
+    except (OSError, ValueError, TypeError):  # missing, or damaged
+        pass
+    try:
+        if stream:
+            _read_all(root, files, image_size, progress)
+        else:
+            _cached(root, files, cache_dir, image_size, progress)
+        broken = {}
+    except UnreadableImagesError as error:
+        broken = error.problems
+    _keep(path, broken)
+    return broken
+
+
+def _keep(path: Path, broken: dict[str, str]) -> None:
+    with suppress(UserError):  # a cache that can only be read
+        write_text(path, json.dumps(broken))
+
+
+def _read_all(root: Path, files: list[ImageFile], image_size: int, progress: bool) -> None:
+    """Decode all images, and keep none."""
+    chunks = image_chunks(root, [file.name for file in files], image_size, fix=FIX)
+    with progress_bar(f"checking {root}", len(files), show=progress) as advance:
+        for names, _ in chunks:
+            advance(len(names))
+
+
+def _cache_path(
+    root: Path, files: list[ImageFile], cache_dir: Path, image_size: int, suffix: str
+) -> Path:
+    # The key includes the folder's path: two unpacked data sets can have the same names, sizes and times.
+    content = [FORMAT, version("pillow"), image_size, str(root.resolve()), files]
+    if any(os.path.splitext(file.name)[1].lower() in HEIF_EXTENSIONS for file in files):  # noqa: PTH122
+        content.append(version("pillow-heif"))
+    key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+    start = os.fsdecode(os.fsencode(root.name)[:100])  # a name may have 255 bytes, with the key
+    return cache_dir / f"{start}-{key}{suffix}"
 
 
 def _cached(
@@ -170,13 +218,11 @@ def _cached(
     progress: bool,
 ) -> NDArray[np.uint8]:
     """Return the split's images from the cache, decoding them first if necessary."""
-    # The key includes the folder's path: two unpacked data sets can have the same names, sizes and times.
-    content = [FORMAT, version("pillow"), image_size, str(root.resolve()), files]
-    key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-    path = cache_dir / f"{root.name}-{key}.npy"
+    path = _cache_path(root, files, cache_dir, image_size, ".npy")
     shape = (len(files), image_size, image_size, 3)
     images = _checked(path, shape, progress)
     if images is None:
+        _check_disk(path, math.prod(shape), f"{root} at {image_size} x {image_size} pixels")
         _wait_for_new_time(files)
         names = [file.name for file in files]
         chunks = image_chunks(root, names, image_size, fix=FIX)
@@ -195,7 +241,24 @@ def _cached(
         raise UserError(
             f"{path} cannot be read back: check the disk or choose another folder (--cache-dir)"
         )
+    _touch(path)
     return images
+
+
+def _check_disk(path: Path, needed: int, what: str) -> None:
+    """Say how much space the decoded images take, if it is much. Raises UserError if the disk has less."""
+    folder = next(parent for parent in path.parents if parent.exists())
+    free = disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{what} needs {needed / 1e9:.1f} GB in {path.parent}, and the disk has {free / 1e9:.1f} GB free: free "
+            "some space, or choose another --cache-dir, a smaller --image-size or --pipeline native"
+        )
+    if needed >= LARGE:
+        text = (
+            f"{what}: {needed / 1e9:.1f} GB in {path.parent}, read from there during the training"
+        )
+        warnings.warn(UserNotice(text), stacklevel=2)
 
 
 def _checked(path: Path, shape: tuple[int, ...], progress: bool) -> NDArray[np.uint8] | None:
@@ -208,3 +271,39 @@ def _wait_for_new_time(files: list[ImageFile]) -> None:
     left = max(file.ctime for file in files) / 1e9 + _TICK - time.time()
     if 0 < left < _TICK:  # not in the future, which another computer's clock may be
         time.sleep(left)
+
+
+# ---- The cache
+
+
+def _touch(path: Path) -> None:
+    """Set the time of the last use."""
+    with suppress(OSError):  # a cache that can only be read
+        os.utime(path)
+
+
+def _limit_cache(cache_dir: Path) -> None:
+    """Remove the files that were not used for the longest time, except those that a process uses.
+
+    The others are at most `MAX_CACHE_FILES` with `MAX_CACHE_BYTES`. A `UserNotice` says how many were removed.
+    """
+    found = []
+    with suppress(OSError), os.scandir(cache_dir) as entries:
+        for entry in entries:
+            if _CACHE_FILE.fullmatch(entry.name):
+                with suppress(OSError):  # removed by another process
+                    found.append((entry.stat().st_mtime_ns, entry.stat().st_size, entry.path))
+    left, size = len(found), sum(size for _, size, _ in found)
+    removed, freed = 0, 0
+    for _, own, path in sorted(found):
+        if left <= MAX_CACHE_FILES and size <= MAX_CACHE_BYTES:
+            break
+        if unlink_unused(Path(path)):
+            removed, freed = removed + 1, freed + own
+            left, size = left - 1, size - own
+    if removed:
+        text = f"{counted(removed, 'file')} with {freed / 1e9:.1f} GB, those not used for the longest time"
+        limits = f"{MAX_CACHE_FILES} files and {MAX_CACHE_BYTES / 1e9:g} GB"
+        warnings.warn(
+            UserNotice(f"removed from {cache_dir}, which keeps {limits}: {text}"), stacklevel=3
+        )

@@ -6,7 +6,6 @@ with two concurrent runs. Images are links to the originals if the file system a
 edit them in place. The originals are never changed. For other files in the folders, see `arrange`.
 """
 
-import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from common.datasets import AnyPath, Dataset
+from common.datasets import AnyPath, Dataset, share_of
 from common.datasets.class_folders import Plan, arrange, is_same, link_or_copy
 from common.datasets.competition import (
     ImageFolder,
@@ -192,7 +191,7 @@ def _check_ratio(valid_ratio: float) -> None:
 
 def _split(images: ImageFolder, labels: Mapping[str, str], valid_ratio: float) -> tuple[Plan, int]:
     """Return the files of each split and class, and the number of validation images per class."""
-    per_class = max(1, math.floor(min(Counter(labels.values()).values()) * valid_ratio))
+    per_class = max(1, share_of(valid_ratio, min(Counter(labels.values()).values())))
     classes: dict[str, list[str]] = {}
     for name in images.names:
         classes.setdefault(labels[image_id(name)], []).append(name)
@@ -212,8 +211,9 @@ def load_split(
 ) -> Dataset:
     """Return a sorted split: uint8 (n, image_size, image_size, 3), labels as indices into ``classes``.
 
-    The images are in the order of the classes, then of the ids. Raises UserError if the folder of a class is missing or
-    has no images, for a folder with images that is not in ``classes``, and for unreadable images.
+    The images are in the order of the classes, then of the ids; ``names`` are the originals, in ``train/``. Raises
+    UserError if the folder of a class is missing or has no images, for a folder with images that is not in ``classes``,
+    and for unreadable images.
     """
     root = Path(data_dir) / SORTED / split
     raise_problems(str(root), [*_class_problems(root, classes)])
@@ -223,7 +223,8 @@ def load_split(
     labels = np.repeat(np.arange(len(classes)), [len(folder.names) for folder in folders])
     title = f"decoding {root}"
     images = read_images(paths, image_size, title=title, fix=FIX.format("train"))
-    return Dataset(images, labels.astype(np.int64), tuple(classes))
+    names = [f"train/{name}" for folder in folders for name in folder.names]
+    return Dataset(images, labels.astype(np.int64), tuple(classes), names)
 
 
 def _class_problems(root: Path, classes: Sequence[str]) -> Iterator[str]:

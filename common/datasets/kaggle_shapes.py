@@ -64,7 +64,7 @@ def write_kaggle_shapes(data_dir: AnyPath, num_train: int, num_test: int, seed: 
     done = []
     with progress_bar(f"writing {root}", num_train + num_test) as advance:
         for split, dataset in splits.items():
-            done.append(_put_pictures(root / split, dataset.images, advance))
+            done.append(_put_pictures(root / split, np.asarray(dataset.images), advance))
             labels = (dataset.classes[label] for label in dataset.labels)
             rows = ((str(number), label) for number, label in enumerate(labels, start=1))
             _put(root / _LABELS[split], as_csv(rows))

@@ -111,6 +111,20 @@ def check_file(path: Path, what: str) -> None:
         raise UserError(f"cannot read {path}: no permission; change its permissions")
 
 
+def check_target(path: Path, force: bool = False) -> None:
+    """Raise UserError unless ``path`` can be written as a new file, or, with ``force``, in place of an old one."""
+    try:
+        if path.is_dir():
+            raise UserError(f"{path} is a folder: give the name of a file")
+        if os.path.lexists(path) and not force:
+            raise UserError(f"{path} already exists: choose another name, or add --force")
+        folder = path.resolve().parent
+    except (OSError, RuntimeError) as error:  # RuntimeError: circular links
+        why = error.strerror if isinstance(error, OSError) else "its links form a circle"
+        raise UserError(f"cannot write {path}: {why}; choose another name") from error
+    check_folder(folder, f"cannot write {path}", "choose another folder")
+
+
 def check_folder(folder: Path, problem: str, fix: str) -> None:
     """Raise UserError with ``problem`` and ``fix`` if ``folder`` cannot be written. Creates nothing."""
     while not folder.exists():

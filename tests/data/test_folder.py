@@ -6,9 +6,11 @@ import shutil
 import struct
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from common.datasets.array_file import write_array
 from common.datasets.decoding import image_chunks
 from common.datasets.folder import load_folder
 from common.datasets.images import image_extensions, to_square
-from common.errors import UserError
+from common.errors import UserError, UserNotice
 
 GREEN, WHITE = (0, 128, 0), (255, 255, 255)
 
@@ -90,16 +92,41 @@ def test_the_order_does_not_depend_on_the_file_system(data: Path, monkeypatch: p
     np.testing.assert_array_equal(other.train.labels, expected.train.labels)
 
 
-def test_hidden_and_other_files_are_ignored(data: Path):
+def test_files_that_are_not_read_are_named_in_one_notice(data: Path):
     cat = data / "train" / "cat"
-    for name in (".DS_Store", "._0.png", "Thumbs.db", "notes.txt", "png", "video.mpg", "x.h5"):
+    for name in (".DS_Store", "._0.png", "Thumbs.db", "notes.txt", "png", "video.mpg"):
         (cat / name).write_bytes(b"no image")
     (cat / "folder.png").mkdir()
     (data / "train" / ".ipynb_checkpoints").mkdir()
     (data / "train" / "readme.txt").write_text("no class")
-    loaded = load(data)
+    with pytest.warns(UserNotice) as caught:
+        loaded = load(data)
+    (notice,) = caught
+    assert str(notice.message) == (
+        f"left out of {data}: 2 TXT (train/cat/notes.txt, ...), 1 file without an extension "
+        "(train/cat/png), 1 MPG (train/cat/video.mpg)"
+    )
     assert len(loaded.train) == 8
     assert loaded.train.classes == ("cat", "dog")
+
+
+def test_the_images_keep_the_names_of_their_files(data: Path):
+    loaded = load(data, limit=(3, None))
+    assert loaded.train.names == ["train/cat/0.png", "train/cat/3.png", "train/dog/0.png"]
+    assert loaded.test.names[:2] == ["test/cat/0.png", "test/cat/1.png"]
+    assert (loaded.held_out, loaded.how) == ("test", "")
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_images_labels_and_names_of_a_drawn_split_belong_together(data: Path, seed: int):
+    loaded = load(data / "train", seed=seed, valid_ratio=0.5)
+    assert (loaded.held_out, loaded.how) == ("valid", f"0.5 of each class, drawn with seed {seed}")
+    for part in (loaded.train, loaded.test):
+        assert part.labels.tolist() == [0, 0, 1, 1]
+        for image, label, name in zip(part.images, part.labels, part.names, strict=True):
+            assert name.startswith(f"{part.classes[label]}/")
+            np.testing.assert_array_equal(image, noise(8, 8, 100 * label + int(name[4])))
+    assert len({*loaded.train.names, *loaded.test.names}) == 8
 
 
 def test_case_of_the_extension_does_not_matter(data: Path):
@@ -301,6 +328,104 @@ def test_second_load_decodes_nothing(data: Path, monkeypatch: pytest.MonkeyPatch
     assert len(left_over(data)) == 2
 
 
+def break_files(data: Path) -> None:
+    whole = (data / "train/cat/1.png").read_bytes()
+    (data / "train/cat/1.png").write_bytes(whole[: len(whole) // 2])  # truncated
+    (data / "train/dog/0.png").write_bytes(b"no image at all")
+    (data / "test/dog/0.png").write_bytes(b"")  # as another one in train/
+
+
+def test_broken_images_are_left_out_with_a_notice_if_asked(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    break_files(data)
+    with pytest.warns(UserNotice) as caught:
+        loaded = load(data, skip_broken=True)
+    text = str(caught.pop(UserNotice).message)
+    assert text.startswith(f"left out, because they cannot be read: {data / 'train/cat/1.png'} (")
+    assert text.endswith("(3 in all)")
+    for name in ("train/dog/0.png", "test/dog/0.png"):
+        assert f"{data / name} (not an image, or damaged, or in another format)" in text
+    expected = [noise(8, 8, seed) for seed in (0, 2, 3, 101, 102, 103)]
+    np.testing.assert_array_equal(loaded.train.images, expected)
+    assert loaded.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert loaded.train.names == [
+        *(f"train/cat/{i}.png" for i in (0, 2, 3)),
+        *(f"train/dog/{i}.png" for i in (1, 2, 3)),
+    ]
+    assert loaded.test.names == ["test/cat/0.png", "test/cat/1.png", "test/dog/1.png"]
+    # They are known the next time, without decoding, and named again.
+    seen = decoded_counts(monkeypatch)
+    with pytest.warns(UserNotice, match=r"\(3 in all\)$"):
+        again = load(data, skip_broken=True)
+    assert seen == []
+    np.testing.assert_array_equal(again.train.images, expected)
+    assert again.train.names == loaded.train.names
+    # Without the option they remain an error, and a repaired file is read.
+    assert "(3 in all); replace or remove them, or leave them out with --skip" in message(data)
+    break_files(data)
+    save(data / "train/cat/1.png", noise(8, 8, 1))
+    with pytest.warns(UserNotice, match=r"\(2 in all\)$"):
+        assert len(load(data, skip_broken=True).train) == 7
+
+
+def test_a_damaged_list_of_broken_images_is_made_again(data: Path):
+    break_files(data)
+    for content in (None, b"{", b"[3]", b'{"other.png": "x"}'):
+        for path in (data.parent / "cache").glob("*.json") if content else ():
+            path.write_bytes(content)
+        with pytest.warns(UserNotice, match=r"\(3 in all\)$"):
+            assert len(load(data, skip_broken=True).train) == 6
+
+
+def test_a_class_without_readable_images_is_an_error(data: Path):
+    for path in (data / "train/dog").iterdir():
+        path.write_bytes(b"no image")
+    assert "no image of dog (1 in all) that can be read" in message(data, skip_broken=True)
+    for path in (data / "test/dog").iterdir():  # no error in test images
+        path.write_bytes(b"no image")
+        save(data / "train/dog" / path.name, noise(8, 8))
+    with pytest.warns(UserNotice, match=r"\(4 in all\)$"):
+        assert load(data, skip_broken=True).test.labels.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("bound", ["files", "bytes"])
+def test_the_cache_keeps_the_files_used_last(
+    data: Path, bound: str, monkeypatch: pytest.MonkeyPatch
+):
+    for size in (4, 5, 6):
+        load(data, image_size=size)
+    (data.parent / "cache/notes.npy").write_text("of the user")
+    for path in (data.parent / "cache").glob("*-*.npy"):
+        os.utime(path, ns=(0, path.stat().st_size))  # the larger, the later used
+    load(data, image_size=4)  # used again
+    assert len(left_over(data)) == 7
+    if bound == "files":
+        monkeypatch.setattr(folder, "MAX_CACHE_FILES", 4)
+    else:
+        sizes = [(8 + 4) * side * side * 3 + 2 * 160 for side in (4, 8)]  # with header and checksum
+        monkeypatch.setattr(folder, "MAX_CACHE_BYTES", sum(sizes))
+    with pytest.warns(UserNotice, match=rf"removed from {data.parent / 'cache'}, .*: 4 files with"):
+        load(data)
+    assert len(left_over(data)) == 5
+    seen = decoded_counts(monkeypatch)
+    load(data, image_size=4)
+    assert seen == []
+
+
+def test_the_cache_keeps_what_is_in_use(data: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(folder, "MAX_CACHE_FILES", 0)
+    used = load(data)
+    assert len(left_over(data)) == 2
+    other = load(data, image_size=4)
+    assert len(left_over(data)) == 4
+    del used
+    with pytest.warns(UserNotice, match="2 files with"):
+        load(data, image_size=4)
+    assert len(left_over(data)) == 2
+    assert other.train.images.shape == (8, 4, 4, 3)
+
+
 @pytest.mark.parametrize("change", ["content", "new file", "removed file", "time", "size"])
 def test_a_change_to_the_files_invalidates_the_cache(data: Path, change: str):
     load(data)
@@ -426,10 +551,9 @@ def test_a_missing_path_is_reported(tmp_path: Path):
     assert f"there is no folder {tmp_path / 'nothing'}" in message(tmp_path / "nothing")
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_a_missing_split_is_reported(data: Path, split: str):
-    shutil.rmtree(data / split)
-    assert f"no folder {split}/" in message(data)
+def test_missing_training_images_are_reported(data: Path):
+    shutil.rmtree(data / "train")
+    assert "no folder train/" in message(data)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -459,19 +583,17 @@ def test_a_class_without_test_folder_is_an_error_but_an_empty_folder_is_not(data
     assert loaded.test.classes == ("cat", "dog")
 
 
-def test_unreadable_images_are_listed_and_counted(data: Path):
-    whole = (data / "train/cat/1.png").read_bytes()
-    (data / "train/cat/1.png").write_bytes(whole[: len(whole) // 2])  # truncated
-    (data / "train/dog/0.png").write_bytes(b"no image at all")
-    (data / "train/dog/1.png").write_bytes(b"")
+def test_unreadable_images_of_both_splits_are_listed_and_counted(data: Path):
+    break_files(data)
     text = message(data)
     assert f"images that cannot be read: {data / 'train/cat/1.png'} (" in text
-    assert "(3 in all); replace or remove them" in text
+    assert f"{data / 'test/dog/0.png'} (not an image" in text
+    assert "(3 in all); replace or remove them, or leave them out with --skip-broken" in text
     assert left_over(data) == []
     # The suggested fix works.
-    for name in ("cat/1.png", "dog/0.png", "dog/1.png"):
-        (data / "train" / name).unlink()
-    assert len(load(data).train) == 5
+    for name in ("train/cat/1.png", "train/dog/0.png", "test/dog/0.png"):
+        (data / name).unlink()
+    assert len(load(data).train) == 6
 
 
 def test_truncated_jpeg_is_unreadable(data: Path):
@@ -523,6 +645,26 @@ def test_a_full_disk_raises_and_does_not_kill_the_process(data: Path):
         write_array(Path("/dev/full"), (1, 8, 8, 3), chunks, print)
 
 
+def test_decoding_says_how_much_space_it_needs_and_refuses_before_it_begins(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """8 training images of 8 x 8 take 1,536 bytes."""
+    seen = decoded_counts(monkeypatch)
+    monkeypatch.setattr(folder, "disk_usage", lambda _: SimpleNamespace(free=1535))
+    text = message(data)
+    assert f"{data / 'train'} at 8 x 8 pixels needs 0.0 GB in {data.parent / 'cache'}" in text
+    assert "the disk has 0.0 GB free" in text
+    assert seen == left_over(data) == []
+    monkeypatch.setattr(folder, "disk_usage", lambda _: SimpleNamespace(free=1536))
+    monkeypatch.setattr(folder, "LARGE", 1536)
+    with pytest.warns(UserNotice, match=r"train at 8 x 8 pixels: 0\.0 GB in .*cache") as notices:
+        load(data)
+    assert len(notices) == 1  # not for the 4 test images
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(data)  # from the cache
+
+
 def test_a_cache_that_cannot_be_written_is_reported(data: Path):
     (data.parent / "cache").write_text("a file where the folder should be")
     text = message(data)
@@ -556,6 +698,12 @@ def test_load_data_accepts_a_path_and_has_its_cache_in_data_dir(data: Path, tmp_
 def test_load_data_names_the_choices_for_an_unknown_name(tmp_path: Path):
     with pytest.raises(UserError, match=r"'cifar' ?: choose shapes, cifar10, or a folder"):
         load_data("cifar", data_dir=tmp_path)
+
+
+def test_load_data_refuses_to_split_other_data(tmp_path: Path):
+    for name in ("shapes", "cifar10"):
+        with pytest.raises(UserError, match=f"--valid-ratio 0.3: {name} has test images of its"):
+            load_data(name, data_dir=tmp_path, valid_ratio=0.3)
 
 
 def test_load_data_limits_all_classes_of_the_shapes_equally(tmp_path: Path):

@@ -6,22 +6,31 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PpmImagePlugin
 
 from common.datasets import images as images_module
 from common.datasets import load_data
 from common.datasets.competition import list_images, read_label_file
 from common.datasets.decoding import decode_into, read_images
 from common.datasets.folder import load_folder
-from common.datasets.images import FORMATS, image_extensions, image_formats, is_image, read_image
+from common.datasets.images import (
+    FORMATS,
+    as_rgb,
+    image_extensions,
+    image_formats,
+    is_image,
+    read_image,
+)
 from common.datasets.kaggle import read_csv_labels, reorg_cifar10_data
 from common.datasets.submission import check_submission
 from common.errors import UserError
@@ -95,7 +104,44 @@ def test_each_format_is_read(tmp_path: Path, name: str):
 
 
 def test_this_pillow_has_all_formats():
-    assert image_formats() == FORMATS
+    assert tuple(name for name in image_formats() if name != "HEIF") == FORMATS
+
+
+@pytest.fixture
+def pillow_heif(monkeypatch: pytest.MonkeyPatch) -> Iterator[mock.Mock]:
+    """A pillow-heif that reads PPM files, registered until the end of the test."""
+
+    class Heif(PpmImagePlugin.PpmImageFile):
+        format = "HEIF"
+
+    def register() -> None:
+        Image.register_open("HEIF", Heif, lambda prefix: prefix.startswith(b"P6"))
+        Image.register_extension("HEIF", ".heic")
+
+    fake = mock.Mock(**{"register_heif_opener.side_effect": register})
+    monkeypatch.setitem(sys.modules, "pillow_heif", fake)
+    for name in ("OPEN", "ID", "EXTENSION"):
+        monkeypatch.setattr(Image, name, getattr(Image, name).copy())
+    image_formats.cache_clear()
+    image_extensions.cache_clear()
+    yield fake
+    image_formats.cache_clear()
+    image_extensions.cache_clear()
+
+
+def test_pillow_heif_adds_its_format_once(pillow_heif: mock.Mock, tmp_path: Path):
+    assert is_image("IMG_1.HEIC")
+    assert image_formats() == ("HEIF", *FORMATS)
+    (tmp_path / "x.heic").write_bytes(written("PPM"))
+    np.testing.assert_array_equal(read_images([tmp_path / "x.heic"], 12), [PICTURE])
+    pillow_heif.register_heif_opener.assert_called_once_with()
+
+
+def test_a_pillow_heif_that_lacks_a_module_is_an_error(pillow_heif: mock.Mock):
+    lacking = ModuleNotFoundError("No module named '_pillow_heif'", name="_pillow_heif")
+    pillow_heif.register_heif_opener.side_effect = lacking
+    with pytest.raises(ModuleNotFoundError, match="_pillow_heif"):
+        image_formats()
 
 
 @pytest.mark.parametrize(
@@ -180,7 +226,7 @@ def test_image_files_are_opened_in_one_place():
         r"Image\.open\(|imread\(|imdecode\(|decode_image\(|decode_png\(|decode_jpeg\("
     )
     found = [s.name for s in sources for _ in opens.finditer(s.read_text(encoding="utf-8"))]
-    assert found == ["images.py"]
+    assert set(found) == {"images.py"}
 
 
 # ---- Kinds of files
@@ -342,3 +388,97 @@ def test_a_path_that_cannot_exist_is_an_error_of_one_line(tmp_path: Path, path: 
     }
     for words, call in calls.items():
         assert words in refusal(call)
+
+
+# ---- The transparent colour of a PNG file, in its chunk tRNS
+
+
+GREY, RGB, PALETTE, GREY_ALPHA = 0, 2, 3, 4  # PNG's colour types
+
+
+def png(
+    depth: int, colour: int, rows: list[bytes], width: int, *, interlaced: bool = False, **chunks
+):
+    """Return a PNG file; ``rows`` are the bytes of its rows (of its passes if interlaced)."""
+    height = 1 if interlaced else len(rows)
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
+    pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
+    parts = {"IHDR": header, **chunks, "IDAT": pixels, "IEND": b""}
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data))
+        + (name := kind.encode())
+        + data
+        + struct.pack(">I", zlib.crc32(name + data))
+        for kind, data in parts.items()
+    )
+
+
+def shorts(*numbers: int) -> bytes:
+    return struct.pack(f">{len(numbers)}H", *numbers)
+
+
+# The first pixel has the transparent colour.
+CLEAR_GREY = {
+    1: (png(1, GREY, [b"\x40"], 3, tRNS=shorts(0)), [255, 255, 255]),
+    2: (png(2, GREY, [bytes([0b10011100])], 4, tRNS=shorts(2)), [255, 85, 255, 0]),
+    4: (png(4, GREY, [b"\x76\xf0"], 4, tRNS=shorts(7)), [255, 102, 255, 0]),
+    8: (png(8, GREY, [b"\x07\x06\x08"], 3, tRNS=shorts(7)), [255, 6, 8]),
+    16: (png(16, GREY, [shorts(1542, 1541, 0, 65535)], 4, tRNS=shorts(1542)), [255, 6, 0, 255]),
+}
+
+
+def pixels_of(content: bytes, path: Path) -> list[list[int]]:
+    """Return the pixels of the only row of an image file, read by its name and as PIL's image."""
+    path.write_bytes(content)
+    found = read_image(path, 100)
+    with Image.open(path) as image:
+        for _ in range(2):  # not decoded yet, and decoded
+            np.testing.assert_array_equal(as_rgb(image), found)
+    return found[0].tolist()
+
+
+@pytest.mark.parametrize("depth", CLEAR_GREY)
+def test_the_transparent_grey_of_a_png_becomes_white(tmp_path: Path, depth: int):
+    content, expected = CLEAR_GREY[depth]
+    assert pixels_of(content, tmp_path / "grey.png") == [[grey] * 3 for grey in expected]
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_greys_of_a_png_without_a_transparent_one_are_unchanged(tmp_path: Path, depth: int):
+    content, _ = CLEAR_GREY[depth]
+    at = content.index(b"tRNS") - 4
+    opaque = content[:at] + content[at + 14 :]
+    greys = {2: [170, 85, 255, 0], 4: [119, 102, 255, 0]}[depth]
+    assert pixels_of(opaque, tmp_path / "grey.png") == [[grey] * 3 for grey in greys]
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_the_transparent_colour_of_a_48_bit_png_becomes_white(tmp_path: Path, interlaced: bool):
+    """A colour that differs in the second byte of a value only is not the transparent one."""
+    first, second, third = shorts(258, 772, 774), shorts(258, 773, 774), shorts(0xFFFF, 0, 0x80FF)
+    rows = [first, third, second] if interlaced else [first + second + third]  # Adam7's passes
+    content = png(16, RGB, rows, 3, interlaced=interlaced, tRNS=shorts(258, 772, 774))
+    expected = [[255, 255, 255], [1, 3, 3], [255, 0, 128]]
+    assert pixels_of(content, tmp_path / "deep.png") == expected
+
+
+def test_other_transparent_pngs_are_put_on_white(tmp_path: Path):
+    colours = bytes([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    palette = png(2, PALETTE, [bytes([0b00011000])], 3, PLTE=colours, tRNS=bytes([255, 0, 128]))
+    expected = [[255, 0, 0], [255, 255, 255], [127, 127, 255]]
+    assert pixels_of(palette, tmp_path / "palette.png") == expected
+    one_clear = png(2, PALETTE, [bytes([0b00011000])], 3, PLTE=colours, tRNS=bytes([255, 0]))
+    expected[2] = [0, 0, 255]
+    assert pixels_of(one_clear, tmp_path / "one.png") == expected
+    rgb = png(8, RGB, [bytes([1, 2, 3, 1, 2, 4])], 2, tRNS=shorts(1, 2, 3))
+    assert pixels_of(rgb, tmp_path / "rgb.png") == [[255, 255, 255], [1, 2, 4]]
+    grey_alpha = png(16, GREY_ALPHA, [shorts(2570, 65535, 2570, 0)], 2)
+    assert pixels_of(grey_alpha, tmp_path / "alpha.png") == [[10, 10, 10], [255, 255, 255]]
+
+
+def test_a_48_bit_png_that_ends_too_early_is_an_error(tmp_path: Path):
+    rows = [np.random.default_rng(0).bytes(6 * 50) for _ in range(50)]
+    content = png(16, RGB, rows, 50, tRNS=shorts(1, 2, 3))
+    (tmp_path / "half.png").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match="truncated"):
+        read_image(tmp_path / "half.png", 100)

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from small_competition import CLASSES, LABELS, ids, make_competition, refused, tree, write_csv
 
+from common.datasets import share_of
 from common.datasets.kaggle import (
     copyfile,
     list_test_images,
@@ -92,6 +95,22 @@ def test_each_class_has_the_ratio_of_the_smallest_class_as_validation_images(
         assert len(list((base / "valid" / name).iterdir())) == expected
         assert len(list((base / "train" / name).iterdir())) == count - expected
         assert len(list((base / "train_valid" / name).iterdir())) == count
+
+
+def test_the_number_of_validation_images_is_computed_in_decimals(tmp_path: Path):
+    """As floats, .29 * 100 is 28.999999999999996."""
+    (tmp_path / "train").mkdir()
+    labels = {str(number): "cat" for number in range(100)}
+    for number in labels:
+        (tmp_path / "train" / f"{number}.png").touch()
+    assert reorg_train_valid(tmp_path, labels, 0.29) == 29
+    assert len(ids(tmp_path, "valid")) == 29
+    assert share_of(0.57, 5_000) == 2_850
+
+
+@given(st.integers(0, 1_000_000), st.integers(0, 9_999))
+def test_a_share_is_that_of_exact_arithmetic(number: int, ten_thousandths: int):
+    assert share_of(ten_thousandths / 10_000, number) == number * ten_thousandths // 10_000
 
 
 def test_each_image_is_in_its_class_and_in_one_of_the_two_splits(data: Path):
