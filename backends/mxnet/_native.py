@@ -1,5 +1,7 @@
 """Gluon's own transforms, with workarounds for their bugs."""
 
+import random
+
 import numpy as onp
 from mxnet import image, np
 from mxnet.gluon import Block
@@ -89,19 +91,36 @@ class Resize(Block):
 
 
 class RandomResizedCrop(Block):
-    """Gluon's random crop, resized with antialiasing.
+    """The box of Gluon's random crop, resized with antialiasing.
 
-    Gluon draws the box from Python's `random`. Differs: mx.image also resizes
-    the crop, without antialiasing; this result is dropped.
+    Draws it from Python's `random`, as mx.image.random_size_crop does.
+    Differs: that function also resizes the crop, without antialiasing. If the
+    box is empty, as in a picture of 40 x 1 pixels, it ends in OpenCV's error.
     """
 
     def __init__(self, size, scale, ratio):
         super().__init__()
         height, width = size
-        self.arguments = (width, height), scale, ratio
+        self.size, self.scale, self.ratio = (width, height), scale, ratio
         self.resize = Resize(size)
 
     def forward(self, x):
-        _, box = image.random_size_crop(x, *self.arguments)
-        left, top, width, height = box
+        left, top, width, height = self.draw(x.shape[1], x.shape[0])
         return self.resize(x[top : top + height, left : left + width])
+
+    def draw(self, full_width, full_height):
+        """Return the first of ten boxes that fits, or one in the middle."""
+        low, high = onp.log(self.ratio)
+        for _ in range(10):
+            area = random.uniform(*self.scale) * full_width * full_height
+            ratio = onp.exp(random.uniform(low, high))
+            width = round(onp.sqrt(area * ratio))
+            height = round(onp.sqrt(area / ratio))
+            if 0 < width <= full_width and 0 < height <= full_height:
+                left = random.randint(0, full_width - width)
+                top = random.randint(0, full_height - height)
+                return left, top, width, height
+        sides = image.scale_down((full_width, full_height), self.size)
+        width, height = (max(side, 1) for side in sides)
+        left, top = (full_width - width) // 2, (full_height - height) // 2
+        return left, top, width, height

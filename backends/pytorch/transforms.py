@@ -45,6 +45,8 @@ def native(augs):
     # Imported here: it takes seconds, and batches do not need it.
     from torchvision import transforms
 
+    from . import _native
+
     def one_liner(aug):
         match aug:
             case RandomFlipLeftRight(p):
@@ -52,7 +54,7 @@ def native(augs):
             case RandomFlipTopBottom(p):
                 return transforms.RandomVerticalFlip(p)
             case RandomResizedCrop(size, scale, ratio):
-                return transforms.RandomResizedCrop(size, scale, ratio)
+                return _native.RandomResizedCrop(size, scale, ratio)
             case ColorJitter(brightness, contrast, saturation, hue):
                 return transforms.ColorJitter(
                     brightness, contrast, saturation, hue

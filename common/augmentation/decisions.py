@@ -266,7 +266,10 @@ def _crop_boxes(
     counters: tuple[ArrayLike, ...],
     image_size: tuple[int, int],
 ) -> Indices:
-    """Return the first of ten attempts that fits, or if none does, the largest central box with an allowed ratio."""
+    """Return the first of ten attempts that fits, or if none does, the largest central box with an allowed ratio.
+
+    Each box has at least one pixel.
+    """
     image_height, image_width = image_size
     draws = _draws(seed, counters, (CROP_ATTEMPTS, 4))  # (n, attempt, 4)
     area = image_height * image_width * _between(draws[..., 0], *crop.scale)
@@ -284,9 +287,9 @@ def _crop_boxes(
 def _central_box(image_size: tuple[int, int], ratio: tuple[float, float]) -> Indices:
     height, width = image_size
     if width / height < ratio[0]:
-        height = round(width / ratio[0])
+        height = max(1, round(width / ratio[0]))
     elif width / height > ratio[1]:
-        width = round(height * ratio[1])
+        width = max(1, round(height * ratio[1]))
     return np.array([(image_size[0] - height) // 2, (image_size[1] - width) // 2, height, width])
 
 

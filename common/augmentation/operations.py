@@ -4,14 +4,55 @@ A backend turns each value into its framework's own transform (`transforms.nativ
 whose random parameters `common.augmentation` has already drawn (`transforms.augment`). The definitions are the book's:
 brightness multiplies, contrast blends with the mean grey of the image, saturation with the grey of the pixel, and hue
 rotates the colour circle. ``str()`` of an augmentation describes it with its numbers, for the titles of pictures.
+
+Each constructor raises ValueError for a value outside its range, and TypeError for one of another type. The frameworks
+do not: some would draw wrong pixels without a word.
 """
 
 from collections.abc import Callable, Sequence
+from ctypes import c_float
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby
+from math import inf, isfinite
+from numbers import Integral, Real
+from typing import Any
 
 from common.errors import UserError
+
+
+def _check(
+    owner: object,
+    words: str,
+    value: Any,
+    holds: Callable[..., bool],
+    kind: type = Real,
+    length: int | None = None,
+) -> None:
+    """Check a value of an augmentation: one number, or a tuple or list of ``length`` numbers.
+
+    Raises TypeError unless all are of the ``kind``, ValueError unless the value ``holds``. ``words`` say what is valid.
+    """
+    problem = f"{type(owner).__name__} needs {words}, not {value!r}"
+    numbers = (value,) if length is None else value
+    if not isinstance(numbers, tuple | list) or not all(isinstance(n, kind) for n in numbers):
+        raise TypeError(problem)
+    if len(numbers) != (length or 1) or not holds(*numbers):
+        raise ValueError(problem)
+
+
+def _check_p(owner: object, p: float) -> None:
+    _check(owner, "a probability p from 0 to 1", p, lambda p: 0 <= p <= 1)
+
+
+def _check_size(owner: object, size: tuple[int, int]) -> None:
+    words = "a size (height, width) of whole numbers from 1"
+    _check(owner, words, size, lambda *sides: min(sides) >= 1, kind=Integral, length=2)
+
+
+def _float32(number: float) -> float:
+    """Return the number as the backends compute with it: a tiny one is 0, a huge one is infinite."""
+    return c_float(number).value
 
 
 @dataclass(frozen=True)
@@ -19,6 +60,9 @@ class RandomFlipLeftRight:
     """Mirror left and right with probability ``p``."""
 
     p: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check_p(self, self.p)
 
     def __str__(self) -> str:
         return f"left-right flip, {_how_often(self.p)}"
@@ -29,6 +73,9 @@ class RandomFlipTopBottom:
     """Flip upside down with probability ``p``."""
 
     p: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check_p(self, self.p)
 
     def __str__(self) -> str:
         return f"top-bottom flip, {_how_often(self.p)}"
@@ -45,6 +92,13 @@ class RandomResizedCrop:
     size: tuple[int, int]
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+    def __post_init__(self) -> None:
+        _check_size(self, self.size)
+        scale = "a scale (least, most) with 0 < least <= most <= 1"
+        _check(self, scale, self.scale, lambda least, most: 0 < least <= most <= 1, length=2)
+        ratio = "a ratio (narrowest, widest) with 0 < narrowest <= widest"
+        _check(self, ratio, self.ratio, lambda low, high: 0 < low <= high < inf, length=2)
 
     def __str__(self) -> str:
         (height, width), (least, most) = self.size, self.scale
@@ -64,6 +118,12 @@ class ColorJitter:
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("brightness", "contrast", "saturation"):
+            words = f"a {name} of 0 or more"
+            _check(self, words, getattr(self, name), lambda x: 0 <= _float32(x) < inf)
+        _check(self, "a hue from 0 to 0.5", self.hue, lambda x: 0 <= x <= 0.5)
 
     @property
     def arguments(self) -> str:
@@ -94,6 +154,9 @@ class Resize:
 
     size: tuple[int, int]
 
+    def __post_init__(self) -> None:
+        _check_size(self, self.size)
+
     def __str__(self) -> str:
         return f"resize to {self.size[0]} × {self.size[1]}"
 
@@ -102,16 +165,16 @@ class Resize:
 class Normalize:
     """Subtract ``mean`` from each channel (red, green, blue, in 0..1) and divide by ``std``.
 
-    Must be the last of a list, because the result is not an image any more. Raises ValueError for a ``std`` that is not
-    above zero; some frameworks would silently return infinite values.
+    Must be the last of a list, because the result is not an image any more.
     """
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
     def __post_init__(self) -> None:
-        if not all(deviation > 0 for deviation in self.std):
-            raise ValueError(f"Normalize needs standard deviations above zero, not {self.std}")
+        means, stds = "three finite means", "three finite standard deviations above 0"
+        _check(self, means, self.mean, lambda *m: all(map(isfinite, map(_float32, m))), length=3)
+        _check(self, stds, self.std, lambda *s: all(0 < _float32(x) < inf for x in s), length=3)
 
     def __str__(self) -> str:
         return "normalize each channel"

@@ -45,8 +45,8 @@ def _sizes_by_area(
         height[todo[fits]], width[todo[fits]] = h[fits], w[fits]
         todo = todo[~fits]
     least, most = crop.ratio
-    height[todo] = min(full_height, round(full_width / least))
-    width[todo] = min(full_width, round(full_height * most))
+    height[todo] = min(full_height, max(1, round(full_width / least)))
+    width[todo] = min(full_width, max(1, round(full_height * most)))
     return height, width, ~np.isin(np.arange(n), todo)
 
 

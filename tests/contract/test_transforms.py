@@ -407,6 +407,21 @@ def test_native_crops_are_antialiased_and_differ_from_pillow_by_one_at_most(back
         assert largest_difference(found, wanted) <= 1
 
 
+@pytest.mark.parametrize("size", [(40, 1), (1, 40), (1, 1), (3, 2)])
+@pytest.mark.parametrize("out", [(9, 5), (5, 9)])
+def test_crops_of_the_narrowest_pictures_keep_their_pixels(backend, size, out):
+    """No box is empty, also if none of an allowed ratio fits. MXNet's would end in OpenCV, torchvision's are black."""
+    picture = np.full((*size, 3), (200, 100, 50), np.uint8)
+    for scale, ratio in [((0.1, 1), (0.5, 2)), ((0.08, 0.1), (3, 3)), ((0.08, 0.1), (0.3, 0.3))]:
+        crop = RandomResizedCrop(out, scale, ratio)
+        decisions = decide([crop], np.arange(10), 0, 0, size)
+        X = Batch(backend, np.repeat(picture[None], 10, axis=0)).uint8
+        batched = backend.transforms.to_images(backend.transforms.augment(X, decisions))
+        native = native_images(backend, picture, crop, times=10)
+        for found in (batched, native):
+            np.testing.assert_array_equal(found, np.broadcast_to(picture[0, 0], (10, *out, 3)))
+
+
 def test_native_resizes_and_crops_of_white_stay_in_the_unit_interval(backend):
     white = np.full((35, 37, 3), 255, np.uint8)
     for aug in (Resize((32, 32)), RandomResizedCrop((32, 32), (1, 1), (37 / 35, 37 / 35))):
