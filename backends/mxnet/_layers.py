@@ -16,6 +16,31 @@ def add(F, X, Y):
     return F.elemwise_add(X.as_nd_ndarray(), Y.as_nd_ndarray()).as_np_ndarray()
 
 
+def batch_norms(net):
+    """Return the BatchNorm layers of a network."""
+    found = []
+
+    def add_batch_norm(block):
+        if isinstance(block, nn.BatchNorm):
+            found.append(block)
+
+    net.apply(add_batch_norm)
+    return found
+
+
+def updated_statistics(net):
+    """Return the running statistics that training updates.
+
+    Those of frozen layers are left out.
+    """
+    return [
+        parameter
+        for layer in batch_norms(net)
+        if not layer._kwargs["use_global_stats"]
+        for parameter in (layer.running_mean, layer.running_var)
+    ]
+
+
 class Network(nn.HybridSequential):
     """A sequence of layers whose weights exist from the start.
 

@@ -10,6 +10,7 @@ from common.errors import ONE_VALUE_PER_EXAMPLE
 from common.metrics import Accumulator
 
 from ._labels import check_labels_on_host
+from ._layers import updated_statistics
 
 
 def devices_of(net):
@@ -91,14 +92,13 @@ def average_buffers(net):
     evaluation and the next epoch also use the mean.
     """
     npx.waitall()
-    for parameter in net.collect_params().values():
-        if parameter.grad_req == "null":
-            arrays = parameter.list_data()
-            mean = _total(arrays) / len(arrays)
-            # Not set_data: the trainer would create its store again, without
-            # the optimizer's state.
-            for array in arrays:
-                array[:] = mean.as_in_ctx(array.ctx)
+    for parameter in updated_statistics(net):
+        arrays = parameter.list_data()
+        mean = _total(arrays) / len(arrays)
+        # Not set_data: the trainer would create its store again, without the
+        # optimizer's state.
+        for array in arrays:
+            array[:] = mean.as_in_ctx(array.ctx)
 
 
 def _correct(pred, y):

@@ -19,6 +19,7 @@ from common.augmentation.decisions import (
     random_bits,
 )
 from common.augmentation.operations import output_size
+from common.datasets.array_file import images_at
 from common.errors import UserNotice
 from common.system.environment import cores
 from common.system.workers import WorkerBatches, check_shared_memory
@@ -191,7 +192,9 @@ class _Batches:
         ):
             size = images.shape[1], images.shape[2]
             decisions = decide(self.augs, indices, self.seed, epoch, size)
-            levels = transforms.from_images(images[indices], self.device)
+            levels = transforms.from_images(
+                images_at(images, indices), self.device
+            )
             X = transforms.augment_to_float(levels, merged(decisions))
             y = np.array(labels[indices], dtype="int64", ctx=self.device)
             yield X, y

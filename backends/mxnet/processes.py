@@ -10,6 +10,7 @@ import mxnet
 import numpy as onp
 
 from . import _replicas
+from ._layers import updated_statistics
 from ._stores import TrainerStore, exact_sum
 
 _stores: list = []  # the store of this process, once it has joined
@@ -74,7 +75,6 @@ def average_buffers(net):
     if num_processes() == 1:
         return
     mxnet.npx.waitall()  # as in weights.get_weights
-    for parameter in net.collect_params().values():
-        if parameter.grad_req == "null":
-            for array in parameter.list_data():
-                array[:] = total(array.asnumpy()) / num_processes()
+    for parameter in updated_statistics(net):
+        for array in parameter.list_data():
+            array[:] = total(array.asnumpy()) / num_processes()

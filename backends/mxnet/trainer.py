@@ -10,6 +10,7 @@ from common.reference import State
 from . import _replicas
 from ._bfloat16 import in_bfloat16, in_float32
 from ._labels import check_labels_on_host
+from ._layers import batch_norms
 from ._replicas import split_batch
 from ._sgd import SGD
 from .processes import average_buffers, num_processes, store, total
@@ -82,6 +83,19 @@ def set_state(net, trainer, state):
             )
             updater.states[index] = kept if len(kept) > 1 else kept[0]
             updater.states_synced[index] = False  # move them to the device
+
+
+def freeze(net):
+    """Train only the last layer of a network; all other weights stay.
+
+    BatchNorm uses its running statistics, also in training, and does not
+    update them. Call this before `prepare` and before you make the optimizer.
+    """
+    net.collect_params().setattr("grad_req", "null")
+    net[-1].collect_params().setattr("grad_req", "write")
+    for layer in batch_norms(net):
+        # Gluon has no public name for it after the layer is made.
+        layer._kwargs["use_global_stats"] = True
 
 
 def prepare(

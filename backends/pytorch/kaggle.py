@@ -64,6 +64,5 @@ def predict_labels(net, test_iter):
 
     Runs in evaluation mode and without gradients; the book's tab does neither.
     """
-    device = next(net.parameters()).device
-    logits = [predict(net, X.to(device)).cpu() for X, _ in test_iter]
+    logits = [predict(net, X).cpu() for X, _ in test_iter]
     return labels_of(torch.cat(logits).numpy())

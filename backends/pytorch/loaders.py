@@ -4,6 +4,7 @@ Both visit the examples in the order of common.augmentation. Their draws for an
 example depend only on (seed, epoch, index).
 """
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -15,6 +16,7 @@ from common.augmentation.decisions import (
     random_bits,
 )
 from common.augmentation.operations import output_size
+from common.datasets.array_file import images_at
 from common.system.environment import cores
 from common.system.workers import WorkerBatches, check_shared_memory
 
@@ -123,7 +125,8 @@ def load_batched(
     """Return minibatches that are augmented as a whole, on the device.
 
     X is float32 in the framework's layout, in 0..1 or normalized; y is int64.
-    The images stay on the device as uint8.
+    On a GPU, the images stay there as uint8 if they fill at most half of its
+    free memory. Otherwise each batch is copied.
     """
     return _Batches(
         dataset, augs, batch_size, is_train, seed, device, first_epoch, part
@@ -144,7 +147,10 @@ class _Batches:
         first_epoch,
         part,
     ):
-        self.images = transforms.from_images(dataset.images, device)
+        self.dataset, self.device = dataset, device
+        self.on_gpu = None
+        if _fits_on_gpu(dataset.images, device):
+            self.on_gpu = transforms.from_images(dataset.images, device)
         self.labels = torch.as_tensor(dataset.labels, device=device)
         self.augs, self.batch_size, self.seed = augs, batch_size, seed
         self.is_train, self.epoch = is_train, first_epoch
@@ -155,7 +161,7 @@ class _Batches:
 
     def __iter__(self):
         epoch, self.epoch = self.epoch, self.epoch + 1
-        size = tuple(self.images.shape[2:])
+        size = self.dataset.images.shape[1:3]
         for indices in epoch_batches(
             len(self.labels),
             self.batch_size,
@@ -165,7 +171,20 @@ class _Batches:
             self.part,
         ):
             decisions = decide(self.augs, indices, self.seed, epoch, size)
-            chosen = from_numpy(indices, self.images.device)
-            levels = self.images.index_select(0, chosen)
+            chosen = from_numpy(indices, self.device)
+            if self.on_gpu is not None:
+                levels = self.on_gpu.index_select(0, chosen)
+            else:
+                levels = images_at(self.dataset.images, indices)
+                levels = from_numpy(levels, self.device)
+                levels = levels.permute(0, 3, 1, 2).contiguous()
             X = transforms.augment_to_float(levels, merged(decisions))
             yield X, self.labels[chosen]
+
+
+def _fits_on_gpu(images, device):
+    """Return whether the device is a GPU with twice the memory of images."""
+    if device is None or torch.device(device).type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return isinstance(images, np.ndarray) and images.nbytes <= free // 2

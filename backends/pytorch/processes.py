@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from ._frozen_batch_norm import FrozenBatchNorm
+
 
 def join():
     """Join the other processes of this run, if the engine's variables are set.
@@ -60,11 +62,15 @@ def total(values):
 
 def average_buffers(net):
     """Average BatchNorm's running statistics over all processes."""
-    if num_processes() > 1:
-        for buffer in net.buffers():
-            if buffer.is_floating_point():
-                dist.all_reduce(buffer)
-                buffer /= num_processes()
+    if num_processes() == 1:
+        return
+    for module in net.modules():
+        # Those of a frozen layer are equal, and their sum may be rounded.
+        if not isinstance(module, FrozenBatchNorm):
+            for buffer in module.buffers(recurse=False):
+                if buffer.is_floating_point():
+                    dist.all_reduce(buffer)
+                    buffer /= num_processes()
 
 
 def _joined():

@@ -7,6 +7,7 @@ from common.errors import ONE_VALUE_PER_EXAMPLE
 from common.metrics import Accumulator, TrainingLog
 from common.reference import State
 
+from ._frozen_batch_norm import FrozenBatchNorm
 from ._labels import check_labels_on_host
 from ._sync_batch_norm import synchronise
 from ._wrappers import MixedPrecision, on_devices, share
@@ -80,6 +81,20 @@ def set_state(net, trainer, state):
             trainer.state[parameter][SLOTS[slot]] = tensor
 
 
+def freeze(net):
+    """Train only the last layer of a network; all other weights stay.
+
+    BatchNorm uses its running statistics, also in training, and does not
+    update them. Call this before `prepare` and before you make the optimizer.
+    """
+    net.requires_grad_(False)
+    net.fc.requires_grad_(True)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.__class__ = FrozenBatchNorm  # its tensors stay
+            module.eval()
+
+
 def prepare(
     net, devices, precision="fp32", compile=False, sync_batch_norm=False
 ):
@@ -113,7 +128,7 @@ def predict(net, X, training=False):
     was_training = net.training
     net.train(training)
     with torch.no_grad():
-        y_hat = net(X)
+        y_hat = net(X.to(next(net.parameters()).device))
     net.train(was_training)
     return y_hat
 

@@ -44,6 +44,7 @@ def trained_by_name(net):
     return {
         WRAPPERS.sub("", name, count=1): parameter
         for name, parameter in net.named_parameters()
+        if parameter.requires_grad
     }
 
 

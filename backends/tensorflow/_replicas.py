@@ -41,6 +41,9 @@ def replicate(net, devices, workers=None):
     with strategy.scope(), default_dtype(net.weights[0].dtype):
         copy = keras.models.clone_model(net)
     copy.set_weights(net.get_weights())
+    # Keras does not copy which layers inside of others are frozen.
+    for new, old in zip(layers_of(copy), layers_of(net), strict=True):
+        new.trainable = old.trainable
     if len(devices) == 1:
         vars(copy)["_device"] = devices[0]  # where its graphs run
     return copy

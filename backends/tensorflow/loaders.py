@@ -14,9 +14,15 @@ from common.augmentation.decisions import (
     merged,
     random_bits,
 )
+from common.datasets.array_file import images_at
+from common.errors import UserError
 from common.system.environment import cores
 
 from . import transforms
+
+# Bytes of an array up to which tf.data gets a copy of it. Python reads images
+# from larger ones and from files.
+MOST_COPIED = 2**30
 
 
 def get_dataloader_workers():
@@ -70,7 +76,9 @@ class _NativeBatches:
         first_epoch,
         part,
     ):
-        self.images = tf.constant(dataset.images)
+        self.images, self.problem = dataset.images, None
+        if _is_small_array(self.images):
+            self.images = tf.constant(self.images)
         self.labels = tf.constant(dataset.labels, tf.int64)
         self.transform = tf.function(transforms.native(augs))
         self.batch_size, self.is_train = batch_size, is_train
@@ -92,6 +100,8 @@ class _NativeBatches:
                 self.part,
             )
         )
+        if not batches:  # another process has the only example
+            return iter(())
         order = np.concatenate(batches)
         # Differs: threads share tf.image's random state and draw from it in
         # any order. With a seed for each example, the draws do not depend on
@@ -107,11 +117,36 @@ class _NativeBatches:
         batches = examples.batch(len(batches[0]))
         if "GPU" in (self.device or ""):
             copied = tf.data.experimental.prefetch_to_device(self.device)
-            return iter(batches.apply(copied))
-        return iter(batches.prefetch(1))
+            return self._explained(batches.apply(copied))
+        return self._explained(batches.prefetch(1))
+
+    def _explained(self, batches):
+        try:
+            yield from batches
+        except tf.errors.OpError:
+            if self.problem is None:
+                raise
+            raise self.problem from None
 
     def _example(self, seed, index):
-        return self.transform(self.images[index], seed), self.labels[index]
+        return self.transform(self._image(index), seed), self.labels[index]
+
+    def _image(self, index):
+        if tf.is_tensor(self.images):
+            return self.images[index]
+        image = tf.numpy_function(self._read, [index], tf.uint8)
+        return tf.ensure_shape(image, self.images.shape[1:])
+
+    def _read(self, index):
+        try:
+            return self.images[index]
+        except UserError as error:
+            self.problem = error
+            raise
+
+
+def _is_small_array(images):
+    return isinstance(images, np.ndarray) and images.nbytes <= MOST_COPIED
 
 
 def load_batched(
@@ -171,7 +206,9 @@ class _Batches:
             size = images.shape[1], images.shape[2]
             decisions = decide(self.augs, indices, self.seed, epoch, size)
             with tf.device(self.device):
-                levels = transforms.from_images(images[indices], self.device)
+                levels = transforms.from_images(
+                    images_at(images, indices), self.device
+                )
                 X = transforms.augment_to_float(levels, merged(decisions))
                 y = tf.constant(labels[indices], tf.int64)
             yield X, y

@@ -75,6 +75,17 @@ def set_state(net, trainer, state):
             own.assign(to_keras(arrays[name]))
 
 
+def freeze(net):
+    """Train only the last layer of a network; all other weights stay.
+
+    BatchNorm uses its running statistics, also in training, and does not
+    update them. Call this before `prepare` and before you make the optimizer.
+    """
+    # Keras' BatchNorm does so if it is not trainable.
+    for layer in net.layers[:-1]:
+        layer.trainable = False
+
+
 def prepare(
     net, devices, precision="fp32", compile=False, sync_batch_norm=False
 ):

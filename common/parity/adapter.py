@@ -107,16 +107,27 @@ class Adapter:
         network is in evaluation mode, as after ``net.eval()``: training must switch the mode itself.
         """
         if self._net is None:
-            net = self.new_network()
-            if self.kind == "float64":
-                net = self.backend.probes.in_float64(net)
-            precision = "bf16" if self.kind == "bfloat16" else "fp32"
-            self._net = self.backend.trainer.prepare(
-                net, self.devices, precision, self.compile, self.sync_batch_norm
-            )
+            self._net = self._prepared(freeze=False)
         self.backend.probes.set_mode(self._net, training=False)
         self.backend.weights.set_weights(self._net, self.cast(weights))
         return self._net
+
+    def frozen_network(self, weights: Mapping[str, Array]) -> Net:
+        """Return another network with these weights. Only its last layer is trained."""
+        net = self._prepared(freeze=True)
+        self.backend.weights.set_weights(net, self.cast(weights))
+        return net
+
+    def _prepared(self, freeze: bool) -> Net:
+        net = self.new_network()
+        if self.kind == "float64":
+            net = self.backend.probes.in_float64(net)
+        if freeze:
+            self.backend.trainer.freeze(net)
+        precision = "bf16" if self.kind == "bfloat16" else "fp32"
+        return self.backend.trainer.prepare(
+            net, self.devices, precision, self.compile, self.sync_batch_norm
+        )
 
     def weights(self, seed: int) -> Weights:
         """Return the weights that the checks start from, drawn from ``seed``. The arrays are read-only."""

@@ -89,6 +89,7 @@ def run_checks(
     if compile:
         yield from _locked(double, extent.step_size, extent.locked_steps, seed)
     else:
+        yield from training.frozen_steps(double, extent.step_size, seed)
         yield from whole_runs(double, extent, seed)
     yield from _locked(single, extent.step_size, extent.float32_steps, seed)
 

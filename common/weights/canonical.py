@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 # float32, or float64 in parity checks in float64.
 Weights = dict[str, NDArray[np.floating[Any]]]
 Shape = tuple[int, ...]
+LAST_LAYER = ("fc.weight", "fc.bias")  # the only ones that depend on the number of classes
 
 # ResNet-18 (He et al. 2016) as the book builds it for small images: (name of the stage, its channels as a multiple of
 # those of the first stage, first stride).
@@ -63,6 +64,11 @@ def is_buffer(name: str) -> bool:
     return name.endswith(("running_mean", "running_var"))
 
 
+def trained_names(weights: Mapping[str, Any], freeze: bool = False) -> list[str]:
+    """Return the names of the parameters that a training changes: with ``freeze``, those of the last layer."""
+    return [n for n in weights if not is_buffer(n) and (n in LAST_LAYER or not freeze)]
+
+
 def num_parameters(weights: Mapping[str, NDArray[np.floating[Any]]]) -> int:
     """Return the number of trained parameters, such as 11,176,970 for 10 classes and 3 channels."""
     return sum(weight.size for name, weight in weights.items() if not is_buffer(name))
@@ -88,6 +94,13 @@ def initial_weights(
         name: _initial(name, shape, rng)
         for name, shape in weight_shapes(num_classes, in_channels, num_channels).items()
     }
+
+
+def with_new_last_layer(weights: Weights, num_classes: int, seed: int = 0) -> Weights:
+    """Return the weights with a last layer for ``num_classes`` classes, drawn as in `initial_weights`."""
+    _, in_channels, num_channels = network_sizes(weights)
+    new = initial_weights(num_classes, in_channels, num_channels, seed)
+    return weights | {name: new[name] for name in LAST_LAYER}
 
 
 def _initial(name: str, shape: Shape, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ The file belongs to no framework, so a training can go on in another one. No gen
 is a function of (seed, epoch, index), and the learning rate one of the epoch.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from common.errors import UserError, printable
 from common.metrics import Epoch
 from common.reference import State
-from common.weights.canonical import Weights, is_buffer
+from common.weights.canonical import Weights, trained_names
 from common.weights.checks import check_values
 from common.weights.safetensors import (
     CHECKPOINT,
@@ -46,9 +47,12 @@ class Checkpoint:
         return len(self.epochs)
 
 
-def num_bytes(weights: Weights, slots: int) -> int:
-    """Return the size of a checkpoint's arrays, for an optimizer with this number of slots."""
-    trained = sum(w.nbytes for name, w in weights.items() if not is_buffer(name))
+def num_bytes(weights: Weights, slots: int, freeze: bool = False) -> int:
+    """Return the size of a checkpoint's arrays, for an optimizer with this number of slots.
+
+    With ``freeze``, the optimizer trains only the last layer.
+    """
+    trained = sum(weights[name].nbytes for name in trained_names(weights, freeze))
     return sum(w.nbytes for w in weights.values()) + slots * trained
 
 
@@ -84,6 +88,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(weights, state, epochs, kept)
 
 
+def digest(checkpoint: Checkpoint) -> str:
+    """Return a digest of all that a training goes on from."""
+    state = checkpoint.state
+    found = hashlib.sha256(repr((checkpoint.epochs, state.steps)).encode())
+    for part, arrays in sorted({"": checkpoint.weights, **state.slots}.items()):
+        for name, array in sorted(arrays.items()):
+            found.update(f"{part}.{name}".encode())
+            found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
+
+
 def _slots(
     weights: Weights, optimizer: Mapping[str, NDArray[Any]]
 ) -> dict[str, dict[str, NDArray[Any]]]:
@@ -94,9 +109,12 @@ def _slots(
         slots.setdefault(slot, {})[own] = array
     if set(slots) not in (ADAM, SGD):
         raise ValueError("its optimizer is unknown")
-    shapes = {name: w.shape for name, w in weights.items() if not is_buffer(name)}
+    trained = [
+        {name: weights[name].shape for name in trained_names(weights, freeze)}
+        for freeze in (False, True)
+    ]
     for arrays in slots.values():
-        if {name: array.shape for name, array in arrays.items()} != shapes:
+        if {name: array.shape for name, array in arrays.items()} not in trained:
             raise ValueError("its optimizer's state does not fit its weights")
         if not all(np.isfinite(array).all() for array in arrays.values()):
             raise ValueError("its optimizer's state is not finite")

@@ -12,6 +12,10 @@ from common.errors import UserError, UserNotice, listed, printable
 from common.finite import WAYS_OUT
 from common.weights.canonical import Shape, Weights, weight_shapes
 
+OTHERS = (
+    "A network of torchvision, timm or Keras is another one: train that with its own library, or start from the "
+    "weights of a run of this project"
+)
 ANY = -1  # a size that differs between networks and is unknown
 MAX_FAULTS_OF_A_KIND = 10  # listed in a message; a file may have any number
 
@@ -56,11 +60,17 @@ def check_entries(entries: Mapping[str, Entry], source: str) -> None:
     width = 64 if num_channels == ANY else num_channels
     shapes = weight_shapes(num_classes, in_channels, width)
     what = f"{source} does not hold the weights of this project's ResNet-18"
-    if not shapes.keys() & entries.keys():
-        raise UserError(
-            f"{what}: none of its {len(entries):,} names is known; the first are "
-            f"{', '.join(map(printable, list(entries)[:3]))}"
+    known = shapes.keys() & entries.keys()
+    if not known or 2 * len(known) < min(
+        len(shapes), len(entries)
+    ):  # such as torchvision's, which share fc.weight and fc.bias
+        first = ", ".join([printable(name) for name in entries if name not in known][:3])
+        names = (
+            f"only {len(known)} of its {len(entries):,} names are"
+            if known
+            else "none of its names is"
         )
+        raise UserError(f"{what}: {names} known; the first others are {first}. {OTHERS}")
     faults = [
         [f"{name} is missing" for name in shapes if name not in entries],
         [f"{printable(name)} is not expected" for name in entries if name not in shapes],

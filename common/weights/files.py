@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from common.augmentation.operations import Normalize
 from common.config import MAX_IMAGE_SIZE
 from common.errors import UserError, counted, printable
@@ -77,6 +75,15 @@ class Stored:
                     f"class {i} is {printable(own)} in {self.path}, but {printable(other)} in {name}"
                 )
 
+    def differs(self, classes: Sequence[str]) -> str:
+        """Return how the classes of the weights differ from these, '' if they do not, as far as is known."""
+        if self.num_classes != len(classes):
+            return counted(self.num_classes, "class", "classes")
+        for i, (own, other) in enumerate(zip(self.classes or classes, classes, strict=True)):
+            if own != other:
+                return f"class {i} is {printable(own)}, not {printable(other)}"
+        return ""
+
     @property
     def classes(self) -> list[str] | None:
         """The class names, None if they are not in the metadata. Raises UserError if they are invalid."""
@@ -106,13 +113,11 @@ class Stored:
         if numbers is None:
             return None
         try:
-            array = np.array(numbers, np.float64)
-        except (TypeError, ValueError):
-            array = np.empty(0)
-        if array.shape != (2, 3) or not np.isfinite(array).all() or array[1].min() <= 0:
-            raise UserError(f"{self.path} has no valid mean and standard deviation in its metadata")
-        mean, std = array.tolist()
-        return Normalize(tuple(mean), tuple(std))
+            mean, std = numbers
+            return Normalize(tuple(mean), tuple(std))
+        except (TypeError, ValueError, OverflowError):
+            problem = f"{self.path} has no valid mean and standard deviation in its metadata"
+            raise UserError(problem) from None
 
     def _metadata(self, name: str, what: str) -> Any:
         """Return an entry of the metadata, or None. Raises UserError for invalid JSON, naming ``what``."""

@@ -85,7 +85,9 @@ def small_training(device, augs):
 
 
 @recipes
-def test_an_epoch_has_nothing_that_would_wait_for_a_gpu(augs, monkeypatch):
+@pytest.mark.parametrize("free", [2**30, 0], ids=["images on the GPU", "copied batches"])
+def test_an_epoch_has_nothing_that_would_wait_for_a_gpu(augs, free, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 2**30))
     with FakeTensorMode(allow_non_fake_inputs=True):
         training = small_training(tab.gpu(), augs)
         weights = list(training[0].parameters())

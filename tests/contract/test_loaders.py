@@ -106,13 +106,16 @@ def test_the_parts_of_several_processes_make_the_batches_of_one(backend, load, a
         np.testing.assert_array_equal(np.concatenate([labels for _, labels in own]), y)
         # MXNet's own transforms draw for a part of a batch.
         if (backend.name, load) != ("mxnet", "load_native"):
-            np.testing.assert_array_equal(np.concatenate([images for images, _ in own]), X)
+            images = np.concatenate([images for images, _ in own])
+            # On some processors MXNet rounds colours differently at the end of an array.
+            np.testing.assert_allclose(images, X, rtol=0, atol=1e-6)
 
 
 def test_a_process_without_an_example_of_the_last_batch_has_a_batch_less(backend):
     for load in (backend.loaders.load_batched, backend.loaders.load_native):
         data_iter = load(random_dataset(9), (), 4, False, part=(1, 2))
         assert [len(y) for _, y in data_iter] == [2, 2]
+        assert list(load(random_dataset(1), (), 4, False, part=(1, 2))) == []
 
 
 @recipes

@@ -76,6 +76,10 @@ def steps(backend: Backend) -> Iterator[CheckResult]:
     yield from _steps(adapter(backend, "float64"), SIZE)
 
 
+def frozen(backend: Backend) -> Iterator[CheckResult]:
+    yield from training.frozen_steps(adapter(backend, "float64"), SIZE)
+
+
 def steps_in_float32(backend: Backend) -> Iterator[CheckResult]:
     yield from _steps(adapter(backend, "float32"), SIZE)
 
@@ -383,6 +387,37 @@ OTHER_MISTAKES: dict[str, tuple[Callable[[Backend], Backend], Checks, set[str]]]
         edited(("weights", "arrays[name].copy()", "arrays[name]")),
         model,
         {"weights round trip"},
+    ),
+    "BatchNorm is not frozen": (
+        edited(("trainer", 'name != "fc"', 'name != "fc" and "bn" not in name')),
+        frozen,
+        {
+            f"frozen {name}: {part}"
+            for name in ("SGD", "Adam")
+            for part in ("last layer", "other weights")
+        },
+    ),
+    "a frozen BatchNorm uses the statistics of the batch": (
+        edited(("resnet", "if self.training:", "if True:")),
+        frozen,
+        {
+            f"frozen {name}: {part}"
+            for name in ("SGD", "Adam")
+            for part in ("last layer", "other weights")
+        },
+    ),
+    "the last layer is frozen too, but for its bias": (
+        edited(
+            (
+                "resnet",
+                "        if self.frozen:\n",
+                '        if "weight" in self.weights and self.weights["weight"].ndim == 2:\n'
+                "            names, gradients = names[1:], gradients[1:]\n"
+                "        if self.frozen:\n",
+            )
+        ),
+        frozen,
+        {f"frozen {name}: last layer" for name in ("SGD", "Adam")},
     ),
     "evaluation changes the running statistics": (
         with_moving_evaluation,

@@ -89,8 +89,19 @@ def test_at_most_ten_faults_of_each_kind_are_listed():
 
 
 def test_weights_of_another_network_are_refused_by_their_names():
-    with pytest.raises(UserError, match=r"none of its 2 names is known; the first are a, b"):
+    with pytest.raises(
+        UserError, match=r"none of its names is known; the first others are a, b\. "
+    ):
         check_weights({"a": np.ones(1), "b": np.ones(1)}, "other")
+
+
+def test_weights_of_torchvision_s_network_are_refused_in_one_line_that_says_what_to_do():
+    """It has a fc, too."""
+    theirs = {f"layer{i}.0.conv1.weight": np.ones(1) for i in range(1, 5)} | {"fc.bias": np.ones(9)}
+    with pytest.raises(UserError, match=r"only 1 of its 5 names are known; .*layer1\.0") as error:
+        check_weights(theirs, "resnet18.pth")
+    assert "start from the weights of a run of this project" in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_weights_are_float32_and_rounding_gives_a_notice():

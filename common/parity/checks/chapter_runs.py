@@ -71,7 +71,7 @@ class Pipeline:
         self, epoch: int, conventions: Conventions
     ) -> Iterator[tuple[Array, NDArray[np.int64]]]:
         """Yield the reference's batches of an epoch, counted from 0."""
-        images, labels, seed = self.dataset.images, self.dataset.labels, self.seed
+        images, labels, seed = np.asarray(self.dataset.images), self.dataset.labels, self.seed
         for indices in epoch_batches(len(labels), BATCH, seed, epoch, self.is_train):
             X = transforms.augmented(images, self.augs, indices, seed, epoch, conventions)
             yield X, labels[indices]
@@ -272,7 +272,8 @@ def images_to_predict(native: bool, seed: int) -> Pipeline:
 def small_shapes(n: int, seed: int, split: Split = "train") -> Dataset:
     """Return n embedded pictures at half resolution, 16 x 16 pixels."""
     dataset = draw_shapes(n, seed, split)
-    return Dataset(dataset.images[:, ::2, ::2].copy(), dataset.labels, dataset.classes)
+    halved = np.asarray(dataset.images)[:, ::2, ::2].copy()
+    return Dataset(halved, dataset.labels, dataset.classes)
 
 
 def start_weights(adapter: Adapter, pipeline: Pipeline, seed: int) -> Weights:

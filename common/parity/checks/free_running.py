@@ -103,8 +103,9 @@ def images_and_labels(
 
 def _batches(num_steps: int, seed: int, conventions: Conventions) -> Iterator[Batch]:
     dataset = _dataset(num_steps)
+    images = np.asarray(dataset.images)
     for indices in epoch_batches(len(dataset), BATCH, seed, 0):
-        X = transforms.augmented(dataset.images, AUGMENTATIONS, indices, seed, 0, conventions)
+        X = transforms.augmented(images, AUGMENTATIONS, indices, seed, 0, conventions)
         yield Batch(X, dataset.labels[indices])
 
 

@@ -43,22 +43,21 @@ def _check(case: LoaderCase) -> str:
 
 def _case(adapter: Adapter, check: str, case: LoaderCase, seed: int) -> CheckResult:
     dataset, device = case.dataset(seed), adapter.devices[0]
-    before = dataset.images.copy()
+    images = np.asarray(dataset.images)
+    before = images.copy()
     batches = adapter.backend.loaders.load_batched(
         dataset, case.augs, case.batch_size, case.is_train, seed, device
     )
     number = -(-case.num_examples // case.batch_size)
     got = {"number of batches": np.array(len(batches)), **_read(adapter, batches, case)}
-    got["images of the data set"] = dataset.images
+    got["images of the data set"] = images
 
     def expected(conventions: Conventions) -> Arrays:
         found = {"number of batches": np.array(number)}
         for epoch, most in _visits(case):
             order = list(epoch_batches(len(dataset), case.batch_size, seed, epoch, case.is_train))
             for i, indices in enumerate(order[:most]):
-                X = transforms.augmented(
-                    dataset.images, case.augs, indices, seed, epoch, conventions
-                )
+                X = transforms.augmented(images, case.augs, indices, seed, epoch, conventions)
                 found |= _placed(epoch, i, X, dataset.labels[indices], np.array(1.0))
         return found | {"images of the data set": before}
 

@@ -18,7 +18,9 @@ from common.parity.comparison import (
     CheckResult,
     Difference,
     Distance,
+    absolute,
     by_place,
+    largest,
     largest_relative,
     relative,
     size_for,
@@ -27,7 +29,7 @@ from common.parity.tolerances import tolerance
 from common.reference import SGD, Adam, Conventions, Optimizer, State, train_step
 from common.reference.resnet import before_batch_norm
 from common.reference.training import Step
-from common.weights.canonical import is_buffer
+from common.weights.canonical import LAST_LAYER, is_buffer
 
 PARTS = ("network", "training")
 # Every second batch is smaller, like the last of an epoch. Sizes are powers of two, because MXNet divides gradients by
@@ -130,6 +132,38 @@ def locked_steps(
         given = Difference("logits of the steps", float(not all_float32(adapter.logits_types)))
         check = f"locked {recipe.name}: logits dtype"
         yield CheckResult(check, adapter.kind, (given,), tolerance(check, adapter.kind))
+
+
+def frozen_steps(adapter: Adapter, size: int, seed: int = 0) -> Iterator[CheckResult]:
+    """Train only the last layer for three steps; compare it with the reference's, and all other weights with before."""
+    weights = adapter.weights(seed)
+    batches = [
+        random_batch(n, size, 1000 * seed + step)
+        for step, n in enumerate((BATCH, LAST_BATCH, BATCH))
+    ]
+    for recipe in recipes(len(batches), eps=2.0**-20):
+        net = adapter.frozen_network(weights)
+        trainer = recipe.trainer(adapter, net)
+        for batch in batches:
+            adapter.step(net, trainer, batch)
+        got = adapter.backend.weights.get_weights(net)
+
+        def expected(conventions: Conventions, recipe: Recipe = recipe) -> Arrays:
+            trained, optimizer = weights, recipe.optimizer(conventions)
+            for batch in batches:
+                step = train_step(trained, batch.X, batch.y, optimizer, conventions, freeze=True)
+                trained = step.weights
+            return {name: trained[name] for name in LAST_LAYER}
+
+        check, distance = f"frozen {recipe.name}", change_since(weights, adapter.kind)
+        yield adapter.compare(f"{check}: last layer", got, expected, distance, PARTS)
+        others = {name: weight for name, weight in weights.items() if name not in LAST_LAYER}
+        yield CheckResult(
+            f"{check}: other weights",
+            adapter.kind,
+            tuple(absolute(largest)(got, others)),
+            tolerance(f"{check}: other weights", adapter.kind),
+        )
 
 
 def _backend_step(adapter: Adapter, net: Net, trainer: Trainer, batch: Batch) -> Step:

@@ -48,7 +48,7 @@ def describe(devices, precision="fp32", compile=False, sync_batch_norm=False):
     if compile:
         raise UserError("--compile: NumPy has no compiler")
     if sync_batch_norm:
-        raise UserError("--sync-batch-norm: NumPy has no engine: there is no process but of one")
+        raise UserError("--sync-batch-norm: NumPy trains in one process")
     return {
         "precision": precision,
         "device": f"{devices[0]}: {processor()}",

@@ -13,13 +13,18 @@ from common.weights.canonical import initial_weights, network_sizes
 
 
 class _Layer:
-    """A layer that keeps its output and, after `backward`, its gradients."""
+    """A layer that keeps its output and, after `backward`, its gradients.
+
+    A `frozen` layer has no gradients, and stays in evaluation mode.
+    """
+
+    frozen = False
 
     def __init__(self, **shapes):
         self.weights = {k: np.zeros(s, np.float32) for k, s in shapes.items()}
 
     def __call__(self, X, training=False):
-        self.training = training
+        self.training = training and not self.frozen
         self.output, self.back = self.compute(X)
         return self.output
 
@@ -30,6 +35,8 @@ class _Layer:
     def backward(self, dY):
         dX, *gradients = self.back(dY)
         names = ("weight", "bias")[: len(gradients)]
+        if self.frozen:
+            names, gradients = (), ()
         self.gradients = dict(zip(names, gradients, strict=True))
         return dX
 

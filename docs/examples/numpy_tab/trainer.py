@@ -8,6 +8,7 @@ from common.metrics import Accumulator, TrainingLog
 from common.reference import SGD, Adam, layers
 
 from .devices import describe
+from .resnet import layers_by_name
 from .weights import arrays_by_name
 
 
@@ -50,6 +51,16 @@ def get_state(net, trainer):  # noqa: ARG001
 def set_state(net, trainer, state):  # noqa: ARG001
     """Copy a state into this network's optimizer."""
     trainer.state = state
+
+
+def freeze(net):
+    """Train only the last layer of a network; all other weights stay.
+
+    BatchNorm uses its running statistics, also in training, and does not
+    update them. Call this before `prepare` and before you make the optimizer.
+    """
+    for name, layer in layers_by_name(net).items():
+        layer.frozen = name != "fc"
 
 
 def prepare(
