@@ -12,6 +12,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import backends
 from benchmarks.timing import NUM_CLASSES, noise, timed
 from common.augmentation.operations import Augmentation, kaggle_train_augs, parse_augmentations
@@ -223,5 +225,8 @@ def memory(backend: Backend, num_images: int, batch_size: int) -> Measure:
     float(backend.trainer.train_batch_ch13(net, X, y, loss, trainer, devices)[0])
     for X, _ in batches:
         wait(X)
-    found = {"peak": environment.peak_memory_mib(), "data": dataset.images.nbytes / 2**20}
+    found = {
+        "peak": environment.peak_memory_mib(),
+        "data": np.asarray(dataset.images).nbytes / 2**20,
+    }
     return lambda: found

@@ -63,6 +63,9 @@ SHARED = (
     "cache_dir",
     "image_size",
     "limit",
+    "valid_ratio",
+    "skip_broken",
+    "seed",
     "pipeline",
     "device",
     "output",
@@ -79,9 +82,9 @@ COMMANDS = {
     "augment": Command(
         TrainConfig,
         "draw the augmentations, without training",
-        "Draw the result of each augmentation on an example image.",
-        "python run.py augment --backend mxnet --image photo.jpg",
-        only=(*SHARED, "image", "seed"),
+        "Draw the result of each augmentation on an example image, and training images as --augment makes them.",
+        "python run.py augment --backend mxnet --data photos --augment flip,crop",
+        only=(*SHARED, "augment", "image"),
         presets=PRESETS,
     ),
     "evaluate": Command(
@@ -113,8 +116,8 @@ COMMANDS = {
     "predict": Command(
         PredictConfig,
         "classify image files with the weights of a run",
-        "Print the predicted class of each image, its probability, and the time of the network in milliseconds. The "
-        "weights may come from any run in any framework.",
+        "Print the predicted class of each image and its probability, or write them to a csv file. A folder stands for "
+        "the images in it and below it. The weights may come from any run in any framework.",
         "python run.py predict --backend pytorch --weights runs/NAME/weights.safetensors photo.jpg",
         required=("backend", "weights"),
     ),
@@ -171,7 +174,7 @@ def parse(arguments: Sequence[str], frameworks: Mapping[str, Framework]) -> tupl
         )
     from common.commands.resume import resumed  # imports NumPy
 
-    return name, resumed(name, values)
+    return name, resumed(name, values, frameworks)
 
 
 def command_parser(name: str, frameworks: Mapping[str, Framework]) -> argparse.ArgumentParser:

@@ -41,6 +41,7 @@ AT_LEAST_0 = Range("0 or more", lambda n: n >= 0)
 AT_LEAST_1 = Range("1 or more", lambda n: n >= 1)
 POSITIVE = Range("a number above 0", lambda x: x > 0 and math.isfinite(x))
 SHARE = Range("at least 0 and below 1", lambda x: 0 <= x < 1)
+PART = Range("above 0 and below 1", lambda x: 0 < x < 1)
 FACTOR = Range("above 0 and at most 1", lambda x: 0 < x <= 1)
 SEEDS = Range(f"from 0 to {MAX_SEED}", lambda n: 0 <= n <= MAX_SEED)
 # ResNet-18 downsamples three times, which turns 8 pixels into one.
@@ -171,8 +172,8 @@ class RunConfig(WithOutput, Seeded, Computing, OnDevice, OnBackends):
 
     resume: Path | None = option(
         None,
-        "go on with the run in this folder and its options; of others, it takes only --epochs, --backend, --device, "
-        "--workers, --processes and --output",
+        "continue the run in this folder with its options; only --epochs, --backend, --device, --workers, "
+        "--processes and --output may be given with it",
         OUTPUT,
         metavar="DIR",
         default_words="a new run",
@@ -241,7 +242,7 @@ class DataConfig(Options):
 
     name: str = option(
         "shapes",
-        "shapes (generated), cifar10 (downloaded), or a folder with train/ and test/",
+        "shapes (generated), cifar10 (downloaded), or a folder of images",
         DATA,
         flag="--data",
         metavar="WHAT",
@@ -258,6 +259,16 @@ class DataConfig(Options):
         AT_LEAST_1,
         nargs="+",
         default_words="all",
+    )
+    valid_ratio: float | None = option(
+        None,
+        "hold out this share of the training images of each class, drawn with --seed",
+        DATA,
+        PART,
+        default_words=".2 for a folder without val/ and test/",
+    )
+    skip_broken: bool = option(
+        False, "leave out images of a folder that cannot be read, instead of stopping", DATA
     )
 
 
@@ -279,6 +290,9 @@ class TrainConfig(WithWeights, RunConfig):
         "none, or a comma-separated list from: {augmentations}",
         AUGMENTATION,
         metavar="LIST",
+    )
+    freeze: bool = option(
+        False, "train only the last layer, and keep the other values of --weights", TRAINING
     )
     image: Path | None = option(
         None,
@@ -302,6 +316,15 @@ class TrainConfig(WithWeights, RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.freeze and self.weights is None:
+            raise UserError(
+                "--freeze keeps the values of a weights file, and there is none: add --weights FILE"
+            )
+        if self.freeze and self.sync_batch_norm:
+            raise UserError(
+                "--freeze keeps BatchNorm's statistics, so there are none to synchronise: "
+                "leave out --sync-batch-norm"
+            )
         if not self.compare_augmentation:
             if self.seeds is not None:
                 raise UserError(
@@ -412,7 +435,12 @@ class PredictConfig(WithWeights, OnDevice, OnBackends):
     """Which images to classify, with which weights."""
 
     images: tuple[Path, ...] = option(
-        (), "image files to classify", DATA, metavar="IMAGE", nargs="+", positional=True
+        (),
+        "image files to classify, or folders: the images in them and below them",
+        DATA,
+        metavar="IMAGE",
+        nargs="+",
+        positional=True,
     )
     image_size: int | None = option(
         None,
@@ -421,6 +449,41 @@ class PredictConfig(WithWeights, OnDevice, OnBackends):
         SIDES,
         default_words="as in training",
     )
+    batch_size: int = option(32, "images that the network computes together", SPEED, AT_LEAST_1)
+    top_k: int = option(
+        1, "number of classes of each image, most probable first", OUTPUT, AT_LEAST_1
+    )
+    output: Path | None = option(
+        None,
+        "csv file for the predictions, which are then not printed: path, class, probability, "
+        "and with --top-k class_2, probability_2, ...",
+        OUTPUT,
+        metavar="FILE",
+        default_words="none",
+    )
+    sheet: Path | None = option(
+        None,
+        "PNG file for a picture of the first 40 images and their classes",
+        OUTPUT,
+        metavar="FILE",
+        default_words="none",
+    )
+    force: bool = option(False, "replace the files of --output and --sheet if they exist", OUTPUT)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for flag, path, suffix in (
+            ("--output", self.output, ".csv"),
+            ("--sheet", self.sheet, ".png"),
+        ):
+            if path is None:
+                continue
+            if path.suffix.lower() != suffix:
+                raise UserError(f"{flag} {path}: choose a name that ends in {suffix}")
+            if self.backend == "all" or "," in self.backend:
+                raise UserError(
+                    f"{flag} {path} can hold the results of one backend: name one, not --backend {self.backend}"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

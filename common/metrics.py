@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -136,7 +136,12 @@ class Epoch:
 
 
 class Listener:
-    """Callbacks of a `TrainingLog`. Override the methods that you need; the others do nothing."""
+    """Callbacks of a `TrainingLog`. Override the methods that you need; the others do nothing.
+
+    ``held_out`` is the name of the accuracy after each epoch, None for the name in the chapter.
+    """
+
+    held_out: str | None = None
 
     def on_batch(self, epoch: int, images: int, seconds: float) -> None:
         """Called after each batch, with the images and seconds of this epoch so far."""
@@ -172,10 +177,9 @@ class TrainingSummary:
     """The result of a training run; as text, the chapter's two closing lines and the wall-clock speed.
 
     ``examples`` is the total over all epochs. ``step_seconds`` is the book's timer: it runs only during the steps and
-    leaves out loading and evaluation. ``seconds`` is the wall-clock time of everything.
+    leaves out loading and evaluation. ``seconds`` is the wall-clock time of everything. ``held_out`` is the name of
+    ``test_acc``, "valid acc" if it is the accuracy on validation images.
     """
-
-    held_out: ClassVar[str] = "test acc"
 
     loss: float
     train_acc: float
@@ -184,12 +188,17 @@ class TrainingSummary:
     step_seconds: float
     seconds: float
     devices: str
+    held_out: str = "test acc"
 
     def __str__(self) -> str:
-        return (
-            f"loss {self.loss:.3f}, train acc {self.train_acc:.3f}, test acc {self.test_acc:.3f}\n"
-            f"{_speeds(self)}"
-        )
+        accuracies = f"train acc {self.train_acc:.3f}, {self.held_out} {self.test_acc:.3f}"
+        return f"loss {self.loss:.3f}, {accuracies}\n{_speeds(self)}"
+
+    def plain(self) -> dict[str, Any]:
+        """Return the numbers by name; that of ``test_acc`` is ``valid_acc`` on validation images."""
+        found = asdict(self)
+        own = found.pop("held_out").replace(" ", "_")
+        return {own if name == "test_acc" else name: value for name, value in found.items()}
 
 
 @dataclass(frozen=True)
@@ -311,6 +320,8 @@ class TrainingLog:
             seconds=self.total.stop(),
             devices=self.devices,
         )
+        if self.listener.held_out and isinstance(summary, TrainingSummary):
+            summary = replace(summary, held_out=self.listener.held_out)
         print(summary)  # noqa: T201 - as the book does, also in a notebook
         return summary
 

@@ -1,21 +1,25 @@
 """`run.py augment`: draw the results of each augmentation on one image as sheets of images."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.augmentation.decisions import decide, epoch_order
-from common.augmentation.operations import Augmentation, gallery
+from common.augmentation.decisions import decide, epoch_order, merged
+from common.augmentation.operations import Augmentation, gallery, parse_augmentations
 from common.commands.session import Session, example_image, session_of
 from common.config import RunConfig, TrainConfig
+from common.datasets import Dataset
 from common.drawing import image_grid
 from common.drawing.captions import captions, described
-from common.errors import counted
+from common.errors import counted, printable
 from common.interface import Backend, Device, Registry
 
 Images = NDArray[np.uint8]
+SHEET = (4, 8)  # rows and columns of a sheet of training images
+TRAINING_IMAGES, AUGMENTED = "training-images.png", "augmented-images.png"
 
 
 def run(config: TrainConfig, registry: Registry) -> int:
@@ -26,7 +30,7 @@ def run(config: TrainConfig, registry: Registry) -> int:
 
 
 def show(session: Session) -> None:
-    """Draw the example image with seven results of each augmentation of the chapter, and 32 training images."""
+    """Draw seven results of each of the chapter's augmentations, 32 training images, and some as augmented."""
     backend, config = session.backend, session.config
     original = example_image(config.image)
     height, width = original.shape[:2]
@@ -43,17 +47,85 @@ def show(session: Session) -> None:
         )
     train = session.data.train
     # In the order of the first epoch, because a folder is sorted by class.
-    first = epoch_order(len(train), session.config.seed, 0)[:32]
+    first = epoch_order(len(train), session.config.seed, 0)[: SHEET[0] * SHEET[1]]
     image_grid.save_sheet(
-        session.folder.path / "training-images.png",
+        session.folder.path / TRAINING_IMAGES,
         [train.images[i] for i in first],
-        4,
-        8,
+        *SHEET,
         f"the first {counted(len(first), 'training image')} of {session.data.name}",
         scale=0.8,
         names=[train.classes[train.labels[i]] for i in first],
     )
-    session.console.print(f"drew {number + 1} sheets into {session.folder.path}", soft_wrap=True)
+    number += 1
+    if augs := parse_augmentations(config.augment, (train.images.shape[1], train.images.shape[2])):
+        path, device = session.folder.path / AUGMENTED, session.devices[0]
+        save_augmented(path, backend, config, device, train, augs, session.data.name)
+        number += 1
+    session.console.print(f"drew {number} sheets into {session.folder.path}", soft_wrap=True)
+
+
+def save_augmented(
+    path: Path,
+    backend: Backend,
+    config: RunConfig,
+    device: Device,
+    dataset: Dataset,
+    augmentations: Sequence[Augmentation],
+    data: str,
+) -> None:
+    """Draw some training images, each unchanged and then augmented seven times.
+
+    In the batched pipeline these are the images of the first seven epochs: the same decisions and pixels as in
+    training, rounded to uint8. In the native pipeline the framework draws others in training.
+    """
+    rows, columns = SHEET
+    every = max(len(dataset) // rows, 1)
+    indices = np.arange(len(dataset))[::every][:rows]
+    if config.pipeline == "native":
+        drawn = [
+            draw(backend, dataset.images[i], augmentations, columns - 1, config, device, k)
+            for k, i in enumerate(indices)
+        ]
+    else:
+        drawn = _as_in_training(backend, config, device, dataset, augmentations, indices)
+    pictures: list[Images] = []
+    texts: list[str] = []
+    for i, (images, said) in zip(indices, drawn, strict=True):
+        pictures += [dataset.images[i], *images]
+        texts += [f"original\n{printable(dataset.classes[dataset.labels[i]])}", *said]
+    when = "" if config.pipeline == "native" else f" as in epochs 1 to {columns - 1}"
+    image_grid.save_sheet(
+        path,
+        pictures,
+        len(indices),
+        columns,
+        f"training images of {data}: originals (left) and augmented{when}\n"
+        f"{described(augmentations, drawn_by(backend, config))}",
+        scale=1.1,  # so that a caption such as "saturation × 1.20" fits
+        captions=texts,
+    )
+
+
+def _as_in_training(
+    backend: Backend,
+    config: RunConfig,
+    device: Device,
+    dataset: Dataset,
+    augmentations: Sequence[Augmentation],
+    indices: NDArray[np.int64],
+) -> list[tuple[list[Images], list[str]]]:
+    """Return what the batched pipeline makes of images in the first seven epochs, and captions, for each image."""
+    size = dataset.images.shape[1], dataset.images.shape[2]
+    X = backend.transforms.from_images(np.stack([dataset.images[i] for i in indices]), device)
+    found: list[tuple[list[Images], list[str]]] = [([], []) for _ in indices]
+    for epoch in range(SHEET[1] - 1):
+        decisions = decide(augmentations, indices, config.seed, epoch, size)
+        augmented = backend.transforms.augment_to_float(X, merged(decisions))
+        for i, image in enumerate(backend.transforms.to_images(augmented)):
+            images, said = found[i]
+            images.append(image)
+            said.append(captions(decisions, i, short=True))
+    return found
 
 
 def draw(
@@ -64,13 +136,11 @@ def draw(
     config: RunConfig,
     device: Device,
     first: int = 0,
-    short: bool = False,
 ) -> tuple[list[Images], list[str]]:
     """Augment one image, uint8 (height, width, 3), several times, as the chapter's `apply` does.
 
-    Return the images and a caption for each with its random parameters (``short``: see `captions`). Captions are empty
-    in the native pipeline, where the framework draws them. ``first`` is the index of the first draw; another value
-    gives other draws.
+    Return the images and a caption for each with its random parameters. Captions are empty in the native pipeline,
+    where the framework draws them. ``first`` is the index of the first draw; another value gives other draws.
     """
     if config.pipeline == "native":
         backend.devices.set_seed(config.seed + first)
@@ -80,7 +150,7 @@ def draw(
     decisions = decide(augmentations, indices, config.seed, 0, (image.shape[0], image.shape[1]))
     X = backend.transforms.from_images(np.repeat(image[None], times, axis=0), device)
     images = backend.transforms.to_images(backend.transforms.augment(X, decisions))
-    return list(images), [captions(decisions, i, short) for i in range(times)]
+    return list(images), [captions(decisions, i) for i in range(times)]
 
 
 def drawn_by(backend: Backend, config: RunConfig) -> str:

@@ -4,9 +4,9 @@ Each framework loads its own file with its own functions. The new file is kept o
 logits for the same images.
 """
 
-import os
 import warnings
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from common.config import ConvertConfig
 from common.errors import UserError, UserNotice
 from common.interface import Framework, Registry
 from common.system.console import PlainConsole
-from common.system.files import atomic_write, check_folder
+from common.system.files import atomic_write, check_target
 from common.weights.files import (
     Backends,
     Stored,
@@ -55,23 +55,15 @@ def check_paths(
     Raises UserError if the files cannot be converted, before any framework is loaded.
     """
     needed = reader_of(source, frameworks), writer_of(target, frameworks)
-    try:
-        real = target.resolve()
-        if target.is_dir():
-            raise UserError(f"{target} is a folder: give the name of a file")
-        if os.path.lexists(target):
-            if target.exists() and source.samefile(target):
-                raise UserError(f"{source} and {target} are the same file: choose another name")
-            if not force:
-                raise UserError(f"{target} already exists: choose another name, or add --force")
-    except (OSError, RuntimeError) as error:  # RuntimeError: circular links
-        why = error.strerror if isinstance(error, OSError) else "its links form a circle"
-        raise UserError(f"cannot write {target}: {why}; choose another name") from error
+    with suppress(OSError):  # `check_target` says why
+        if target.exists() and source.samefile(target):
+            raise UserError(f"{source} and {target} are the same file: choose another name")
+    check_target(target, force)
+    real = target.resolve()
     if suffix_of(real, frameworks) != suffix_of(target, frameworks):
         raise UserError(
             f"{target} is a link to {real}, a file of another format: choose another name"
         )
-    check_folder(real.parent, f"cannot write {target}", "choose another folder")
     own = framework_of(source, frameworks), framework_of(target, frameworks)
     return [f.name for f in needed if f], [f.name for f in own if f]
 
@@ -155,7 +147,9 @@ def proof_images(in_channels: int) -> tuple[NDArray[np.float32], str]:
     from common.datasets.shapes import load_shapes
 
     images = load_shapes(num_train=1, num_test=NUM_IMAGES).test.images
-    return np.moveaxis(images, -1, 1).astype(np.float32) / np.float32(255), "the shapes test set"
+    return np.moveaxis(np.asarray(images), -1, 1).astype(np.float32) / np.float32(
+        255
+    ), "the shapes test set"
 
 
 def logits(

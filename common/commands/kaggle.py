@@ -11,21 +11,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.cells import cell_len
-from rich.console import Console
 
 import common
 from common.augmentation.operations import CIFAR10_NORMALIZE, kaggle_test_augs, kaggle_train_augs
-from common.commands.augment import draw, drawn_by
+from common.commands import results
+from common.commands.augment import AUGMENTED, SHEET, save_augmented
 from common.commands.checkpoints import Checkpoints
 from common.commands.kaggle_session import Session, begin, chunk_size, images_in, part_of
-from common.commands.processes import joined
-from common.commands.resume import what_was_kept, where_it_goes_on
+from common.commands.processes import interrupted, joined
+from common.commands.resume import where_it_goes_on
 from common.commands.training import (
     load_batches,
     logits,
     make_network,
-    padded,
     predict_all,
     summary_of,
     weights_metadata,
@@ -35,19 +33,15 @@ from common.datasets import Dataset
 from common.datasets.kaggle import Split, load_split
 from common.datasets.submission import check_submission, write_submission
 from common.drawing import image_grid, plots
-from common.drawing.captions import described
 from common.drawing.progress import TrainingProgress, progress_bar
-from common.errors import counted, printable
+from common.errors import counted
 from common.finite import check_logits
 from common.interface import DataIter, Net, Registry
-from common.metrics import Confusion, Epoch, KaggleSummary, Timer
+from common.metrics import Epoch, KaggleSummary, Timer
 from common.system import environment
 from common.weights.canonical import initial_weights
 from common.weights.checkpoint import SGD
 from common.weights.safetensors import save_weights
-
-MAX_CLASSES_LISTED = 20  # up to 20 classes are all printed; of more, only the ten hardest
-SHEET = (4, 8)  # rows and columns of a sheet of images
 
 
 def run(config: KaggleConfig, registry: Registry) -> int:
@@ -85,7 +79,7 @@ def _run(session: Session, startup_seconds: float) -> None:
         console.print(f"3. predict {images_in(session, 'test')}")
         keep("test", _predict_and_submit(session, net))
     except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(what_was_kept("kaggle", folder)) from interrupt
+        raise interrupted(session.backend.processes, "kaggle", folder) from interrupt
     console.print(f"results in {folder.path}", soft_wrap=True)
 
 
@@ -96,14 +90,20 @@ def _validate(session: Session) -> dict[str, Any]:
     """Train on some of the labelled images and validate on the others; return the results."""
     train, valid = _load_split(session, "train"), _load_split(session, "valid")
     if session.keeps:
-        _draw_augmentations(session, train)
+        path, device = session.folder.path / AUGMENTED, session.devices[0]
+        augs = kaggle_train_augs(session.image_size)[:-1]  # a normalized image cannot be shown
+        save_augmented(
+            path, session.backend, session.config, device, train, augs, session.data_name
+        )
     valid_iter = _test_batches(session, valid)
     net, summary = _train(session, "train", train, valid_iter, len(valid))
-    predicted = _predict_labels(session, net, valid)
-    confusion = Confusion.of(valid.labels, predicted, valid.classes)
-    _print_classes(session.console, confusion)
-    if session.keeps:
-        plots.save_confusion(session.folder.path / "validation.png", confusion, _title(session))
+    augs, device = kaggle_test_augs(), session.devices[0]
+    predictions = predict_all(session.backend, session.config, net, valid, augs, device)
+    if not session.keeps:
+        return {}
+    about = "valid", session.data_name, session.config.backend
+    path = session.folder.path
+    confusion = results.report(session.console, path, valid, predictions, *about, "validation.png")
     return asdict(summary) | confusion.plain()
 
 
@@ -139,12 +139,6 @@ def _test_batches(
     """Return batches of images that are normalized but not augmented; of all processes, or only a ``part``."""
     backend, config, device = session.backend, session.config, session.devices[0]
     return load_batches(backend, config, dataset, kaggle_test_augs(), False, device, part=part)
-
-
-def _predict_labels(session: Session, net: Net, dataset: Dataset) -> NDArray[np.int64]:
-    """Return the predicted labels of images that are normalized but not augmented."""
-    augs, device = kaggle_test_augs(), session.devices[0]
-    return predict_all(session.backend, session.config, net, dataset, augs, device)
 
 
 def _train(
@@ -199,7 +193,7 @@ def _train_epochs(
     backend, config, first_epoch = session.backend, session.config, len(checkpoints.epochs)
     augs, device = kaggle_train_augs(session.image_size), session.devices[0]
     train_iter = load_batches(backend, config, dataset, augs, True, device, first_epoch)
-    some = dataset.images[: config.batch_size]
+    some = np.asarray(dataset.images[: config.batch_size])
 
     held_out = None if valid_iter is None else "valid acc"
 
@@ -237,47 +231,6 @@ def _batched(session: Session) -> Session:
 
 def _title(session: Session) -> str:
     return f"{session.data_name}, {session.config.backend}"
-
-
-def _draw_augmentations(session: Session, dataset: Dataset) -> None:
-    """Draw some training images, each unchanged and then augmented seven times."""
-    rows, columns = SHEET
-    augs = kaggle_train_augs(session.image_size)[:-1]  # a normalized image cannot be shown
-    backend, config, device = session.backend, session.config, session.devices[0]
-    pictures: list[NDArray[np.uint8]] = []
-    captions: list[str] = []
-    for image in dataset.images[:: max(len(dataset) // rows, 1)][:rows]:
-        images, drawn = draw(
-            backend, image, augs, columns - 1, config, device, len(pictures), short=True
-        )
-        pictures += [image, *images]
-        captions += ["original", *drawn]
-    about = f"images of {session.data_name}: originals (left) and augmented"
-    image_grid.save_sheet(
-        session.folder.path / "augmented-images.png",
-        pictures,
-        len(pictures) // columns,
-        columns,
-        f"{about}\n{described(augs, drawn_by(backend, config))}",
-        scale=0.8,
-        captions=captions,
-    )
-
-
-def _print_classes(console: Console, confusion: Confusion) -> None:
-    """Print the accuracy of each class, or of the hardest ones if there are many."""
-    order = np.arange(len(confusion.classes))
-    if len(order) > MAX_CLASSES_LISTED:
-        order = np.argsort(confusion.accuracies, kind="stable")[: MAX_CLASSES_LISTED // 2]
-        console.print(f"the {len(order)} hardest of {len(confusion.classes)} classes:")
-    names = [printable(confusion.classes[i]) for i in order]
-    width = max(map(cell_len, names))
-    for i, name in zip(order, names, strict=True):
-        right, total = confusion.counts[i, i], confusion.counts[i].sum()
-        accuracy = confusion.accuracies[i]
-        console.print(
-            f"  {padded(name, width)}  valid acc {accuracy:.3f}  {right} of {total}", soft_wrap=True
-        )
 
 
 # --- The test set ----------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from common.commands.training import (
     record,
 )
 from common.config import KAGGLE_PRESETS, SHAPES_LABELLED, SHAPES_TEST, KaggleConfig
+from common.datasets.decoding import whole_batches
 from common.datasets.kaggle import (
     Reorganized,
     Unlabelled,
@@ -35,7 +36,6 @@ from common.system.console import PlainConsole
 
 EMBEDDED = Path("data/kaggle-shapes")
 CHUNK_IMAGES = 1024  # approximate number of test images that are decoded and predicted together
-CHUNK_BYTES = 2**26  # limit for large images; up to four chunks are in memory
 
 
 @dataclass(frozen=True)
@@ -183,5 +183,4 @@ def images_in(session: Session, split: str) -> str:
 
 def chunk_size(config: KaggleConfig) -> int:
     """Return the number of test images that are decoded and predicted together: whole batches, at least one."""
-    most = min(CHUNK_IMAGES, CHUNK_BYTES // (3 * config.image_size**2))
-    return config.batch_size * max(most // config.batch_size, 1)
+    return whole_batches(config.batch_size, config.image_size, CHUNK_IMAGES)

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from common.commands.kaggle import MAX_CLASSES_LISTED, SHEET
+from common.commands.augment import SHEET
 from common.commands.kaggle_session import EMBEDDED
+from common.commands.results import MAX_CLASSES_LISTED
 from common.commands.run_folder import RunFolder
 from common.commands.tables import (
     START_AND_MEMORY,

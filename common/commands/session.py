@@ -1,7 +1,8 @@
 """Shared by `train`, `augment` and `evaluate`: checks, loading, the description of the run, its folder."""
 
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -19,9 +20,10 @@ from common.commands.processes import (
     announce,
     check_equal,
     first_process_first,
+    interrupted,
     joined,
 )
-from common.commands.resume import describe_resume, digests, named, open_folder, what_was_kept
+from common.commands.resume import describe_resume, digests, named, open_folder
 from common.commands.run_folder import RunFolder, check_output
 from common.commands.training import (
     check_batch_size,
@@ -37,10 +39,10 @@ from common.commands.training import (
 from common.config import PRESETS, TrainConfig
 from common.datasets import Data, Dataset, load_data
 from common.datasets.images import read_image
-from common.errors import UserError, counted
+from common.errors import UserError, UserNotice, counted
 from common.interface import Backend, DataIter, Device, Net, Registry
 from common.system.console import PlainConsole
-from common.weights.canonical import initial_weights
+from common.weights.canonical import initial_weights, with_new_last_layer
 from common.weights.files import Stored
 
 PARTS = {"augment": ", drawing only", "evaluate": ", evaluation only"}  # of the chapter
@@ -106,11 +108,24 @@ def _session_of(
                 data_dir=config.data.cache_dir,
                 image_size=config.data.image_size,
                 limit=config.data.limit,
+                valid_ratio=config.data.valid_ratio,
+                split_seed=config.seed,
+                skip_broken=config.data.skip_broken,
+                evaluation=command == "evaluate",
+                stream=config.pipeline == "native",
             )
         if command in ("train", "compare"):
-            _check_batches(data.train, config.batch_size, processes.num_processes())
-        if weights is not None:
+            config = _with_batch_size(config, len(data.train))
+            longer_side = max(data.train.images.shape[1:3])
+            check_batch_size(
+                len(data.train), config.batch_size, longer_side, processes.num_processes()
+            )
+        if weights is not None and command in ("train", "compare"):
+            weights.check_rgb()
+        elif weights is not None:
             weights.check_data(data.name, data.train.classes)
+        if weights is not None:
+            _check_held_out(command, weights, data)
         size = data.train.images.shape[1], data.train.images.shape[2]
         augs = parse_augmentations(config.augment, size)
         found = digests((data.train, data.test), augs, config.seed)
@@ -131,19 +146,37 @@ def _session_of(
     try:
         yield session
     except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(what_was_kept(command, folder)) from interrupt
+        raise interrupted(processes, command, folder) from interrupt
     console.print(f"results in {folder.path}", soft_wrap=True)
 
 
-def _check_batches(train: Dataset, batch_size: int, num_processes: int) -> None:
-    num_examples = len(train)
-    check_batch_size(num_examples, batch_size, max(train.images.shape[1:3]), num_processes)
-    num_batches = -(-num_examples // batch_size)
-    if num_batches < 5:
+def _with_batch_size(config: TrainConfig, num_examples: int) -> TrainConfig:
+    """Return ``config`` with a batch of all images if these are fewer than the preset's batch size."""
+    if config.batch_size == PRESETS[config.preset].batch_size:
+        return replace(config, batch_size=min(config.batch_size, num_examples))
+    return config
+
+
+def _check_held_out(command: str, weights: Stored, data: Data) -> None:
+    """Tell if the training of the weights may have seen images that are now held out: those that are drawn.
+
+    Raises UserError for ``evaluate``, whose accuracy would be wrong.
+    """
+    about = weights.metadata
+    if not data.drawn or about.get("data") != data.name:
+        return
+    if about.get("train_files", data.train_files) == data.train_files:
+        return
+    what = (
+        f"the weights of {weights.path} were trained on other images of {data.name}, perhaps on some of those that are "
+        "held out now"
+    )
+    if command == "evaluate":
         raise UserError(
-            f"--batch-size {batch_size} splits {num_examples} images into only {num_batches} batches, but the chapter "
-            f"reports five times per epoch: use --batch-size {max(num_examples // 5, 1)} or less, or more images"
+            f"{what}: use the --seed and --valid-ratio of that training and the folder as it was, or put images for "
+            "evaluation into test/"
         )
+    warnings.warn(UserNotice(f"{what}, so the accuracy on these is optimistic"), stacklevel=2)
 
 
 def describe(session: Session) -> dict[str, str]:
@@ -155,26 +188,57 @@ def describe(session: Session) -> dict[str, str]:
         "chapter": "image augmentation" + PARTS.get(session.command, ""),
         "backend": describe_backend(backend),
         "data": f"{config.data.name}: {counted(len(data.train), 'training image')}, "
-        f"{counted(len(data.test), 'test image')}, {height} x {width}, {classes}",
+        f"{_held_out(data)}, {height} x {width}, {classes}",
     }
     if session.weights is not None:
         description["weights"] = str(session.weights.path)
     if session.command in ("train", "compare"):
         if session.weights is not None:
-            description["weights"] += ", as initial weights; the optimizer starts fresh"
+            description["weights"] = _start(session.weights, data.train.classes)
+        if config.freeze:
+            description["freeze"] = (
+                "all but the last layer; BatchNorm keeps and uses its running statistics"
+            )
         description |= {
             "preset": config.preset + ("" if _as_preset(config) else ", with changes"),
-            "training": f"ResNet-18, batch {config.batch_size}, {counted(config.num_epochs, 'epoch')}, "
-            f"{config.adam}",
-            "augment": config.augment,
+            "training": f"ResNet-18, batch {config.batch_size}{_why(config, len(data.train))}, "
+            f"{counted(config.num_epochs, 'epoch')}, {config.adam}",
         }
+    if session.command != "evaluate":
+        description["augment"] = config.augment
     if session.weights is not None and (images := _images_of(session.weights)):
         description["images"] = images
-    description["pipeline"] = describe_pipeline(backend, config)
+    description["pipeline"] = describe_pipeline(backend, config, data.train)
     if session.command != "evaluate":
         description["seed"] = ", ".join(map(str, config.all_seeds))
     description |= describe_machine(backend, config, session.devices)
     return description | {"output": str(session.folder.path)}
+
+
+def _start(stored: Stored, classes: Sequence[str]) -> str:
+    """Return what a training takes from a weights file."""
+    differs = stored.differs(classes)
+    if not differs:
+        return f"{stored.path}, as initial weights; the optimizer starts fresh"
+    new = counted(len(classes), "class", "classes")
+    return (
+        f"{stored.path} ({differs}), as initial weights, with a new last layer for {new}; "
+        "the optimizer starts fresh"
+    )
+
+
+def _held_out(data: Data) -> str:
+    """Return the number of held-out images, and where validation images come from."""
+    words = {"test": "test image", "valid": "validation image"}
+    return counted(len(data.test), words[data.held_out]) + (f" ({data.how})" if data.how else "")
+
+
+def _why(config: TrainConfig, num_examples: int) -> str:
+    """Return why the batch is smaller than the preset's, if there are fewer images."""
+    preset = PRESETS[config.preset].batch_size
+    if config.batch_size == num_examples < preset:
+        return f" (all training images; the preset's {preset} are more)"
+    return ""
 
 
 def _images_of(stored: Stored) -> str:
@@ -214,11 +278,14 @@ def example_image(path: Path | None) -> NDArray[np.uint8]:
 
 
 def network(session: Session, seed: int) -> Net:
-    """Return the network with the weights from the file or the seed, prepared for the devices."""
-    num_classes = len(session.data.train.classes)
-    stored = session.weights
-    weights = stored.weights if stored else initial_weights(num_classes, seed=seed)
-    config = session.config
+    """Return the network with the weights from the file or the seed, prepared for the devices.
+
+    If the file is for other classes, the last layer is drawn from the seed.
+    """
+    classes, stored, config = session.data.train.classes, session.weights, session.config
+    weights = stored.weights if stored else initial_weights(len(classes), seed=seed)
+    if stored and stored.differs(classes):
+        weights = with_new_last_layer(weights, len(classes), seed)
     return make_network(
         session.backend,
         session.devices,
@@ -226,6 +293,7 @@ def network(session: Session, seed: int) -> Net:
         config.precision,
         config.compile,
         config.sync_batch_norm,
+        config.freeze,
     )
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from common.commands import kaggle_side_by_side
+from common.commands.augment import TRAINING_IMAGES
 from common.commands.resume import (
     CONFIGS,
     arguments_for,
@@ -34,7 +35,7 @@ from common.commands.tables import (
     read_run,
 )
 from common.config import RunConfig, TrainConfig, WithOutput
-from common.drawing import plots
+from common.drawing import image_grid, plots
 from common.errors import counted
 from common.interface import Framework, Registry
 from common.metrics import spread
@@ -104,7 +105,9 @@ def run(
                 frameworks = {name: registry.FRAMEWORKS[name] for name in names}
                 if command == "kaggle":
                     kaggle_side_by_side.report(console, config, frameworks, folder, arguments)
-                elif command != "augment":
+                elif command == "augment":
+                    _join_pictures(console, frameworks, folder)
+                else:
                     _report(console, command, config, frameworks, folder, arguments)
                 console.print(f"results in {folder.path}", soft_wrap=True)
         except KeyboardInterrupt as interrupt:
@@ -201,13 +204,31 @@ def _report(
     folder.write_json("comparison.json", content | {"backends": results})
 
 
+def _join_pictures(
+    console: Console, frameworks: Mapping[str, Framework], folder: RunFolder
+) -> None:
+    """Join the pictures of one name, the backends' below each other, each headed by the framework."""
+    first, *others = (folder.path / name for name in frameworks)
+    count = 0
+    for picture in sorted(first.glob("*.png")):
+        if picture.name != TRAINING_IMAGES and all((o / picture.name).exists() for o in others):
+            sheets = {f.title: folder.path / name / picture.name for name, f in frameworks.items()}
+            image_grid.stack_sheets(folder.path / picture.name, sheets)
+            count += 1
+    if count:
+        titles = ", ".join(framework.title for framework in frameworks.values())
+        joined = counted(count, "picture")
+        console.print(f"joined {joined} of {titles} in {folder.path}", soft_wrap=True)
+
+
 def _training(folder: Path, packages: Sequence[str]) -> dict[str, Any]:
     """Return the results of one training, by the keys of ``comparison.json``."""
     summary = read_json(folder / "summary.json")
+    key = f"{_held_out(summary)}_acc"
     return read_run(folder, packages) | {
         "loss": summary["loss"],
         "train_acc": summary["train_acc"],
-        "test_acc": summary["test_acc"],
+        key: summary[key],
         "examples_per_second_by_the_book": summary["examples"] / summary["step_seconds"],
         "examples_per_second": summary["examples"] / summary["seconds"],
         "startup_seconds": summary["startup_seconds"],
@@ -215,7 +236,12 @@ def _training(folder: Path, packages: Sequence[str]) -> dict[str, Any]:
     }
 
 
-# Row of the table: the key of the number, and its format.
+def _held_out(numbers: Mapping[str, Any]) -> str:
+    """Return what the images of an accuracy after training are, "test" or "valid", from the numbers of a run."""
+    return "valid" if "valid_acc" in numbers else "test"
+
+
+# Row of the table: the key of the number, and its format. If validation images are held out, "valid" replaces "test".
 ROWS = {
     "loss": ("loss", "{:.3f}"),
     "train accuracy": ("train_acc", "{:.3f}"),
@@ -230,9 +256,11 @@ ROWS = {
 def _training_table(console: Console, results: Results) -> Table:
     """Return the table of the trainings, with a column for each backend."""
     first = next(iter(results.values()))
+    held_out = _held_out(first)
     table = new_table(console, f"after epoch {len(first['epochs'])}")
     add_versions(table, results)
     for title, (name, form) in ROWS.items():
+        title, name = (text.replace("test", held_out) for text in (title, name))
         numbers = [result[name] for result in results.values()]
         table.add_row(title, *("-" if n is None else form.format(n) for n in numbers))
     return table
@@ -242,19 +270,24 @@ def _accuracy_table(console: Console, results: Results) -> Table:
     table = new_table(console, "")
     for name in results:
         table.add_column(name, justify="right", overflow="fold")
-    table.add_row("test accuracy", *(f"{result['test_acc']:.3f}" for result in results.values()))
+    held_out = _held_out(next(iter(results.values())))
+    key = f"{held_out}_acc"
+    table.add_row(f"{held_out} accuracy", *(f"{result[key]:.3f}" for result in results.values()))
     return table
 
 
 def _augmentation_table(console: Console, config: TrainConfig, results: Results) -> Table:
     """Return the table of accuracies with and without augmentation: mean, lowest and highest over the seeds."""
     table = new_table(console, counted(len(config.all_seeds), "seed"))
-    for title in ("augment", "train accuracy", "test accuracy"):
+    held_out = _held_out(next(iter(next(iter(results.values())).values())))
+    for title in ("augment", "train accuracy", f"{held_out} accuracy"):
         table.add_column(title, overflow="fold")
     for name, by_augmentation in results.items():
         for augment, accuracies in by_augmentation.items():
             table.add_row(
-                name, augment, *(spread(accuracies[which]) for which in ("train_acc", "test_acc"))
+                name,
+                augment,
+                *(spread(accuracies[f"{which}_acc"]) for which in ("train", held_out)),
             )
     return table
 
@@ -267,4 +300,5 @@ def _draw(
     title = (
         f"{data}, augmentation: {config.augment}, {config.pipeline} pipeline, seed {config.seed}"
     )
-    plots.save_backends(path, curves_by_backend(epochs, "test"), styles, title)
+    held_out = _held_out(next(iter(results.values())))
+    plots.save_backends(path, curves_by_backend(epochs, held_out), styles, title)

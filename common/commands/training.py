@@ -2,8 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,9 @@ from common.augmentation.operations import Augmentation, Normalize
 from common.commands.waiting import WatchedBatches
 from common.config import PredictConfig, RunConfig, TrainConfig, plain
 from common.datasets import Dataset
+from common.datasets.image_files import ImageFiles
 from common.errors import UserError, counted
+from common.finite import labels_of
 from common.interface import Backend, DataIter, Device, Net, Registry
 from common.metrics import Epoch
 from common.system import environment
@@ -60,11 +61,13 @@ def describe_backend(backend: Backend) -> str:
     return f"{backend.name} ({', '.join(f'{p} {versions[p]}' for p in backend.packages)})"
 
 
-def describe_pipeline(backend: Backend, config: RunConfig) -> str:
-    """Return the name of the pipeline, and the number of workers of the native one."""
+def describe_pipeline(backend: Backend, config: RunConfig, dataset: Dataset | None = None) -> str:
+    """Return the name of the pipeline, the number of workers of the native one, and whether it reads files."""
     if config.pipeline == "batched":
         return config.pipeline
-    return f"{config.pipeline}, {counted(workers_of(backend, config), 'worker')}"
+    streams = dataset is not None and isinstance(dataset.images, ImageFiles)
+    files = ", images from their files" if streams else ""
+    return f"{config.pipeline}, {counted(workers_of(backend, config), 'worker')}{files}"
 
 
 def describe_machine(backend: Backend, config: RunConfig, devices: list[Device]) -> dict[str, str]:
@@ -75,9 +78,12 @@ def describe_machine(backend: Backend, config: RunConfig, devices: list[Device])
     if config.sync_batch_norm:
         described["processes"] = f"{num_processes}, BatchNorm's statistics are of the whole batch"
     elif num_processes > 1:
-        described["processes"] = (
-            f"{num_processes}, each with its own BatchNorm statistics of a batch"
+        own = (
+            ""
+            if getattr(config, "freeze", False)
+            else ", each with its own BatchNorm statistics of a batch"
         )
+        described["processes"] = f"{num_processes}{own}"
     num_gpus = backend.devices.num_gpus()
     if config.device == "auto" and num_gpus > 1 and num_processes == 1:
         described["device"] += f" (1 of {num_gpus} GPUs; --device gpu takes all)"
@@ -141,10 +147,13 @@ def make_network(
     precision: str = "fp32",
     compile: bool = False,
     sync_batch_norm: bool = False,
+    freeze: bool = False,
 ) -> Net:
     """Return the book's ResNet-18 with these weights, prepared for the devices."""
     net = backend.resnet.resnet18(*network_sizes(weights))
     backend.weights.set_weights(net, weights)
+    if freeze:
+        backend.trainer.freeze(net)
     return backend.trainer.prepare(net, devices, precision, compile, sync_batch_norm)
 
 
@@ -181,6 +190,13 @@ def load_batches(
     )
 
 
+class Predictions(NamedTuple):
+    """The predicted labels of n images, int64 (n,), and their probabilities, float64 (n,)."""
+
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+
+
 def predict_all(
     backend: Backend,
     config: RunConfig,
@@ -188,18 +204,33 @@ def predict_all(
     dataset: Dataset,
     augs: Sequence[Augmentation],
     device: Device,
-) -> NDArray[np.int64]:
-    """Return the predicted label of each image. Several processes share the images."""
+) -> Predictions:
+    """Return the predicted label of each image and its probability. Several processes share the images.
+
+    Raises UserError for logits that are not finite.
+    """
     processes = backend.processes
-    images = np.array_split(dataset.images, processes.num_processes())
-    labels = np.array_split(dataset.labels, processes.num_processes())
-    predicted = [np.zeros(len(part), np.int64) for part in labels]
-    rank = processes.rank()
-    if len(labels[rank]):
-        own = replace(dataset, images=images[rank], labels=labels[rank])
-        test_iter = load_batches(backend, config, own, augs, False, device, part=(0, 1))
-        predicted[rank] = backend.kaggle.predict_labels(net, test_iter)
-    return np.asarray(processes.total(np.concatenate(predicted)), np.int64)
+    rank, number = processes.rank(), processes.num_processes()
+    first, end = (len(dataset) * i // number for i in (rank, rank + 1))
+    found = np.zeros((2, len(dataset)))
+    if first < end:
+        images, labels = dataset.images[first:end], dataset.labels[first:end]
+        own = Dataset(images, labels, dataset.classes)
+        batches = load_batches(backend, config, own, augs, False, device, part=(0, 1))
+        y_hat = [backend.devices.to_numpy(backend.trainer.predict(net, X)) for X, _ in batches]
+        found[:, first:end] = _most_probable(np.concatenate(y_hat))
+    labels, probabilities = np.asarray(processes.total(found))
+    return Predictions(labels.astype(np.int64), probabilities)
+
+
+def _most_probable(
+    logits: NDArray[np.floating[Any]],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the label of the largest logit of each image, and its probability."""
+    labels = labels_of(logits)
+    with np.errstate(under="ignore"):
+        exps = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
+    return labels, 1 / exps.sum(axis=1)
 
 
 def summary_of(kind: Any, epochs: Sequence[Epoch], devices: Sequence[Device]) -> Any:

@@ -1,10 +1,10 @@
 """Sheets of images as PNG files, drawn with Pillow.
 
-The eight sheets of `run.py augment` take 0.2 s of CPU time, and they are drawn before each training. matplotlib needs
+Eight sheets of `run.py augment` take 0.2 s of CPU time, and they are drawn before each training. matplotlib needs
 2.4 s, including 0.7 s for its import.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from common.datasets.images import open_image
 from common.errors import printable
 from common.system.files import atomic_write
 
@@ -23,6 +24,7 @@ PIXELS_PER_INCH = 150
 GAP, MARGIN = 8, 12  # pixels
 TITLE_SIZE, TEXT_SIZE = 20, 15  # pixels
 LEADING = 4  # pixels between two lines of text
+HEADING = "lightgray"  # behind the heading of a sheet among others
 COMPRESSION = 2  # of PNG; with the usual 6, the chapter's eight sheets take half a second longer
 
 
@@ -82,6 +84,27 @@ def save_sheet(
         sheet.save(temporary, compress_level=COMPRESSION)
 
 
+def stack_sheets(path: Path, sheets: Mapping[str, Path]) -> None:
+    """Write PNG files below each other into one, each with its heading."""
+    font = load_font(TITLE_SIZE)
+    pictures: dict[str, Image.Image] = {}
+    for heading, file in sheets.items():
+        with open_image(file) as opened:
+            pictures[heading] = opened.convert("RGB")
+    head = TITLE_SIZE + 2 * MARGIN
+    width = max(picture.width for picture in pictures.values())
+    height = sum(head + picture.height for picture in pictures.values())
+    sheet = Image.new("RGB", (width, height), "white")
+    pen, y = ImageDraw.Draw(sheet), 0
+    for heading, picture in pictures.items():
+        pen.rectangle((0, y, width, y + head - MARGIN), HEADING)
+        pen.text((MARGIN, y + MARGIN // 2), printable(heading), "black", font)
+        sheet.paste(picture, ((width - picture.width) // 2, y + head))
+        y += head + picture.height
+    with atomic_write(path) as temporary:
+        sheet.save(temporary, compress_level=COMPRESSION)
+
+
 def _text_height(texts: Sequence[str] | None) -> int:
     """Return the height in pixels of the text with the most lines."""
     lines = max((text.count("\n") + 1 for text in texts or ()), default=0)
@@ -110,14 +133,14 @@ def load_font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(fonts / "DejaVuSans.ttf", size)
 
 
-def shortened(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """Return the line, truncated with an ellipsis if it is wider than ``width`` pixels."""
+def shortened(line: str, font: ImageFont.FreeTypeFont, width: int, keeps_end: bool = False) -> str:
+    """Return the line, truncated with an ellipsis if it is wider than ``width`` pixels; its start or end is kept."""
     line = printable(line, max_length=None)
     if font.getlength(line) <= width:
         return line
     while line and font.getlength(line + "…") > width:
-        line = line[:-1]
-    return line + "…"
+        line = line[1:] if keeps_end else line[:-1]
+    return f"…{line}" if keeps_end else f"{line}…"
 
 
 def _wrapped(line: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:

@@ -6,12 +6,14 @@ matplotlib is imported inside the functions, so that importing a backend and ``r
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.drawing.style import in_default_style
+from common.errors import printable
 from common.system.files import atomic_write
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 Images = NDArray[np.uint8]
 MAX_MARKED = 30  # curves with fewer points get markers
+LONGEST_NAME = 24  # characters of a class name in the confusion matrix; longer ones are cut
+MAX_NAMED = 250  # classes; the names of more would overlap
 MAX_NUMBERED = 30  # confusion matrices of at most so many classes show the counts
 STYLES = ("-", "m--", "g-.", "r:")  # the book's, one per curve
 # The meaning of a point of a curve, for the legend.
@@ -231,23 +235,29 @@ def save_confusion(path: Path, confusion: "Confusion", title: str) -> None:
             if count:
                 colour = "white" if shares[i, j] > 0.5 else "black"
                 axis.text(j, i, f"{count}", ha="center", va="center", color=colour, fontsize=7)
+    # Longer names would leave no room for the matrix.
+    classes = [printable(name, LONGEST_NAME) for name in confusion.classes]
     names = [
         f"{name}  {accuracy:.2f}"
-        for name, accuracy in zip(confusion.classes, confusion.accuracies, strict=True)
+        for name, accuracy in zip(classes, confusion.accuracies, strict=True)
     ]
     size = 8 if n <= MAX_NUMBERED else 4
-    axis.set_xticks(range(n), confusion.classes, rotation=90, fontsize=size, parse_math=False)
-    axis.set_yticks(range(n), names, fontsize=size, parse_math=False)
-    axis.set(xlabel="predicted class", ylabel="class and accuracy")
-    axis.set_title(
-        f"{title}: accuracy {confusion.accuracy:.3f}", fontsize="medium", parse_math=False
-    )
+    if n <= MAX_NAMED:
+        axis.set_xticks(range(n), classes, rotation=90, fontsize=size, parse_math=False)
+        axis.set_yticks(range(n), names, fontsize=size, parse_math=False)
+        axis.set(xlabel="predicted class", ylabel="class and accuracy")
+    else:
+        axis.set(xlabel="predicted class, by number", ylabel="class, by number")
+    title = fill(f"{title}: accuracy {confusion.accuracy:.3f}", round(11 * side))
+    figure.suptitle(title, fontsize="medium", parse_math=False)
     save_figure(path, figure)
 
 
 @in_default_style
-def save_comparison(path: Path, runs: Mapping[str, NDArray[np.float64]], title: str) -> None:
-    """Write test accuracies, (seeds, epochs) by name: the mean as a line, the range as a band."""
+def save_comparison(
+    path: Path, runs: Mapping[str, NDArray[np.float64]], title: str, ylabel: str
+) -> None:
+    """Write accuracies, (seeds, epochs) by name: the mean as a line, the range as a band."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -257,7 +267,7 @@ def save_comparison(path: Path, runs: Mapping[str, NDArray[np.float64]], title: 
         (line,) = axis.plot(epochs, accuracies.mean(axis=0), marker=marker, label=name)
         low, high = accuracies.min(axis=0), accuracies.max(axis=0)
         axis.fill_between(epochs, low, high, alpha=0.2, color=line.get_color())
-    axis.set(ylabel="test accuracy")
+    axis.set(ylabel=ylabel)
     axis.set_title(title, parse_math=False)
     _by_epoch(axis, legend="augmentation")
     save_figure(path, figure)

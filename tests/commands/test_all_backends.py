@@ -166,7 +166,14 @@ def test_augment_and_compare_augmentation_also_run_all_backends(everything, smal
     two = ["--backend", "mxnet,pytorch", *shared, "--output"]
     code, _, err = finish(start("augment", *two, tmp_path / "drawn"), timeout=250)
     assert code == 0, err
-    assert {path.name for path in (tmp_path / "drawn").iterdir()} == {"mxnet", "pytorch"}
+    joined = sorted(path.name for path in (tmp_path / "drawn").glob("*.png"))
+    assert len(joined) == 8
+    assert joined[-1] == "augmented-images.png"
+    own = [tmp_path / "drawn" / name / joined[-1] for name in ("mxnet", "pytorch")]
+    with Image.open(own[0]) as one, Image.open(own[1]) as other:
+        same = np.abs(np.asarray(one).astype(int) - np.asarray(other))
+    # The same pixels, but for roundings of values halfway between two integers.
+    assert same.max() <= 1
     code, out, err = finish(
         start(
             *two, tmp_path / "compared", "--compare-augmentation", "--seeds", 1,
@@ -477,6 +484,27 @@ def test_augment_saves_each_backend_s_pictures_and_prints_no_table(stand_ins):
     assert code == 0, err
     assert sorted(path.name for path in stand_ins.output.iterdir()) == ["a", "b", "c"]
     assert out.splitlines()[-1] == f"results in {stand_ins.output}"
+
+
+def test_augment_joins_the_pictures_that_all_backends_drew(stand_ins):
+    """Each below its framework's name. The training images are the same in all."""
+    body = """
+from PIL import Image
+drawn = {"augment-1.png", "training-images.png", *(["of-a.png"] if name == "a" else [])}
+for file in drawn:
+    colour = {"a": "red", "b": "lime", "c": "blue"}[name]
+    Image.new("RGB", (60 if name == "b" else 40, 20), colour).save(folder / file)
+"""
+    code, out, err = finish(stand_ins(body, "augment"))
+    assert code == 0, err
+    assert [path.name for path in stand_ins.output.glob("*.png")] == ["augment-1.png"]
+    assert f"joined 1 picture of a, b, c in {stand_ins.output}" in out.splitlines()
+    with Image.open(stand_ins.output / "augment-1.png") as joined:
+        pixels = np.asarray(joined.convert("RGB"))
+    assert pixels.shape[1] == 60
+    rows = [np.flatnonzero((pixels == c).all(-1).any(1)) for c in np.eye(3, dtype=int) * 255]
+    assert [len(r) for r in rows] == [20, 20, 20]
+    assert rows[0][-1] < rows[1][0] < rows[1][-1] < rows[2][0]
 
 
 # --- The picture -----------------------------------------------------------------------------------------------------

@@ -55,12 +55,19 @@ def test_every_option_of_a_training_overrides_the_preset():
         "--backend pytorch --preset book --batch-size 8 --epochs 3 --lr 0.5 --lr-end-factor 0.75 "
         "--augment flip,crop --precision bf16 --compile --pipeline native --workers 0 --seed 7 --device cpu "
         "--processes 2 --sync-batch-norm --data some/folder --cache-dir d --image-size 64 --limit 100 50 --output o "
-        "--image i.png --weights w.params --compare-augmentation --seeds 2"
+        "--valid-ratio 0.3 --skip-broken --image i.png --weights w.params --compare-augmentation --seeds 2"
     )
     assert plain(config) == {
         "backend": "pytorch",
         "preset": "book",
-        "data": {"name": "some/folder", "cache_dir": "d", "image_size": 64, "limit": [100, 50]},
+        "data": {
+            "name": "some/folder",
+            "cache_dir": "d",
+            "image_size": 64,
+            "limit": [100, 50],
+            "valid_ratio": 0.3,
+            "skip_broken": True,
+        },
         "augment": "flip,crop",
         "pipeline": "native",
         "batch_size": 8,
@@ -77,6 +84,7 @@ def test_every_option_of_a_training_overrides_the_preset():
         "resume": None,
         "image": "i.png",
         "weights": "w.params",
+        "freeze": False,
         "compare_augmentation": True,
         "seeds": 2,
     }
@@ -102,10 +110,12 @@ def test_augment_accepts_only_the_options_of_drawing():
 
 def test_evaluate_requires_weights_and_accepts_only_its_options():
     config = config_of(
-        "evaluate --backend pytorch --weights w.pt --data d --device cpu --precision bf16 --batch-size 4 --limit 9"
+        "evaluate --backend pytorch --weights w.pt --data d --device cpu --precision bf16 --batch-size 4 --limit 9 "
+        "--valid-ratio .1 --seed 3"
     )
+    assert (config.data.valid_ratio, config.seed) == (0.1, 3)
     assert (config.weights, config.precision, config.batch_size) == (Path("w.pt"), "bf16", 4)
-    for wrong in ("", "--weights w.pt --epochs 2", "--weights w.pt --seed 1"):
+    for wrong in ("", "--weights w.pt --epochs 2", "--weights w.pt --lr 1"):
         with pytest.raises(UserError):
             parse(f"evaluate --backend pytorch {wrong}")
 
@@ -177,6 +187,8 @@ def test_each_preset_has_its_own_name():
         ("--workers -1", "--workers -1"),
         ("--seed -1", "--seed -1"),
         ("--limit 0", "--limit 0"),
+        ("--valid-ratio 0", "--valid-ratio 0.0: must be above 0 and below 1"),
+        ("--valid-ratio 1", "--valid-ratio 1.0: must be above 0 and below 1"),
         ("--limit 1 2 3", "--limit takes one or two numbers"),
         ("--image-size 4", "--image-size 4"),
         ("--precision fp8", "fp8"),

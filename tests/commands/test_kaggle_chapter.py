@@ -57,7 +57,7 @@ def rows_of(path: Path) -> list[list[str]]:
 
 def test_a_run_folder_has_the_configuration_pictures_weights_and_submission(finished):
     _, out = finished
-    assert {path.name for path in out.iterdir()} == {
+    assert {path.name for path in out.iterdir()} - {"mistakes.png"} == {
         "augmented-images.png",
         "best.safetensors",
         "checkpoints",
@@ -236,6 +236,10 @@ def test_each_step_uses_its_images_its_augmentations_and_the_settings_of_the_run
     assert names == [label for _, label in rows_of(tmp_path / "out" / "submission.csv")[1:]]
     for i, image in enumerate(images, start=1):
         with Image.open(competition / "test" / f"{7 * i}.png") as whole:
+            np.testing.assert_array_equal(image, np.asarray(whole))
+    images, names = sheets["mistakes.png"]  # of a network that was not trained
+    for image, name in zip(images, names, strict=True):
+        with Image.open(competition / name) as whole:
             np.testing.assert_array_equal(image, np.asarray(whole))
 
 

@@ -140,6 +140,16 @@ def test_a_log_calls_its_listener_with_the_results(capsys):
     assert capsys.readouterr().out.splitlines() == str(summary).splitlines()
 
 
+def test_a_listener_names_the_accuracy_after_an_epoch(capsys):
+    recorder = Recorder()
+    recorder.held_out = "valid acc"
+    summary = run(recorder)
+    assert "train acc 0.667, valid acc 0.500\n" in capsys.readouterr().out
+    assert summary.plain()["valid_acc"] == 0.5
+    assert not {"test_acc", "held_out"} & summary.plain().keys()
+    assert run(Recorder()).plain()["test_acc"] == 0.5
+
+
 def test_a_log_reads_the_results_of_a_step_only_for_its_reports():
     Waiting.reads = 0
     run(Recorder(), batches=20)

@@ -95,8 +95,9 @@ def test_a_figure_is_written_atomically(tmp_path):
 
 def test_a_comparison_draws_mean_and_band_of_each(drawn):
     runs = {"none": np.array([[0.5, 0.6], [0.7, 0.8]]), "flip": np.array([[0.6, 0.7], [0.8, 1.0]])}
-    plots.save_comparison(Path("x.png"), runs, "title")
+    plots.save_comparison(Path("x.png"), runs, "title", "valid accuracy")
     (axis,) = drawn[0].axes
+    assert axis.get_ylabel() == "valid accuracy"
     np.testing.assert_allclose([line.get_ydata() for line in axis.lines], [[0.6, 0.7], [0.7, 0.85]])
     assert [list(line.get_xdata()) for line in axis.lines] == [[1, 2]] * 2
     for band, accuracies in zip(axis.collections, runs.values(), strict=True):

@@ -13,14 +13,14 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from conftest import bright_dataset, load_or_skip, write_folder
+from conftest import bright_dataset, filled_weights, load_or_skip, write_folder
 from PIL import Image
 
 import backends
 import run
 from common.augmentation.operations import RandomFlipLeftRight, gallery
 from common.datasets import Data, Dataset
-from common.weights.canonical import initial_weights, is_buffer, weight_shapes
+from common.weights.canonical import LAST_LAYER, initial_weights, is_buffer, weight_shapes
 from common.weights.safetensors import load_weights, save_weights
 
 ROOT = Path(__file__).parents[2]
@@ -81,7 +81,7 @@ def test_a_run_prints_its_settings_then_the_epochs_then_the_results(trained, nam
     folder, out = trained
     lines = out.splitlines()
     block = dict(
-        line.split(maxsplit=1) for line in lines[: lines.index(f"drew 8 sheets into {folder}")]
+        line.split(maxsplit=1) for line in lines[: lines.index(f"drew 9 sheets into {folder}")]
     )
     assert block["backend"].startswith(name)
     assert block["data"].endswith("40 training images, 20 test images, 8 x 8, 2 classes")
@@ -89,10 +89,22 @@ def test_a_run_prints_its_settings_then_the_epochs_then_the_results(trained, nam
     assert block["output"] == str(folder)
     assert [line for line in lines if line.startswith("epoch 1/2 ")]
     assert [line for line in lines if line.startswith("epoch 2/2 ")]
-    assert lines[-4].startswith("loss ")
-    assert "examples/sec on [" in lines[-3]
-    assert "wall clock" in lines[-2]
-    assert lines[-1] == f"results in {folder}"
+    (ended,) = [i for i, line in enumerate(lines) if line.startswith("loss ")]
+    assert "examples/sec on [" in lines[ended + 1]
+    assert "wall clock" in lines[ended + 2]
+    by_class, (mistakes, best, end) = lines[ended + 3 : -3], lines[-3:]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert by_class == [
+        f"  {name:6}  test acc {accuracy:.3f}  {round(10 * accuracy)} of 10"
+        for name, accuracy in summary["per_class"].items()
+    ]
+    wrong = round(20 * (1 - summary["accuracy"]))
+    assert ("no mistake on 20 test images" in mistakes) == (wrong == 0)
+    assert (folder / "mistakes.png").exists() == (wrong > 0)
+    accuracies = [line["test_acc"] for line in metrics(folder)]
+    epoch = 1 + accuracies.index(max(accuracies))
+    assert best.startswith(f"best epoch {epoch}, test acc {max(accuracies):.3f}, in best.safeten")
+    assert end == f"results in {folder}"
 
 
 def test_a_run_folder_has_config_metrics_pictures_and_weights(trained, name, small_folder):
@@ -115,7 +127,10 @@ def test_a_run_folder_has_config_metrics_pictures_and_weights(trained, name, sma
         "image_size": "8",
     }
     pictures = sorted(folder.glob("*.png"))
-    assert len(pictures) == 9  # seven augmentations, the training images, the curves
+    names = {picture.name for picture in pictures if not picture.name.startswith("augment-")}
+    others = {"augmented-images.png", "confusion.png", "curves.png", "training-images.png"}
+    assert names - {"mistakes.png"} == others
+    assert len(pictures) == 7 + len(names)  # seven augmentations
     for picture in pictures:
         assert np.asarray(Image.open(picture).convert("RGB")).std() > 10, picture
     assert not list(folder.glob(".*"))
@@ -154,7 +169,10 @@ def test_evaluate_gives_the_test_accuracy_of_the_run(
     assert summary["examples"] == 20
     config = json.loads((folder / "config.json").read_text())
     assert (config["command"], config["config"]["weights"]) == ("evaluate", str(file))
-    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "summary.json"]
+    assert summary["per_class"].keys() == {"bright", "dark"}
+    names = {path.name for path in folder.iterdir()} - {"mistakes.png"}
+    assert names == {"config.json", "confusion.png", "summary.json"}
+    assert (folder / "mistakes.png").exists() == (accuracy < 1)
 
 
 def test_weights_from_another_framework_s_file_can_be_evaluated_and_trained(
@@ -258,7 +276,7 @@ def test_augment_only_draws(command, tmp_path):
         assert code == 0
         assert "drawing only" in out
         assert "40 training images, 20 test images" in out
-        assert sorted(path.suffix for path in folder.iterdir()) == [".json"] + [".png"] * 8
+        assert sorted(path.suffix for path in folder.iterdir()) == [".json"] + [".png"] * 9
 
 
 def test_augment_draws_the_same_pictures_again(any_command, tmp_path):
@@ -397,8 +415,8 @@ def spoil(folder: Path, how: str) -> None:
     if how == "empty":
         for picture in folder.rglob("*.png"):
             picture.unlink()
-    if how == "no test":
-        (folder / "test").rename(folder / "validation")
+    if how == "no train":
+        (folder / "train").rename(folder / "training")
 
 
 @pytest.mark.parametrize(
@@ -407,7 +425,7 @@ def spoil(folder: Path, how: str) -> None:
         ("unreadable", ["0001-broken.png"]),
         ("foreign class", ["dazzling"]),
         ("empty", ["no images"]),
-        ("no test", ["test"]),
+        ("no train", ["no folder train/"]),
     ],
 )
 def test_an_invalid_data_folder_is_refused_and_nothing_is_written(
@@ -424,7 +442,6 @@ def test_an_invalid_data_folder_is_refused_and_nothing_is_written(
     ("options", "words"),
     [
         (["--batch-size", "41"], ["--batch-size 41", "40 training images"]),
-        (["--batch-size", "20"], ["2 batches", "--batch-size 8"]),
         (["--epochs", "0"], ["--epochs 0"]),
         (["--lr", "-1"], ["--lr -1"]),
         (["--augment", "blur"], ["blur", "flip"]),
@@ -447,15 +464,16 @@ def test_a_last_batch_of_one_image_of_8_x_8_is_refused(command, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("which", ["train", "evaluate"])
 @pytest.mark.parametrize(
-    ("num_classes", "in_channels", "metadata", "words"),
+    ("num_classes", "in_channels", "metadata", "which", "words"),
     [
-        (3, 3, {}, ["has 3 classes", "has 2"]),
-        (2, 1, {}, ["images with 1 channel", "have 3"]),
-        (2, 3, {"classes": '["cat", "dog"]'}, ["class 0 is cat in", "but bright in"]),
-        (2, 3, {"classes": '["\\u001b[31m\\n", "a"]'}, ["\\x1b[31m\\n"]),
-        (2, 3, {"classes": "cat, dog"}, ["no valid list of classes"]),
+        (3, 3, {}, "evaluate", ["has 3 classes", "has 2"]),
+        (2, 1, {}, "evaluate", ["images with 1 channel", "have 3"]),
+        (2, 1, {}, "train", ["images with 1 channel", "have 3"]),
+        (2, 3, {"classes": '["cat", "dog"]'}, "evaluate", ["class 0 is cat in", "but bright in"]),
+        (2, 3, {"classes": '["\\u001b[31m\\n", "a"]'}, "evaluate", ["\\x1b[31m\\n"]),
+        (2, 3, {"classes": "cat, dog"}, "evaluate", ["no valid list of classes"]),
+        (2, 3, {"classes": "cat, dog"}, "train", ["no valid list of classes"]),
     ],
 )
 def test_weights_for_other_images_are_refused_and_nothing_is_written(
@@ -469,6 +487,56 @@ def test_weights_for_other_images_are_refused_and_nothing_is_written(
     )  # fmt: skip
     refused(result, "other.safetensors", *words)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "metadata", "words"),
+    [
+        (3, {}, "3 classes"),
+        (2, {"classes": '["bright", "dim"]'}, "class 1 is dim, not dark"),
+    ],
+)
+def test_training_from_weights_for_other_classes_draws_a_new_last_layer(
+    command, small_folder, tmp_path, num_classes, metadata, words
+):
+    """With --freeze, all other weights stay. The tiny learning rate keeps the last layer as it was drawn."""
+    path, out_folder = tmp_path / "other.safetensors", tmp_path / "out"
+    before = filled_weights(num_classes, num_channels=8)
+    save_weights(path, before, metadata)
+    options = "--data", small_folder, *SMALL[:4], "--lr", "1e-30", "--seed", 3
+    code, out, err = command(
+        "--weights", path, "--freeze", *options, "--epochs", 1, "--output", out_folder
+    )
+    assert code == 0, err
+    assert (
+        f" weights  {path} ({words}), as initial weights, with a new last layer for 2 classes; "
+        "the optimizer starts fresh\n"
+    ) in out
+    assert "freeze  all but the last layer; BatchNorm keeps and uses its running stat" in out
+    assert run.main(["--resume", str(out_folder), "--epochs", "2"]) == 0
+    assert "goes on after epoch 1 of 2\n" in command.capsys.readouterr().out
+    after, metadata = load_weights(out_folder / "weights.safetensors")
+    assert json.loads(metadata["classes"]) == ["bright", "dark"]
+    drawn = initial_weights(2, num_channels=8, seed=3)
+    for name, weight in after.items():
+        if name in LAST_LAYER:
+            np.testing.assert_allclose(weight, drawn[name], atol=1e-20)
+        else:
+            np.testing.assert_array_equal(weight, before[name])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--freeze"], ["--freeze", "add --weights FILE"]),
+        (
+            ["--freeze", "--weights", "w.params", "--sync-batch-norm"],
+            ["--freeze", "leave out --sync-batch-norm"],
+        ),
+    ],
+)
+def test_freeze_without_weights_or_with_shared_statistics_is_refused(any_command, options, words):
+    refused(any_command(*options), *words)
 
 
 def test_if_only_another_framework_reads_the_weights_the_error_names_the_command(
@@ -543,7 +611,11 @@ def test_a_full_disk_ends_the_run_with_one_line_and_complete_files(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pipeline", ["batched", "native"])
+@pytest.mark.parametrize(
+    ("name", "pipeline"),
+    [*((name, "batched") for name in backends.FRAMEWORKS), ("pytorch", "native")],
+    indirect=["name"],
+)
 def test_ctrl_c_keeps_the_metrics_so_far_and_says_where(name, small_folder, tmp_path, pipeline):
     folder = tmp_path / "out"
     process = start(

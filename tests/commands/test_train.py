@@ -14,7 +14,7 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 from common import interface
-from common.augmentation.decisions import decide, epoch_order
+from common.augmentation.decisions import decide, epoch_order, merged
 from common.augmentation.operations import gallery, parse_augmentations
 from common.commands import augment
 from common.commands import session as sessions
@@ -22,11 +22,12 @@ from common.commands import train as command
 from common.commands.run_folder import RunFolder
 from common.commands.session import Session
 from common.commands.train import Trained
+from common.commands.training import Predictions
 from common.config import AdamConfig, DataConfig, TrainConfig
 from common.datasets import Data
 from common.drawing.captions import captions, described
 from common.interface import Backend, Framework
-from common.metrics import Epoch, Report, TrainingSummary
+from common.metrics import Confusion, Epoch, Report, TrainingSummary
 from common.reference import State
 from common.weights.canonical import initial_weights
 from common.weights.files import Stored
@@ -66,7 +67,7 @@ def backend() -> Backend:
             listener.on_report(Report(n, 1.0, 0.5 / n, 0.25 * n, 40, 1.0))
             listener.on_epoch(Epoch(n, 0.5 / n, 0.25 * n, 0.125 * n, None, 40, 2.0, 1.0))
         weight[:] = 1
-        return SUMMARY
+        return replace(SUMMARY, held_out=listener.held_out)
 
     backend.trainer.train_ch13.side_effect = train
     backend.weights.get_weights.side_effect = lambda net: {"weight": weight.copy()}
@@ -162,12 +163,29 @@ def metrics_of(session: Session) -> list[dict]:
     return [json.loads(line) for line in lines]
 
 
+@pytest.fixture
+def predictions(session, monkeypatch) -> Predictions:
+    """Predictions of the held-out images; the first of them is wrong."""
+    labels = session.data.test.labels.copy()
+    labels[0] = 9
+    found = Predictions(labels, np.full(20, 0.75))
+    monkeypatch.setattr(command, "predict_all", predict := mock.Mock(return_value=found))
+    yield found
+    prepared = session.backend.trainer.prepare.return_value
+    arguments = session.backend, session.config, prepared, session.data.test, (), "cpu"
+    predict.assert_called_once_with(*arguments)
+
+
 @pytest.mark.parametrize(("reader", "own"), [("mxnet", False), ("", True)])
+@pytest.mark.usefixtures("predictions")
 def test_start_up_and_memory_are_none_if_another_framework_read_the_weights(
     session, monkeypatch, reader, own
 ):
-    trained = Trained(SUMMARY, [], {"weight": np.zeros(1, np.float32)})
+    net = session.backend.trainer.prepare.return_value
+    epoch = Epoch(1, 0.5, 0.5, 0.5, None, 40, 2.0, 1.0)
+    trained = Trained(SUMMARY, [epoch], net, {"weight": np.zeros(1, np.float32)})
     monkeypatch.setattr(command, "train", lambda *arguments: trained)
+    monkeypatch.setattr(command.results.plots, "save_confusion", mock.Mock())
     monkeypatch.setattr(command.plots, "save_curves", mock.Mock())
     monkeypatch.setattr(command.environment, "peak_memory_mib", lambda: 123.5)
     stored = Stored(Path("x.pt"), {}, {}, reader)
@@ -177,22 +195,55 @@ def test_start_up_and_memory_are_none_if_another_framework_read_the_weights(
     assert found == ((1.5, 123.5) if own else (None, None))
 
 
-def test_a_training_saves_its_summary_metrics_curves_and_weights(session, monkeypatch):
+@pytest.mark.parametrize("held_out", ["test", "valid"])
+def test_a_training_saves_its_summary_metrics_curves_weights_and_results(
+    session, predictions, monkeypatch, held_out
+):
     monkeypatch.setattr(command.plots, "save_curves", save_curves := mock.Mock())
+    monkeypatch.setattr(command.results.plots, "save_confusion", save_confusion := mock.Mock())
     monkeypatch.setattr(command.environment, "peak_memory_mib", lambda: 123.5)
+    data, console = replace(session.data, held_out=held_out), Console(file=io.StringIO(), width=200)
+    session = replace(session, data=data, console=console)
     command.train_and_record(replace(session, startup_seconds=1.5))
-    folder = session.folder.path
+    folder, accuracy = session.folder.path, f"{held_out}_acc"
     used = {"startup_seconds": 1.5, "peak_memory_mib": 123.5}
-    assert json.loads((folder / "summary.json").read_text()) == asdict(SUMMARY) | used
+    test = session.data.test
+    confusion = Confusion.of(test.labels, predictions.labels, test.classes)
+    numbers = asdict(SUMMARY)
+    del numbers["held_out"]
+    numbers[accuracy] = numbers.pop("test_acc")
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary == numbers | used | confusion.plain()
+    assert summary["per_class"]["a"] == 0.5
+    assert save_confusion.call_args.args[0] == folder / "confusion.png"
+    assert (folder / "mistakes.png").exists()
+    lines = console.file.getvalue().splitlines()
+    assert f"  a  {held_out} acc 0.500  1 of 2" in lines
+    word = {"test": "test", "valid": "validation"}[held_out]
+    optimistic = ", so this accuracy is optimistic" if held_out == "test" else ""
+    assert lines[-2:] == [
+        f"1 mistake on 20 {word} images, in mistakes.png",
+        f"best epoch 3, {held_out} acc 0.375, in best.safetensors: chosen by the {word} images{optimistic}",
+    ]
     assert load_file(folder / "weights.safetensors") == {"weight": 1}
-    wanted = ("augment", "seed", "epoch", "train_loss", "train_acc", "test_acc")
+    wanted = ("augment", "seed", "epoch", "train_loss", "train_acc", accuracy)
     assert [tuple(line[name] for name in wanted) for line in metrics_of(session)] == [
         ("flip,crop", 7, epoch, 0.5 / epoch, 0.25 * epoch, 0.125 * epoch) for epoch in (1, 2, 3)
     ]
-    path, epochs, held_out, _ = save_curves.call_args.args
+    path, epochs, shown, _ = save_curves.call_args.args
     assert path == folder / "curves.png"
     assert [epoch.held_out_acc for epoch in epochs] == [0.125, 0.25, 0.375]
-    assert held_out == "test acc"
+    assert shown == f"{held_out} acc"
+
+
+def test_the_best_epoch_of_a_folder_s_test_images_names_the_option_that_holds_out_others(session):
+    epochs = [Epoch(n, 0.5, 0.5, acc, None, 40, 2.0, 1.0) for n, acc in ((1, 0.5), (2, 0.5))]
+    test = replace(session.data.test, names=[f"test/{i}.png" for i in range(20)])
+    line = command.best_epoch(epochs, replace(session.data, test=test))
+    assert line == (
+        "best epoch 1, test acc 0.500, in best.safetensors: chosen by the test images, so this accuracy is "
+        "optimistic; --valid-ratio 0.2 holds out validation images"
+    )
 
 
 def test_ctrl_c_keeps_finished_epochs_and_curves_and_says_where(
@@ -247,14 +298,15 @@ def test_a_comparison_reports_mean_and_range_of_each(session, monkeypatch):
         "none": {"train_acc": [0.9, 0.8], "test_acc": [0.5, 0.6]},
         "flip,crop": {"train_acc": [0.7, 0.75], "test_acc": [0.65, 0.75]},
     }
-    _, drawn, _ = save.call_args.args
+    _, drawn, _, ylabel = save.call_args.args
+    assert ylabel == "test accuracy"
     assert drawn["none"].tolist() == [[0.1, 0.5], [0.1, 0.6]]
     assert drawn["flip,crop"].tolist() == [[0.1, 0.65], [0.1, 0.75]]
 
 
 def test_a_comparison_gives_both_the_same_seeds(session, monkeypatch):
     monkeypatch.setattr(command, "report_comparison", lambda session: None)
-    train = mock.Mock(return_value=Trained(SUMMARY, [], {}))
+    train = mock.Mock(return_value=Trained(SUMMARY, [], None, {}))
     monkeypatch.setattr(command, "train", train)
     command.compare(replace(session, config=replace(CONFIG, compare_augmentation=True)))
     configs = [call.args[1] for call in train.mock_calls]
@@ -279,13 +331,54 @@ def test_the_opening_block_says_what_will_run(session, backend):
 
 
 def test_the_sheet_of_training_images_shows_the_first_of_the_first_epoch(session, monkeypatch):
+    """Also: another sheet shows them as --augment makes them."""
     monkeypatch.setattr(augment, "draw", lambda *arguments: ([], []))
+    monkeypatch.setattr(augment, "save_augmented", save_augmented := mock.Mock())
     monkeypatch.setattr(augment.image_grid, "save_sheet", save_sheet := mock.Mock())
     augment.show(session)
     shown, train = save_sheet.call_args, session.data.train
     first = epoch_order(40, 7, 0)[:32]
     np.testing.assert_array_equal(shown.args[1], train.images[first])
     assert shown.kwargs["names"] == [train.classes[label] for label in train.labels[first]]
+    augs, path = parse_augmentations("flip,crop", (32, 24)), session.folder.path
+    save_augmented.assert_called_once_with(
+        path / "augmented-images.png", session.backend, CONFIG, "cpu", train, augs, "noise"
+    )
+
+
+def test_without_augmentations_there_is_no_sheet_of_augmented_images(session, monkeypatch):
+    monkeypatch.setattr(augment, "draw", lambda *arguments: ([], []))
+    monkeypatch.setattr(augment, "save_augmented", save_augmented := mock.Mock())
+    monkeypatch.setattr(augment.image_grid, "save_sheet", mock.Mock())
+    augment.show(replace(session, config=replace(CONFIG, augment="none")))
+    assert not save_augmented.called
+
+
+def test_training_images_are_augmented_as_in_the_first_seven_epochs(session, backend, monkeypatch):
+    monkeypatch.setattr(augment.image_grid, "save_sheet", save_sheet := mock.Mock())
+    augs, train = parse_augmentations("flip,crop", (20, 20)), session.data.train
+    backend.transforms.from_images.side_effect = lambda images, device: images
+    backend.transforms.augment_to_float.side_effect = lambda X, decisions: (X, decisions)
+    drawn = []
+
+    def to_images(augmented):
+        drawn.append(augmented)
+        return augmented[0]
+
+    backend.transforms.to_images.side_effect = to_images
+    augment.save_augmented(Path("x.png"), backend, CONFIG, "cpu", train, augs, "noise")
+    indices = np.array([0, 10, 20, 30])
+    texts = save_sheet.call_args.kwargs["captions"]
+    assert texts[8] == f"original\n{train.classes[train.labels[10]]}"
+    for epoch, (X, decisions) in enumerate(drawn):
+        np.testing.assert_array_equal(X, train.images[indices])
+        wanted = decide(augs, indices, 7, epoch, (32, 24))
+        for mine, theirs in zip(decisions, merged(wanted), strict=True):
+            for a, b in zip(vars(mine).values(), vars(theirs).values(), strict=True):
+                np.testing.assert_array_equal(a, b)
+        assert texts[8 + 1 + epoch] == captions(wanted, 1, short=True)
+    assert len(drawn) == 7
+    assert len(save_sheet.call_args.args[1]) == 32
 
 
 def test_the_batched_pipeline_draws_with_the_decisions_of_the_seed(session, backend):
@@ -324,6 +417,7 @@ def test_each_sheet_shows_the_original_first_and_has_captions(session, monkeypat
     height, width = original.shape[:2]
     monkeypatch.setattr(augment, "example_image", lambda path: IMAGE)
     monkeypatch.setattr(augment, "draw", lambda *arguments: ([original] * 7, list("abcdefg")))
+    monkeypatch.setattr(augment, "save_augmented", mock.Mock())
     monkeypatch.setattr(augment.image_grid, "save_sheet", save_sheet := mock.Mock())
     augment.show(replace(session, config=config))
     *calls, _ = save_sheet.call_args_list
