@@ -20,8 +20,6 @@ MAX_CLASSES_LISTED = 20  # up to 20 classes are all printed; of more, only the t
 MISTAKES = "mistakes.png"
 SHEET = (4, 5)  # rows and columns of the sheet of mistakes
 SCALE = 1.4  # width of its cells in inches, so that file names fit
-
-
 IN_WORDS = {"test": "test", "valid": "validation"}  # the images that are held out
 
 

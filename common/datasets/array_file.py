@@ -67,9 +67,7 @@ def read_array(
     left = len(header) + math.prod(shape)
     try:
         with open_regular(path) as file:
-            _lock(
-                file, shared=True
-            )  # the memory map keeps its own handle of the file, and so the lock
+            _lock(file, shared=True)  # the memory map keeps its own handle, and so the lock
             if os.fstat(file.fileno()).st_size != left + digest.digest_size:
                 return None
             # The header is compared, not parsed: a damaged one can raise almost any exception.
@@ -95,9 +93,7 @@ def unlink_unused(path: Path) -> bool:
             if not _lock(file, shared=False):
                 return False
             path.unlink()
-    except (
-        OSError
-    ):  # removed by another process, or in use on a system where files in use cannot be removed
+    except OSError:  # removed by another process, or a system that removes no files in use
         return False
     return True
 
