@@ -91,8 +91,6 @@ class LeftOut:
             self.add(name, kind, kind, "install pillow-heif to read them")
         elif extension in RAW_EXTENSIONS:
             self.add(name, kind, kind, "raw: develop them to JPEG")
-        elif extension == ".csv":
-            self.add(name, kind, kind, "a file of labels must be called labels.csv")
         elif kind:
             self.add(name, kind, kind)
         else:
@@ -416,6 +414,8 @@ def _leave_beside(
                 )
         elif is_image(entry.name):
             left_out.add(f"{start}{entry.name}", f"image beside {what}", f"images beside {what}")
+        elif entry.name.lower().endswith(".csv") and not (known or start):
+            left_out.add(entry.name, "CSV", "CSV", "a file of labels must be called labels.csv")
         else:
             left_out.add_file(f"{start}{entry.name}")
     return folders

@@ -20,6 +20,7 @@ import backends
 import run
 from common.augmentation.operations import RandomFlipLeftRight, gallery
 from common.datasets import Data, Dataset
+from common.datasets.folder import load_folder
 from common.weights.canonical import LAST_LAYER, initial_weights, is_buffer, weight_shapes
 from common.weights.safetensors import load_weights, save_weights
 
@@ -120,11 +121,13 @@ def test_a_run_folder_has_config_metrics_pictures_and_weights(trained, name, sma
     assert summary["test_acc"] == epochs[-1]["test_acc"]
     weights, metadata = load_weights(folder / "weights.safetensors")
     assert {n: w.shape for n, w in weights.items()} == weight_shapes(2)
+    data = load_folder(small_folder, folder.parent / "data" / "cache", image_size=8)
     assert metadata == {
         "backend": name,
         "classes": '["bright", "dark"]',
         "data": small_folder.name,
         "image_size": "8",
+        "train_files": data.train_files,
     }
     pictures = sorted(folder.glob("*.png"))
     names = {picture.name for picture in pictures if not picture.name.startswith("augment-")}
@@ -137,8 +140,6 @@ def test_a_run_folder_has_config_metrics_pictures_and_weights(trained, name, sma
 
 
 def test_the_saved_weights_give_the_printed_test_accuracy(trained, name, small_folder):
-    from common.datasets.folder import load_folder
-
     backend, (folder, _) = backends.load(name), trained
     weights, _ = load_weights(folder / "weights.safetensors")
     data = load_folder(small_folder, folder.parent / "data" / "cache", image_size=8)
