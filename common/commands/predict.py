@@ -21,6 +21,7 @@ from common.commands.training import (
     logits,
     make_network,
     padded,
+    probabilities,
 )
 from common.config import PredictConfig
 from common.datasets.decoding import image_chunks, whole_batches
@@ -278,12 +279,6 @@ def _stored_size(stored: Stored) -> int:
             f"pass --image-size {size} if you want that, or a smaller number"
         )
     return size
-
-
-def probabilities(y_hat: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the class probabilities of one image for its logits, both (classes,)."""
-    exps = np.exp(y_hat - y_hat.max())
-    return np.asarray(exps / exps.sum())
 
 
 def _normalize(stored: Stored) -> tuple[Augmentation, ...]:

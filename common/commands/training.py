@@ -227,10 +227,14 @@ def _most_probable(
     logits: NDArray[np.floating[Any]],
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return the label of the largest logit of each image, and its probability."""
-    labels = labels_of(logits)
+    return labels_of(logits), probabilities(logits).max(axis=1)
+
+
+def probabilities(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Return the class probabilities, float64, for logits (..., classes)."""
     with np.errstate(under="ignore"):
-        exps = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
-    return labels, 1 / exps.sum(axis=1)
+        exps = np.exp(logits - logits.max(axis=-1, keepdims=True), dtype=np.float64)
+        return np.asarray(exps / exps.sum(axis=-1, keepdims=True))
 
 
 def summary_of(kind: Any, epochs: Sequence[Epoch], devices: Sequence[Device]) -> Any:
