@@ -4,6 +4,7 @@ Each worker has the whole network and a part of every batch. It pushes its
 gradients to the servers of ps-lite and pulls their sum.
 """
 
+import atexit
 import os
 
 import mxnet
@@ -25,6 +26,15 @@ def join():
     """
     if os.environ.get("DMLC_ROLE") == "worker" and not _stores:
         _stores.append(mxnet.kv.create("dist_sync"))
+        atexit.register(_leave)
+
+
+def _leave():
+    # Python may never free a store that a trainer still holds; then ps-lite
+    # would abort the program at its end.
+    store = _stores.pop()
+    store.__del__()
+    store.handle = None  # or `__del__` would free it again
 
 
 def rank():

@@ -110,7 +110,15 @@ def test_every_backend_runs_and_has_a_complete_run_folder(compared):
     for name in NAMES:
         assert f"results in {folder / name}" in out
         assert (folder / name / "weights.safetensors").exists()
-        assert len(list((folder / name).glob("*.png"))) == 9
+        pictures = sorted(path.name for path in (folder / name).glob("*.png"))
+        assert [picture.partition("-")[0] for picture in pictures[:7]] == ["augment"] * 7
+        assert pictures[7:] == [
+            "augmented-images.png",
+            "confusion.png",
+            "curves.png",
+            "mistakes.png",
+            "training-images.png",
+        ]
 
 
 @pytest.mark.slow

@@ -45,6 +45,7 @@ QUICK_ORDERS = (
     (603, Plan(4, 16, workers=2)),
     (5, Plan(4, 8, workers=1)),
     (13, Plan(12, 8)),
+    (13, Plan(4, 8, files=True)),
 )
 FULL_ORDERS = (
     *QUICK_ORDERS,
@@ -53,6 +54,7 @@ FULL_ORDERS = (
     (602, Plan(5, 7, workers=3)),
     (601, Plan(5, 100, workers=4)),
     (1, Plan(4, 2)),
+    (38, Plan(4, 7, workers=2, files=True)),
 )
 # Even and odd; wide and high.
 QUICK_SIZES = (6, 8), (7, 5)
@@ -85,7 +87,7 @@ def order_check(adapter: Adapter, orders: Sequence[tuple[int, Plan]], seed: int 
         images = known.noise(count, (4, 6), seed)
         for is_train in (True, False):
             kind = "training" if is_train else "test"
-            dataset = dataset_of(images)
+            dataset = dataset_of(images, plan.files)
             batches = _load(adapter, dataset, (), plan, is_train, seed)
             place = f"{count} images, {kind}, batches of {plan.batch_size}, {plan}"
             number = -(-count // plan.batch_size)

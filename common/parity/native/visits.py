@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,14 +22,15 @@ CLASSES = 10  # as in the chapter
 
 @dataclass(frozen=True)
 class Plan:
-    """How examples are read: number of epochs, batch size, number of workers."""
+    """How examples are read: number of epochs, batch size, number of workers; from an array, or each from a file."""
 
     epochs: int = 4
     batch_size: int = 33
     workers: int = 0
+    files: bool = False
 
     def __str__(self) -> str:
-        return counted(self.workers, "worker")
+        return counted(self.workers, "worker") + (", files" if self.files else "")
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,24 @@ class Visits:
         return {name: mask for name, mask in found.items() if mask.sum() >= least}
 
 
-def dataset_of(images: Array) -> Dataset:
+class Files:
+    """Images that a loader must take one by one, as `ImageFiles`; here they are in memory."""
+
+    def __init__(self, images: Array) -> None:
+        self.images, self.shape = images, images.shape
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: Any) -> Array:
+        return self.images[index]
+
+
+def dataset_of(images: Array, files: bool = False) -> Dataset:
     """Return a data set of images (n, height, width, 3) with random labels."""
     labels = np.random.default_rng(0).integers(CLASSES, size=len(images))
-    return Dataset(images, labels, tuple(f"class {label}" for label in range(CLASSES)))
+    stored: Any = Files(images) if files else images
+    return Dataset(stored, labels, tuple(f"class {label}" for label in range(CLASSES)))
 
 
 def seed_after(seed: int, number: int = 1) -> int:
