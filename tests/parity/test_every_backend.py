@@ -24,7 +24,8 @@ from common.parity.suite import QUICK, Extent, run_checks
 from common.system.processes import call_in_process
 
 NUM_CHANNELS = {"fp32": 16, "bf16": 32}
-FEW_STEPS = Extent(locked_steps=3, float32_steps=1)
+# Half the steps of `parity`, which the nightly run takes from 20 seeds.
+FEW_STEPS = Extent(locked_steps=6, float32_steps=2)
 
 
 def assert_all_pass(backend: Backend, extent: Extent, precision: str):
@@ -55,10 +56,8 @@ def test_every_backend_passes_the_quick_checks(backend, precision):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("precision", NUM_CHANNELS)
-def test_every_backend_passes_all_checks_at_the_chapter_s_size(backend, precision):
-    with untraced(backend, precision):
-        assert_all_pass(backend, Extent(), precision)
+def test_every_backend_passes_the_checks_at_the_chapter_s_size_in_bfloat16(backend):
+    assert_all_pass(backend, Extent(), "bf16")
 
 
 @pytest.mark.slow
