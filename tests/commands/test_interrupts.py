@@ -177,7 +177,7 @@ def test_no_worker_prints_a_traceback_after_an_interrupt(name, by):
     load_or_skip(name)
     result = subprocess.run(
         [sys.executable, "-c", INTERRUPT_AGAIN_AND_AGAIN, name, by],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, start_new_session=True,
+        cwd=ROOT, capture_output=True, text=True, timeout=240, start_new_session=True,
     )  # fmt: skip
     assert result.stdout.split() == ["interrupted"] * 30
     assert "Traceback" not in result.stderr
