@@ -34,7 +34,7 @@ from common.parity.results import (
 from common.reference import Conventions
 
 ROOT = Path(__file__).parents[2]
-NUM_CHANNELS = 8  # of the network; the chapter's has 64
+NUM_CHANNELS = 16  # of the network; the chapter's has 64
 
 # A run.py for the tests. Its backends:
 # - "right" and "wrong": the NumPy backend, with and without the reference's epsilon

@@ -39,7 +39,8 @@ from common.reference import transforms
 # distributions, and so are 150 draws without a loader.
 QUICK_AMOUNT = Amount(230, 230, 150, (Plan(4, 33), Plan(4, 33, workers=2)), in_turns=True)
 FULL_AMOUNT = Amount(428, 1715, 300, (Plan(5, 33), Plan(4, 33, workers=3)))
-# Number of images, and how they are read: every number of workers, batches of one image and of all images.
+# Number of images, and how they are read: every number of workers, batches of one image and of all images, from an
+# array and from files.
 QUICK_ORDERS = (
     (603, Plan(4, 33)),
     (603, Plan(4, 16, workers=2)),

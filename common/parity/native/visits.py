@@ -123,7 +123,7 @@ def visit(
 
     The index of each image is taken from the order that the loader should follow.
     """
-    dataset = dataset_of(images)
+    dataset = dataset_of(images, plan.files)
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", UserNotice
